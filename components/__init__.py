@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TFX nodes, one file each; none imports another."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The algorithms: TensorFlow, Keras and NumPy, and nothing of TFX, Beam, Kubeflow or ML Metadata."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAG as a Kubeflow Pipelines spec, its image, and the client side of a cluster run."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAG on one screen, the local run, and the reading and writing of ML Metadata."""

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong, and whose it is to mend.
+
+A message reads `<what> must be <rule>; got <value>. <remedy>.` and names the file, layer, student or field.
+The command line prints it as one line and exits with the error's `exit_status`.
+"""
+
+
+class Learn2CompressError(Exception):
+    """Anything the user can mend."""
+
+    exit_status = 2
+
+
+class ConfigError(Learn2CompressError):
+    """A configuration value, key or file is wrong."""
+
+
+class DataError(Learn2CompressError):
+    """The user's examples cannot be read or do not fit the task."""
+
+
+class TeacherError(Learn2CompressError):
+    """The user's model cannot be loaded, or does not fit the data."""
+
+
+class FamilyError(Learn2CompressError):
+    """The students asked for cannot be built: a budget, a count or a shape is out of reach."""
+
+
+class TrainingError(Learn2CompressError):
+    """Training cannot go on: a non-finite loss, a checkpoint of another family."""
+
+
+class ModelFileError(Learn2CompressError):
+    """A .tflite file is unreadable, cut short, or not what it is said to be."""
+
+
+class OutputError(Learn2CompressError):
+    """The output folder cannot be used: it holds another run, or the disk is full."""
+
+
+class SelectionError(Learn2CompressError):
+    """No candidate satisfies the limits."""
+
+    exit_status = 3
+
+
+class LineageError(Learn2CompressError):
+    """A record, a database or a chain of provenance cannot be read."""
