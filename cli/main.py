@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `learn2compress`: its subcommands, and what an error looks like.
+
+Exit status: 0 done; 1 a fault of ours, with its traceback; 2 what the user can mend, in one line; further ones where a
+command documents them. Help and queries answer at once: a subcommand's module imports what is heavy inside its functions.
+"""
+
+import sys
+
+import click
+import typer
+
+from learn2compress import __version__
+from learn2compress.cli import init, run
+from learn2compress.schemas.errors import Learn2CompressError
+
+app = typer.Typer(
+    name="learn2compress",
+    help="From one TensorFlow classifier to a family of small TensorFlow Lite models, with their lineage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for module in (init, run):
+    module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"learn2compress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its status."""
+    try:
+        status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except Learn2CompressError as error:
+        typer.echo(f"learn2compress: {error}", err=True)
+        sys.exit(error.exit_status)
+    sys.exit(status or 0)

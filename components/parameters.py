@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration sections as node parameters, one scalar each, so that lineage reads plainly.
+
+A field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A list or
+a mapping is written as YAML on one line (`[float32, int8]`); a field that is not set is left out.
+"""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from tfx.types.component_spec import ExecutionParameter
+
+S = TypeVar("S", bound=BaseModel)
+Scalar = int | float | str
+
+
+def declare(**sections: type[BaseModel]) -> dict[str, ExecutionParameter]:
+    """Declares a component's parameters: those of each section, prefixed with its keyword."""
+    return {
+        f"{name}_{field}": ExecutionParameter(type=_scalar_type(info.annotation), optional=True)
+        for name, section in sections.items()
+        for field, info in section.model_fields.items()
+    }
+
+
+def encode(**sections: BaseModel) -> dict[str, Scalar]:
+    """Writes sections as parameter values."""
+    values = {}
+    for name, section in sections.items():
+        for field, value in section.model_dump(mode="json", exclude_none=True).items():
+            values[f"{name}_{field}"] = _to_scalar(value, type(section).model_fields[field].annotation)
+    return values
+
+
+def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
+    """Reads a section back from the parameters of a node, with the same checks as a file's."""
+    values = {}
+    for field, info in section.model_fields.items():
+        value = parameters.get(f"{name}_{field}")
+        if value is not None:
+            is_text = _scalar_type(info.annotation) is str and isinstance(value, str)
+            values[field] = yaml.safe_load(value) if is_text and not _is_plain_text(info.annotation) else value
+    return section.model_validate(values)
+
+
+def _scalar_type(annotation: Any) -> type[Scalar]:
+    kinds = {kind for kind in _alternatives(annotation) if kind is not type(None)}
+    if kinds <= {int, bool}:
+        return int
+    return float if kinds <= {int, float} else str
+
+
+def _is_plain_text(annotation: Any) -> bool:
+    return {kind for kind in _alternatives(annotation) if kind is not type(None)} == {str}
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The Python types that a field's value may have, with `Annotated` and `Literal` looked through."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    if hasattr(annotation, "__metadata__"):
+        return _alternatives(annotation.__origin__)
+    if str(origin) == "typing.Literal":
+        return [type(value) for value in get_args(annotation)]
+    return [origin or annotation]
+
+
+def _to_scalar(value: Any, annotation: Any) -> Scalar:
+    kind = _scalar_type(annotation)
+    if kind is not str:
+        return kind(value)
+    if isinstance(value, str) and _is_plain_text(annotation):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("\n...\n").strip()

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a run: typed, frozen, checked at the edge. Every default lives here and nowhere else.
+
+Accuracies, fractions and sparsities are fractions in [0, 1]; names end in their unit (`_bytes`, `_ms`).
+Sizes are written as 24KB, 1.5MB (1,000) or 24KiB (1,024), counts as 2M or 500K.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.units import parse_bytes, parse_count
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, refusing keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TeacherConfig(Section):
+    """The large model that works."""
+
+    path: str = Field(description="SavedModel folder, .keras or .h5 file")
+    scaling: str | dict[str, list[float]] = Field(
+        "none",
+        description="what the teacher expects of pixels 0..255: none, unit (0..1), symmetric (-1..1), imagenet, "
+        "or {mean: [..], std: [..]}",
+    )
+    output: str | None = Field(None, description="name of the output to use, where the model has several")
+    class_order: list[int] | None = Field(
+        None, description="for each class of the data, the index of the teacher's output that stands for it"
+    )
+    insist: bool = Field(False, description="go on with a teacher that scores near chance on the data")
+    mode: Literal["fixed", "joint"] = Field(
+        "fixed", description="fixed: its cached logits teach; joint: it is trained along with the students"
+    )
+    learning_rate: Rate = Field(1e-4, description="of the teacher, in mode joint")
+    mutual_weight: Fraction = Field(
+        0.0, description="in mode joint, the weight of the teacher's loss towards its students (1706.00384)"
+    )
+    feature_layer: str | None = Field(
+        None, description="name of the penultimate layer, where it is not found by itself"
+    )
+    views: PositiveInt = Field(
+        4, description="random views of each training image whose logits are computed once"
+    )
+    view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
+    view_flip: Literal["auto", "yes", "no"] = Field(
+        "auto", description="mirror views left to right; auto: only if the teacher does not mind"
+    )
+
+
+class DataConfig(Section):
+    """The labelled examples."""
+
+    path: str = Field(
+        description="an image folder (a class a sub-folder, with or without train/ and test/), a .npz file, "
+        "TFRecord files (a folder or a pattern), or the word digits"
+    )
+    format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = "auto"
+    height: PositiveInt | None = Field(None, description="rows; images are resized to it (default: the teacher's)")
+    width: PositiveInt | None = Field(None, description="columns (default: the teacher's)")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour (default: the teacher's)")
+    classes: list[str] | None = Field(None, description="class names in the teacher's order (default: the data's)")
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="share of the training images kept apart to choose epochs and models"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="share kept for the final figures, where the data has no test part of its own"
+    )
+    image_feature: str = Field("image/encoded", description="TFRecord: name of the image feature")
+    label_feature: str = Field("image/class/label", description="TFRecord: name of the label feature")
+    max_bad_fraction: Fraction = Field(0.01, description="share of unreadable images that is skipped and counted")
+    unlabeled: str | None = Field(None, description="a folder of images without labels, for distill.init: features")
+
+
+class StudentSize(Section):
+    """How large a student may be: one of the three."""
+
+    multiplier: Rate | None = Field(None, description="of the default large student's bytes")
+    size_bytes: Bytes | None = Field(None, description="at most so many bytes as int8 .tflite")
+    macs: Count | None = Field(None, description="at most so many multiply-accumulates an image")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if value is None:
+            return {}
+        return {"multiplier": value} if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "StudentSize":
+        if sum(v is not None for v in (self.multiplier, self.size_bytes, self.macs)) > 1:
+            raise ValueError("only one of multiplier, size_bytes and macs may be given")
+        return self
+
+
+class StudentsConfig(Section):
+    """The family to train: two to six students, smallest first."""
+
+    sizes: dict[str, StudentSize] = Field(
+        {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()},
+        description="a name (tiny, small, medium, large, xlarge) alone, or with a multiplier, {size_bytes: 24KB} "
+        "or {macs: 2M}",
+        min_length=2,
+        max_length=6,
+    )
+    module: str | None = Field(None, description="students of your own: FILE.py:FUNCTION")
+
+
+class DistillConfig(Section):
+    """Joint training of the family from the teacher."""
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 128
+    learning_rate: Rate = Field(4e-3, description="peak, after the warm-up; cosine decay to zero")
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decoupled (AdamW, 1711.05101)")
+    temperature: Rate = Field(4.0, description="softens teacher and student logits (1503.02531)")
+    soft_weight: Fraction = Field(0.9, description="weight of the teacher's logits against the labels")
+    in_place_weight: Fraction = Field(
+        0.0, description="weight of the largest student's logits as a teacher of the smaller ones (1903.05134)"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    student_weights: dict[str, Rate] = Field({}, description="weight of a student's loss, by name (default 1)")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of the weights' moving average; 0: none")
+    patience: PositiveInt | None = Field(None, description="epochs without a better validation accuracy before stopping")
+    init: Literal["none", "features", "students"] = Field(
+        "none", description="features: first predict the teacher's; students: go on from init_from"
+    )
+    init_from: str | None = Field(None, description="output folder of an earlier run of the same family")
+    init_epochs: PositiveInt = Field(10, description="of learning the teacher's features, with init: features")
+    distribution: Literal["none", "mirrored", "multi-worker"] = Field("none", description="tf.distribute strategy")
+
+
+class PruneConfig(Section):
+    """Making the students thinner (channels) and sparser (zeros)."""
+
+    channels: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of channels removed, least important first (structured pruning)"
+    )
+    importance: Literal["magnitude", "taylor"] = Field("taylor", description="what ranks channels (1906.10771)")
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="share of zeros in the pruned kernels (magnitude pruning); 0: none"
+    )
+    block: Literal["1x1", "1x4"] = Field("1x1", description="zeros singly or in blocks")
+    epochs: PositiveInt = Field(6, description="of fine-tuning while the sparsity rises (1710.01878)")
+    learning_rate: Rate = 1e-3
+
+
+class QuantizeConfig(Section):
+    """Training for 8-bit arithmetic, and the files that come out."""
+
+    epochs: NonNegativeInt = Field(4, description="of quantization-aware training; 0: quantize after training only")
+    learning_rate: Rate = 5e-4
+    variants: list[Variant] = Field(
+        ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
+    )
+    calibration_images: PositiveInt = Field(256, description="training images that set ranges")
+
+
+class EvaluateConfig(Section):
+    """What is measured of every file."""
+
+    top_k: PositiveInt = 5
+    threads: list[PositiveInt] = Field([1], description="latency is measured with each number of threads", min_length=1)
+    latency_runs: PositiveInt = Field(50, description="timed invocations a file and thread count")
+    device_results: str | None = Field(None, description="a JSON file of figures measured on a phone")
+
+
+class SelectConfig(Section):
+    """The limits, and what is best within them. Accuracies are those of the validation split."""
+
+    max_size: Bytes | None = None
+    max_latency_ms: Rate | None = None
+    max_macs: Count | None = None
+    min_accuracy: Fraction | None = None
+    max_accuracy_drop: Fraction | None = Field(None, description="below the teacher")
+    objective: Literal["accuracy", "size", "latency", "knee"] = "accuracy"
+
+
+class PipelineConfig(Section):
+    """How the run itself is done."""
+
+    name: str = Field("learn2compress", pattern=r"^[a-z][a-z0-9-]{1,40}$")
+    seed: NonNegativeInt = 0
+    workers: PositiveInt = Field(1, description="processes of Beam's DirectRunner")
+    beam_args: list[str] = Field([], description="further Beam arguments, to use another runner")
+    metadata: str | None = Field(
+        None, description="mysql://, postgresql:// or grpc:// address (default: SQLite in the output folder)"
+    )
+    push_to: str | None = Field(None, description="folder to which the standard Pusher copies a blessed choice")
+
+
+class Config(Section):
+    """All of it."""
+
+    teacher: TeacherConfig
+    data: DataConfig
+    students: StudentsConfig = StudentsConfig()
+    distill: DistillConfig = DistillConfig()
+    prune: PruneConfig = PruneConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    select: SelectConfig = SelectConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.distill.init == "students" and not self.distill.init_from:
+            raise ValueError("distill.init_from must name an earlier run's folder when distill.init is students")
+        unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
+        if unknown:
+            raise ValueError(f"distill.student_weights must name students; got {unknown}")
+        return self
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a YAML configuration and applies overrides.
+
+    Relative `teacher.path`, `data.path` and other paths in the file are taken from the file's folder; those in
+    overrides from the working directory.
+
+    Args:
+        path: The YAML file.
+        overrides: Strings such as `distill.epochs=3`; the value is read as YAML.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML mapping, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"config {path} must be a readable file; {error.strerror}. Run `learn2compress init`.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} must be YAML; {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config {path} must be a mapping of sections; got a {type(tree).__name__}.")
+    _anchor_paths(tree, path.parent)
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, source=str(path))
+
+
+def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
+    """Checks a mapping of sections.
+
+    Raises:
+        ConfigError: One line that names the field, the rule, the value and, for an unknown key, the nearest known one.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + " ".join(_explain(e) for e in error.errors()[:3])) from error
+
+
+# The fields that hold locations; a bare word such as `digits` or a URL stays as it is.
+PATH_FIELDS = (
+    ("teacher", "path"),
+    ("data", "path"),
+    ("data", "unlabeled"),
+    ("students", "module"),
+    ("distill", "init_from"),
+    ("evaluate", "device_results"),
+    ("pipeline", "push_to"),
+)
+
+
+def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+    for section, key in PATH_FIELDS:
+        values = tree.get(section)
+        value = values.get(key) if isinstance(values, dict) else None
+        if isinstance(value, str) and value != "digits" and "://" not in value and not Path(value).is_absolute():
+            values[key] = str(folder / Path(value).expanduser())
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, field = key.strip().partition(".")
+    if not (equals and dot and section and field):
+        raise ConfigError(f"--set must be SECTION.FIELD=VALUE; got {override!r}. Example: --set distill.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key} must have a YAML value; got {text!r}.") from error
+    node = tree.setdefault(section, {})
+    *parents, leaf = field.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {key} must name a field of a section; {section} is not a mapping.")
+    node[leaf] = value
+
+
+def _explain(error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        near = difflib.get_close_matches(key, _known_keys(error["loc"][:-1]), n=1, cutoff=0.0)
+        return f"{location} is no known key." + (f" Did you mean {near[0]}?" if near else "")
+    if error["type"] == "missing":
+        return f"{location} must be given. Add it to the config or pass --set {location}=VALUE."
+    if error["type"] == "value_error":
+        return f"{location}: {error['ctx']['error']}".rstrip(".") + "."
+    rule = error["msg"][0].lower() + error["msg"][1:]
+    return f"{location} is wrong: {rule}; got {error['input']!r}."
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        if model is StudentsConfig and part == "sizes":
+            return list(StudentSize.model_fields) if len(location) > 2 else []
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests that travel inside the artifacts: what a folder holds, by name and by digest.
+
+Every artifact of ours is a folder with a `manifest.json`; files are named relative to it, with their SHA-256, so that a
+manifest can be checked wherever the folder has been moved to. Shapes are [height, width, channels]; sizes are bytes;
+accuracies are fractions in [0, 1].
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import Learn2CompressError
+
+MANIFEST = "manifest.json"
+Split = Literal["train", "validation", "test"]
+
+
+class Record(BaseModel):
+    """Immutable; a field it does not know is kept out loud, not silently dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(Record):
+    """A file by name (relative to the manifest) and content."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, folder: Path, path: str) -> "File":
+        """Describes folder/path as it is on disk now."""
+        return cls(path=path, sha256=file_sha256(folder / path), bytes=(folder / path).stat().st_size)
+
+
+class Task(Record):
+    """What is classified: the shape of an image and the names of the classes, in label order."""
+
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+
+
+class Normalization(Record):
+    """(pixel - mean) / std, a channel at a time or for all, on pixels 0..255."""
+
+    mean: list[float]
+    std: list[float]
+
+
+class BadFile(Record):
+    """An example that could not be read."""
+
+    source: str
+    reason: str
+
+
+class DataManifest(Record):
+    """Of `Examples`, at `manifest.json` beside the Split-* folders.
+
+    A record is a tf.Example: `image` (height·width·channels raw uint8 bytes), `label` (int64), `id` (first 16 hex digits
+    of the SHA-256 of shape and pixels), `source` (where it came from), `original_height`, `original_width`, `brightness`.
+    Within a split, records lie in the order of their ids, spread over shards by id: that order is random with respect to
+    content and the same whatever the number of workers.
+    """
+
+    task: Task
+    digest: str                                   # of the source files, see schemas/digests.py
+    counts: dict[Split, int]
+    per_class: dict[Split, list[int]]
+    shards: dict[Split, list[str]]                # file names under Split-<split>/
+    duplicates: dict[str, int]                    # "train/test": how many images of one are in the other
+    duplicate_examples: list[tuple[str, str]]     # some of them, by source
+    skipped: list[BadFile]                        # the first hundred
+    skipped_count: int
+
+
+class ViewRecipe(Record):
+    """Which K views of a training image the teacher has seen; view 0 is the image itself.
+
+    A view is a shift by (dy, dx) pixels, with reflection at the border, and possibly a mirroring left to right. The
+    parameters of each view are stored with its logits, so that a student sees exactly the teacher's view.
+    """
+
+    count: int
+    shift_pixels: tuple[int, int]                 # largest |dy|, |dx|
+    flip: bool
+    seed: int
+
+
+class TeacherManifest(Record):
+    """Of a `Teacher`: the model file or folder, as it was given, and what was found out about it."""
+
+    task: Task
+    model: str                                    # file or folder, relative
+    format: str
+    sha256: str                                   # of the file, or the tree digest of the folder
+    bytes: int
+    output: Literal["logits", "probabilities"]
+    output_name: str | None = None
+    scaling: Normalization
+    class_order: list[int] | None = None
+    parameters: int | None
+    macs: int | None
+    trainable: bool
+    accuracy: dict[Split, float]                  # validation and test
+    mode: Literal["fixed", "joint"] = "fixed"
+
+
+class TeacherLogitsManifest(Record):
+    """Of `TeacherLogits`: for each shard of the examples, a shard of the same name with the same records in order.
+
+    A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: dy, dx,
+    mirrored). Validation and test have one view, the image itself.
+    """
+
+    teacher_sha256: str
+    data_digest: str
+    recipe: ViewRecipe
+    classes: int
+    shards: dict[Split, list[str]]
+    images: dict[Split, int]
+    forward_passes: int                           # of the teacher, counted in images
+    flip_accuracy: float | None = None            # of the teacher on mirrored validation images
+    seconds: float
+
+
+class Student(Record):
+    """One member of a family."""
+
+    name: str
+    model: File                                   # tf_keras .h5; input: normalized pixels; output: logits
+    parameters: int
+    macs: int
+    predicted_int8_bytes: int | None = None
+    validation_accuracy: float                    # of the Keras model; only to follow the training
+    sparsity: float = 0.0                         # of the pruned kernels
+
+
+class StudentSetManifest(Record):
+    """Of a `StudentSet`: students smallest first, and the family they were cut from while they still share parameters."""
+
+    task: Task
+    stage: Literal["distilled", "pruned"]
+    normalization: Normalization
+    teacher_sha256: str
+    students: list[Student]
+    family: File | None                           # tf_keras .h5 with one output a student, in their order
+    family_spec: dict[str, Any] | None            # as compression.family wrote it
+    curves: File                                  # curves.json: a list of Epoch
+    seed: int
+    notes: list[str] = []
+
+
+class Epoch(Record):
+    """One line of a training curve."""
+
+    stage: Literal["features", "distilled", "pruned", "quantized"]
+    epoch: int
+    loss: dict[str, float]                        # by student, train
+    accuracy: dict[str, float]                    # by student, validation
+    learning_rate: float
+    seconds: float
+
+
+class LayerQuantization(Record):
+    """How a layer was brought to 8 bits."""
+
+    layer: str
+    type: str
+    method: Literal["quantization-aware", "output-only", "post-training", "float"]
+
+
+class Calibration(Record):
+    """The representative data set: from train only."""
+
+    images: int
+    split: Literal["train"] = "train"
+    digest: str                                   # SHA-256 over the sorted ids
+
+
+class OnDeviceModel(Record):
+    """One .tflite file."""
+
+    name: str                                     # student-variant
+    student: str
+    variant: str
+    file: File
+    layers: list[LayerQuantization] = []
+    calibration: Calibration | None = None
+    full_int8: bool = False                       # proved from the file
+    baseline: bool = False                        # a plain conversion of the teacher, not a candidate
+
+
+class OnDeviceModelSetManifest(Record):
+    """Of an `OnDeviceModelSet`."""
+
+    task: Task
+    normalization: Normalization
+    teacher_sha256: str
+    models: list[OnDeviceModel]
+    curves: File
+    seed: int
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST) -> Path:
+    """Writes a manifest, with sorted keys so that equal manifests are equal bytes."""
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def read_manifest(folder: str | Path, kind: type[M], name: str = MANIFEST) -> M:
+    """Reads a manifest.
+
+    Raises:
+        Learn2CompressError: It is missing or is not a `kind`.
+    """
+    path = Path(folder) / name
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Learn2CompressError(f"{path} must be a readable {kind.__name__}; {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise Learn2CompressError(f"{path} must be a {kind.__name__}; {field}: {first['msg']}.") from error
