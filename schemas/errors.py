@@ -16,6 +16,10 @@ class ConfigError(Learn2CompressError):
     """A configuration value, key or file is wrong."""
 
 
+class UnitError(ConfigError, ValueError):
+    """A size or a count has a unit nobody knows. A ValueError too, so that a typed config names the field."""
+
+
 class DataError(Learn2CompressError):
     """The user's examples cannot be read or do not fit the task."""
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes and counts as a person writes them, everywhere the same.
+
+A size is `60KB`, `1.5 MB` (1,000), `60KiB`, `2 MiB` (1,024), `512B` or a plain number of bytes; a count is
+`2M`, `500K`, `1.2G` or a plain number. Case matters: a `kb` could be a kilobit as well.
+"""
+
+import re
+from decimal import Decimal
+
+from learn2compress.schemas.errors import UnitError
+
+BYTE_UNITS = {"B": 1, "KB": 1_000, "MB": 1_000_000, "KiB": 1_024, "MiB": 1_048_576}
+COUNT_UNITS = {"K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+_NUMBER_AND_UNIT = re.compile(r"\s*(\d[\d,_]*(?:\.\d+)?|\.\d+)\s*(\S*(?:\s+\S+)*)\s*", re.ASCII)
+
+
+def parse_bytes(size: int | float | str) -> int:
+    """Reads a size in bytes.
+
+    Args:
+        size: a whole number of bytes, or text such as `60KB`, `1.5 MiB`, `1,024 B`, `24000`.
+
+    Raises:
+        UnitError: another unit, no number, a negative size or a fraction of a byte.
+    """
+    return _parse(size, "A size", BYTE_UNITS, "48KB, 1.5MB, 64KiB or 24000 (bytes)")
+
+
+def parse_count(count: int | float | str) -> int:
+    """Reads a count, such as that of multiply-accumulates.
+
+    Args:
+        count: a whole number, or text such as `2M`, `500K`, `1.2G`.
+
+    Raises:
+        UnitError: another unit, no number, a negative count or a fraction of one.
+    """
+    return _parse(count, "A count", COUNT_UNITS, "2M, 500K or 1200000")
+
+
+def format_bytes(size: int) -> str:
+    """Writes a size with three significant digits and the units of 1,000: `512 B`, `98.5 KB`, `1.93 MB`."""
+    return _format(size, (("B", 1), ("KB", 1_000), ("MB", 1_000_000)), " ")
+
+
+def format_count(count: int) -> str:
+    """Writes a count with three significant digits: `512`, `78.7K`, `12.5M`, `1.2G`."""
+    return _format(count, (("", 1), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)), "")
+
+
+def _parse(value: int | float | str, what: str, units: dict[str, int], examples: str) -> int:
+    rule = f"{what} must be a whole number with one of the units {', '.join(units)}, or none; got {value!r}."
+    remedy = f"Write for example {examples}."
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise UnitError(f"{rule} {remedy}")
+    match = _NUMBER_AND_UNIT.fullmatch(str(value) if isinstance(value, str) else f"{value:.17g}")
+    if match is None or (match[2] and match[2] not in units):
+        raise UnitError(f"{rule} {remedy}")
+    number = Decimal(match[1].replace(",", "").replace("_", "")) * units.get(match[2], 1)
+    if number != int(number):
+        raise UnitError(f"{rule} {remedy}")
+    return int(number)
+
+
+def _format(number: int, units: tuple[tuple[str, int], ...], space: str) -> str:
+    if number < 0:
+        return "-" + _format(-number, units, space)
+    for unit, factor in units:
+        # The next unit takes over where three digits no longer do: 999,600 is 1 M, not 1000 K.
+        if number < 999.5 * factor or unit == units[-1][0]:
+            break
+    digits = f"{number / factor:.3g}" if number < 999.5 * factor else f"{number / factor:,.0f}"
+    return f"{digits}{space}{unit}"
