@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does its own set-up. Paths are relative, so that the folder may have any name.
+
+# TensorFlow's start-up noise, and Keras 2, which tfmot needs; read when TensorFlow is imported.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_USE_LEGACY_KERAS := 1
+export CUDA_VISIBLE_DEVICES ?= -1
+
+TEACHER := examples/digits/teacher.keras
+
+.PHONY: help setup demo test lint lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    compress the digits classifier, leave everything in demo-output/"
+	@echo "make test    lint, the layers, then all the tests, quick ones first"
+	@echo "make setup   make .venv, once; the others call it"
+	@echo "make lint    ruff and import-linter alone"
+	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml (ARGS=--upgrade: to the newest)"
+	@echo "make clean   remove what builds, tests and the demo left; .venv stays"
+
+setup:
+	@scripts/setup.sh
+
+demo: $(TEACHER)
+	.venv/bin/learn2compress run examples/digits/config.yaml --output demo-output
+
+$(TEACHER): examples/digits/train_teacher.py | setup
+	.venv/bin/python examples/digits/train_teacher.py --output $(TEACHER)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/python scripts/lint_imports.py
+
+test: lint
+	.venv/bin/pytest -m "not e2e and not slow"
+	.venv/bin/pytest -m "e2e or slow"
+
+lock:
+	scripts/lock.sh $(ARGS)
+
+clean:
+	rm -rf build dist learn2compress.egg-info .pytest_cache .ruff_cache demo-output $(TEACHER)
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

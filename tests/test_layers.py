@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The import contracts see every folder: each is broken here on purpose, in a copy."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("cli", "components", "compression", "kubeflow", "learn2compress", "pipeline", "schemas")
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "lint_imports.py"), str(root)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_layers_are_kept_as_they_stand(copy: Path) -> None:
+    done = lint(copy)
+
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("schemas/broken.py", "import learn2compress.compression", "Imports point only downward"),
+        ("kubeflow/broken.py", "import learn2compress.cli", "Imports point only downward"),
+        ("compression/broken.py", "import tfx", "The algorithms know no pipeline"),
+    ],
+)
+def test_layers_are_broken_by_a_wrong_import(copy: Path, file: str, line: str, contract: str) -> None:
+    (copy / file).write_text(line + "\n")
+
+    done = lint(copy)
+
+    assert done.returncode == 1
+    assert f"{contract} BROKEN" in done.stdout
+
+
+def test_algorithms_are_broken_by_a_pipeline_import_behind_the_schemas(copy: Path) -> None:
+    (copy / "schemas" / "behind.py").write_text("import ml_metadata\n")
+    (copy / "compression" / "broken.py").write_text("import learn2compress.schemas.behind\n")
+
+    done = lint(copy)
+
+    assert done.returncode == 1
+    assert "The algorithms know no pipeline BROKEN" in done.stdout
