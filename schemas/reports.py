@@ -63,13 +63,15 @@ class SplitFigures(Record):
 
 
 class Latency(Record):
-    """Of one image, after warm-up."""
+    """Of one image, after warm-up. A phone's figures may lack some of it."""
 
     threads: int
     p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    runs: int
+    p90_ms: float | None
+    p99_ms: float | None
+    runs: int | None
+    statistic: Literal["median", "mean"] = "median"      # what p50_ms holds: some tools print nothing but a mean
+    peak_memory_bytes: int | None = None         # of the process, where the device's tool reports it
 
 
 class Host(Record):
@@ -77,7 +79,7 @@ class Host(Record):
 
     name: str
     processor: str
-    cores: int
+    cores: int | None
     runtime: str                                 # e.g. ai-edge-litert 2.3.0
     source: Literal["host", "device"] = "host"
 

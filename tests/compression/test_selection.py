@@ -209,7 +209,8 @@ def test_choose_calls_candidates_even_when_their_difference_could_be_chance():
 def test_choose_refuses_when_nothing_fits_and_names_the_nearest():
     with pytest.raises(
         SelectionError,
-        match=r"must satisfy max_size 20 KB; none of 4 does\. Nearest: small-int8 is 4 KB over max_size \(20 KB\); "
+        match=r"must satisfy max_size 20 KB; none of 4 does\. "
+        r"Nearest: small-int8 is 4 KB over max_size \(20 KB\); "
         r"medium-int8 is 28 KB over max_size \(20 KB\); small-float32 is 60 KB over",
     ) as caught:
         choose(FAMILY, Limits(max_size=20_000))

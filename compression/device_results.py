@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latencies measured on a phone, which replace those of the machine that ran the pipeline.
+
+Two forms are read. A simple one, in JSON (`runs`, `p90`, `p99`, `peak_memory`, `processor`, `cores` and
+`runtime` may be left out; `file` is a file's name or its SHA-256):
+
+    {"device": "Pixel 8", "processor": "Tensor G3", "cores": 9, "runtime": "LiteRT 1.4",
+     "results": [{"file": "small-int8.tflite", "threads": 1, "runs": 200,
+                  "latency_ms": {"p50": 0.31, "p90": 0.35, "p99": 0.52}, "peak_memory": "9.2MB"}]}
+
+And what TensorFlow's `benchmark_model` prints, one run after the other in one text file, as it is or through
+logcat. The device is then called as the file is ("Pixel 8.txt"). Where its version prints no median, its
+mean stands in and is labelled so; the peak memory is there with `--report_peak_memory_footprint=true`.
+
+Source: tensorflow/lite/tools/benchmark/README.md and benchmark_model.cc; in later years litert/tools.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.reports import Candidate, Host, Latency
+from learn2compress.schemas.units import parse_bytes
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class DeviceResults(NamedTuple):
+    """What a file of figures says."""
+
+    host: Host
+    latency: list[tuple[str, Latency]]  # by file name or SHA-256
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Milliseconds(_Strict):
+    p50: Positive
+    p90: Positive | None = None
+    p99: Positive | None = None
+
+
+class _Result(_Strict):
+    file: str
+    latency_ms: _Milliseconds
+    threads: Count = 1
+    runs: Count | None = None
+    peak_memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None
+
+
+class _Simple(_Strict):
+    device: str
+    results: Annotated[list[_Result], Field(min_length=1)]
+    processor: str = "not stated"
+    cores: Count | None = None
+    runtime: str = "not stated"
+
+
+def read_device_results(path: str | Path) -> DeviceResults:
+    """Reads a file of figures in either form.
+
+    Raises:
+        ConfigError: It is missing, or in neither form.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(
+            f"evaluate.device_results {path} must be a readable file; {error.strerror}."
+        ) from error
+    return _read_simple(path, text) if text.lstrip().startswith("{") else _read_log(path, text)
+
+
+def apply_device_results(candidates: Sequence[Candidate], results: DeviceResults) -> list[Candidate]:
+    """Replaces the latencies of candidates by those of the device.
+
+    A candidate without a figure from the device has none at all: two machines' figures are not compared.
+
+    Raises:
+        ConfigError: A result is of a file that is not there, or of two files of one name, or is given twice.
+    """
+    replaced: dict[str, dict[int, Latency]] = {}
+    for file, latency in results.latency:
+        found = [c for c in candidates if file in (c.sha256, Path(c.file).name)]
+        if len({c.sha256 for c in found}) != 1:
+            names = ", ".join(Path(c.file).name for c in candidates)
+            rule = "a single file" if found else f"one of {names}"
+            raise ConfigError(
+                f"device results of {results.host.name} must be of {rule}; got {file!r}. "
+                "Correct its name or remove it."
+            )
+        for candidate in found:
+            by_threads = replaced.setdefault(candidate.sha256, {})
+            if latency.threads in by_threads:
+                raise ConfigError(
+                    f"device results of {results.host.name} must hold one result a file and thread count; "
+                    f"got two of {file!r} with {latency.threads}. Keep the one that counts."
+                )
+            by_threads[latency.threads] = latency
+    return [
+        c.model_copy(update={"latency": [entry for _, entry in sorted(replaced.get(c.sha256, {}).items())]})
+        for c in candidates
+    ]
+
+
+def _read_simple(path: Path, text: str) -> DeviceResults:
+    try:
+        simple = _Simple.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"device results {path} must be JSON; {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"device results {path}: {field}: {first['msg']}; got {first['input']!r}."
+        ) from error
+    host = _device(simple.device, simple.processor, simple.cores, simple.runtime)
+    return DeviceResults(
+        host,
+        [
+            (
+                result.file,
+                Latency(
+                    threads=result.threads,
+                    p50_ms=result.latency_ms.p50,
+                    p90_ms=result.latency_ms.p90,
+                    p99_ms=result.latency_ms.p99,
+                    runs=result.runs,
+                    peak_memory_bytes=result.peak_memory,
+                ),
+            )
+            for result in simple.results
+        ],
+    )
+
+
+_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+_GRAPH = re.compile(r"Graph: \[(.+?)\]|Loaded model (\S+)")
+_THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]")
+_STEADY = re.compile(r"count=(\d+) first=")
+_MEDIAN = re.compile(r" median=" + _NUMBER)
+_TIMINGS = re.compile(r"Inference timings in us: Init: .*Inference \(avg\): " + _NUMBER)
+_MEMORY = re.compile(r"Overall peak memory footprint \(MB\) via periodic monitoring: " + _NUMBER)
+
+
+def _read_log(path: Path, text: str) -> DeviceResults:
+    runs: list[dict[str, float | int | str]] = []
+    current: dict[str, float | int | str] = {}
+    for line in text.splitlines():
+        if match := _GRAPH.search(line):
+            name = re.split(r"[/\\]", match[1] or match[2])[-1]
+            # `Graph:` opens a run; `Loaded model`, of the same run, names the same file again.
+            if match[1] or current.get("file") != name:
+                current = {"file": name, **({} if "file" in current else current)}
+        elif match := _THREADS.search(line):
+            if "mean" in current:
+                current = {}  # the thread count of the next run comes before its graph
+            current["threads"] = int(match[1])
+        elif match := _STEADY.search(line):
+            current["runs"] = int(match[1])  # the warm-up's line comes first, the steady state's last
+            median = _MEDIAN.search(line)
+            current["median"] = float(median[1]) if median else 0.0
+        elif match := _TIMINGS.search(line):
+            current["mean"] = float(match[1])
+            runs.append(current)
+        elif (match := _MEMORY.search(line)) and runs:
+            runs[-1]["memory"] = float(match[1])
+    if not runs:
+        raise ConfigError(
+            f"device results {path} must be JSON, or what benchmark_model prints, with its line "
+            "'Inference timings in us: …'; found neither."
+        )
+    if any("file" not in run for run in runs):
+        raise ConfigError(
+            f"device results {path} must name the model of each run ('Graph: […]'); "
+            f"one of {len(runs)} runs does not."
+        )
+    return DeviceResults(
+        _device(path.stem, "not stated", None, "benchmark_model"), [_run_latency(r) for r in runs]
+    )
+
+
+def _run_latency(run: dict[str, float | int | str]) -> tuple[str, Latency]:
+    median = run.get("median")
+    return str(run["file"]), Latency(
+        threads=run.get("threads", 1),
+        p50_ms=(median or run["mean"]) / 1000,
+        p90_ms=None,
+        p99_ms=None,
+        runs=run.get("runs"),
+        statistic="median" if median else "mean",
+        peak_memory_bytes=round(run["memory"] * 1024 * 1024) if "memory" in run else None,
+    )
+
+
+def _device(name: str, processor: str, cores: int | None, runtime: str) -> Host:
+    return Host(name=name, processor=processor, cores=cores, runtime=runtime, source="device")
