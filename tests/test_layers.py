@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The import contracts see every folder: each is broken here on purpose, in a copy."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cli", "components", "compression", "kubeflow", "learn2compress", "pipeline", "schemas")
@@ -57,3 +63,20 @@ def test_algorithms_are_broken_by_a_pipeline_import_behind_the_schemas(copy: Pat
 
     assert done.returncode == 1
     assert "The algorithms know no pipeline BROKEN" in done.stdout
+
+
+def test_every_node_is_named_in_the_contract_that_keeps_nodes_apart() -> None:
+    nodes = {
+        f"learn2compress.components.{path.stem}"
+        for path in (ROOT / "components").glob("*.py")
+        if re.search(r"^    SPEC_CLASS\b|^@component\b", path.read_text(), re.MULTILINE)
+    }
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    named = {
+        module
+        for contract in contracts
+        if contract["type"] == "independence"
+        for module in contract["modules"]
+    }
+
+    assert named == nodes
