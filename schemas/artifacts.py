@@ -78,7 +78,7 @@ class Selection(Artifact):
 
         <uri>/selection.json           Choice (schemas/reports.py)
 
-    Custom properties: chosen, sha256, objective, accuracy.
+    Custom properties: chosen, sha256, objective, validation_accuracy (which chose), test_accuracy.
     """
 
     TYPE_NAME = "learn2compress.Selection"

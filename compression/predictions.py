@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each file predicted for each held-out image, kept small: a class and a confidence, four bytes
+together.
+
+`predictions.npz` holds, for each split, arrays over its images in the order of the examples:
+
+    <split>/ids                  uint64, the examples' ids
+    <split>/labels               int32
+    <split>/teacher              int32, the teacher's class; left out where there is no teacher
+    <split>/<model>/class        int16
+    <split>/<model>/confidence   float16, of that class, in [0, 1]
+
+So two files can be compared image by image (McNemar's test, flips) long after the interpreter is gone.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.manifests import Split
+
+PREDICTIONS = "predictions.npz"
+
+
+class ModelPredictions(NamedTuple):
+    """Of one file on the images of one split, or on a stretch of them."""
+
+    classes: np.ndarray  # [images] int16
+    confidences: np.ndarray  # [images] float16
+
+
+class SplitPredictions(NamedTuple):
+    """Of all files on one split."""
+
+    ids: np.ndarray  # [images] uint64
+    labels: np.ndarray  # [images] int32
+    teacher: np.ndarray | None  # [images] int32
+    models: dict[str, ModelPredictions]
+
+
+def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -> None:
+    """Writes the predictions of all splits to an .npz file."""
+    arrays = {}
+    for split, predictions in splits.items():
+        arrays[f"{split}/ids"] = predictions.ids.astype(np.uint64)
+        arrays[f"{split}/labels"] = predictions.labels.astype(np.int32)
+        if predictions.teacher is not None:
+            arrays[f"{split}/teacher"] = predictions.teacher.astype(np.int32)
+        for name, model in predictions.models.items():
+            arrays[f"{split}/{name}/class"] = model.classes.astype(np.int16)
+            arrays[f"{split}/{name}/confidence"] = model.confidences.astype(np.float16)
+    np.savez(path, **arrays)
+
+
+def read_predictions(path: str | Path) -> dict[Split, SplitPredictions]:
+    """Reads what `write_predictions` wrote.
+
+    Raises:
+        Learn2CompressError: The file is missing or holds something else.
+    """
+    try:
+        with np.load(path) as arrays:
+            splits = {}
+            for key in arrays.files:
+                split, _, array = key.partition("/")
+                if array == "ids":
+                    splits[split] = SplitPredictions(
+                        arrays[key],
+                        arrays[f"{split}/labels"],
+                        arrays[f"{split}/teacher"] if f"{split}/teacher" in arrays.files else None,
+                        {
+                            name.split("/")[1]: ModelPredictions(
+                                arrays[name], arrays[name.removesuffix("class") + "confidence"]
+                            )
+                            for name in arrays.files
+                            if name.startswith(f"{split}/") and name.endswith("/class")
+                        },
+                    )
+            return splits
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise Learn2CompressError(f"{path} must be a file of predictions; {error}.") from error
+
+
+def validation_correctness(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads which validation images each file gets right: [images] bool by model, as `choose` takes it."""
+    validation = read_predictions(path).get("validation")
+    if validation is None:
+        return {}
+    return {name: model.classes == validation.labels for name, model in validation.models.items()}
