@@ -56,7 +56,7 @@ if [ "$keep" = no ]; then
             # The newest stack that this machine can run is the one worth fetching a Python for.
             case " $wanted " in *" 3.13 "*) version=3.13 ;; *) version=3.10 ;; esac
             echo "No Python ${wanted// / or } was found; asking uv to fetch $version ..."
-            if uv=$(find_uv "$(any_python)") && "$uv" python install --quiet "$version" \
+            if uv=$(find_uv "$(any_python)") && "$uv" python install "$version" \
                     && found=$(find_python "$version" 2>>"$tried"); then
                 python=${found#* }
             else
