@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Keras student to the bytes of a .tflite file, in each variant.
+
+    float32    as trained; float input 0..255, normalized inside
+    float16    the same with weights stored in 16 bits
+    dynamic    weights in int8, activations quantized on the fly
+    int8       everything in int8, input and output too; input = pixel - 128
+    uint8      the same with uint8 input and output; input = pixel
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.compaction import compact
+from learn2compress.compression.family_model import NORMALIZATION
+
+INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
+
+
+def with_pixel_input(student: keras.Model) -> keras.Model:
+    """The student with its normalization in front: it takes floats 0..255."""
+    image = keras.Input(student.input_shape[1:], name="image")
+    scale = 1 / NORMALIZATION.std[0]
+    normalized = keras.layers.Rescaling(scale, -NORMALIZATION.mean[0] * scale, name="normalize")(image)
+    return keras.Model(image, student(normalized), name=student.name)
+
+
+def convert_float(student: keras.Model, variant: str) -> bytes:
+    """Converts a float student.
+
+    Args:
+        student: Takes normalized pixels.
+        variant: "float32", "float16" or "dynamic".
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(with_pixel_input(student))
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return compact(converter.convert())
+
+
+def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
+    """Converts a student cut from a quantization-aware family.
+
+    Args:
+        student: With the ranges it learned.
+        variant: "int8" or "uint8".
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(student)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
+    return compact(converter.convert())
+
+
+def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+    """Converts a float student with ranges taken from a representative data set.
+
+    Args:
+        student: Takes normalized pixels.
+        variant: "int8" or "uint8".
+        images: Training images, each [h, w, c] uint8.
+    """
+    mean, std = NORMALIZATION.mean[0], NORMALIZATION.std[0]
+    shape = student.input_shape[1:]
+    # The two extremes make the input's range exactly [-1, 1], so that pixels enter as they are.
+    extremes = np.stack([np.zeros(shape), np.full(shape, 255.0)]).astype(np.float32)
+
+    def representative():
+        yield [(extremes[:1] - mean) / std]
+        yield [(extremes[1:] - mean) / std]
+        for image in images:
+            yield [(image[None].astype(np.float32) - mean) / std]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(student)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
+    return compact(converter.convert())

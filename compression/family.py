@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of a student family, and what each student costs, from arithmetic alone.
+
+A family is nested in depth. One trunk, the largest student; each smaller student leaves it early through a tail and a head
+of its own and shares every parameter up to its exit:
+
+    image ── stem ── segment 1 ──┬── segment 2 ──┬── segment 3 ── tail ── logits of `large`
+                                 │               └── tail ── logits of `medium`
+                                 └── tail ── logits of `small`
+
+One forward pass serves all students. Blocks are residual depthwise-separable convolutions (1704.04861, 1512.03385); dense
+3x3 convolutions lead down to the resolution where the trunk works, since depthwise ones at full resolution are slow to
+train and save few parameters there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from learn2compress.schemas.errors import FamilyError
+
+# Sizes of a .tflite beside its weights, in bytes, measured on compacted full-int8 files (benchmarks/predicted_bytes.py).
+FILE_BYTES = 1100
+OPERATOR_BYTES = 330
+CHANNEL_BYTES = 12                # int32 bias, its scale and the weight's scale
+PLAIN_OPERATOR_BYTES = 150        # an operator without weights
+
+WIDTH_STEP = 8                    # channels come in eights: phones' vector units like them
+SMALLEST_SIDE = 4                 # no convolution below 4x4 pixels
+WORKING_SIDE = 14                 # about where the trunk works
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A dense convolution, batch normalization, ReLU."""
+
+    name: str
+    filters: int
+    stride: int = 1
+    kernel: int = 3
+
+
+@dataclass(frozen=True)
+class Separable:
+    """A depthwise 3x3 and a pointwise convolution, each with batch normalization and ReLU.
+
+    Residual (the input is added before the last ReLU) where stride is 1 and the number of channels stays.
+    """
+
+    name: str
+    filters: int
+    stride: int = 1
+
+
+Block = Conv | Separable
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What one student adds: a stretch of the trunk, and a tail of its own."""
+
+    student: str
+    segment: tuple[Block, ...]
+    tail: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A whole family; students smallest first.
+
+    Attributes:
+        input_shape: (height, width, channels) of an image.
+        classes: Number of classes.
+        stem: Blocks that all students share.
+        branches: One a student, in the order in which they leave the trunk.
+    """
+
+    input_shape: tuple[int, int, int]
+    classes: int
+    stem: tuple[Block, ...]
+    branches: tuple[Branch, ...]
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The students' names, smallest first."""
+        return tuple(branch.student for branch in self.branches)
+
+    def path(self, student: str) -> tuple[Block, ...]:
+        """All blocks between the image and the pooling before the student's logits."""
+        index = self.students.index(student)
+        trunk = [block for branch in self.branches[: index + 1] for block in branch.segment]
+        return (*self.stem, *trunk, *self.branches[index].tail)
+
+    def to_dict(self) -> dict:
+        """Plain lists, strings and numbers; `FamilySpec.from_dict` reads it back."""
+        return {
+            "input_shape": list(self.input_shape),
+            "classes": self.classes,
+            "stem": [_block_to_dict(b) for b in self.stem],
+            "branches": [
+                {
+                    "student": branch.student,
+                    "segment": [_block_to_dict(b) for b in branch.segment],
+                    "tail": [_block_to_dict(b) for b in branch.tail],
+                }
+                for branch in self.branches
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, tree: dict) -> FamilySpec:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            FamilyError: The mapping does not describe a family.
+        """
+        try:
+            return cls(
+                input_shape=tuple(tree["input_shape"]),
+                classes=tree["classes"],
+                stem=tuple(_block_from_dict(b) for b in tree["stem"]),
+                branches=tuple(
+                    Branch(
+                        branch["student"],
+                        tuple(_block_from_dict(b) for b in branch["segment"]),
+                        tuple(_block_from_dict(b) for b in branch["tail"]),
+                    )
+                    for branch in tree["branches"]
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            raise FamilyError(f"a family's description must have input_shape, classes, stem and branches; {error!r}.") from error
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a student weighs and works.
+
+    Attributes:
+        parameters: After batch normalization is folded: kernels and biases.
+        macs: Multiply-accumulates for one image.
+        int8_bytes: Predicted size of its full-int8 .tflite.
+    """
+
+    parameters: int
+    macs: int
+    int8_bytes: int
+
+
+def student_cost(spec: FamilySpec, student: str) -> Cost:
+    """Counts one student from its shape alone.
+
+    Args:
+        spec: The family.
+        student: The student's name.
+
+    Returns:
+        Its cost. Strided convolutions are padded to `same`, so a side n becomes ceil(n / stride).
+    """
+    height, width, channels = spec.input_shape
+    weights = biases = macs = operators = plain = 0
+    for block in spec.path(student):
+        height, width = math.ceil(height / block.stride), math.ceil(width / block.stride)
+        pixels = height * width
+        if isinstance(block, Conv):
+            kernels = [(block.kernel**2 * channels * block.filters, block.filters)]
+        else:
+            kernels = [(9 * channels, channels), (channels * block.filters, block.filters)]
+            plain += is_residual(block, channels)
+        for kernel, outputs in kernels:
+            weights, biases, operators = weights + kernel, biases + outputs, operators + 1
+            macs += kernel * pixels
+        channels = block.filters
+    weights, biases, operators = weights + channels * spec.classes, biases + spec.classes, operators + 1
+    macs += channels * spec.classes
+    plain += 1                                                     # the global average
+    return Cost(
+        parameters=weights + biases,
+        macs=macs,
+        int8_bytes=FILE_BYTES + weights + CHANNEL_BYTES * biases + OPERATOR_BYTES * operators + PLAIN_OPERATOR_BYTES * plain,
+    )
+
+
+def is_residual(block: Block, input_channels: int) -> bool:
+    """Whether the block adds its input to its output."""
+    return isinstance(block, Separable) and block.stride == 1 and block.filters == input_channels
+
+
+def family_costs(spec: FamilySpec) -> dict[str, Cost]:
+    """The cost of each student, smallest first."""
+    return {student: student_cost(spec, student) for student in spec.students}
+
+
+def shared_parameters(spec: FamilySpec) -> tuple[int, int]:
+    """Parameters of the whole family, and the sum over its students if nothing were shared."""
+    total = sum(cost.parameters for cost in family_costs(spec).values())
+    seen: set[tuple[str, int]] = set()
+    family = 0
+    for student in spec.students:
+        channels = spec.input_shape[2]
+        for block in spec.path(student):
+            if (block.name, channels) not in seen:
+                family += _block_parameters(block, channels)
+                seen.add((block.name, channels))
+            channels = block.filters
+        family += (channels + 1) * spec.classes
+    return family, total
+
+
+def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...]:
+    """Leads from the image down to the resolution where the trunk works, about 14 pixels a side.
+
+    Args:
+        input_shape: (height, width, channels).
+        width: Channels at the end of the stem.
+
+    Raises:
+        FamilyError: The image is smaller than 4x4.
+    """
+    side = min(input_shape[:2])
+    if side < SMALLEST_SIDE:
+        raise FamilyError(
+            f"images must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE}; got {input_shape[0]}x{input_shape[1]}. "
+            "Set data.height and data.width."
+        )
+    halvings = max(0, round(math.log2(side / WORKING_SIDE)))
+    first = _round_width(width / 2) if halvings else width
+    blocks: list[Block] = [Conv("stem", first, stride=2 if halvings >= 2 else 1)]
+    remaining = halvings - (halvings >= 2)
+    for step in range(remaining):
+        side_here = side / 2 ** (halvings - remaining + step)
+        filters = width if step == remaining - 1 else _round_width(first + (width - first) * (step + 1) / remaining)
+        kind = Conv if side_here <= 32 else Separable
+        blocks.append(kind(f"down{step + 1}", filters, stride=2))
+    return tuple(blocks)
+
+
+def branch_choices(
+    student: str, index: int, side: int, least_width: int, most_width: int = 512
+) -> Iterator[Branch]:
+    """All the stretches of trunk and tails that a student may be given.
+
+    Args:
+        student: Its name.
+        index: Its place in the family, from 0; names the blocks.
+        side: Pixels a side where its segment begins.
+        least_width: Channels of the segment before it: a trunk does not narrow.
+        most_width: No wider than this.
+    """
+    width = least_width
+    while width <= most_width:
+        for stride in (1, 2) if index and side > SMALLEST_SIDE else (1,):
+            here = math.ceil(side / stride)
+            for depth in range(1, 7):
+                segment = tuple(
+                    Separable(f"trunk{index + 1}_{n + 1}", width, stride if n == 0 else 1) for n in range(depth)
+                )
+                for ratio in (1.0, 1.5, 2.0, 3.0):
+                    filters = _round_width(width * ratio)
+                    tail = [Separable(f"{student}_tail1", filters, 2 if here > SMALLEST_SIDE else 1)]
+                    yield Branch(student, segment, tuple(tail))
+                    if here > SMALLEST_SIDE and filters <= 2 * width:
+                        yield Branch(student, segment, (*tail, Separable(f"{student}_tail2", filters)))
+        width += WIDTH_STEP if width < 96 else 2 * WIDTH_STEP
+
+
+def segment_side(side: int, branch: Branch) -> int:
+    """Pixels a side at the end of a branch's segment."""
+    for block in branch.segment:
+        side = math.ceil(side / block.stride)
+    return side
+
+
+def stem_side(input_shape: tuple[int, int, int], stem: tuple[Block, ...]) -> int:
+    """Pixels of the shorter side at the end of the stem."""
+    side = min(input_shape[:2])
+    for block in stem:
+        side = math.ceil(side / block.stride)
+    return side
+
+
+def _block_parameters(block: Block, channels: int) -> int:
+    if isinstance(block, Conv):
+        return block.kernel**2 * channels * block.filters + block.filters
+    return 9 * channels + channels + channels * block.filters + block.filters
+
+
+def _round_width(width: float) -> int:
+    return max(WIDTH_STEP, int(width / WIDTH_STEP + 0.5) * WIDTH_STEP)
+
+
+def _block_to_dict(block: Block) -> dict:
+    return {"kind": type(block).__name__.lower(), **asdict(block)}
+
+
+def _block_from_dict(tree: dict) -> Block:
+    fields = dict(tree)
+    kind = {"conv": Conv, "separable": Separable}[fields.pop("kind")]
+    return kind(**fields)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss of one student, and of a family.
+
+For a student with logits s, a teacher with logits t, labels y, soft weight a and temperature T:
+
+    L = (1 - a) · CE(y, s) + a · T² · KL(softmax(t / T) ‖ softmax(s / T))          (Hinton et al., 1503.02531)
+
+and, with in-place weight b, for every student but the largest, whose logits are l (Yu & Huang, 1903.05134):
+
+    L' = (1 - b) · L + b · T² · KL(softmax(l / T) ‖ softmax(s / T)),  no gradient through l
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The weights of the terms; see DistillConfig for each."""
+
+    temperature: float = 4.0
+    soft_weight: float = 0.9
+    in_place_weight: float = 0.0
+    label_smoothing: float = 0.0
+
+
+def hard_loss(labels, logits, label_smoothing: float = 0.0):
+    """Cross entropy with the labels.
+
+    Args:
+        labels: [batch] integers.
+        logits: [batch, classes] float32.
+        label_smoothing: The share of the label's weight that is spread evenly over all classes (1512.00567).
+
+    Returns:
+        [batch] float32.
+    """
+    classes = logits.shape[-1]
+    if not label_smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    target = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def soft_loss(teacher_logits, logits, temperature: float):
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)).
+
+    Args:
+        teacher_logits: [batch, classes] float32.
+        logits: [batch, classes] float32.
+        temperature: T. The factor T² keeps the gradients' size independent of it.
+
+    Returns:
+        [batch] float32, zero where the two agree.
+    """
+    teacher = tf.nn.log_softmax(teacher_logits / temperature)
+    student = tf.nn.log_softmax(logits / temperature)
+    return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
+
+
+def family_losses(labels, teacher_logits, outputs: Sequence, settings: LossSettings) -> list:
+    """The loss of each student.
+
+    Args:
+        labels: [batch] integers.
+        teacher_logits: [batch, classes] float32, or None to learn from the labels alone.
+        outputs: One [batch, classes] float32 of logits a student, smallest first.
+        settings: The weights.
+
+    Returns:
+        One [batch] float32 a student.
+    """
+    losses = []
+    largest = tf.stop_gradient(outputs[-1])
+    soft_weight = settings.soft_weight if teacher_logits is not None else 0.0
+    for index, logits in enumerate(outputs):
+        loss = 0.0
+        if soft_weight < 1:
+            loss += (1 - soft_weight) * hard_loss(labels, logits, settings.label_smoothing)
+        if soft_weight > 0:
+            loss += soft_weight * soft_loss(teacher_logits, logits, settings.temperature)
+        if settings.in_place_weight and index < len(outputs) - 1:
+            in_place = soft_loss(largest, logits, settings.temperature)
+            loss = (1 - settings.in_place_weight) * loss + settings.in_place_weight * in_place
+        losses.append(loss)
+    return losses

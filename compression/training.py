@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joint training of all students of a family: one compiled step, one forward pass, one optimizer.
+
+Distiller, Pruner and Quantizer all train with this loop, each on its own form of the model. An epoch is a pure function of
+the seed and its number, and a checkpoint is written after each, so a training that was killed goes on from its last epoch
+as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.family_model import normalize
+from learn2compress.compression.losses import LossSettings, family_losses
+from learn2compress.compression.progress import Task
+from learn2compress.compression.schedules import cosine_with_warmup, moving_average_decay
+from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.manifests import Epoch
+
+# An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+EpochBatches = Callable[[int], "tf.data.Dataset"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train; see DistillConfig for each."""
+
+    stage: str
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    loss: LossSettings = LossSettings()
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    ema_decay: float = 0.0
+    patience: int | None = None
+    student_weights: tuple[float, ...] | None = None
+    choose_from: int = 0                 # epochs before this one are never the best: their model is not what will ship
+
+
+class JointTrainer:
+    """Trains a model with one output a student.
+
+    Args:
+        model: Takes normalized pixels, gives a list of logits [batch, classes], or one where there is one student.
+        names: The students, in the order of the outputs.
+        recipe: How long and how fast.
+        before_step: Called with the number of the step before each, for what follows its own schedule (pruning).
+        after_restore: Called whenever weights were put back in the model (averaged, best, from a checkpoint), to
+            restore what they must satisfy (zeros that stay zero).
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        names: Sequence[str],
+        recipe: Recipe,
+        before_step: Callable[[int], None] | None = None,
+        after_restore: Callable[[], None] | None = None,
+    ) -> None:
+        self.model, self.names, self.recipe = model, tuple(names), recipe
+        self.before_step, self.after_restore = before_step, after_restore
+        self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "/_min", "/_max", "min", "max"])
+        self.optimizer.build(model.trainable_variables)
+        self.averaged = _averaged_variables(model)
+        self.average = [tf.Variable(v, trainable=False) for v in self.averaged] if recipe.ema_decay else []
+        self.weights = recipe.student_weights or (1.0,) * len(self.names)
+        self._step = tf.function(self._step_eagerly, reduce_retracing=True)
+        self._predict = tf.function(lambda images: self._forward(images, training=False), reduce_retracing=True)
+
+    def train(
+        self, epoch_batches: EpochBatches, validation: tf.data.Dataset, checkpoint: Path | None = None
+    ) -> list[Epoch]:
+        """Trains to the end, and leaves the best epoch's weights in the model.
+
+        Args:
+            epoch_batches: From an epoch's number, from 0, to its batches: always the same for the same number.
+            validation: Batches of (images [b, h, w, c] uint8, labels [b] int64), read once an epoch.
+            checkpoint: A file that is written after each epoch and, where it is there already, gone on from.
+
+        Returns:
+            The training curve.
+
+        Raises:
+            TrainingError: The loss is not finite, or the checkpoint belongs to another training.
+        """
+        curve, best, best_accuracy = self._restore(checkpoint)
+        task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs)
+        task.done = len(curve)
+        for epoch in range(len(curve), self.recipe.epochs):
+            if self._out_of_patience(curve):
+                break
+            began = time.monotonic()
+            losses = self._train_epoch(epoch, epoch_batches(epoch))
+            current = self._swap_in_average()
+            accuracy = self.accuracy(validation)
+            mean = float(np.mean(list(accuracy.values())))
+            if epoch >= self.recipe.choose_from and mean >= best_accuracy:
+                best, best_accuracy = [v.numpy() for v in self.averaged], mean
+            self._put(current)
+            curve.append(
+                Epoch(
+                    stage=self.recipe.stage,
+                    epoch=epoch + 1,
+                    loss=losses,
+                    accuracy=accuracy,
+                    learning_rate=float(self.optimizer.learning_rate.numpy()),
+                    seconds=time.monotonic() - began,
+                )
+            )
+            self._save(checkpoint, curve, best, best_accuracy)
+            task.advance(detail=describe_epoch(curve[-1]))
+        self._put(best)
+        return curve
+
+    def accuracy(self, batches: tf.data.Dataset) -> dict[str, float]:
+        """Top-1 accuracy of each student on batches of (images uint8, labels)."""
+        correct, images = np.zeros(len(self.names)), 0
+        for batch, labels in batches:
+            for index, logits in enumerate(self._predict(batch)):
+                correct[index] += int(np.sum(np.argmax(logits.numpy(), -1) == labels.numpy()))
+            images += len(labels)
+        return dict(zip(self.names, (correct / max(1, images)).tolist(), strict=True))
+
+    def _forward(self, images, training: bool) -> list:
+        outputs = self.model(normalize(images), training=training)
+        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    def _step_eagerly(self, images, labels, teacher_logits, decay):
+        with tf.GradientTape() as tape:
+            outputs = self._forward(images, training=True)
+            losses = [
+                tf.reduce_mean(loss) for loss in family_losses(labels, teacher_logits, outputs, self.recipe.loss)
+            ]
+            total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+        for average, variable in zip(self.average, self.averaged, strict=False):
+            average.assign_sub((1 - decay) * (average - variable))
+        return tf.stack(losses)
+
+    def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> dict[str, float]:
+        recipe = self.recipe
+        total_steps = recipe.epochs * recipe.steps_per_epoch
+        warmup_steps = int(recipe.warmup_epochs * recipe.steps_per_epoch)
+        losses, steps = np.zeros(len(self.names)), 0
+        task = Task(f"{recipe.stage}: epoch {epoch + 1} step", recipe.steps_per_epoch)
+        for images, labels, teacher_logits in batches:
+            step = epoch * recipe.steps_per_epoch + steps
+            self.optimizer.learning_rate.assign(
+                cosine_with_warmup(step, total_steps, recipe.learning_rate, warmup_steps)
+            )
+            if self.before_step:
+                self.before_step(step)
+            decay = tf.constant(moving_average_decay(step, recipe.ema_decay), tf.float32)
+            losses += self._step(images, labels, teacher_logits, decay).numpy()
+            steps += 1
+            task.advance()
+            if steps % 20 == 0:
+                self._check_finite(losses, epoch, step)
+        if not steps:
+            raise TrainingError("an epoch must have at least one batch; got none. Give more images or a smaller batch_size.")
+        self._check_finite(losses, epoch, step)
+        return dict(zip(self.names, (losses / steps).tolist(), strict=True))
+
+    def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
+        if not np.all(np.isfinite(losses)):
+            worst = [name for name, loss in zip(self.names, losses, strict=True) if not math.isfinite(loss)]
+            raise TrainingError(
+                f"the loss of {', '.join(worst)} must be finite; it was not at epoch {epoch + 1}, step {step + 1}. "
+                f"Lower its learning rate (now {self.recipe.learning_rate:g})."
+            )
+
+    def _out_of_patience(self, curve: list[Epoch]) -> bool:
+        counted = [float(np.mean(list(e.accuracy.values()))) for e in curve[self.recipe.choose_from :]]
+        if self.recipe.patience is None or not counted:
+            return False
+        return len(counted) - 1 - int(np.argmax(counted)) >= self.recipe.patience
+
+    def _swap_in_average(self) -> list[np.ndarray]:
+        """Puts the averaged weights in the model; returns those that were there."""
+        current = [v.numpy() for v in self.averaged]
+        if self.average:
+            self._put([v.numpy() for v in self.average])
+        return current
+
+    def _put(self, values: list[np.ndarray]) -> None:
+        for variable, value in zip(self.averaged, values, strict=True):
+            variable.assign(value)
+        if self.after_restore:
+            self.after_restore()
+
+    def _state(self) -> list[tf.Variable]:
+        return [*self.model.variables, *self.optimizer.variables, *self.average]
+
+    def _signature(self) -> str:
+        shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.model.variables]
+        return json.dumps([self.recipe.stage, self.recipe.epochs, self.recipe.steps_per_epoch, self.names, shapes])
+
+    def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
+        if path is None:
+            return
+        arrays = {f"state{i}": v.numpy() for i, v in enumerate(self._state())}
+        arrays |= {f"best{i}": v for i, v in enumerate(best)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                signature=self._signature(),
+                curve=json.dumps([e.model_dump() for e in curve]),
+                best_accuracy=best_accuracy,
+                **arrays,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)          # a kill leaves the old file or the new one, never half of one
+
+    def _restore(self, path: Path | None) -> tuple[list[Epoch], list[np.ndarray], float]:
+        if path is None or not path.exists():
+            return [], [v.numpy() for v in self.averaged], -1.0
+        with np.load(path, allow_pickle=False) as saved:
+            if str(saved["signature"]) != self._signature():
+                raise TrainingError(
+                    f"checkpoint {path} must belong to this family and recipe; it was written by another. Delete it."
+                )
+            for index, variable in enumerate(self._state()):
+                variable.assign(saved[f"state{index}"])
+            best = [saved[f"best{i}"] for i in range(len(self.averaged))]
+            curve = [Epoch.model_validate(e) for e in json.loads(str(saved["curve"]))]
+            return curve, best, float(saved["best_accuracy"])
+
+
+def describe_epoch(epoch: Epoch) -> str:
+    """One line for a person: accuracy of each student and seconds."""
+    accuracies = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in epoch.accuracy.items())
+    return f"validation accuracy {accuracies} ({epoch.seconds:.0f} s)"
+
+
+def _averaged_variables(model: keras.Model) -> list[tf.Variable]:
+    """What a model is made of: trained weights and batch statistics; not masks, thresholds or step counters."""
+    trained = {id(v) for v in model.trainable_variables}
+    statistics = ("moving_mean", "moving_variance", "_min", "_max")
+    return [
+        v
+        for v in model.variables
+        if id(v) in trained or v.name.split(":")[0].endswith(statistics)
+    ]
