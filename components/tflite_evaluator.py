@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFLiteEvaluator: runs every .tflite file on every validation and test image, and measures what it costs.
+
+Enters: the files, the examples, the teacher and its logits on the held-out images. Leaves: ModelEvaluation,
+with the figures of each file under its SHA-256, and each file's prediction for each image. A file that is
+cut short or is no classifier is reported as failed, and the rest go on.
+
+The images are run by Beam. Latency is measured afterwards, in this process, while no worker runs; figures
+measured on a phone (`evaluate.device_results`) take its place. Lineage records those figures' digest as a
+parameter, and the top-1 accuracy of each file on the test split as a property of the evaluation.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from learn2compress.components.evaluation_pipeline import ModelToRun, Piece, run_models
+from learn2compress.components.parameters import declare, decode, encode
+from learn2compress.compression.device_results import apply_device_results, read_device_results
+from learn2compress.compression.evaluation import (
+    Identity,
+    Tally,
+    describe,
+    figures_of,
+    measure_latency,
+    predictions_of,
+    this_host,
+)
+from learn2compress.compression.predictions import PREDICTIONS, write_predictions
+from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
+from learn2compress.schemas.config import EvaluateConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    OnDeviceModel,
+    OnDeviceModelSetManifest,
+    Split,
+    TeacherManifest,
+    read_manifest,
+    write_manifest,
+)
+from learn2compress.schemas.reports import Candidate, Evaluation, TeacherFigures
+
+EVALUATION = "evaluation.json"
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
+
+
+class TFLiteEvaluatorSpec(ComponentSpec):
+    """The interface of TFLiteEvaluator."""
+
+    INPUTS = {
+        "models": ChannelParameter(type=OnDeviceModelSet),
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "teacher": ChannelParameter(type=Teacher),
+        "teacher_logits": ChannelParameter(type=TeacherLogits),
+    }
+    OUTPUTS = {"evaluation": ChannelParameter(type=ModelEvaluation)}
+    PARAMETERS = {
+        **declare(evaluate=EvaluateConfig),
+        "device_results_sha256": ExecutionParameter(type=str, optional=True),
+        "code_version": ExecutionParameter(type=str),
+    }
+
+
+class TFLiteEvaluatorExecutor(base_beam_executor.BaseBeamExecutor):
+    """Describes the files, runs them through Beam, times them."""
+
+    def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> None:
+        """Runs the node.
+
+        Raises:
+            ConfigError: The device results cannot be read, or are of a file that is not there.
+            DataError: A shard is damaged, or the teacher's logits are of other examples.
+        """
+        config = decode(EvaluateConfig, "evaluate", exec_properties)
+        device = read_device_results(config.device_results) if config.device_results else None
+        folders = {name: Path(artifact_utils.get_single_uri(found)) for name, found in input_dict.items()}
+        models = read_manifest(folders["models"], OnDeviceModelSetManifest)
+        data = read_manifest(folders["examples"], DataManifest)
+        teacher = read_manifest(folders["teacher"], TeacherManifest)
+        output = artifact_utils.get_single_instance(output_dict["evaluation"])
+
+        candidates = [_describe(folders["models"], model, data) for model in models.models]
+        if device:
+            candidates = apply_device_results(candidates, device)
+        pieces = _pieces(candidates, data, folders)
+        parts = Path(output.uri, "parts")
+        tallies = run_models(self._make_beam_pipeline(), pieces, parts)
+        shutil.rmtree(parts)
+
+        candidates = [_with_figures(c, tallies, len(data.task.classes), config.top_k) for c in candidates]
+        if not device:
+            candidates = [_with_latency(c, folders["models"], config) for c in candidates]
+        evaluation = Evaluation(
+            task=data.task,
+            host=device.host if device else this_host(),
+            teacher=TeacherFigures(
+                sha256=teacher.sha256,
+                bytes=teacher.bytes,
+                parameters=teacher.parameters,
+                macs=teacher.macs,
+                accuracy=teacher.accuracy,
+            ),
+            images={split: data.counts[split] for split in HELD_OUT},
+            candidates=candidates,
+        )
+        write_manifest(output.uri, evaluation, EVALUATION)
+        write_predictions(Path(output.uri, PREDICTIONS), {s: predictions_of(tallies, s) for s in HELD_OUT})
+        _record(output, evaluation)
+
+
+class TFLiteEvaluator(base_beam_component.BaseBeamComponent):
+    """Measures every file.
+
+    Args:
+        models: OnDeviceModelSet.
+        examples: Examples, with validation and test splits.
+        teacher: Teacher, the reference.
+        teacher_logits: TeacherLogits, for agreement and flips.
+        evaluate: What is measured.
+        code_version: Changes when the algorithm does, so that the cache notices.
+
+    Outputs: `evaluation`.
+    """
+
+    SPEC_CLASS = TFLiteEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(TFLiteEvaluatorExecutor)
+
+    def __init__(
+        self,
+        models: BaseChannel,
+        examples: BaseChannel,
+        teacher: BaseChannel,
+        teacher_logits: BaseChannel,
+        evaluate: EvaluateConfig,
+        code_version: str,
+    ) -> None:
+        parameters = encode(evaluate=evaluate)
+        if evaluate.device_results:
+            # By content, since the cache looks at parameters and not into files.
+            parameters["device_results_sha256"] = _digest(evaluate.device_results)
+        super().__init__(
+            TFLiteEvaluatorSpec(
+                models=models,
+                examples=examples,
+                teacher=teacher,
+                teacher_logits=teacher_logits,
+                evaluation=Channel(type=ModelEvaluation),
+                code_version=code_version,
+                **parameters,
+            )
+        )
+
+
+def _digest(path: str) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ConfigError(
+            f"evaluate.device_results {path} must be a readable file; {error.strerror}."
+        ) from error
+
+
+def _describe(folder: Path, model: OnDeviceModel, data: DataManifest) -> Candidate:
+    identity = Identity(
+        name=model.name,
+        student=model.student,
+        variant=model.variant,
+        file=model.file.path,
+        baseline=model.baseline,
+        layers=model.layers,
+        calibration=model.calibration,
+    )
+    candidate = describe(folder / model.file.path, identity, data.task)
+    if candidate.sha256 != model.file.sha256 and candidate.failed is None:
+        reason = (
+            f"{model.file.path} must have SHA-256 {model.file.sha256}, as its manifest says; "
+            f"it has {candidate.sha256}."
+        )
+        return candidate.model_copy(update={"failed": reason})
+    return candidate
+
+
+def _pieces(candidates: Sequence[Candidate], data: DataManifest, folders: Mapping[str, Path]) -> list[Piece]:
+    return [
+        Piece(
+            split=split,
+            order=order,
+            examples=str(folders["examples"] / f"Split-{split}" / shard),
+            logits=str(folders["teacher_logits"] / f"Split-{split}" / shard),
+            model=ModelToRun(candidate.name, str(folders["models"] / candidate.file), candidate.sha256),
+            task=data.task,
+        )
+        for candidate in candidates
+        if candidate.failed is None
+        for split in HELD_OUT
+        for order, shard in enumerate(data.shards[split])
+    ]
+
+
+def _with_figures(
+    candidate: Candidate, tallies: Mapping[tuple[Split, str], Tally], classes: int, top_k: int
+) -> Candidate:
+    figures = {
+        split: figures_of(tallies[split, candidate.name], classes, top_k)
+        for split in HELD_OUT
+        if (split, candidate.name) in tallies
+    }
+    return candidate.model_copy(update={"figures": figures})
+
+
+def _with_latency(candidate: Candidate, folder: Path, config: EvaluateConfig) -> Candidate:
+    if candidate.failed is not None:
+        return candidate
+    latency = measure_latency(folder / candidate.file, config.threads, config.latency_runs)
+    return candidate.model_copy(update={"latency": latency})
+
+
+def _record(output: Any, evaluation: Evaluation) -> None:
+    output.set_int_custom_property("images", sum(evaluation.images.values()))
+    for candidate in evaluation.candidates:
+        if "test" in candidate.figures:
+            key = f"accuracy_{candidate.name.replace('-', '_')}"
+            output.set_float_custom_property(key, candidate.figures["test"].top1)
