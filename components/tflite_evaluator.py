@@ -10,6 +10,7 @@ measured on a phone (`evaluate.device_results`) take its place. Lineage records 
 parameter, and the top-1 accuracy of each file on the test split as a property of the evaluation.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from learn2compress.components.evaluation_pipeline import ModelToRun, Piece, run_models
 from learn2compress.components.parameters import declare, decode, encode
+from learn2compress.components.stored_examples import find_images
 from learn2compress.compression.device_results import apply_device_results, read_device_results
 from learn2compress.compression.evaluation import (
     Identity,
@@ -33,6 +35,7 @@ from learn2compress.compression.evaluation import (
     this_host,
 )
 from learn2compress.compression.predictions import PREDICTIONS, write_predictions
+from learn2compress.compression.thumbnails import thumbnail
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.digests import file_sha256
@@ -49,6 +52,7 @@ from learn2compress.schemas.manifests import (
 from learn2compress.schemas.reports import Candidate, Evaluation, TeacherFigures
 
 EVALUATION = "evaluation.json"
+THUMBNAILS = "thumbnails.json"
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
@@ -113,6 +117,7 @@ class TFLiteEvaluatorExecutor(base_beam_executor.BaseBeamExecutor):
         )
         write_manifest(output.uri, evaluation, EVALUATION)
         write_predictions(Path(output.uri, PREDICTIONS), {s: predictions_of(tallies, s) for s in HELD_OUT})
+        _write_thumbnails(Path(output.uri), evaluation, data, folders["examples"])
         _record(output, evaluation)
 
 
@@ -221,6 +226,15 @@ def _with_latency(candidate: Candidate, folder: Path, config: EvaluateConfig) ->
         return candidate
     latency = measure_latency(folder / candidate.file, config.threads, config.latency_runs)
     return candidate.model_copy(update={"latency": latency})
+
+
+def _write_thumbnails(output: Path, evaluation: Evaluation, data: DataManifest, examples: Path) -> None:
+    """Keeps the pictures of the flips that the figures name, so that a report needs no examples."""
+    ids = {flip.id for c in evaluation.candidates if "test" in c.figures for flip in c.figures["test"].flips}
+    shards = [examples / "Split-test" / shard for shard in data.shards["test"]]
+    found = find_images(shards, data.task.input_shape, ids)
+    pictures = {identity: thumbnail(image) for identity, image in sorted(found.items())}
+    (output / THUMBNAILS).write_text(json.dumps(pictures, indent=0) + "\n", encoding="utf-8")
 
 
 def _record(output: Any, evaluation: Evaluation) -> None:

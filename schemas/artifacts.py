@@ -66,6 +66,7 @@ class ModelEvaluation(Artifact):
 
         <uri>/evaluation.json          Evaluation (schemas/reports.py)
         <uri>/predictions.npz          per model and split: predicted class and confidence of each image
+        <uri>/thumbnails.json          small pictures of the test images on which file and teacher differ, by id
 
     Custom properties: images, accuracy_<student>_<variant>.
     """

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small pictures for the report: PNG in a data URI, so that a page holds them by itself."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+SIDE = 64
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """Writes an image as a data URI, made smaller where a side is longer than 64 pixels, never larger.
+
+    Args:
+        image: [height, width, 1 or 3] uint8.
+    """
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
