@@ -212,7 +212,10 @@ def test_tflite_evaluator_measures_every_file_on_every_image(world):
     assert sorted(path.name for path in Path(artifact.uri).iterdir()) == [
         "evaluation.json",
         "predictions.npz",
+        "thumbnails.json",
     ]
+    pictures = json.loads(Path(artifact.uri, "thumbnails.json").read_text())
+    assert set(pictures) == {flip.id for c in evaluation.candidates for flip in c.figures["test"].flips}
 
 
 def test_tflite_evaluator_keeps_each_prediction_in_the_order_of_the_examples(world):
