@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling what a teacher's file is from its content, before any of it is loaded.
+
+Keras 2 and Keras 3 read each other's files wrongly or not at all, and a name's ending says neither which of
+them wrote a file nor whether it is a model. So the route is chosen by what the file itself records. Nothing
+here imports TensorFlow, and nothing runs what the file holds: a pickle, or a Lambda layer's stored bytecode,
+can be any program.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from learn2compress.schemas.digests import path_bytes
+from learn2compress.schemas.errors import TeacherError
+
+TeacherFormat = Literal["keras3-keras", "keras3-h5", "keras2-keras", "keras2-h5", "saved-model"]
+
+WANTED = "a SavedModel folder, a .keras file or an .h5 file of a whole model"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class FileDescription:
+    """What a teacher's file is.
+
+    keras_version: of the Keras that wrote it, where the file says so.
+    size_bytes: of the file, or of all files in the folder.
+    model_config: the Keras configuration of the model, as parsed from JSON; None for a SavedModel.
+    """
+
+    path: Path
+    format: TeacherFormat
+    size_bytes: int
+    keras_version: str | None = None
+    model_config: dict[str, Any] | None = None
+
+
+def describe_file(path: str | Path) -> FileDescription:
+    """Find out which of the formats a teacher's file has.
+
+    Raises:
+        TeacherError: nothing is there, it is no model, it is cut short, it holds weights without a model, or
+        it
+            holds code that is not run here.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise TeacherError(f"teacher must be {WANTED}; got {path}, where there is nothing. Check teacher.path.")
+    if path.is_dir():
+        return _describe_folder(path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise TeacherError(f"teacher {path} must be readable; got: {error.strerror}. Check its permissions.") from error
+    if head.startswith(_HDF5_MAGIC):
+        return _describe_h5(path)
+    if head.startswith(_ZIP_MAGIC):
+        return _describe_zip(path)
+    raise TeacherError(f"teacher {path} must be {WANTED}; got {_guess(path, head)}.")
+
+
+def _describe_folder(path: Path) -> FileDescription:
+    if any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        return FileDescription(path, "saved-model", path_bytes(path))
+    inner = sorted(path.glob("*/saved_model.pb*"))
+    if inner:
+        raise TeacherError(
+            f"teacher {path} must be a SavedModel folder; got a folder of {len(inner)} of them. "
+            f"Set teacher.path: {inner[-1].parent}."
+        )
+    raise TeacherError(
+        f"teacher {path} must be {WANTED}; got a folder without saved_model.pb. "
+        "Training checkpoints hold no model: load one into its model and save that."
+    )
+
+
+def _describe_h5(path: Path) -> FileDescription:
+    import h5py  # comes with Keras
+
+    try:
+        with h5py.File(path, "r") as file:
+            config, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
+            weights_only = "layer_names" in file.attrs or "layers" in file or "_layer_checkpoint_dependencies" in file
+    except OSError as error:
+        raise _damaged(path, ".h5", error) from error
+    if config is None:
+        what = (
+            "weights alone, without the model they belong to" if weights_only else "an HDF5 file without a Keras model"
+        )
+        raise TeacherError(
+            f"teacher {path} must hold a whole model; got {what}. Save it with model.save, not model.save_weights."
+        )
+    # Python 2 wrote bytes; files from before Keras 2 carry no version and read as Keras 2.
+    version = version.decode() if isinstance(version, bytes) else version
+    return _keras_description(path, "h5", version or "2", config)
+
+
+def _describe_zip(path: Path) -> FileDescription:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not {"metadata.json", "config.json"} <= set(names):
+                what = (
+                    "a PyTorch file" if any(n.endswith("data.pkl") for n in names) else "a zip archive of other files"
+                )
+                raise TeacherError(f"teacher {path} must be {WANTED}; got {what}. Convert it to TensorFlow.")
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise TeacherError(
+                    f"teacher {path} must be a whole .keras file; got one whose {damaged} is damaged. "
+                    "Copy it again from its source."
+                )
+            metadata = json.loads(archive.read("metadata.json"))
+            config = archive.read("config.json")
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise _damaged(path, ".keras", error) from error
+    except ValueError as error:
+        raise _unreadable_config(path, error) from error
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    if not version:
+        raise TeacherError(
+            f"teacher {path} must name its keras_version in metadata.json; got none. Save the model again."
+        )
+    return _keras_description(path, "keras", version, config)
+
+
+def _keras_description(
+    path: Path, container: Literal["keras", "h5"], version: str, config: str | bytes
+) -> FileDescription:
+    try:
+        parsed = json.loads(config)
+        major = int(str(version).split(".")[0])
+    except ValueError as error:
+        raise _unreadable_config(path, error) from error
+    for name in lambda_layers(parsed):
+        # Keras refuses these in some formats only; tf_keras runs the bytecode stored in an .h5 file unasked.
+        raise TeacherError(
+            f"teacher {path} must hold no code; got the Lambda layer '{name}', which runs Python stored in "
+            "the file. "
+            "Put an ordinary layer in its place, or export a SavedModel where you trust the code."
+        )
+    formats: dict[str, tuple[TeacherFormat, TeacherFormat]] = {
+        "keras": ("keras2-keras", "keras3-keras"),
+        "h5": ("keras2-h5", "keras3-h5"),
+    }
+    return FileDescription(path, formats[container][major >= 3], path_bytes(path), str(version), parsed)
+
+
+def lambda_layers(config: Any) -> Iterator[str]:
+    """Yield the names of the Lambda layers in a Keras configuration, however deep they lie in it."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "Lambda":
+            inner = config.get("config")
+            yield str((inner if isinstance(inner, dict) else {}).get("name", "Lambda"))
+        for value in config.values():
+            yield from lambda_layers(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from lambda_layers(value)
+
+
+def _guess(path: Path, head: bytes) -> str:
+    """Say what a file is that is no teacher, and what to do about it."""
+    if not head:
+        return "an empty file"
+    if path.name in ("saved_model.pb", "saved_model.pbtxt", "keras_metadata.pb"):
+        return f"one file of a SavedModel. Set teacher.path: {path.parent}"
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite file, which cannot teach. Give the model that it was converted from"
+    if head[0] == 0x80 and head[1] in range(2, 6):
+        return "a Python pickle, which is never loaded because it can run any code. Save the model with model.save"
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar" or path.name.endswith((".tar", ".7z", ".zst")):
+        return "an archive. Unpack it and give what was in it"
+    if path.suffix == ".pb":
+        return "a frozen graph. Export it as a SavedModel with a serving_default signature"
+    if path.suffix == ".onnx":
+        return "an ONNX file. Convert it to TensorFlow"
+    if ".data-0" in path.name or path.suffix in (".index", ".ckpt"):
+        return "a training checkpoint, which holds no model. Load it into its model and save that"
+    return "a file that is none of them. Check teacher.path"
+
+
+def _damaged(path: Path, ending: str, error: Exception) -> TeacherError:
+    return TeacherError(
+        f"teacher {path} must be a whole {ending} file; got one that is cut short or damaged "
+        f"({_first_line(error)}). Copy it again from its source."
+    )
+
+
+def _unreadable_config(path: Path, error: Exception) -> TeacherError:
+    return TeacherError(
+        f"teacher {path} must hold a readable Keras configuration; got {_first_line(error)}. Save the model again."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SHA-256 that names a file or a folder, so that content and not a path decides what is the same.
+
+Nothing here is known to this project alone: each digest can be computed again in a shell, which is what makes
+a record of it worth keeping. Files are read in pieces, so that memory does not grow with their size.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from learn2compress.schemas.errors import LineageError
+
+CHUNK_BYTES = 1 << 20
+
+
+def file_sha256(path: str | Path) -> str:
+    """Compute a file's SHA-256, as `sha256sum` prints it.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_sha256(path: str | Path) -> str:
+    r"""Compute the SHA-256 of a folder's files and of where in it they lie.
+
+    The rule: a line `"<sha256>  <path>\n"` for each regular file below the folder, where `<path>` is relative
+    to it, with `/` between its parts; the lines sorted as UTF-8 bytes; the SHA-256 of all of them joined. In
+    a shell:
+
+        find . -type f -printf '%P\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum
+
+    So neither the folder's own name and place, nor times, permissions, the order of listing or an empty
+    sub-folder count. A symbolic link to a file counts as the file that it points to.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        NotADirectoryError: the path is no folder.
+        OSError: a file in it cannot be read.
+        LineageError: a linked sub-folder, or a name with a line break or a backslash, for which the rule is
+            not plain.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} must be a folder")
+    lines = []
+    for folder, subfolders, names in os.walk(root, onerror=_raise):
+        for name in subfolders:
+            if os.path.islink(os.path.join(folder, name)):
+                raise LineageError(
+                    f"folder {root} must hold no linked sub-folders, which its digest cannot cover; "
+                    f"got {os.path.join(folder, name)}. Put a copy in its place."
+                )
+        for name in names:
+            file = Path(folder, name)
+            relative = file.relative_to(root).as_posix()
+            if any(sign in relative for sign in "\n\r\\"):
+                raise LineageError(
+                    f"names in folder {root} must be free of line breaks and backslashes; got {relative!r}. "
+                    "Rename the file."
+                )
+            lines.append(f"{file_sha256(file)}  {relative}\n".encode())
+    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+
+
+def path_sha256(path: str | Path) -> str:
+    """Compute the digest of whatever lies at a path: `tree_sha256` of a folder, else `file_sha256`."""
+    return tree_sha256(path) if Path(path).is_dir() else file_sha256(path)
+
+
+def path_bytes(path: str | Path) -> int:
+    """Add up the bytes of a file, or of all files below a folder."""
+    path = Path(path)
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size
+
+
+def _raise(error: OSError) -> None:
+    # os.walk would pass over a folder that it may not list, and the digest would lack its files.
+    raise error
