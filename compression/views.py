@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixed views of an image on which teacher and students meet: shifts with reflection, and mirrorings.
+
+"A good teacher is patient and consistent" (Beyer et al., 2106.05237): the student must see the very pixels of which the
+teacher gave its logits. So a view is three integers (dy, dx, mirrored), stored with the logits, and its pixels are
+moved, never interpolated: each side makes the same bytes of them.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.schemas.manifests import ViewRecipe
+
+
+def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
+    """Draw the views of images, from nothing but the id, the view's number and the recipe's seed.
+
+    Args:
+        ids: [batch] of 16 hexadecimal digits, as bytes or text.
+
+    Returns:
+        [batch, recipe.count, 3] int16: dy, dx, mirrored (0 or 1). View 0 is (0, 0, 0), the image itself.
+
+    Source:
+        The bits are SplitMix64's (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
+    """
+    digits = b"".join(i if isinstance(i, bytes) else str(i).encode() for i in np.asarray(ids).tolist())
+    numbers = np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
+    seeds = _mix(np.array([recipe.seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
+    steps = np.arange(recipe.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = _mix(_mix(numbers ^ seeds)[:, np.newaxis] + steps)
+    high_y, high_x = recipe.shift_pixels
+    # Disjoint bits for each of the three; the modulo's bias is below 1 in 10,000 for a shift of up to 100,000 pixels.
+    shift_y = (bits & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_y + 1)
+    shift_x = (bits >> np.uint64(31) & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_x + 1)
+    mirrored = bits >> np.uint64(63) if recipe.flip else np.zeros_like(bits)
+    views = np.stack([shift_y.astype(np.int64) - high_y, shift_x.astype(np.int64) - high_x, mirrored], axis=-1)
+    views[:, 0] = 0
+    return views.astype(np.int16)
+
+
+def apply_view(images: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+    """Make a view of each image; works in a graph, too.
+
+    Row i of a view is row reflect(i + dy) of the image, where reflect does not repeat the border (… 2 1 0 1 2 …), and
+    columns likewise by dx; then the view is mirrored left to right if its third number is not 0.
+
+    Args:
+        images: [batch, height, width, channels], any dtype.
+        views: [batch, 3] integers: dy, dx, mirrored; |dy| < height and |dx| < width.
+
+    Returns:
+        [batch, height, width, channels], as the images.
+    """
+    images = tf.convert_to_tensor(images)
+    views = tf.cast(views, tf.int32)
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    columns = tf.range(width)[tf.newaxis]
+    columns = tf.where(views[:, 2:3] != 0, width - 1 - columns, columns)
+    rows = _reflect(tf.range(height)[tf.newaxis] + views[:, 0:1], height)
+    columns = _reflect(columns + views[:, 1:2], width)
+    moved = tf.gather(tf.gather(images, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    return tf.ensure_shape(moved, images.shape)
+
+
+def _reflect(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return size - 1 - tf.abs(size - 1 - tf.abs(index))
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    """SplitMix64's output function, on [.] uint64; the products are meant to wrap around."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
