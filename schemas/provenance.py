@@ -17,8 +17,8 @@ A folder's digest goes by the name `sha256Tree`; its rule, which any shell can f
 to a bucket, is still described; others stay as they are.
 
 The record also seals itself: `learn2compress_record.seal` is the SHA-256 of the file with the seal's own 64 digits
-replaced by zeros. Any changed byte shows. It is no signature, for whoever changes a record can seal it again: what holds
-against intent is that the next record names this one by digest, or a key (see pipeline/signing.py).
+replaced by zeros. Any changed byte shows. It is no signature, for whoever changes a record can seal it again: what
+holds against intent is that the next record names this one by digest, or a key (see pipeline/signing.py).
 
 Fields that we do not know are kept, whoever wrote them.
 """
@@ -199,6 +199,11 @@ class Statement(_Open):
     def pipeline(self) -> str:
         """Name of the pipeline."""
         return str(self.internal.get("pipeline", ""))
+
+    @property
+    def invocation(self) -> str:
+        """Names the execution, whatever the store."""
+        return self.predicate.run_details.metadata.invocation_id
 
     @property
     def internal(self) -> dict[str, Any]:

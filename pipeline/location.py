@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run's outputs lie: a folder, or a bucket by an fsspec URL, read and written in the same few ways.
+
+A folder is read without fsspec, whose import costs more than most answers. Paths are relative to the location, with `/`
+between their parts.
+"""
+
+import hashlib
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from learn2compress.schemas.digests import CHUNK_BYTES
+from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.provenance import FOLDER, SUFFIX
+
+_SKIPPED = {".system", ".git", ".venv", "__pycache__", "node_modules"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record file, as a listing shows it.
+
+    Attributes:
+        path: Relative to the location.
+        bytes: Its size.
+        mark: Changes when the file does: its time, or an entity tag.
+    """
+
+    path: str
+    bytes: int
+    mark: str
+
+
+class Location:
+    """A folder on this machine."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).absolute()
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, if it is one on this machine."""
+        return self._root
+
+    def join(self, path: str) -> str:
+        """Write a path of this location in full; what is absolute or a URL stays."""
+        return path if is_absolute(path) else str(self._root / path)
+
+    def relative(self, uri: str) -> str:
+        """Write a path or URL relative to this location, if it is inside; else as it is."""
+        path = uri.removeprefix("file://")
+        if not path.startswith("/"):
+            return uri
+        for root in (self._root, Path(os.path.realpath(self._root))):
+            for candidate in (path, os.path.realpath(path)):
+                if Path(candidate).is_relative_to(root):
+                    return Path(candidate).relative_to(root).as_posix()
+        return uri
+
+    def parent(self) -> "Location":
+        """The folder above."""
+        return Location(self._root.parent)
+
+    def below(self, path: str) -> "Location":
+        """A folder in it."""
+        return Location(self._root / path)
+
+    def exists(self, path: str = "") -> bool:
+        """Whether something lies there."""
+        return os.path.exists(self.join(path))
+
+    def is_file(self, path: str) -> bool:
+        """Whether a file lies there."""
+        return os.path.isfile(self.join(path))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return os.path.getsize(self.join(path))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return open(self.join(path), "rb")
+
+    def read(self, path: str) -> bytes:
+        """Read a file as a whole."""
+        with self.open(path) as stream:
+            return stream.read()
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Read files as a whole, one after another, or as many at a time as a bucket allows."""
+        for path in paths:
+            yield path, self.read(path)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file as a whole, or, when interrupted, not at all."""
+        target = Path(self.join(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def files(self, path: str = "") -> list[str]:
+        """List the files below a folder, relative to it, sorted."""
+        root = self.join(path)
+        names = []
+        for folder, subfolders, files in os.walk(root, followlinks=False):
+            subfolders.sort()
+            names += [Path(folder, name).relative_to(root).as_posix() for name in files]
+        return sorted(names)
+
+    def sha256(self, path: str) -> str:
+        """Compute a file's SHA-256, in pieces."""
+        digest = hashlib.sha256()
+        with self.open(path) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def records(self) -> list[Found]:
+        """Find the provenance records at or below this location.
+
+        A folder that has a `provenance` folder holds a node's artifacts, in which no further records are looked for:
+        that keeps the search quick where there are many.
+        """
+        return list(_walk(str(self._root), ""))
+
+    @contextmanager
+    def as_local(self, path: str) -> Iterator[Path]:
+        """Lend a file under a path on this machine."""
+        yield Path(self.join(path))
+
+
+class Bucket(Location):
+    """A place that fsspec reaches: memory://, s3://, gs:// …"""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise LineageError(f"{url} must be a folder or a URL that fsspec knows; {error}.") from error
+        self._url = url.rstrip("/")
+        self._path = self._path.rstrip("/")
+        # A listing that was kept from before a write would hide what was written.
+        self._fs.invalidate_cache()
+
+    def __str__(self) -> str:
+        return self._url
+
+    @property
+    def local(self) -> Path | None:
+        return None
+
+    def join(self, path: str) -> str:
+        return path if is_absolute(path) else posixpath.join(self._url, path) if path else self._url
+
+    def relative(self, uri: str) -> str:
+        return uri[len(self._url) + 1 :] if uri.startswith(self._url + "/") else uri
+
+    def parent(self) -> "Location":
+        scheme, _, rest = self._url.partition("://")
+        return Bucket(f"{scheme}://{posixpath.dirname(rest)}")
+
+    def below(self, path: str) -> "Location":
+        return Bucket(self.join(path)) if path else self
+
+    def exists(self, path: str = "") -> bool:
+        return bool(self._fs.exists(self._inside(path)))
+
+    def is_file(self, path: str) -> bool:
+        return bool(self._fs.isfile(self._inside(path)))
+
+    def size(self, path: str) -> int:
+        return int(self._fs.size(self._inside(path)))
+
+    def open(self, path: str) -> IO[bytes]:
+        return self._fs.open(self._inside(path), "rb")
+
+    def read(self, path: str) -> bytes:
+        return bytes(self._fs.cat_file(self._inside(path)))
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for start in range(0, len(paths), 200):
+            inside = {self._inside(path): path for path in paths[start : start + 200]}
+            contents = self._fs.cat(list(inside), recursive=False) if len(inside) > 1 else None
+            for name, path in inside.items():
+                yield path, bytes(contents[name]) if contents is not None else self.read(path)
+
+    def write(self, path: str, content: bytes) -> None:
+        inside = self._inside(path)
+        self._fs.makedirs(posixpath.dirname(inside), exist_ok=True)
+        self._fs.pipe_file(inside, content)
+
+    def files(self, path: str = "") -> list[str]:
+        root = self._inside(path).rstrip("/")
+        if not self._fs.exists(root):
+            return []
+        return sorted(name[len(root) + 1 :] for name in self._fs.find(root) if name.startswith(root + "/"))
+
+    def records(self) -> list[Found]:
+        if not self._fs.exists(self._path):
+            return []
+        found = []
+        for name, info in self._fs.find(self._path, detail=True).items():
+            if name.endswith(SUFFIX) and posixpath.basename(posixpath.dirname(name)) == FOLDER:
+                found.append(Found(name[len(self._path) + 1 :], int(info["size"]), _mark(info)))
+        return sorted(found, key=lambda one: one.path)
+
+    @contextmanager
+    def as_local(self, path: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, posixpath.basename(path))
+            with self.open(path) as source, open(target, "wb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK_BYTES)
+            yield target
+
+    def _inside(self, path: str) -> str:
+        return self._fs._strip_protocol(self.join(path))
+
+
+def open_location(place: str | Path) -> Location:
+    """Open a folder or an fsspec URL.
+
+    Raises:
+        LineageError: The URL is of a kind that is not known, or needs a package that is not installed.
+    """
+    text = str(place)
+    if "://" in text and not text.startswith("file://"):
+        return Bucket(text)
+    return Location(text.removeprefix("file://"))
+
+
+def is_absolute(uri: str) -> bool:
+    """Whether a URI stands for itself, whatever the pipeline root."""
+    return uri.startswith("/") or "://" in uri
+
+
+def _mark(info: dict[str, Any]) -> str:
+    return next((str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(key)), "")
+
+
+def _walk(root: str, folder: str) -> Iterator[Found]:
+    try:
+        entries = sorted(os.scandir(os.path.join(root, folder)), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED]
+    if os.path.basename(os.path.join(root, folder)) == FOLDER:
+        yield from _record_files(entries, folder)
+        return
+    inner = [entry for entry in folders if entry.name == FOLDER]
+    for entry in inner or folders:
+        yield from _walk(root, f"{folder}/{entry.name}" if folder else entry.name)
+
+
+def _record_files(entries: list[os.DirEntry[str]], folder: str) -> Iterator[Found]:
+    for entry in entries:
+        if entry.name.endswith(SUFFIX) and entry.is_file():
+            about = entry.stat()
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            yield Found(path, about.st_size, str(about.st_mtime_ns))
