@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `learn2compress`: its subcommands, and what an error looks like.
 
-Exit status: 0 done; 1 a fault of ours, with its traceback; 2 what the user can mend, in one line; further ones where a
-command documents them. Help and queries answer at once: a subcommand's module imports what is heavy inside its functions.
+Exit status: 0 done; 1 a fault of ours, with its traceback; 2 what the user can mend, in one line; further ones where
+a command documents them. Help and queries answer at once: a subcommand's module imports what is heavy inside its
+functions.
 """
 
 import sys

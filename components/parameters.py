@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration sections as node parameters, one scalar each, so that lineage reads plainly.
 
-A field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A list or
-a mapping is written as YAML on one line (`[float32, int8]`); a field that is not set is left out.
+A field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A
+list or a mapping is written as YAML on one line (`[float32, int8]`); a field that is not set is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -17,22 +17,29 @@ S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str
 
 
-def declare(**sections: type[BaseModel]) -> dict[str, ExecutionParameter]:
-    """Declares a component's parameters: those of each section, prefixed with its keyword."""
+def declare(*, without: Collection[str] = (), **sections: type[BaseModel]) -> dict[str, ExecutionParameter]:
+    """Declares a component's parameters: those of each section, prefixed with its keyword.
+
+    Args:
+        without: Parameters that do not matter to the component: a change of them shall not run it again.
+        sections: The types of the sections.
+    """
     return {
         f"{name}_{field}": ExecutionParameter(type=_scalar_type(info.annotation), optional=True)
         for name, section in sections.items()
         for field, info in section.model_fields.items()
+        if f"{name}_{field}" not in without
     }
 
 
-def encode(**sections: BaseModel) -> dict[str, Scalar]:
-    """Writes sections as parameter values."""
-    values = {}
-    for name, section in sections.items():
-        for field, value in section.model_dump(mode="json", exclude_none=True).items():
-            values[f"{name}_{field}"] = _to_scalar(value, type(section).model_fields[field].annotation)
-    return values
+def encode(*, without: Collection[str] = (), **sections: BaseModel) -> dict[str, Scalar]:
+    """Writes sections as parameter values; `without` as in `declare`."""
+    return {
+        f"{name}_{field}": _to_scalar(value, type(section).model_fields[field].annotation)
+        for name, section in sections.items()
+        for field, value in section.model_dump(mode="json", exclude_none=True).items()
+        if f"{name}_{field}" not in without
+    }
 
 
 def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Keras student to the bytes of a .tflite file, in each variant.
 
-    float32    as trained; float input 0..255, normalized inside
-    float16    the same with weights stored in 16 bits
-    dynamic    weights in int8, activations quantized on the fly
-    int8       everything in int8, input and output too; input = pixel - 128
-    uint8      the same with uint8 input and output; input = pixel
+float32    as trained; float input 0..255, normalized inside
+float16    the same with weights stored in 16 bits
+dynamic    weights in int8, activations quantized on the fly
+int8       everything in int8, input and output too; input = pixel - 128
+uint8      the same with uint8 input and output; input = pixel
 """
 
 from collections.abc import Iterable
@@ -17,15 +17,23 @@ import tf_keras as keras
 from learn2compress.compression.compaction import compact
 from learn2compress.compression.family_model import NORMALIZATION
 
+# What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
+OUTPUT_NAME = "probability"
 INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
 
 
 def with_pixel_input(student: keras.Model) -> keras.Model:
-    """The student with its normalization in front: it takes floats 0..255."""
+    """The student as an app wants it: from floats 0..255, normalized inside, to probabilities."""
     image = keras.Input(student.input_shape[1:], name="image")
     scale = 1 / NORMALIZATION.std[0]
     normalized = keras.layers.Rescaling(scale, -NORMALIZATION.mean[0] * scale, name="normalize")(image)
-    return keras.Model(image, student(normalized), name=student.name)
+    probability = keras.layers.Softmax(name=OUTPUT_NAME)(student(normalized))
+    return keras.Model(image, probability, name=student.name)
+
+
+def with_probabilities(student: keras.Model) -> keras.Model:
+    """The student with a softmax at its end; its input stays normalized."""
+    return keras.Model(student.input, keras.layers.Softmax(name=OUTPUT_NAME)(student.output), name=student.name)
 
 
 def convert_float(student: keras.Model, variant: str) -> bytes:
@@ -50,7 +58,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
         student: With the ranges it learned.
         variant: "int8" or "uint8".
     """
-    converter = tf.lite.TFLiteConverter.from_keras_model(student)
+    converter = tf.lite.TFLiteConverter.from_keras_model(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
     return compact(converter.convert())
@@ -75,7 +83,7 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
         for image in images:
             yield [(image[None].astype(np.float32) - mean) / std]
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(student)
+    converter = tf.lite.TFLiteConverter.from_keras_model(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

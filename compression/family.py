@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shape of a student family, and what each student costs, from arithmetic alone.
 
-A family is nested in depth. One trunk, the largest student; each smaller student leaves it early through a tail and a head
-of its own and shares every parameter up to its exit:
+A family is nested in depth. One trunk, the largest student; each smaller student leaves it early through a tail and a
+head of its own and shares every parameter up to its exit:
 
     image ── stem ── segment 1 ──┬── segment 2 ──┬── segment 3 ── tail ── logits of `large`
                                  │               └── tail ── logits of `medium`
                                  └── tail ── logits of `small`
 
-One forward pass serves all students. Blocks are residual depthwise-separable convolutions (1704.04861, 1512.03385); dense
-3x3 convolutions lead down to the resolution where the trunk works, since depthwise ones at full resolution are slow to
-train and save few parameters there.
+One forward pass serves all students. Blocks are residual depthwise-separable convolutions (1704.04861, 1512.03385);
+dense 3x3 convolutions lead down to the resolution where the trunk works, since depthwise ones at full resolution are
+slow to train and save few parameters there.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from dataclasses import asdict, dataclass
 
 from learn2compress.schemas.errors import FamilyError
 
-# Sizes of a .tflite beside its weights, in bytes, measured on compacted full-int8 files (benchmarks/predicted_bytes.py).
+# Sizes of a .tflite beside its weights, in bytes, measured on compacted full-int8 files
+# (benchmarks/predicted_bytes.py).
 FILE_BYTES = 1100
 OPERATOR_BYTES = 330
-CHANNEL_BYTES = 12                # int32 bias, its scale and the weight's scale
-PLAIN_OPERATOR_BYTES = 150        # an operator without weights
+CHANNEL_BYTES = 12  # int32 bias, its scale and the weight's scale
+PLAIN_OPERATOR_BYTES = 150  # an operator without weights
 
-WIDTH_STEP = 8                    # channels come in eights: phones' vector units like them
-SMALLEST_SIDE = 4                 # no convolution below 4x4 pixels
-WORKING_SIDE = 14                 # about where the trunk works
+WIDTH_STEP = 8  # channels come in eights: phones' vector units like them
+SMALLEST_SIDE = 4  # no convolution below 4x4 pixels
+WORKING_SIDE = 14  # about where the trunk works
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ class FamilySpec:
                 ),
             )
         except (KeyError, TypeError) as error:
-            raise FamilyError(f"a family's description must have input_shape, classes, stem and branches; {error!r}.") from error
+            raise FamilyError(
+                f"a family's description must have input_shape, classes, stem and branches; {error!r}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -175,11 +178,15 @@ def student_cost(spec: FamilySpec, student: str) -> Cost:
         channels = block.filters
     weights, biases, operators = weights + channels * spec.classes, biases + spec.classes, operators + 1
     macs += channels * spec.classes
-    plain += 1                                                     # the global average
+    plain += 1  # the global average
     return Cost(
         parameters=weights + biases,
         macs=macs,
-        int8_bytes=FILE_BYTES + weights + CHANNEL_BYTES * biases + OPERATOR_BYTES * operators + PLAIN_OPERATOR_BYTES * plain,
+        int8_bytes=FILE_BYTES
+        + weights
+        + CHANNEL_BYTES * biases
+        + OPERATOR_BYTES * operators
+        + PLAIN_OPERATOR_BYTES * plain,
     )
 
 
@@ -237,9 +244,7 @@ def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...
     return tuple(blocks)
 
 
-def branch_choices(
-    student: str, index: int, side: int, least_width: int, most_width: int = 512
-) -> Iterator[Branch]:
+def branch_choices(student: str, index: int, side: int, least_width: int, most_width: int = 512) -> Iterator[Branch]:
     """All the stretches of trunk and tails that a student may be given.
 
     Args:

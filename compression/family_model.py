@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A family as one Keras model with an output a student, and each student cut out of it.
 
-The models take normalized pixels, (pixel - 127.5) / 127.5, and give logits. That normalization is also what an 8-bit input
-tensor means by itself (scale 1/127.5), so that an int8 student needs no operator for it; a float file gets one when it is
-converted (compression/conversion.py).
+The models take normalized pixels, (pixel - 127.5) / 127.5, and give logits. That normalization is also what an 8-bit
+input tensor means by itself (scale 1/127.5), so that an int8 student needs no operator for it; a float file gets one
+when it is converted (compression/conversion.py).
 """
 
 import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.family import Block, Conv, FamilySpec, is_residual
-from learn2compress.schemas.manifests import Normalization
+from learn2compress.schemas.scaling import Scaling
 
 # Of the batch statistics: short trainings must not end with statistics of their first steps.
 BATCH_MOMENTUM = 0.9
-NORMALIZATION = Normalization(mean=[127.5], std=[127.5])
+NORMALIZATION = Scaling.named("symmetric")
 
 
 def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
@@ -25,8 +25,8 @@ def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
         seed: Of the initial weights: equal seeds give equal weights.
 
     Returns:
-        A functional model: input [batch, height, width, channels] float32, outputs one [batch, classes] float32 of logits
-        for each student, smallest first.
+        A functional model: input [batch, height, width, channels] float32, outputs one [batch, classes] float32 of
+        logits for each student, smallest first.
     """
     seeds = iter(np.random.SeedSequence(seed).generate_state(4096).tolist())
     image = keras.Input(spec.input_shape, name="image")
@@ -54,7 +54,9 @@ def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras
     """
     if len(names) == 1:
         return {names[0]: keras.Model(family.input, family.output, name=names[0])}
-    return {name: keras.Model(family.input, output, name=name) for name, output in zip(names, family.outputs, strict=True)}
+    return {
+        name: keras.Model(family.input, output, name=name) for name, output in zip(names, family.outputs, strict=True)
+    }
 
 
 def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
@@ -72,17 +74,20 @@ def normalize(images):
 def _apply(block: Block, x, seeds):
     if isinstance(block, Conv):
         x = keras.layers.Conv2D(
-            block.filters, block.kernel, block.stride, "same", use_bias=False,
-            kernel_initializer=_he(seeds), name=block.name,
+            block.filters,
+            block.kernel,
+            block.stride,
+            "same",
+            use_bias=False,
+            kernel_initializer=_he(seeds),
+            name=block.name,
         )(x)
         return _normalize_and_activate(x, block.name)
     y = keras.layers.DepthwiseConv2D(
         3, block.stride, "same", use_bias=False, depthwise_initializer=_he(seeds), name=f"{block.name}_dw"
     )(x)
     y = _normalize_and_activate(y, f"{block.name}_dw")
-    y = keras.layers.Conv2D(
-        block.filters, 1, use_bias=False, kernel_initializer=_he(seeds), name=f"{block.name}_pw"
-    )(y)
+    y = keras.layers.Conv2D(block.filters, 1, use_bias=False, kernel_initializer=_he(seeds), name=f"{block.name}_pw")(y)
     if not is_residual(block, x.shape[-1]):
         return _normalize_and_activate(y, f"{block.name}_pw")
     y = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{block.name}_pw_bn")(y)

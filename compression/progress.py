@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What long work says while it goes on: to whoever listens, or else to the log.
 
-The algorithms do not know who runs them. A command line sets a listener that draws bars; a step in a container leaves the
+The algorithms do not know who runs them. A command line sets a listener that draws bars; a step in a container leaves
+the
 default, a log line now and then.
 """
 
@@ -81,3 +82,9 @@ class Task:
         """Counts units as finished and tells the listener."""
         self.done += units
         _listener(Progress(self.name, self.done, self.total, detail, time.monotonic() - self.began))
+
+
+def say(text: str) -> None:
+    """Tells the listener something that is worth keeping on the screen."""
+    for line in text.splitlines():
+        _listener(Progress("", 0, None, line, 0.0))

@@ -4,9 +4,9 @@
 Sparsity follows Zhu & Gupta's polynomial (1710.01878) by tfmot. The zeros do not shrink a .tflite file as it is; they
 shrink its compressed download, and the Quantizer keeps them exactly.
 
-Left dense on purpose: biases and batch normalization (few numbers, each of which moves a whole channel); depthwise kernels
-(nine weights a channel, where zeros cost the most accuracy and save next to nothing); the first convolution (it alone sees
-the pixels, and is small).
+Left dense on purpose: biases and batch normalization (few numbers, each of which moves a whole channel); depthwise
+kernels (nine weights a channel, where zeros cost the most accuracy and save next to nothing); the first convolution
+(it alone sees the pixels, and is small).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 BLOCKS = {"1x1": (1, 1), "1x4": (1, 4)}
-_UPDATE_EVERY = 8                         # steps between two new masks
+_UPDATE_EVERY = 8  # steps between two new masks
 
 
 @dataclass(frozen=True)

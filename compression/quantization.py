@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantization-aware training: the model computes with the rounding that 8-bit arithmetic will do (1712.05877).
 
-By tfmot: weights per output channel to int8, symmetric; activations per tensor to 8 bits, asymmetric; batch normalization
-folded into the convolution before it. A pruned model takes the scheme that keeps its zeros exactly (plain
-quantization-aware training moves them away from zero).
+By tfmot: weights per output channel to int8, symmetric; activations per tensor to 8 bits, asymmetric; batch
+normalization folded into the convolution before it. A pruned model takes the scheme that keeps its zeros exactly
+(plain quantization-aware training moves them away from zero).
 """
 
 import numpy as np
@@ -91,6 +91,4 @@ def representative_ids_digest(ids: list[str]) -> str:
 
 def zero_counts(model: keras.Model) -> dict[str, int]:
     """Zeros in each kernel, by layer: to see that they are kept."""
-    return {
-        layer.name: int(np.sum(layer.kernel.numpy() == 0)) for layer in model.layers if hasattr(layer, "kernel")
-    }
+    return {layer.name: int(np.sum(layer.kernel.numpy() == 0)) for layer in model.layers if hasattr(layer, "kernel")}

@@ -20,11 +20,11 @@ def cosine_with_warmup(step: int, total_steps: int, peak: float, warmup_steps: i
 
 
 def moving_average_decay(step: int, decay: float) -> float:
-    """The decay of an exponential moving average that is not tied to its first values: min(decay, (1 + n) / (10 + n))."""
+    """The decay of a moving average that is not tied to its first values: min(decay, (1 + step) / (10 + step))."""
     return min(decay, (1 + step) / (10 + step))
 
 
 def polynomial_sparsity(step: int, begin: int, end: int, final: float, power: int = 3) -> float:
-    """Sparsity that rises fast at first: final · (1 - (1 - p)^power), p the progress from begin to end (1710.01878, eq. 1)."""
+    """Sparsity that rises fast at first: final · (1 - (1 - p)^power), p from 0 at begin to 1 at end (1710.01878, eq. 1)."""
     progress = min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
     return final * (1 - (1 - progress) ** power)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the sizes asked for to a family: widths and exits solved from arithmetic, before anything is trained.
 
-Students are placed smallest first. For each, every stretch of trunk and every tail of a finite grid is counted, and the one
-taken that uses its budget best, among those whose compute grows in step with their size.
+Students are placed smallest first. For each, every stretch of trunk and every tail of a finite grid is counted, and
+the one taken that uses its budget best, among those whose compute grows in step with their size.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from learn2compress.schemas.units import format_bytes, format_count
 
 # A size by name, as a share of the default large student's bytes.
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
-COMFORTABLE_STEM = 24             # channels at the end of the stem: fewer starve the trunk, more cost all students
-LEAST_SPREAD = 4.0                # of the default sizes, in bytes and in MACs
+COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk, more cost all students
+LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def resolve_budgets(
     return tuple(budgets)
 
 
-def solve_family(
-    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int
-) -> FamilySpec:
+def solve_family(sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int) -> FamilySpec:
     """Finds the family that fits the sizes.
 
     Args:
@@ -103,10 +101,13 @@ def solve_family(
         A family whose students stay within their budgets and use at least nine tenths of them where that is possible.
 
     Raises:
-        FamilyError: A budget is below the smallest student, or too near the one before it; the nearest feasible is named.
+        FamilyError: A budget is below the smallest student, or too near the one before it; the nearest feasible is
+        named.
     """
     if classes < 2:
-        raise FamilyError(f"a classifier must have at least two classes; got {classes}. Add a second class to the data.")
+        raise FamilyError(
+            f"a classifier must have at least two classes; got {classes}. Add a second class to the data."
+        )
     budgets = resolve_budgets(sizes, input_shape, classes)
     if len({budget.int8_bytes is None for budget in budgets}) == 1:
         budgets = tuple(sorted(budgets, key=lambda b: b.limit))
@@ -127,7 +128,7 @@ def solve_family(
 
 
 def _grow(stem, budgets: tuple[Budget, ...], input_shape, classes: int) -> tuple[float, FamilySpec]:
-    """Places the students on one stem, smallest first; returns the sum of their scores (less is better) and the family."""
+    """Places the students on one stem, smallest first; returns their scores' sum (less is better) and the family."""
     spec = FamilySpec(input_shape, classes, stem, ())
     side, width, total = stem_side(input_shape, stem), stem[-1].filters, 0.0
     smallest: Cost | None = None
@@ -172,8 +173,8 @@ def _score(budget: Budget, cost: Cost, branch: Branch, smallest: Cost | None, la
 def _too_small(budget: Budget, least: int, spec: FamilySpec) -> str:
     before = f" beside {spec.students[-1]}, whose trunk it continues" if spec.students else ""
     return (
-        f"student {budget.student!r} must be feasible within {budget.show(budget.limit)}{before}; the nearest feasible is "
-        f"{budget.show(least)}. Raise its budget or leave it out."
+        f"student {budget.student!r} must be feasible within {budget.show(budget.limit)}{before}; the nearest feasible "
+        f"is {budget.show(least)}. Raise its budget or leave it out."
     )
 
 
@@ -181,3 +182,15 @@ def check_spread(spec: FamilySpec) -> tuple[float, float]:
     """How many times the largest student is the smallest, in predicted bytes and in MACs."""
     costs = list(family_costs(spec).values())
     return costs[-1].int8_bytes / costs[0].int8_bytes, costs[-1].macs / costs[0].macs
+
+
+def describe_family(spec: FamilySpec) -> str:
+    """A table for a person: what each student will weigh and work, before it is trained."""
+    rows = [("student", "parameters", "int8 file, about", "MACs")]
+    for name, cost in family_costs(spec).items():
+        rows.append((name, f"{cost.parameters:,}", format_bytes(cost.int8_bytes), format_count(cost.macs)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joint training of all students of a family: one compiled step, one forward pass, one optimizer.
 
-Distiller, Pruner and Quantizer all train with this loop, each on its own form of the model. An epoch is a pure function of
-the seed and its number, and a checkpoint is written after each, so a training that was killed goes on from its last epoch
-as if nothing had happened.
+Distiller, Pruner and Quantizer all train with this loop, each on its own form of the model. An epoch is a pure
+function of the seed and its number, and a checkpoint is written after each, so a training that was killed goes on
+from its last epoch as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,13 @@ class Recipe:
     epochs: int
     steps_per_epoch: int
     learning_rate: float
-    loss: LossSettings = LossSettings()
+    loss: LossSettings = field(default_factory=LossSettings)
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
     ema_decay: float = 0.0
     patience: int | None = None
     student_weights: tuple[float, ...] | None = None
-    choose_from: int = 0                 # epochs before this one are never the best: their model is not what will ship
+    choose_from: int = 0  # epochs before this one are never the best: their model is not what will ship
 
 
 class JointTrainer:
@@ -140,9 +140,7 @@ class JointTrainer:
     def _step_eagerly(self, images, labels, teacher_logits, decay):
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
-            losses = [
-                tf.reduce_mean(loss) for loss in family_losses(labels, teacher_logits, outputs, self.recipe.loss)
-            ]
+            losses = [tf.reduce_mean(loss) for loss in family_losses(labels, teacher_logits, outputs, self.recipe.loss)]
             total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
@@ -170,7 +168,9 @@ class JointTrainer:
             if steps % 20 == 0:
                 self._check_finite(losses, epoch, step)
         if not steps:
-            raise TrainingError("an epoch must have at least one batch; got none. Give more images or a smaller batch_size.")
+            raise TrainingError(
+                "an epoch must have at least one batch; got none. Give more images or a smaller batch_size."
+            )
         self._check_finite(losses, epoch, step)
         return dict(zip(self.names, (losses / steps).tolist(), strict=True))
 
@@ -225,7 +225,7 @@ class JointTrainer:
             )
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)          # a kill leaves the old file or the new one, never half of one
+        os.replace(partial, path)  # a kill leaves the old file or the new one, never half of one
 
     def _restore(self, path: Path | None) -> tuple[list[Epoch], list[np.ndarray], float]:
         if path is None or not path.exists():
@@ -252,8 +252,4 @@ def _averaged_variables(model: keras.Model) -> list[tf.Variable]:
     """What a model is made of: trained weights and batch statistics; not masks, thresholds or step counters."""
     trained = {id(v) for v in model.trainable_variables}
     statistics = ("moving_mean", "moving_variance", "_min", "_max")
-    return [
-        v
-        for v in model.variables
-        if id(v) in trained or v.name.split(":")[0].endswith(statistics)
-    ]
+    return [v for v in model.variables if id(v) in trained or v.name.split(":")[0].endswith(statistics)]

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.schemas.units import parse_bytes, parse_count
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -35,11 +36,13 @@ class TeacherConfig(Section):
     """The large model that works."""
 
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
-    scaling: str | dict[str, list[float]] = Field(
-        "none",
-        description="what the teacher expects of pixels 0..255: none, unit (0..1), symmetric (-1..1), imagenet, "
+    scaling: Scaling = Field(
+        Scaling(),
+        description="what the teacher expects of pixels 0..255: none, unit (0..1), symmetric (-1..1), imagenet, caffe, "
         "or {mean: [..], std: [..]}",
     )
+    resize: bool = Field(False, description="resize images for the teacher alone, where the data has another size")
+    signature: str | None = Field(None, description="of a SavedModel (default: serving_default, or the only one)")
     output: str | None = Field(None, description="name of the output to use, where the model has several")
     class_order: list[int] | None = Field(
         None, description="for each class of the data, the index of the teacher's output that stands for it"
@@ -55,9 +58,7 @@ class TeacherConfig(Section):
     feature_layer: str | None = Field(
         None, description="name of the penultimate layer, where it is not found by itself"
     )
-    views: PositiveInt = Field(
-        4, description="random views of each training image whose logits are computed once"
-    )
+    views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
     view_flip: Literal["auto", "yes", "no"] = Field(
         "auto", description="mirror views left to right; auto: only if the teacher does not mind"
@@ -138,7 +139,9 @@ class DistillConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     student_weights: dict[str, Rate] = Field({}, description="weight of a student's loss, by name (default 1)")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of the weights' moving average; 0: none")
-    patience: PositiveInt | None = Field(None, description="epochs without a better validation accuracy before stopping")
+    patience: PositiveInt | None = Field(
+        None, description="epochs without a better validation accuracy before stopping"
+    )
     init: Literal["none", "features", "students"] = Field(
         "none", description="features: first predict the teacher's; students: go on from init_from"
     )
@@ -246,11 +249,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
-        raise ConfigError(f"config {path} must be a readable file; {error.strerror}. Run `learn2compress init`.") from error
+        raise ConfigError(
+            f"config {path} must be a readable file; {error.strerror}. Run `learn2compress init`."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} must be YAML; {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"config {path} must be a mapping of sections; got a {type(tree).__name__}.")
+    tree = {section: {} if fields is None else fields for section, fields in tree.items()}
     _anchor_paths(tree, path.parent)
     for override in overrides:
         _apply_override(tree, override)

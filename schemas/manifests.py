@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
@@ -45,13 +46,6 @@ class Task(Record):
     classes: list[str]
 
 
-class Normalization(Record):
-    """(pixel - mean) / std, a channel at a time or for all, on pixels 0..255."""
-
-    mean: list[float]
-    std: list[float]
-
-
 class BadFile(Record):
     """An example that could not be read."""
 
@@ -62,20 +56,20 @@ class BadFile(Record):
 class DataManifest(Record):
     """Of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `image` (height·width·channels raw uint8 bytes), `label` (int64), `id` (first 16 hex digits
-    of the SHA-256 of shape and pixels), `source` (where it came from), `original_height`, `original_width`, `brightness`.
-    Within a split, records lie in the order of their ids, spread over shards by id: that order is random with respect to
-    content and the same whatever the number of workers.
+    A record is a tf.Example: `image` (height·width·channels raw uint8 bytes), `label` (int64), `id` (first 16 hex
+    digits of the SHA-256 of shape and pixels), `source` (where it came from), `original_height`, `original_width`,
+    `brightness`. Within a split, records lie in the order of their ids, spread over shards by id: that order is
+    random with respect to content and the same whatever the number of workers.
     """
 
     task: Task
-    digest: str                                   # of the source files, see schemas/digests.py
+    digest: str  # of the source files, see schemas/digests.py
     counts: dict[Split, int]
     per_class: dict[Split, list[int]]
-    shards: dict[Split, list[str]]                # file names under Split-<split>/
-    duplicates: dict[str, int]                    # "train/test": how many images of one are in the other
-    duplicate_examples: list[tuple[str, str]]     # some of them, by source
-    skipped: list[BadFile]                        # the first hundred
+    shards: dict[Split, list[str]]  # file names under Split-<split>/
+    duplicates: dict[str, int]  # "train/test": how many images of one are in the other
+    duplicate_examples: list[tuple[str, str]]  # some of them, by source
+    skipped: list[BadFile]  # the first hundred
     skipped_count: int
 
 
@@ -87,7 +81,7 @@ class ViewRecipe(Record):
     """
 
     count: int
-    shift_pixels: tuple[int, int]                 # largest |dy|, |dx|
+    shift_pixels: tuple[int, int]  # largest |dy|, |dx|
     flip: bool
     seed: int
 
@@ -96,18 +90,20 @@ class TeacherManifest(Record):
     """Of a `Teacher`: the model file or folder, as it was given, and what was found out about it."""
 
     task: Task
-    model: str                                    # file or folder, relative
+    model: str  # file or folder, relative
     format: str
-    sha256: str                                   # of the file, or the tree digest of the folder
+    sha256: str  # of the file, or the tree digest of the folder
     bytes: int
     output: Literal["logits", "probabilities"]
     output_name: str | None = None
-    scaling: Normalization
+    signature: str | None = None
+    resize: bool = False
+    scaling: Scaling
     class_order: list[int] | None = None
     parameters: int | None
     macs: int | None
     trainable: bool
-    accuracy: dict[Split, float]                  # validation and test
+    accuracy: dict[Split, float]  # validation and test
     mode: Literal["fixed", "joint"] = "fixed"
 
 
@@ -124,8 +120,9 @@ class TeacherLogitsManifest(Record):
     classes: int
     shards: dict[Split, list[str]]
     images: dict[Split, int]
-    forward_passes: int                           # of the teacher, counted in images
-    flip_accuracy: float | None = None            # of the teacher on mirrored validation images
+    forward_passes: int  # of the teacher over training views, counted in images
+    check_passes: int  # over held-out images: its accuracy, its fit, mirroring
+    flip_accuracy: float | None = None  # of the teacher on mirrored validation images
     seconds: float
 
 
@@ -133,25 +130,25 @@ class Student(Record):
     """One member of a family."""
 
     name: str
-    model: File                                   # tf_keras .h5; input: normalized pixels; output: logits
+    model: File  # tf_keras .h5; input: normalized pixels; output: logits
     parameters: int
     macs: int
     predicted_int8_bytes: int | None = None
-    validation_accuracy: float                    # of the Keras model; only to follow the training
-    sparsity: float = 0.0                         # of the pruned kernels
+    validation_accuracy: float  # of the Keras model; only to follow the training
+    sparsity: float = 0.0  # of the pruned kernels
 
 
 class StudentSetManifest(Record):
-    """Of a `StudentSet`: students smallest first, and the family they were cut from while they still share parameters."""
+    """Of a `StudentSet`: students smallest first, and the family they were cut from while they share parameters."""
 
     task: Task
     stage: Literal["distilled", "pruned"]
-    normalization: Normalization
+    normalization: Scaling
     teacher_sha256: str
     students: list[Student]
-    family: File | None                           # tf_keras .h5 with one output a student, in their order
-    family_spec: dict[str, Any] | None            # as compression.family wrote it
-    curves: File                                  # curves.json: a list of Epoch
+    family: File | None  # tf_keras .h5 with one output a student, in their order
+    family_spec: dict[str, Any] | None  # as compression.family wrote it
+    curves: File  # curves.json: a list of Epoch
     seed: int
     notes: list[str] = []
 
@@ -161,8 +158,8 @@ class Epoch(Record):
 
     stage: Literal["features", "distilled", "pruned", "quantized"]
     epoch: int
-    loss: dict[str, float]                        # by student, train
-    accuracy: dict[str, float]                    # by student, validation
+    loss: dict[str, float]  # by student, train
+    accuracy: dict[str, float]  # by student, validation
     learning_rate: float
     seconds: float
 
@@ -180,27 +177,27 @@ class Calibration(Record):
 
     images: int
     split: Literal["train"] = "train"
-    digest: str                                   # SHA-256 over the sorted ids
+    digest: str  # SHA-256 over the sorted ids
 
 
 class OnDeviceModel(Record):
     """One .tflite file."""
 
-    name: str                                     # student-variant
+    name: str  # student-variant
     student: str
     variant: str
     file: File
     layers: list[LayerQuantization] = []
     calibration: Calibration | None = None
-    full_int8: bool = False                       # proved from the file
-    baseline: bool = False                        # a plain conversion of the teacher, not a candidate
+    full_int8: bool = False  # proved from the file
+    baseline: bool = False  # a plain conversion of the teacher, not a candidate
 
 
 class OnDeviceModelSetManifest(Record):
     """Of an `OnDeviceModelSet`."""
 
     task: Task
-    normalization: Normalization
+    normalization: Scaling
     teacher_sha256: str
     models: list[OnDeviceModel]
     curves: File

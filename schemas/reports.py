@@ -54,12 +54,12 @@ class SplitFigures(Record):
     topk: float
     k: int
     per_class: list[ClassFigures]
-    confusion: list[list[int]]                   # [label][prediction]; adds up to `images`
-    agreement: float | None                      # share of images on which file and teacher agree
-    lost: int | None                             # teacher right, file wrong
-    won: int | None                              # file right, teacher wrong
-    flips: list[Flip]                            # some of both, lost ones first
-    calibration_error: float                     # expected calibration error, 15 bins (1706.04599)
+    confusion: list[list[int]]  # [label][prediction]; adds up to `images`
+    agreement: float | None  # share of images on which file and teacher agree
+    lost: int | None  # teacher right, file wrong
+    won: int | None  # file right, teacher wrong
+    flips: list[Flip]  # some of both, lost ones first
+    calibration_error: float  # expected calibration error, 15 bins (1706.04599)
 
 
 class Latency(Record):
@@ -70,8 +70,8 @@ class Latency(Record):
     p90_ms: float | None
     p99_ms: float | None
     runs: int | None
-    statistic: Literal["median", "mean"] = "median"      # what p50_ms holds: some tools print nothing but a mean
-    peak_memory_bytes: int | None = None         # of the process, where the device's tool reports it
+    statistic: Literal["median", "mean"] = "median"  # what p50_ms holds: some tools print nothing but a mean
+    peak_memory_bytes: int | None = None  # of the process, where the device's tool reports it
 
 
 class Host(Record):
@@ -80,7 +80,7 @@ class Host(Record):
     name: str
     processor: str
     cores: int | None
-    runtime: str                                 # e.g. ai-edge-litert 2.3.0
+    runtime: str  # e.g. ai-edge-litert 2.3.0
     source: Literal["host", "device"] = "host"
 
 
@@ -95,12 +95,12 @@ class Candidate(Record):
     bytes: int
     gzip_bytes: int
     baseline: bool = False
-    failed: str | None = None                    # why nothing could be measured
+    failed: str | None = None  # why nothing could be measured
     parameters: int | None = None
     macs: int | None = None
-    arena_bytes: int | None = None               # see compression/interpreter.py for the method
+    arena_bytes: int | None = None  # see compression/interpreter.py for the method
     ops: dict[str, int] = {}
-    sparsity: float | None = None                # share of zeros in the kernels
+    sparsity: float | None = None  # share of zeros in the kernels
     full_int8: bool = False
     float_tensors: list[str] = []
     latency: list[Latency] = []
@@ -152,9 +152,9 @@ class Choice(Record):
 
     limits: Limits
     objective: Literal["accuracy", "size", "latency", "knee"]
-    chosen: str | None                           # none: nothing satisfies the limits
+    chosen: str | None  # none: nothing satisfies the limits
     sha256: str | None
-    front: list[str]                             # smallest first
+    front: list[str]  # smallest first
     verdicts: list[Verdict]
 
 
@@ -162,9 +162,9 @@ class Report(Record):
     """OUT/report.json. schemas/report.schema.json is its JSON Schema."""
 
     version: Literal[1] = 1
-    created: str                                 # ISO 8601, UTC
+    created: str  # ISO 8601, UTC
     config: dict[str, object]
-    data: dict[str, object]                      # DataManifest, without its file lists
+    data: dict[str, object]  # DataManifest, without its file lists
     teacher: TeacherManifest
     students: StudentSetManifest
     evaluation: Evaluation

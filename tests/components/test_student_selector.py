@@ -18,13 +18,13 @@ from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.errors import ModelFileError, SelectionError
 from learn2compress.schemas.manifests import (
     File,
-    Normalization,
     OnDeviceModel,
     OnDeviceModelSetManifest,
     Task,
     read_manifest,
     write_manifest,
 )
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.schemas.reports import Candidate, Choice, Evaluation, Host, SplitFigures
 
 TASK = Task(input_shape=(2, 2, 1), classes=["a", "b"])
@@ -85,7 +85,7 @@ def inputs(tmp_path):
         models,
         OnDeviceModelSetManifest(
             task=TASK,
-            normalization=Normalization(mean=[0], std=[1]),
+            normalization=Scaling(),
             teacher_sha256="t",
             models=made,
             curves=File.of(models, "curves.json"),

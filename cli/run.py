@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress run`: the whole job, with progress for a person and everything else in OUT/run.log."""
+
+import time
+from pathlib import Path
+
+import typer
+
+from learn2compress.cli.screen import Screen, quiet_output
+from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.environment import prepare_environment
+from learn2compress.schemas.config import load_config
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("run")(run)
+
+
+def run(
+    config: Path = typer.Argument(..., help="The YAML configuration; `learn2compress init` writes one."),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for models, report, metadata; made if new."),
+    limit: int | None = typer.Option(None, min=1, help="Use only so many examples of each part of the data."),
+    settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
+) -> None:
+    """Turn a TensorFlow classifier into a family of small TensorFlow Lite models.
+
+    Run it again to go on after an interruption: finished work is not done twice.
+    """
+    chosen = load_config(config, settings)
+    began = time.monotonic()
+    claim_output(output, chosen.pipeline.name)
+    prepare_environment()
+    with Screen() as screen:
+        screen.say("Starting TensorFlow and TFX …")
+        with quiet_output(output / "run.log"):
+            from learn2compress.compression.progress import listening
+            from learn2compress.pipeline.local_run import collect_outputs, run_pipeline
+            from learn2compress.pipeline.run_report import write_report
+
+            with listening(screen.show_progress):
+                result = run_pipeline(chosen, output, limit, screen.show_node)
+                selected = collect_outputs(result, output)
+                report = write_report(chosen, result, output)
+        screen.summary(report, output, selected, time.monotonic() - began)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees during a run: which node, which epoch, how long still; and nothing of the libraries' noise."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.units import format_bytes, format_count
+
+
+class Screen:
+    """Draws progress on a copy of the standard output made before that is turned away to a log."""
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        self.console = Console(file=self._stream, highlight=False)
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.console.is_terminal:
+            self._bars.stop()
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        self.console.print(text, markup=False)
+
+    def show_node(self, event: Any) -> None:
+        """Says that a node begins or has ended (a NodeEvent)."""
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
+        self._tasks.clear()
+        place = f"[{event.index}/{event.total}] {event.node}"
+        if event.seconds is None:
+            self.say(f"{place} …")
+        elif event.cached:
+            self.say(f"{place} unchanged, from the cache")
+        else:
+            self.say(f"{place} done in {event.seconds:.0f} s")
+
+    def show_progress(self, progress: Any) -> None:
+        """Moves a bar, and keeps what is worth keeping (a compression.progress.Progress)."""
+        if progress.total is None:
+            self.say(f"    {progress.detail}")
+            return
+        if progress.detail:
+            self.say(f"    {progress.task} {progress.done}/{progress.total}: {progress.detail}")
+        if not self.console.is_terminal:
+            return
+        if progress.task not in self._tasks:
+            self._tasks[progress.task] = self._bars.add_task(progress.task, total=progress.total, detail="")
+        self._bars.update(self._tasks[progress.task], completed=progress.done)
+        if progress.done >= progress.total:
+            self._bars.remove_task(self._tasks.pop(progress.task))
+
+    def summary(self, report: Any, output: Path, selected: Path, seconds: float) -> None:
+        """The table of candidates and where everything is."""
+        table = Table(title="What was measured of each file", title_justify="left")
+        for column in ("model", "size", "MACs", "accuracy (test)", "latency", "verdict"):
+            table.add_column(column, justify="left" if column in ("model", "verdict") else "right")
+        verdicts = {v.candidate: v for v in report.choice.verdicts}
+        for candidate in report.evaluation.candidates:
+            figures = candidate.figures.get("test")
+            accuracy = "–"
+            if figures:
+                accuracy = f"{figures.top1:.1%} ±{(figures.top1_interval.high - figures.top1_interval.low) / 2:.1%}"
+            table.add_row(
+                candidate.name,
+                format_bytes(candidate.bytes),
+                "–" if candidate.macs is None else format_count(candidate.macs),
+                accuracy,
+                f"{candidate.latency[0].p50_ms:.2f} ms" if candidate.latency else "–",
+                verdicts[candidate.name].status,
+            )
+        self.console.print(table)
+        reference = report.evaluation.teacher
+        if reference:
+            self.say(
+                f"The teacher: {format_bytes(reference.bytes)}, {reference.accuracy['test']:.1%} on the test split. "
+                f"Latency is this machine's, not a phone's."
+            )
+        reason = verdicts[report.choice.chosen].reason
+        self.say(f"Chosen: {report.choice.chosen} – {reason}")
+        self.say(f"Done in {seconds / 60:.1f} minutes.")
+        for what, path in (
+            ("all models", output / "models"),
+            ("the report", output / "report.html"),
+            ("the chosen model", selected),
+        ):
+            self.say(f"{what + ':':<18}{path}")
+
+
+@contextmanager
+def quiet_output(log: Path) -> Iterator[None]:
+    """Turns standard output and error away to a log file, also for libraries that write to them in C++.
+
+    Raises:
+        OutputError: The log cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        target = log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{log.parent} must be a writable folder; {error.strerror}. Choose another.") from error
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    try:
+        os.dup2(target.fileno(), 1)
+        os.dup2(target.fileno(), 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        target.close()

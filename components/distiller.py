@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node that trains the family: all students at once, with shared parameters, from the teacher's cached logits.
+
+Enters: the examples, the teacher and its logits. Leaves: `StudentSet`, stage distilled. The lineage records the sizes
+asked for, every training parameter, the seed, and each student's parameters and validation accuracy.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.student_properties import describe_students
+from learn2compress.compression.family import FamilySpec, family_costs
+from learn2compress.compression.family_model import build_family
+from learn2compress.compression.losses import LossSettings
+from learn2compress.compression.progress import say
+from learn2compress.compression.sizing import describe_family, solve_family
+from learn2compress.compression.student_files import write_students
+from learn2compress.compression.training import JointTrainer, Recipe
+from learn2compress.compression.training_data import TrainingData
+from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
+from learn2compress.schemas.config import DistillConfig, StudentsConfig
+from learn2compress.schemas.manifests import DataManifest, TeacherManifest, read_manifest
+
+
+class DistillerSpec(component_spec.ComponentSpec):
+    """The node's interface."""
+
+    PARAMETERS = {
+        **parameters.declare(students=StudentsConfig, distill=DistillConfig),
+        "seed": component_spec.ExecutionParameter(type=int),
+        "code_version": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "teacher": component_spec.ChannelParameter(type=Teacher),
+        "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
+    }
+    OUTPUTS = {"students": component_spec.ChannelParameter(type=StudentSet)}
+
+
+class DistillerExecutor(base_executor.BaseExecutor):
+    """Solves the family's shape, trains it, and writes each student."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        config = parameters.decode(DistillConfig, "distill", exec_properties)
+        sizes = parameters.decode(StudentsConfig, "students", exec_properties).sizes
+        seed = int(exec_properties["seed"])
+        examples = artifact_utils.get_single_uri(input_dict["examples"])
+        teacher = read_manifest(artifact_utils.get_single_uri(input_dict["teacher"]), TeacherManifest)
+        output = artifact_utils.get_single_instance(output_dict["students"])
+        task = read_manifest(examples, DataManifest).task
+
+        spec = solve_family(sizes, task.input_shape, len(task.classes))
+        say(describe_family(spec))
+        data = TrainingData.open(
+            examples, artifact_utils.get_single_uri(input_dict["teacher_logits"]), config.batch_size, seed
+        )
+        family = build_family(spec, seed)
+        trainer = JointTrainer(family, spec.students, recipe(config, spec, data.steps))
+        checkpoint = checkpoint_path(output, input_dict, exec_properties)
+        curves = trainer.train(data.epoch, data.validation(), checkpoint)
+        manifest = write_students(
+            output.uri,
+            family,
+            task=task,
+            stage="distilled",
+            teacher_sha256=teacher.sha256,
+            spec=spec,
+            costs=family_costs(spec),
+            accuracy=trainer.accuracy(data.validation()),
+            curves=curves,
+            seed=seed,
+        )
+        describe_students(output, manifest)
+        Path(checkpoint).unlink(missing_ok=True)
+
+
+class Distiller(base_component.BaseComponent):
+    """`StudentSet`: the family, jointly distilled."""
+
+    SPEC_CLASS = DistillerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(DistillerExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        teacher: types.BaseChannel,
+        teacher_logits: types.BaseChannel,
+        students: StudentsConfig,
+        distill: DistillConfig,
+        seed: int = 0,
+        code_version: str = "",
+    ) -> None:
+        """Builds the node.
+
+        Args:
+            examples: Of ImageExampleGen.
+            teacher: Of TeacherImporter.
+            teacher_logits: Of TeacherImporter.
+            students: The sizes asked for.
+            distill: How to train.
+            seed: Of initial weights and of the order of images.
+            code_version: Changes when the node's results do.
+        """
+        spec = DistillerSpec(
+            **parameters.encode(students=students, distill=distill),
+            examples=examples,
+            teacher=teacher,
+            teacher_logits=teacher_logits,
+            seed=seed,
+            code_version=code_version,
+            **{"students": types.Channel(type=StudentSet)},
+        )
+        super().__init__(spec=spec)
+
+
+def recipe(config: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
+    """The recipe for `JointTrainer`."""
+    return Recipe(
+        stage="distilled",
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        learning_rate=config.learning_rate,
+        loss=LossSettings(config.temperature, config.soft_weight, config.in_place_weight, config.label_smoothing),
+        warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
+        weight_decay=config.weight_decay,
+        ema_decay=config.ema_decay,
+        patience=config.patience,
+        student_weights=tuple(config.student_weights.get(name, 1.0) for name in spec.students),
+    )

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node that trains the students for 8-bit arithmetic and writes the files that ship.
+
+Enters: the examples, the teacher's logits, the pruned students. Leaves: `OnDeviceModelSet`, a .tflite file for each
+student and variant, with labels and normalization as metadata. Ranges are set by training images only. The lineage
+records the variants, the training parameters, and each file's SHA-256 and bytes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.compression.conversion import INTEGER_TYPES
+from learn2compress.compression.family import FamilySpec
+from learn2compress.compression.family_model import normalize
+from learn2compress.compression.losses import LossSettings
+from learn2compress.compression.on_device import QuantizedFamily, write_models
+from learn2compress.compression.quantization import calibrate, fix_input_range, quantization_aware
+from learn2compress.compression.student_files import load_model, read_curves
+from learn2compress.compression.training import JointTrainer, Recipe
+from learn2compress.compression.training_data import TrainingData
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, TeacherLogits
+from learn2compress.schemas.config import DistillConfig, QuantizeConfig
+from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+
+# Of the distillation, the loss goes on; its length, speed and start do not concern quantization.
+_ELSEWHERE = tuple(
+    f"distill_{field}"
+    for field in DistillConfig.model_fields
+    if field
+    not in ("batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights")
+)
+_AVERAGE_DECAY = 0.99
+
+
+class QuantizerSpec(component_spec.ComponentSpec):
+    """The node's interface."""
+
+    PARAMETERS = {
+        **parameters.declare(quantize=QuantizeConfig, distill=DistillConfig, without=_ELSEWHERE),
+        "seed": component_spec.ExecutionParameter(type=int),
+        "code_version": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
+        "students": component_spec.ChannelParameter(type=StudentSet),
+    }
+    OUTPUTS = {"models": component_spec.ChannelParameter(type=OnDeviceModelSet)}
+
+
+class QuantizerExecutor(base_executor.BaseExecutor):
+    """Quantization-aware training of the whole family, then a file for each student and variant."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        config = parameters.decode(QuantizeConfig, "quantize", exec_properties)
+        distill = parameters.decode(DistillConfig, "distill", exec_properties)
+        seed = int(exec_properties["seed"])
+        examples = artifact_utils.get_single_uri(input_dict["examples"])
+        logits = artifact_utils.get_single_uri(input_dict["teacher_logits"])
+        source = artifact_utils.get_single_uri(input_dict["students"])
+        output = artifact_utils.get_single_instance(output_dict["models"])
+        before = read_manifest(source, StudentSetManifest)
+        spec = FamilySpec.from_dict(before.family_spec)
+        family = load_model(source, before.family)
+        data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
+        images, ids = data.representative(config.calibration_images)
+        checkpoint = checkpoint_path(output, input_dict, exec_properties)
+
+        quantized, curves = None, read_curves(source)
+        if config.epochs and set(config.variants) & set(INTEGER_TYPES):
+            keep_zeros = any(student.sparsity for student in before.students)
+            quantized = quantization_aware(family, keep_zeros)
+            calibrate(quantized, (normalize(images[i : i + 64]) for i in range(0, len(images), 64)))
+            trainer = JointTrainer(
+                quantized,
+                spec.students,
+                recipe(config, distill, spec, data.steps),
+                after_restore=lambda: fix_input_range(quantized),
+            )
+            curves += trainer.train(data.epoch, data.validation(), checkpoint)
+        manifest = write_models(
+            output.uri, QuantizedFamily(family, quantized, spec.students), before, config.variants, images, ids, curves
+        )
+        _describe(output, manifest)
+        Path(checkpoint).unlink(missing_ok=True)
+
+
+class Quantizer(base_component.BaseComponent):
+    """`OnDeviceModelSet`: the .tflite files."""
+
+    SPEC_CLASS = QuantizerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(QuantizerExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        teacher_logits: types.BaseChannel,
+        students: types.BaseChannel,
+        quantize: QuantizeConfig,
+        distill: DistillConfig,
+        seed: int = 0,
+        code_version: str = "",
+    ) -> None:
+        """Builds the node.
+
+        Args:
+            examples: Of ImageExampleGen.
+            teacher_logits: Of TeacherImporter.
+            students: Of Pruner.
+            quantize: Variants, and how to train for them.
+            distill: Whose loss goes on.
+            seed: Of the order of images.
+            code_version: Changes when the node's results do.
+        """
+        spec = QuantizerSpec(
+            **parameters.encode(quantize=quantize, distill=distill, without=_ELSEWHERE),
+            examples=examples,
+            teacher_logits=teacher_logits,
+            students=students,
+            seed=seed,
+            code_version=code_version,
+            models=types.Channel(type=OnDeviceModelSet),
+        )
+        super().__init__(spec=spec)
+
+
+def recipe(config: QuantizeConfig, distill: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
+    """The recipe for `JointTrainer`."""
+    return Recipe(
+        stage="quantized",
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        learning_rate=config.learning_rate,
+        loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
+        ema_decay=_AVERAGE_DECAY,
+        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in spec.students),
+    )
+
+
+def _describe(artifact: types.Artifact, manifest: OnDeviceModelSetManifest) -> None:
+    artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
+    artifact.set_string_custom_property("models", ",".join(model.name for model in manifest.models))
+    for model in manifest.models:
+        key = model.name.replace("-", "_")
+        artifact.set_string_custom_property(f"sha256_{key}", model.file.sha256)
+        artifact.set_int_custom_property(f"bytes_{key}", model.file.bytes)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ML Metadata shall hold of a set of students, whichever node wrote it."""
+
+from tfx import types
+
+from learn2compress.schemas.manifests import StudentSetManifest
+
+
+def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) -> None:
+    """Writes the figures that ML Metadata shall hold."""
+    artifact.set_string_custom_property("stage", manifest.stage)
+    artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
+    artifact.set_string_custom_property("students", ",".join(student.name for student in manifest.students))
+    for student in manifest.students:
+        artifact.set_int_custom_property(f"{student.name}_parameters", student.parameters)
+        artifact.set_float_custom_property(f"{student.name}_validation_accuracy", student.validation_accuracy)
+        artifact.set_float_custom_property(f"{student.name}_sparsity", student.sparsity)

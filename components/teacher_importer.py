@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node that brings the user's model into the pipeline and lets it speak once.
+
+Enters: the examples; parameters name the model's file. Leaves: `Teacher`, the model untouched with what was found out
+about it, and `TeacherLogits`, its logits on K fixed views of every training image and on the held-out images as they
+are. The logits are a Beam pipeline with an element a shard. The lineage records: the teacher's SHA-256, format,
+parameters, bytes, accuracy on validation and test, and the number of its forward passes.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.beam_options import user_errors
+from learn2compress.compression.examples import iter_numpy, read_examples
+from learn2compress.compression.teacher import LoadedTeacher, load_teacher
+from learn2compress.compression.teacher_fit import check_fit
+from learn2compress.compression.teacher_logits import (
+    FLIP_TOLERANCE,
+    ShardCount,
+    mirrored_accuracy,
+    view_recipe,
+    write_logits_shard,
+)
+from learn2compress.schemas.artifacts import Teacher, TeacherLogits
+from learn2compress.schemas.config import TeacherConfig
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Split,
+    TeacherLogitsManifest,
+    TeacherManifest,
+    ViewRecipe,
+    read_manifest,
+    write_manifest,
+)
+
+# What only concerns the training of students, and must not run the teacher again.
+_ELSEWHERE = ("teacher_mode", "teacher_learning_rate", "teacher_mutual_weight", "teacher_feature_layer")
+_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_CHECKED_IMAGES = 1024
+
+
+class TeacherImporterSpec(component_spec.ComponentSpec):
+    """The node's interface."""
+
+    PARAMETERS = {
+        **parameters.declare(teacher=TeacherConfig, without=_ELSEWHERE),
+        "teacher_sha256": component_spec.ExecutionParameter(type=str),
+        "seed": component_spec.ExecutionParameter(type=int),
+        "code_version": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
+    OUTPUTS = {
+        "teacher": component_spec.ChannelParameter(type=Teacher),
+        "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
+    }
+
+
+class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
+    """Loads the model, judges it, copies it, and has it answer for all views."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        config = parameters.decode(TeacherConfig, "teacher", exec_properties)
+        examples = artifact_utils.get_single_uri(input_dict["examples"])
+        teacher_artifact = artifact_utils.get_single_instance(output_dict["teacher"])
+        logits_artifact = artifact_utils.get_single_instance(output_dict["teacher_logits"])
+        data = read_manifest(examples, DataManifest)
+
+        teacher = open_teacher(config, data.task.input_shape)
+        fit = check_fit(
+            teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
+        )
+        flip, flip_accuracy, mirrored = self._decide_flip(config, teacher, examples)
+        recipe = view_recipe(data.task.input_shape, config.views, config.view_shift, flip, int(exec_properties["seed"]))
+        model, sha256 = _copy_model(config.path, teacher_artifact.uri, exec_properties["teacher_sha256"])
+        began = time.monotonic()
+        counts = self._write_logits(config, data, examples, logits_artifact.uri, recipe)
+        taught = TeacherLogitsManifest(
+            teacher_sha256=sha256,
+            data_digest=data.digest,
+            recipe=recipe,
+            classes=len(data.task.classes),
+            shards=data.shards,
+            images={split: counts[split].images for split in _SPLITS},
+            forward_passes=counts["train"].forward_passes,
+            check_passes=counts["validation"].forward_passes
+            + counts["test"].forward_passes
+            + fit.images
+            + 2 * mirrored,
+            flip_accuracy=flip_accuracy,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        write_manifest(logits_artifact.uri, taught)
+        manifest = TeacherManifest(
+            task=data.task,
+            model=model,
+            format=teacher.format,
+            sha256=sha256,
+            bytes=teacher.size_bytes,
+            output=teacher.output,
+            output_name=config.output,
+            signature=config.signature,
+            resize=config.resize,
+            scaling=config.scaling,
+            class_order=config.class_order,
+            parameters=teacher.parameters,
+            macs=teacher.macs,
+            trainable=teacher.trainable,
+            accuracy={split: counts[split].correct / counts[split].images for split in ("validation", "test")},
+        )
+        write_manifest(teacher_artifact.uri, manifest)
+        _describe(teacher_artifact, logits_artifact, manifest, taught)
+
+    def _decide_flip(
+        self, config: TeacherConfig, teacher: LoadedTeacher, examples: str
+    ) -> tuple[bool, float | None, int]:
+        """Whether views may be mirrored, the teacher's accuracy on mirrored images, and how many it was asked about."""
+        if config.view_flip != "auto":
+            return config.view_flip == "yes", None, 0
+        plain, mirrored, images = mirrored_accuracy(teacher, _batches(examples, _CHECKED_IMAGES))
+        return mirrored >= plain - FLIP_TOLERANCE, mirrored, images
+
+    def _write_logits(
+        self, config: TeacherConfig, data: DataManifest, examples: str, output: str, recipe: ViewRecipe
+    ) -> dict[str, ShardCount]:
+        """Runs the Beam pipeline; returns the counts of each split."""
+        held_out = recipe.model_copy(update={"count": 1})
+        shards = [
+            (
+                split,
+                f"{examples}/Split-{split}/{name}",
+                f"{output}/Split-{split}/{name}",
+                recipe if split == "train" else held_out,
+            )
+            for split in _SPLITS
+            for name in data.shards[split]
+        ]
+        counts_file = f"{output}/counts"
+        with user_errors(), self._make_beam_pipeline() as pipeline:
+            (
+                pipeline
+                | "Shards" >> beam.Create(shards)
+                | "Spread" >> beam.Reshuffle()
+                | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape))
+                | "Count" >> beam.CombinePerKey(_add_counts)
+                | "Format" >> beam.Map(lambda item: ",".join(map(str, (item[0], *item[1]))))
+                | "Write" >> beam.io.WriteToText(counts_file, num_shards=1, shard_name_template="")
+            )
+        lines = Path(counts_file).read_text(encoding="utf-8").split()
+        Path(counts_file).unlink()
+        return {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
+
+
+class _AskTeacher(beam.DoFn):
+    """Writes the logits of a shard; the teacher is loaded once a worker."""
+
+    def __init__(self, config: TeacherConfig, input_shape: tuple[int, int, int]) -> None:
+        self.config, self.input_shape = config, input_shape
+
+    def setup(self) -> None:
+        self.teacher = open_teacher(self.config, self.input_shape)
+
+    def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+        split, examples, output, recipe = shard
+        count = write_logits_shard(self.teacher, examples, output, self.input_shape, recipe)
+        yield split, (count.images, count.forward_passes, count.correct)
+
+
+class TeacherImporter(base_beam_component.BaseBeamComponent):
+    """The user's model as `Teacher`, and its `TeacherLogits`."""
+
+    SPEC_CLASS = TeacherImporterSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(TeacherImporterExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        teacher: TeacherConfig,
+        teacher_sha256: str,
+        seed: int = 0,
+        code_version: str = "",
+    ) -> None:
+        """Builds the node.
+
+        Args:
+            examples: Of ImageExampleGen.
+            teacher: Where the model is and how it is to be understood.
+            teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
+            seed: Of the views.
+            code_version: Changes when the node's results do.
+        """
+        spec = TeacherImporterSpec(
+            **parameters.encode(teacher=teacher, without=_ELSEWHERE),
+            examples=examples,
+            teacher_sha256=teacher_sha256,
+            seed=seed,
+            code_version=code_version,
+            **{"teacher": types.Channel(type=Teacher), "teacher_logits": types.Channel(type=TeacherLogits)},
+        )
+        super().__init__(spec=spec)
+
+
+def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path: str | None = None) -> LoadedTeacher:
+    """Loads the teacher as configured.
+
+    Args:
+        config: How it is to be understood.
+        input_shape: (height, width, channels) of the data.
+        path: Where it is; default: as configured.
+    """
+    return load_teacher(
+        path or config.path,
+        scaling=config.scaling,
+        signature=config.signature,
+        output_name=config.output,
+        class_order=config.class_order,
+        resize=config.resize,
+        image_shape=input_shape,
+    )
+
+
+def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first validation images: their order is random with respect to content."""
+    seen = 0
+    for batch in iter_numpy(read_examples(examples, "validation", min(most, 256))):
+        yield batch["image"][: most - seen], batch["label"][: most - seen]
+        seen += len(batch["label"])
+        if seen >= most:
+            return
+
+
+def _add_counts(counts) -> tuple[int, int, int]:
+    return tuple(int(n) for n in np.sum(list(counts), axis=0))
+
+
+def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
+    """Copies the model as it is; returns its place in the artifact and its digest.
+
+    Raises:
+        TeacherError: It is not the model whose digest was asked for: it changed since the run began.
+    """
+    source = Path(path)
+    target = Path(uri) / "model" / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, target)
+    sha256 = path_sha256(target)
+    if sha256 != expected_sha256:
+        raise TeacherError(
+            f"teacher {path} must have the SHA-256 {expected_sha256[:16]}… that it had when the run began; got "
+            f"{sha256[:16]}…. Run again."
+        )
+    return f"model/{source.name}", sha256
+
+
+def _describe(
+    teacher: types.Artifact, logits: types.Artifact, manifest: TeacherManifest, taught: TeacherLogitsManifest
+) -> None:
+    teacher.set_string_custom_property("sha256", manifest.sha256)
+    teacher.set_string_custom_property("format", manifest.format)
+    teacher.set_int_custom_property("bytes", manifest.bytes)
+    if manifest.parameters is not None:
+        teacher.set_int_custom_property("parameters", manifest.parameters)
+    for split, accuracy in manifest.accuracy.items():
+        teacher.set_float_custom_property(f"{split}_accuracy", accuracy)
+    logits.set_string_custom_property("teacher_sha256", taught.teacher_sha256)
+    logits.set_string_custom_property("data_digest", taught.data_digest)
+    logits.set_int_custom_property("views", taught.recipe.count)
+    logits.set_int_custom_property("forward_passes", taught.forward_passes)

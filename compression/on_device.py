@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The set of files that ships: every student in every variant, converted, compacted, labelled, proved.
+
+A file called full int8 has been looked through: no float tensor in it, integers in and out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from learn2compress.compression.conversion import (
+    INTEGER_TYPES,
+    OUTPUT_NAME,
+    convert_float,
+    convert_post_training,
+    convert_quantization_aware,
+)
+from learn2compress.compression.family_model import cut_students
+from learn2compress.compression.flatbuffer import prove_full_int8, read_model
+from learn2compress.compression.metadata import write_metadata
+from learn2compress.compression.progress import Task
+from learn2compress.compression.quantization import describe_layers, representative_ids_digest
+from learn2compress.compression.student_files import write_curves
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.manifests import (
+    Calibration,
+    Epoch,
+    File,
+    LayerQuantization,
+    OnDeviceModel,
+    OnDeviceModelSetManifest,
+    StudentSetManifest,
+    write_manifest,
+)
+
+
+@dataclass(frozen=True)
+class QuantizedFamily:
+    """A family in float and, where it was trained for it, aware of 8 bits."""
+
+    floating: keras.Model
+    aware: keras.Model | None
+    students: tuple[str, ...]
+
+
+def write_models(
+    folder: str | Path,
+    family: QuantizedFamily,
+    source: StudentSetManifest,
+    variants: Sequence[str],
+    images: Sequence[np.ndarray],
+    ids: Sequence[str],
+    curves: Sequence[Epoch],
+) -> OnDeviceModelSetManifest:
+    """Writes an `OnDeviceModelSet`.
+
+    Args:
+        folder: Of the artifact.
+        family: The students.
+        source: The manifest of the students that they were made from.
+        variants: Which files to write of each student.
+        images: Representative training images, each [h, w, c] uint8.
+        ids: Their ids.
+        curves: The training so far.
+
+    Raises:
+        ModelFileError: A file that should be full int8 holds a float tensor, or an integer file has no range to go by.
+    """
+    folder = Path(folder)
+    floating = cut_students(family.floating, family.students)
+    aware = cut_students(family.aware, family.students) if family.aware is not None else None
+    calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
+    task = Task("converting", len(family.students) * len(variants))
+    models = []
+    for student in family.students:
+        for variant in variants:
+            if variant not in INTEGER_TYPES:
+                data, layers = convert_float(floating[student], variant), []
+            elif aware is not None:
+                data = convert_quantization_aware(aware[student], variant)
+                layers = describe_layers(family.aware, floating[student])
+            else:
+                data = convert_post_training(floating[student], variant, images)
+                layers = [
+                    LayerQuantization(layer=layer.name, type=type(layer).__name__, method="post-training")
+                    for layer in floating[student].layers
+                    if not isinstance(layer, keras.layers.InputLayer)
+                ]
+            model = _write_model(folder, student, variant, data, layers, calibration, source)
+            models.append(model)
+            task.advance(detail=f"{model.name}: {model.file.bytes:,} bytes")
+    manifest = OnDeviceModelSetManifest(
+        task=source.task,
+        normalization=source.normalization,
+        teacher_sha256=source.teacher_sha256,
+        models=models,
+        curves=write_curves(folder, curves),
+        seed=source.seed,
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _write_model(
+    folder: Path,
+    student: str,
+    variant: str,
+    data: bytes,
+    layers: list[LayerQuantization],
+    calibration: Calibration,
+    source: StudentSetManifest,
+) -> OnDeviceModel:
+    name = f"{student}-{variant}"
+    integer = variant in INTEGER_TYPES
+    # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
+    normalization = {"mean": source.normalization.mean, "std": source.normalization.std} if integer else {}
+    data = write_metadata(
+        data,
+        name=name,
+        description=f"Image classifier of {len(source.task.classes)} classes, distilled by Learn2Compress.",
+        labels=source.task.classes,
+        output_name=OUTPUT_NAME,
+        file=name,
+        **normalization,
+    )
+    proof = prove_full_int8(read_model(data, file=name))
+    if integer and not proof.holds:
+        raise ModelFileError(
+            f"{name} must be full {variant}; {'; '.join(proof.reasons)}. Leave {variant} out of quantize.variants."
+        )
+    path = f"{name}.tflite"
+    (folder / path).write_bytes(data)
+    return OnDeviceModel(
+        name=name,
+        student=student,
+        variant=variant,
+        file=File.of(folder, path),
+        layers=layers,
+        calibration=calibration if integer else None,
+        full_int8=proof.holds,
+    )

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing and reading a set of students: the family as one model, each student as a model of its own, a manifest.
+
+The .h5 format is used because tf_keras cannot read a quantization-aware model back from a .keras file, and one format
+for all stages is enough.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tf_keras as keras
+
+from learn2compress.compression.family import Cost, FamilySpec
+from learn2compress.compression.family_model import NORMALIZATION, cut_students
+from learn2compress.compression.pruning import kernel_sparsity
+from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.manifests import Epoch, File, Student, StudentSetManifest, Task, write_manifest
+
+FAMILY_FILE = "family/family.h5"
+CURVES_FILE = "curves.json"
+
+
+def write_students(
+    folder: str | Path,
+    family: keras.Model,
+    *,
+    task: Task,
+    stage: str,
+    teacher_sha256: str,
+    spec: FamilySpec,
+    costs: Mapping[str, Cost],
+    accuracy: Mapping[str, float],
+    curves: Sequence[Epoch],
+    seed: int,
+    notes: Sequence[str] = (),
+) -> StudentSetManifest:
+    """Writes a `StudentSet`.
+
+    Args:
+        folder: Of the artifact.
+        family: With an output for each of the spec's students.
+        task: What is classified.
+        stage: "distilled" or "pruned".
+        teacher_sha256: Of the teacher that they learned from.
+        spec: The family's shape.
+        costs: By student, from arithmetic.
+        accuracy: By student, of the Keras model on the validation split.
+        curves: The training so far.
+        seed: Of the run.
+        notes: What a reader of the report should know.
+    """
+    folder = Path(folder)
+    _save(family, folder / FAMILY_FILE)
+    students = []
+    for name, model in cut_students(family, spec.students).items():
+        path = f"{name}/student.h5"
+        _save(model, folder / path)
+        students.append(
+            Student(
+                name=name,
+                model=File.of(folder, path),
+                parameters=costs[name].parameters,
+                macs=costs[name].macs,
+                predicted_int8_bytes=costs[name].int8_bytes,
+                validation_accuracy=accuracy[name],
+                sparsity=kernel_sparsity(model),
+            )
+        )
+    manifest = StudentSetManifest(
+        task=task,
+        stage=stage,
+        normalization=NORMALIZATION,
+        teacher_sha256=teacher_sha256,
+        students=students,
+        family=File.of(folder, FAMILY_FILE),
+        family_spec=spec.to_dict(),
+        curves=write_curves(folder, curves),
+        seed=seed,
+        notes=list(notes),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_curves(folder: Path, curves: Sequence[Epoch]) -> File:
+    """Writes curves.json, a list of Epoch."""
+    text = json.dumps([epoch.model_dump(mode="json") for epoch in curves], indent=1) + "\n"
+    (folder / CURVES_FILE).write_text(text, encoding="utf-8")
+    return File.of(folder, CURVES_FILE)
+
+
+def read_curves(folder: str | Path) -> list[Epoch]:
+    """Reads curves.json."""
+    return [Epoch.model_validate(e) for e in json.loads((Path(folder) / CURVES_FILE).read_text(encoding="utf-8"))]
+
+
+def load_model(folder: str | Path, file: File) -> keras.Model:
+    """Loads a Keras model whose bytes are those of the manifest.
+
+    Raises:
+        TrainingError: They are not: the file was changed after it was written.
+    """
+    found = File.of(Path(folder), file.path)
+    if found.sha256 != file.sha256:
+        raise TrainingError(
+            f"{folder}/{file.path} must have the SHA-256 {file.sha256[:16]}… of its manifest; got {found.sha256[:16]}…."
+            " Delete the output folder and run again."
+        )
+    return keras.models.load_model(Path(folder) / file.path, compile=False)
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path, include_optimizer=False)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batches that students train on: each epoch a function of the seed and its number alone.
+
+In epoch e an image is shown in its view (e + h) mod K, with h a hash of its id: over K epochs a student sees all
+views of every image, and each batch mixes them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from learn2compress.compression.examples import iter_numpy, read_examples, read_with_logits
+from learn2compress.compression.views import apply_view
+from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, read_manifest
+
+_SHUFFLE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The examples with the teacher's logits, ready for `JointTrainer`.
+
+    Attributes:
+        examples: Folder of the `Examples` artifact.
+        logits: Folder of the `TeacherLogits` artifact.
+        batch_size: Images a step; less where the split is smaller.
+        steps: Full batches an epoch; what is left over comes in another epoch, since each is shuffled anew.
+        classes: Number of classes.
+        views: K.
+        seed: Of the order.
+    """
+
+    examples: Path
+    logits: Path
+    batch_size: int
+    steps: int
+    classes: int
+    views: int
+    seed: int
+    shuffle_buffer: int
+
+    @classmethod
+    def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
+        """Reads the manifests and checks once that images and logits belong together.
+
+        Raises:
+            DataError: They do not, or a shard is missing.
+        """
+        data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+        count = data.counts["train"]
+        batch = min(batch_size, count)
+        height, width, channels = data.task.input_shape
+        record = height * width * channels + taught.recipe.count * (2 * taught.classes + 6)
+        read_with_logits(examples, logits, "train")  # only for its checks
+        return cls(
+            Path(examples),
+            Path(logits),
+            batch,
+            count // batch,
+            taught.classes,
+            taught.recipe.count,
+            seed,
+            shuffle_buffer=min(count, max(1024, _SHUFFLE_BYTES // record)),
+        )
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32)."""
+        batches = read_with_logits(
+            self.examples,
+            self.logits,
+            "train",
+            self.batch_size,
+            self.shuffle_buffer,
+            seed=self.seed * 100_003 + epoch,
+            check=False,
+        )
+
+        def pick_view(batch):
+            view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
+            images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            return images, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+
+        return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+
+    def validation(self) -> tf.data.Dataset:
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""
+        batches = read_examples(self.examples, "validation", 256)
+        return batches.map(lambda batch: (batch["image"], batch["label"]))
+
+    def representative(self, count: int):
+        """The first training images in the order of their ids, which is random with respect to content.
+
+        Returns:
+            images: [count, h, w, c] uint8, and their ids.
+        """
+        images, ids = [], []
+        for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
+            images.extend(batch["image"][: count - len(images)])
+            ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
+            if len(images) >= count:
+                break
+        return images, ids

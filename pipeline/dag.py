@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAG on one screen. The same object runs on one machine and is compiled for Kubeflow."""
+
+from dataclasses import dataclass
+
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.pusher.component import Pusher
+from tfx.components.schema_gen.component import SchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2
+
+from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.distiller import Distiller
+from learn2compress.components.image_example_gen import ImageExampleGen, statistics_options
+from learn2compress.components.pruner import Pruner
+from learn2compress.components.quantizer import Quantizer
+from learn2compress.components.student_selector import StudentSelector
+from learn2compress.components.teacher_importer import TeacherImporter
+from learn2compress.components.tflite_evaluator import TFLiteEvaluator
+from learn2compress.schemas.config import Config
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the configuration's paths hold now: the cache must notice when that changes.
+
+    Attributes:
+        data_digest: Of the source files.
+        teacher_sha256: Of the model's file or folder.
+        code_version: Of the code that the results depend on.
+        limit: Examples to take of each part of the data, or None for all.
+    """
+
+    data_digest: str
+    teacher_sha256: str
+    code_version: str
+    limit: int | None = None
+
+
+def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_connection_config=None) -> Pipeline:
+    """Wires the nodes.
+
+    Args:
+        config: The configuration; data.height, width and channels are set.
+        inputs: The contents behind its paths.
+        pipeline_root: Where artifacts are written.
+        metadata_connection_config: Of the ML Metadata store; None for a cluster, which has its own.
+
+    Returns:
+        A pipeline of fresh nodes: those of another Pipeline object would miss the cache.
+    """
+    common = {"code_version": inputs.code_version}
+    seeded = {**common, "seed": config.pipeline.seed}
+    example_gen = ImageExampleGen(config.data, inputs.data_digest, inputs.limit, **common)
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples, stats_options=statistics_options())
+    statistics = statistics_gen.outputs["statistics"]
+    schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
+    validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
+    importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, **seeded)
+    logits = importer.outputs["teacher_logits"]
+    distiller = Distiller(
+        examples, importer.outputs["teacher"], logits, config.students, config.distill, **seeded
+    )
+    pruner = Pruner(examples, logits, distiller.outputs["students"], config.prune, config.distill, **seeded)
+    quantizer = Quantizer(
+        examples, logits, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded
+    )
+    models = quantizer.outputs["models"]
+    evaluator = TFLiteEvaluator(
+        models=models,
+        examples=examples,
+        teacher=importer.outputs["teacher"],
+        teacher_logits=logits,
+        evaluate=config.evaluate,
+        **common,
+    )
+    selector = StudentSelector(
+        evaluation=evaluator.outputs["evaluation"], models=models, select=config.select, **common
+    )
+    nodes = [
+        example_gen, statistics_gen, schema_gen, validator,
+        importer, distiller, pruner, quantizer, evaluator, selector,
+    ]  # fmt: skip
+    if config.pipeline.push_to:
+        destination = pusher_pb2.PushDestination.Filesystem(base_directory=config.pipeline.push_to)
+        nodes.append(
+            Pusher(
+                model=selector.outputs["model"],
+                model_blessing=selector.outputs["blessing"],
+                push_destination=pusher_pb2.PushDestination(filesystem=destination),
+            )
+        )
+    return Pipeline(
+        pipeline_name=config.pipeline.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=config.pipeline.beam_args or direct_runner_args(config.pipeline.workers),
+    )

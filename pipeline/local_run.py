@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole DAG on this machine: LocalDagRunner, Beam's local runner, ML Metadata.
+
+A second run with the same configuration and contents is served from the cache; a run that was killed goes on from the last
+finished node, and within a training from the last finished epoch.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
+from tfx.orchestration.local import local_dag_runner
+from tfx.orchestration.portable import launcher
+
+from learn2compress.components.beam_options import user_errors
+from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
+from learn2compress.compression.teacher_formats import describe_file
+from learn2compress.compression.teacher_models import open_model
+from learn2compress.pipeline.code_version import code_version
+from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.schemas.config import Config, TeacherConfig
+from learn2compress.schemas.digests import path_sha256
+
+
+@dataclass(frozen=True)
+class NodeEvent:
+    """A node begins or has ended.
+
+    Attributes:
+        node: Its name.
+        index: Its place, from 1.
+        total: How many nodes there are.
+        seconds: How long it took, or None if it begins now.
+        cached: Whether its outputs came from the cache.
+        execution: The execution's id in ML Metadata, once it has ended.
+    """
+
+    node: str
+    index: int
+    total: int
+    seconds: float | None = None
+    cached: bool = False
+    execution: int | None = None
+
+
+NodeListener = Callable[[NodeEvent], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        artifacts: By "Node.output": the folder of the artifact.
+        executed: Nodes that ran.
+        cached: Nodes that were served from the cache.
+    """
+
+    artifacts: dict[str, Path]
+    executed: tuple[str, ...]
+    cached: tuple[str, ...]
+
+
+def run_pipeline(
+    config: Config, output: str | Path, limit: int | None = None, on_node: NodeListener = lambda event: None
+) -> RunResult:
+    """Runs all nodes.
+
+    Args:
+        config: What to do.
+        output: The output folder; made if it is not there.
+        limit: Examples to take of each part of the data.
+        on_node: Told when a node begins and ends.
+
+    Raises:
+        Learn2CompressError: Something the user can mend, in one line.
+    """
+    output = Path(output).resolve()
+    claim_output(output, config.pipeline.name)
+    config, inputs = resolve_inputs(config, limit)
+    connection = metadata_connection(config, output)
+    root = output / "pipeline"
+    pipeline = build_pipeline(config, inputs, str(root), connection)
+    artifacts: dict[str, Path] = {}
+    executed, cached = [], []
+
+    def finished(event: NodeEvent, outputs: dict[str, str]) -> None:
+        (cached if event.cached else executed).append(event.node)
+        artifacts.update({f"{event.node}.{key}": Path(uri) for key, uri in outputs.items()})
+        on_node(event)
+
+    with user_errors(), _watched(len(pipeline.components), on_node, finished):
+        local_dag_runner.LocalDagRunner().run(pipeline)
+    return RunResult(artifacts, tuple(executed), tuple(cached))
+
+
+def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
+    """Looks behind the configuration's paths.
+
+    Returns:
+        The configuration with the images' shape filled in, from the teacher's where it is not given, and the digests.
+
+    Raises:
+        DataError, TeacherError: A path is missing or holds something else.
+    """
+    source = open_source(config.data, limit)
+    default = _teacher_shape(config.teacher) if source.image_shape is None else None
+    height, width, channels = resolve_shape(config.data, source, default)
+    data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
+    inputs = Inputs(data_digest(data), path_sha256(config.teacher.path), code_version(), limit)
+    return config.model_copy(update={"data": data}), inputs
+
+
+def _teacher_shape(teacher: TeacherConfig) -> tuple[int | None, int | None, int | None]:
+    return open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape
+
+
+def metadata_connection(config: Config, output: Path) -> metadata_store_pb2.ConnectionConfig:
+    """Where ML Metadata is kept: in the output folder, unless the configuration says otherwise."""
+    return metadata.sqlite_metadata_connection_config(str(output / "metadata.db"))
+
+
+def collect_outputs(result: RunResult, output: Path) -> Path:
+    """Copies the files a user is after to where they look for them: OUT/models/*.tflite and OUT/selected.tflite.
+
+    Returns:
+        The path of the chosen model.
+    """
+    output = Path(output)
+    models = output / "models"
+    fresh = output / ".models"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for file in sorted(result.artifacts["Quantizer.models"].glob("*.tflite")):
+        shutil.copyfile(file, fresh / file.name)
+    shutil.rmtree(models, ignore_errors=True)
+    fresh.rename(models)
+    selected = output / "selected.tflite"
+    (chosen,) = result.artifacts["StudentSelector.model"].rglob("*.tflite")
+    shutil.copyfile(chosen, selected)
+    return selected
+
+
+@contextmanager
+def _watched(total: int, on_start: NodeListener, on_end: Callable[[NodeEvent, dict[str, str]], None]) -> Iterator[None]:
+    """Lets a listener see each node that LocalDagRunner launches, which tells nobody by itself."""
+    original = launcher.Launcher.launch
+    count = 0
+
+    def launch(self):
+        nonlocal count
+        count += 1
+        node = self._pipeline_node.node_info.id
+        on_start(NodeEvent(node, count, total))
+        began = time.monotonic()
+        info = original(self)
+        with self._mlmd_connection as handle:
+            execution = handle.store.get_executions_by_id([info.execution_id])[0]
+            outputs = _output_uris(handle.store, info.execution_id)
+        cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        on_end(NodeEvent(node, count, total, time.monotonic() - began, cached, info.execution_id), outputs)
+        return info
+
+    launcher.Launcher.launch = launch
+    try:
+        yield
+    finally:
+        launcher.Launcher.launch = original
+
+
+def _output_uris(store, execution_id: int) -> dict[str, str]:
+    """The folder of each output, by key; the first where there are several."""
+    kinds = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.DECLARED_OUTPUT)
+    events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in kinds]
+    uris = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    return {e.path.steps[0].key: uris[e.artifact_id] for e in reversed(events)}
