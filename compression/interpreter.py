@@ -71,15 +71,15 @@ class Classifier:
         The image is noise from a fixed seed; filling it in and reading the scores are not timed.
         """
         image = np.random.default_rng(0).integers(0, 256, (1, *self.input_shape), np.uint8)
-        self._single(self._to_input(image))
-        for _ in range(warmup):
-            self._single.invoke()
-        times = np.empty(repeats)
-        for i in range(repeats):
+        inputs = self._to_input(image)
+        times = np.empty(warmup + repeats)
+        for i in range(len(times)):
+            # Filled in anew each time: the runtime may reuse the input's memory for other tensors.
+            self._single.fill(inputs)
             start = time.perf_counter_ns()
             self._single.invoke()
             times[i] = time.perf_counter_ns() - start
-        return times / 1e6
+        return times[warmup:] / 1e6
 
     def arena_bytes(self) -> int:
         """Returns the memory the runtime plans for activations: see the function `arena_bytes`."""
@@ -225,11 +225,11 @@ class _Runner:
         count = len(inputs)
         if count < self.size:
             inputs = np.concatenate([inputs, np.repeat(inputs[-1:], self.size - count, axis=0)])
+        self.fill(inputs)
+        self.invoke()
         try:
-            self._interpreter.set_tensor(self._input, inputs)
-            self._interpreter.invoke()
             outputs = self._interpreter.get_tensor(self._output)
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
             raise _refused(self._file, error) from error
         if outputs.ndim != 2 or len(outputs) != self.size:
             raise ModelFileError(
@@ -238,9 +238,14 @@ class _Runner:
             )
         return outputs[:count]
 
+    def fill(self, inputs: np.ndarray) -> None:
+        self._interpreter.set_tensor(self._input, inputs)
+
     def invoke(self) -> None:
-        """Runs the model once more on the images it was last given."""
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise _refused(self._file, error) from error
 
 
 def _open(
