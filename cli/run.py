@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from learn2compress.cli.screen import Screen, quiet_output
-from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.environment import prepare_environment
+from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.schemas.config import load_config
 
 
@@ -35,11 +35,10 @@ def run(
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log"):
             from learn2compress.compression.progress import listening
-            from learn2compress.pipeline.local_run import collect_outputs, run_pipeline
-            from learn2compress.pipeline.run_report import write_report
+            from learn2compress.pipeline.local_run import collect_outputs, report_run, run_pipeline
 
             with listening(screen.show_progress):
                 result = run_pipeline(chosen, output, limit, screen.show_node)
                 selected = collect_outputs(result, output)
-                report = write_report(chosen, result, output)
+                report = report_run(chosen, result, output)
         screen.summary(report, output, selected, time.monotonic() - began)

@@ -60,9 +60,7 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
     importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, **seeded)
     logits = importer.outputs["teacher_logits"]
-    distiller = Distiller(
-        examples, importer.outputs["teacher"], logits, config.students, config.distill, **seeded
-    )
+    distiller = Distiller(examples, importer.outputs["teacher"], logits, config.students, config.distill, **seeded)
     pruner = Pruner(examples, logits, distiller.outputs["students"], config.prune, config.distill, **seeded)
     quantizer = Quantizer(
         examples, logits, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole DAG on this machine: LocalDagRunner, Beam's local runner, ML Metadata.
 
-A second run with the same configuration and contents is served from the cache; a run that was killed goes on from the last
-finished node, and within a training from the last finished epoch.
+A second run with the same configuration and contents is served from the cache; a run that was killed goes on from the
+last finished node, and within a training from the last finished epoch.
 """
 
 import shutil
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner
 from tfx.orchestration.portable import launcher
 
@@ -23,9 +22,13 @@ from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.pipeline.metadata_address import connection_config
 from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.provenance import write_record
+from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
 from learn2compress.schemas.config import Config, TeacherConfig
 from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.reports import Report
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class RunResult:
 
 
 def run_pipeline(
-    config: Config, output: str | Path, limit: int | None = None, on_node: NodeListener = lambda event: None
+    config: Config, output: str | Path, limit: int | None = None, on_node: NodeListener = lambda _: None
 ) -> RunResult:
     """Runs all nodes.
 
@@ -84,7 +87,7 @@ def run_pipeline(
     output = Path(output).resolve()
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
-    connection = metadata_connection(config, output)
+    connection = connection_config(config.pipeline.metadata, output)
     root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}
@@ -95,7 +98,7 @@ def run_pipeline(
         artifacts.update({f"{event.node}.{key}": Path(uri) for key, uri in outputs.items()})
         on_node(event)
 
-    with user_errors(), _watched(len(pipeline.components), on_node, finished):
+    with user_errors(), _watched(root, len(pipeline.components), on_node, finished):
         local_dag_runner.LocalDagRunner().run(pipeline)
     return RunResult(artifacts, tuple(executed), tuple(cached))
 
@@ -121,11 +124,6 @@ def _teacher_shape(teacher: TeacherConfig) -> tuple[int | None, int | None, int 
     return open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape
 
 
-def metadata_connection(config: Config, output: Path) -> metadata_store_pb2.ConnectionConfig:
-    """Where ML Metadata is kept: in the output folder, unless the configuration says otherwise."""
-    return metadata.sqlite_metadata_connection_config(str(output / "metadata.db"))
-
-
 def collect_outputs(result: RunResult, output: Path) -> Path:
     """Copies the files a user is after to where they look for them: OUT/models/*.tflite and OUT/selected.tflite.
 
@@ -147,9 +145,27 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
     return selected
 
 
+def report_run(config: Config, result: RunResult, output: Path) -> Report:
+    """Writes OUT/report.json and OUT/report.html."""
+    folders = (
+        "ImageExampleGen.examples",
+        "TeacherImporter.teacher",
+        "TeacherImporter.teacher_logits",
+        "Pruner.pruned_students",
+        "Quantizer.models",
+        "TFLiteEvaluator.evaluation",
+        "StudentSelector.selection",
+    )
+    report = assemble_report(config.model_dump(mode="json"), *(result.artifacts[folder] for folder in folders))
+    write_report(output, report, read_thumbnails(result.artifacts["TFLiteEvaluator.evaluation"]))
+    return report
+
+
 @contextmanager
-def _watched(total: int, on_start: NodeListener, on_end: Callable[[NodeEvent, dict[str, str]], None]) -> Iterator[None]:
-    """Lets a listener see each node that LocalDagRunner launches, which tells nobody by itself."""
+def _watched(
+    root: Path, total: int, on_start: NodeListener, on_end: Callable[[NodeEvent, dict[str, str]], None]
+) -> Iterator[None]:
+    """Follows each node that LocalDagRunner launches, which tells nobody: its record, and the listener."""
     original = launcher.Launcher.launch
     count = 0
 
@@ -161,6 +177,7 @@ def _watched(total: int, on_start: NodeListener, on_end: Callable[[NodeEvent, di
         began = time.monotonic()
         info = original(self)
         with self._mlmd_connection as handle:
+            write_record(handle.store, info.execution_id, root)
             execution = handle.store.get_executions_by_id([info.execution_id])[0]
             outputs = _output_uris(handle.store, info.execution_id)
         cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where ML Metadata is kept: SQLite in the output folder, or a server that several runs share."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ml_metadata.proto import metadata_store_pb2
+
+from learn2compress.schemas.errors import ConfigError
+
+_DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
+
+
+def connection_config(
+    address: str | None, output: Path
+) -> metadata_store_pb2.ConnectionConfig | metadata_store_pb2.MetadataStoreClientConfig:
+    """Reads an address.
+
+    Args:
+        address: mysql://user:password@host:port/database, postgresql://…, grpc://host:port, or None for
+            OUT/metadata.db.
+        output: The output folder.
+
+    Raises:
+        ConfigError: The address is of another kind, or lacks a host or a database.
+    """
+    if address is None:
+        database = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=str(output / "metadata.db"))
+        database.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        return metadata_store_pb2.ConnectionConfig(sqlite=database)
+    parts = urlsplit(address)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ConfigError(
+            "pipeline.metadata must be mysql://USER:PASSWORD@HOST:PORT/DATABASE, postgresql://… or grpc://HOST:PORT; "
+            f"got {parts.scheme}://{parts.hostname or ''}. Correct it, or leave it out to use SQLite."
+        )
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    if parts.scheme == "grpc":
+        return metadata_store_pb2.MetadataStoreClientConfig(host=parts.hostname, port=port)
+    name = parts.path.strip("/")
+    if not name:
+        raise ConfigError(f"pipeline.metadata must end in a database's name; got {parts.scheme}://{parts.hostname}.")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme == "mysql":
+        mysql = metadata_store_pb2.MySQLDatabaseConfig(
+            host=parts.hostname, port=port, database=name, user=user, password=password
+        )
+        return metadata_store_pb2.ConnectionConfig(mysql=mysql)
+    postgresql = metadata_store_pb2.PostgreSQLDatabaseConfig(
+        host=parts.hostname, port=str(port), dbname=name, user=user, password=password
+    )
+    return metadata_store_pb2.ConnectionConfig(postgresql=postgresql)
