@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const SYMBOLS = { float32: "square", float16: "diamond", dynamic: "triangle-up", int8: "circle", uint8: "hexagon" };
+
+  // Sorting: a file is a tbody of two rows, its figures and the reason.
+  const table = document.getElementById("candidates");
+  const heads = $$("thead th", table);
+  const select = document.getElementById("sort");
+  const sortBy = (index, descending) => {
+    const value = (body) => Number(body.rows[0].cells[index].dataset.value);
+    const bodies = $$("tbody", table).sort((a, b) => (descending ? value(b) - value(a) : value(a) - value(b)));
+    table.append(...bodies);
+    heads.forEach((head, i) => {
+      if (i === index) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    select.value = `${index} ${descending ? 1 : 0}`;
+  };
+  // What is better comes first: high accuracy and agreement, low everything else.
+  const bestFirst = (index) => index >= 1 && index <= 3;
+  heads.forEach((head, index) => {
+    const label = head.textContent.trim();
+    const option = (descending, words) => select.add(new Option(`${label}, ${words}`, `${index} ${descending ? 1 : 0}`));
+    if (index === 0) select.add(new Option("Verdict", "0 0"));
+    else [bestFirst(index), !bestFirst(index)].forEach((down) => option(down, down ? "highest first" : "lowest first"));
+    head.querySelector("button").addEventListener("click", () => {
+      const now = head.getAttribute("aria-sort");
+      sortBy(index, now ? now === "ascending" : bestFirst(index));
+    });
+  });
+  select.addEventListener("change", () => sortBy(...select.value.split(" ").map(Number)));
+
+  // One file's mistakes at a time; pictures come out of the data when they are first wanted.
+  const picker = document.getElementById("file");
+  picker?.addEventListener("change", () => {
+    $$(".mistakes").forEach((part) => (part.hidden = part.id !== picker.value));
+    $$("img[data-id]", document.getElementById(picker.value)).forEach((image) => {
+      image.src = data.thumbnails[image.dataset.id] ?? "";
+      image.removeAttribute("data-id");
+    });
+  });
+
+  const byStudent = (name) => color(`s${Math.max(0, data.plots.students.indexOf(name)) % 6}`);
+  const theme = () => ({
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("muted") },
+    margin: { l: 46, r: 14, t: 10, b: 44 },
+    hoverlabel: {
+      bgcolor: color("surface"), bordercolor: color("line"), align: "left",
+      font: { color: color("text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
+    },
+    showlegend: false,
+    dragmode: false,
+  });
+  const axis = (title, more = {}) => ({
+    title: { text: title, standoff: 8 }, gridcolor: color("grid"), linecolor: color("line"), zeroline: false,
+    fixedrange: true, ticks: "", automargin: true, ...more,
+  });
+
+  const write = {
+    bytes: (v) => (v < 1e3 ? `${v} B` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)} KB` : `${+(v / 1e6).toPrecision(3)} MB`),
+    count: (v) => (v < 1e3 ? `${v}` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)}K` : v < 1e9 ? `${+(v / 1e6).toPrecision(3)}M` : `${+(v / 1e9).toPrecision(3)}G`),
+    ms: (v) => `${+v.toPrecision(3)} ms`,
+  };
+  // Ticks at 1, 2 and 5 of each decade, thinned until they have room.
+  const ticks = (values, width) => {
+    const low = Math.min(...values) / 1.25, high = Math.max(...values) * 1.25;
+    for (const steps of [[1, 2, 5], [1, 3], [1]]) {
+      const found = [];
+      for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+        for (const step of steps) {
+          const value = step * 10 ** power;
+          if (value >= low && value <= high) found.push(value);
+        }
+      if (found.length * 62 <= width || steps.length === 1) return found;
+    }
+    return [];
+  };
+
+  function paretoPlot(place) {
+    const key = place.dataset.plot, { points, teacher, axes } = data.plots, wide = place.clientWidth > 560;
+    const shown = points.filter((p) => p[key] != null);
+    if (!shown.length) return void (place.innerHTML = "<p>Not measured.</p>");
+    const reference = teacher && teacher[key] != null ? [{ ...teacher, name: "teacher" }] : [];
+    const values = [...shown, ...reference].map((p) => p[key]);
+    const [least, most] = [Math.min(...values, axes[key].limit ?? Infinity), Math.max(...values, axes[key].limit ?? 0)].map(Math.log10);
+    // How far right a value lies, from 0 to 1: names of marks near the left edge go to their right.
+    const room = (value) => (most > least ? (Math.log10(value) - least) / (most - least) : 0.5);
+    const traces = [];
+    // The front along this axis, of the files that may be chosen.
+    const able = shown.filter((p) => ["chosen", "front", "dominated"].includes(p.status)).sort((a, b) => a[key] - b[key] || b.accuracy - a.accuracy);
+    const front = able.filter((p, i) => able.slice(0, i).every((q) => q.accuracy < p.accuracy));
+    if (front.length)
+      traces.push({
+        x: [...front.map((p) => p[key]), Math.max(front.at(-1)[key], axes[key].limit ?? 10 ** (most + 1))], y: [...front.map((p) => p.accuracy), front.at(-1).accuracy],
+        mode: "lines", hoverinfo: "skip",
+        line: { shape: "hv", width: 2, color: color("accent") }, opacity: 0.55,
+      });
+    for (const p of shown) {
+      const ink = p.baseline ? color("reference") : byStudent(p.student);
+      const out = p.status === "over limit";
+      traces.push({
+        x: [p[key]], y: [p.accuracy], mode: "markers+text", name: p.name,
+        text: [(wide && !p.baseline) || p.status === "chosen" ? p.name : ""],
+        textposition: !wide || p.variant === "float32" ? "bottom right" : room(p[key]) < 0.1 ? "top right" : "top left",
+        cliponaxis: false,
+        textfont: { size: 11, color: p.status === "chosen" ? color("text") : color("muted") },
+        error_y: { type: "data", symmetric: false, array: [p.high - p.accuracy], arrayminus: [p.accuracy - p.low], width: 0, thickness: 1, color: ink },
+        marker: {
+          symbol: p.baseline ? "x-thin-open" : SYMBOLS[p.variant] + (out ? "-open" : ""), color: ink,
+          size: p.status === "chosen" ? 15 : 10,
+          line: { width: p.baseline ? 2 : out ? 1.5 : p.status === "chosen" ? 2.5 : 0, color: p.status === "chosen" ? color("text") : ink },
+        },
+        hovertemplate: `${p.text}<extra></extra>`,
+      });
+    }
+    for (const p of reference)
+      traces.push({
+        x: [p[key]], y: [p.accuracy], mode: "markers", hovertemplate: `${p.text}<extra></extra>`,
+        marker: { symbol: "star", size: 12, color: color("reference") },
+      });
+    const shapes = [], annotations = [];
+    if (teacher) {
+      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: teacher.accuracy, y1: teacher.accuracy, line: { color: color("reference"), width: 1, dash: "dot" } });
+      annotations.push({ xref: "paper", x: 0, y: teacher.accuracy, text: `teacher ${teacher.accuracy.toFixed(1)} %`, showarrow: false, xanchor: "left", yanchor: "bottom", font: { size: 11 } });
+    }
+    const limit = axes[key].limit;
+    if (limit) {
+      shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: limit, x1: limit, line: { color: color("amber"), width: 1, dash: "dash" } });
+      annotations.push({ yref: "paper", y: 0, x: Math.log10(limit), text: `limit ${write[axes[key].ticks](limit)}`, showarrow: false, xanchor: "left", yanchor: "bottom", xshift: 3, font: { size: 11, color: color("amber") } });
+    }
+    const marks = ticks([10 ** least, 10 ** most], place.clientWidth - 60), margin = 0.09 * (most - least) + 0.05;
+    Plotly.react(place, traces, {
+      ...theme(), shapes, annotations,
+      xaxis: axis(axes[key].title, {
+        type: "log", tickvals: marks, ticktext: marks.map(write[axes[key].ticks]), showgrid: true,
+        range: [least - margin, most + margin],
+      }),
+      yaxis: axis("", { ticksuffix: " %", nticks: 7 }),
+    }, { displayModeBar: false, responsive: true });
+  }
+
+  function curvePlot(place) {
+    const { students, stages } = data.curves, series = data.curves[place.dataset.curve];
+    const percent = place.dataset.curve === "accuracy";
+    const traces = students.map((name) => ({
+      x: series[name].map((_, i) => i + 1), y: series[name], name, mode: "lines", line: { width: 2, color: byStudent(name) },
+      hovertemplate: percent ? "%{y:.1f} %" : "%{y:.3f}",
+    }));
+    const shapes = [], annotations = [];
+    stages.forEach((stage, i) => {
+      if (i) shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: stage.from, x1: stage.from, line: { color: color("line"), width: 1 } });
+      const share = (stage.to - stage.from) / (stages.at(-1).to - stages[0].from);
+      if (share * place.clientWidth > 6.2 * stage.name.length)
+        annotations.push({ x: (stage.from + stage.to) / 2, y: 1, yref: "paper", yanchor: "bottom", text: stage.name, showarrow: false, font: { size: 11 } });
+    });
+    Plotly.react(place, traces, {
+      ...theme(), shapes, annotations, hovermode: "x unified", margin: { l: 46, r: 14, t: 24, b: 44 },
+      showlegend: true, legend: { orientation: "h", x: 1, xanchor: "right", y: percent ? 0.04 : 0.98, yanchor: percent ? "bottom" : "top", bgcolor: "rgba(0,0,0,0)" },
+      xaxis: axis("Epoch", { rangemode: "tozero", showgrid: false }),
+      yaxis: axis("", percent ? { ticksuffix: " %" } : {}),
+    }, { displayModeBar: false, responsive: true });
+  }
+
+  function legend() {
+    const mark = (ink, shape) => `<svg viewBox="0 0 14 14" fill="${ink}" stroke="${ink}">${shape}</svg>`;
+    const shapes = {
+      float32: '<rect x="2" y="2" width="10" height="10"/>', float16: '<path d="M7 1l6 6-6 6-6-6z"/>',
+      dynamic: '<path d="M7 1l6 11H1z"/>', int8: '<circle cx="7" cy="7" r="5"/>', uint8: '<path d="M4 2h6l3 5-3 5H4L1 7z"/>',
+    };
+    const { students, variants, points, teacher } = data.plots, grey = color("reference");
+    document.getElementById("legend").innerHTML = [
+      ...students.map((s) => `<span>${mark(byStudent(s), '<rect x="1" y="5" width="12" height="4" rx="2"/>')}${s}</span>`),
+      ...variants.map((v) => `<span>${mark(color("muted"), shapes[v] ?? "")}${v}</span>`),
+      ...(points.some((p) => p.status === "over limit") ? [`<span><svg viewBox="0 0 14 14" fill="none" stroke="${color("muted")}" stroke-width="1.5"><circle cx="7" cy="7" r="5"/></svg>over a limit</span>`] : []),
+      ...(points.some((p) => p.baseline) ? [`<span><svg viewBox="0 0 14 14" stroke="${grey}" stroke-width="2"><path d="M3 3l8 8M11 3l-8 8"/></svg>teacher, plainly converted</span>`] : []),
+      ...(teacher ? [`<span>${mark(grey, '<path stroke="none" d="M7 0l2 5h5l-4 3.2L11.500 14 7 10.500 2.500 14 4 8.200 0 5h5z"/>')}teacher</span>`] : []),
+    ].join("");
+  }
+
+  const places = $$(".canvas");
+  const draw = () => {
+    legend();
+    for (const place of places) (place.dataset.plot ? paretoPlot : curvePlot)(place);
+  };
+
+  // plotly.js lies in the page gzipped; the browser unpacks it.
+  async function unpack() {
+    const packed = Uint8Array.from(atob(document.getElementById("packed-plotly").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  }
+  unpack().then(() => {
+    draw();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    document.documentElement.dataset.ready = "yes";
+  }, (error) => {
+    places.forEach((place) => (place.innerHTML = "<p>This browser cannot unpack the plots. The table of files holds their figures.</p>"));
+    document.documentElement.dataset.ready = String(error);
+  });
+})();

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report as a run leaves it, made from predictions drawn at random and put through the real figures and choice."""
+
+import numpy as np
+import pytest
+
+from learn2compress.compression.evaluation import Tally, figures_of
+from learn2compress.compression.selection import choose
+from learn2compress.compression.thumbnails import thumbnail
+from learn2compress.schemas.manifests import (
+    Epoch,
+    File,
+    LayerQuantization,
+    Student,
+    StudentSetManifest,
+    Task,
+    TeacherManifest,
+)
+from learn2compress.schemas.reports import (
+    Candidate,
+    Evaluation,
+    Flip,
+    Host,
+    Latency,
+    Limits,
+    Report,
+    TeacherFigures,
+)
+from learn2compress.schemas.scaling import Scaling
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+FILES = [  # name, bytes, MACs, latency, accuracy
+    ("small-float32", 78_312, 4_712_000, 0.11, 0.824),
+    ("small-int8", 31_120, 4_712_000, 0.16, 0.821),
+    ("medium-float32", 178_940, 7_240_000, 0.19, 0.868),
+    ("medium-int8", 60_488, 7_240_000, 0.27, 0.866),
+    ("large-float32", 364_204, 10_120_000, 0.29, 0.884),
+    ("large-int8", 112_904, 10_120_000, 0.41, 0.883),
+    ("teacher-float32", 3_449_772, 125_700_000, 2.8, 0.93),
+    ("teacher-int8", 1_010_344, 125_700_000, 3.1, 0.927),
+]
+
+
+def tally_at(rng, labels, teacher, ids, accuracy, classes):
+    """Predictions that are right at a given rate, more often so where the teacher is, and confuse neighbours."""
+    ease = np.where(teacher == labels, 1.02, 0.35)
+    right = rng.random(len(labels)) < np.minimum(accuracy * ease, 0.995)
+    wrong = (labels + rng.choice([1, 2, 5, 9], len(labels), p=[0.2, 0.5, 0.2, 0.1])) % classes
+    predicted = np.where(right, labels, wrong).astype(np.int16)
+    confidence = np.clip(rng.beta(9, 1.2, len(labels)) - 0.25 * ~right, 0.15, 1).astype(np.float16)
+    ranks = np.where(right, 0, rng.geometric(0.45, len(labels))).astype(np.int16)
+
+    def flip(i):
+        return Flip(
+            id=f"{int(ids[i]):016x}",
+            source=f"cifar10.npz[test {i}]",
+            label=int(labels[i]),
+            teacher=int(teacher[i]),
+            student=int(predicted[i]),
+        )
+
+    lost = np.flatnonzero((teacher == labels) & ~right)[:24]
+    won = np.flatnonzero((teacher != labels) & right)[:24]
+    return Tally(ids, labels, teacher, predicted, confidence, ranks, [flip(i) for i in lost], [flip(i) for i in won])
+
+
+def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy", pictures=None):
+    """A report and its thumbnails. `pictures`: [n, height, width, channels] uint8 to draw thumbnails from."""
+    rng = np.random.default_rng(7)
+    count = len(classes)
+    splits, correctness, thumbnails = {}, {}, {}
+    for split, size in (("validation", images // 2), ("test", images)):
+        labels = rng.integers(0, count, size).astype(np.int32)
+        teacher = np.where(rng.random(size) < 0.935, labels, (labels + 2) % count).astype(np.int32)
+        splits[split] = (labels, teacher, rng.integers(0, 2**63, size, dtype=np.uint64))
+    candidates = []
+    for name, size, macs, latency, accuracy in FILES:
+        student, variant = name.split("-")
+        figures = {}
+        for split, (labels, teacher, ids) in splits.items():
+            tally = tally_at(rng, labels, teacher, ids, accuracy, count)
+            figures[split] = figures_of(tally, count, 5)
+            if split == "validation":
+                correctness[name] = tally.ranks == 0
+            else:
+                for number, flip in enumerate(figures[split].flips):
+                    picture = (
+                        rng.integers(0, 256, (8, 8, 3), np.uint8)
+                        if pictures is None
+                        else pictures[(number * 37 + len(candidates) * 101) % len(pictures)]
+                    )
+                    thumbnails.setdefault(flip.id, thumbnail(picture))
+        whole = variant == "int8"
+        candidates.append(
+            Candidate(
+                name=name,
+                student=student,
+                variant=variant,
+                file=f"{name}.tflite",
+                sha256=f"{len(candidates):064x}",
+                bytes=size,
+                gzip_bytes=int(size * 0.82),
+                baseline=student == "teacher",
+                parameters=macs // 110,
+                macs=macs,
+                arena_bytes=65_536 * (1 if whole else 4),
+                ops={"CONV_2D": 9, "DEPTHWISE_CONV_2D": 7, "ADD": 3, "FULLY_CONNECTED": 1},
+                sparsity=0.48,
+                full_int8=whole,
+                float_tensors=[] if whole else ["conv1", "dense"],
+                latency=[
+                    Latency(threads=threads, p50_ms=p50, p90_ms=p50 * 1.2, p99_ms=p50 * 2, runs=50)
+                    for threads, p50 in ((1, latency), (2, latency * 0.7))
+                ],
+                figures=figures,
+                layers=[
+                    LayerQuantization(layer="stem", type="Conv2D", method="quantization-aware"),
+                    LayerQuantization(layer="normalize", type="Rescaling", method="output-only"),
+                ]
+                if whole
+                else [],
+            )
+        )
+    candidates.append(
+        candidates[0].model_copy(
+            update={
+                "name": "small-dynamic",
+                "variant": "dynamic",
+                "file": "small-dynamic.tflite",
+                "sha256": "d" * 64,
+                "failed": "small-dynamic.tflite must be a whole .tflite file; it ends after 4,096 of 28,004 bytes.",
+                "figures": {},
+                "latency": [],
+            }
+        )
+    )
+    task = Task(input_shape=(32, 32, 3), classes=list(classes))
+    evaluation = Evaluation(
+        task=task,
+        host=Host(name="bench", processor="AMD EPYC", cores=2, runtime="ai-edge-litert 2.3.0"),
+        teacher=TeacherFigures(
+            sha256="a" * 64,
+            bytes=3_450_000,
+            parameters=860_000,
+            macs=125_700_000,
+            accuracy={"validation": 0.936, "test": 0.9339},
+        ),
+        images={"validation": images // 2, "test": images},
+        candidates=candidates,
+    )
+    chosen = choose(evaluation, limits or Limits(max_size=100_000), objective, correctness)
+    students = ["small", "medium", "large"]
+    stages = [("distilled", 30), ("pruned", 6), ("quantized", 4)]
+    curves, step = [], 0
+    for stage, epochs in stages:
+        for epoch in range(1, epochs + 1):
+            step += 1
+            curves.append(
+                Epoch(
+                    stage=stage,
+                    epoch=epoch,
+                    loss={s: 2.2 * np.exp(-step / 9) + 0.5 - 0.08 * k for k, s in enumerate(students)},
+                    accuracy={
+                        s: (0.82, 0.867, 0.884)[k] * (1 - 0.75 * np.exp(-step / 4)) for k, s in enumerate(students)
+                    },
+                    learning_rate=0.004 * (1 - step / 41),
+                    seconds=92.0,
+                )
+            )
+    file = File(path="small/student.h5", sha256="e" * 64, bytes=9)
+    report = Report(
+        created="2026-11-24T08:15:00+00:00",
+        config={"teacher": {"path": "resnet56_cifar10.h5"}, "distill": {"epochs": 30, "temperature": 4.0}},
+        data={
+            "task": task.model_dump(mode="json"),
+            "digest": "b" * 64,
+            "counts": {"train": 45_000, "validation": images // 2, "test": images},
+            "per_class": {"train": [4500] * count, "validation": [100] * count, "test": [200] * count},
+            "duplicates": {"train/test": 3, "train/validation": 0, "validation/test": 0},
+            "duplicate_examples": [["cifar10.npz[train 12]", "cifar10.npz[test 900]"]],
+            "skipped": [{"source": "cats/0113.jpg", "reason": "image file is truncated"}],
+            "skipped_count": 1,
+        },
+        teacher=TeacherManifest(
+            task=task,
+            model="model/resnet56_cifar10.h5",
+            format="Keras 3 .h5",
+            sha256="a" * 64,
+            bytes=3_996_496,
+            output="probabilities",
+            scaling=Scaling.model_validate("unit"),
+            parameters=860_026,
+            macs=125_700_000,
+            trainable=True,
+            accuracy={"validation": 0.936, "test": 0.9339},
+        ),
+        students=StudentSetManifest(
+            task=task,
+            stage="pruned",
+            normalization=Scaling(),
+            teacher_sha256="a" * 64,
+            students=[
+                Student(name=s, model=file, parameters=18_570 * (k + 1), macs=4_712_000, validation_accuracy=0.8)
+                for k, s in enumerate(students)
+            ],
+            family=None,
+            family_spec=None,
+            curves=file,
+            seed=0,
+        ),
+        evaluation=evaluation,
+        choice=chosen,
+        curves=curves,
+        teacher_forward_passes=180_000,
+    )
+    return report, thumbnails
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """A report and its thumbnails."""
+    return make_report()
+
+
+@pytest.fixture(name="make_report")
+def make_report_fixture():
+    """The function, for a report with other classes or limits."""
+    return make_report

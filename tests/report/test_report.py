@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from learn2compress import schemas
+from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
+from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    File,
+    OnDeviceModelSetManifest,
+    TeacherLogitsManifest,
+    ViewRecipe,
+    write_manifest,
+)
+from learn2compress.schemas.report_schema import report_schema
+
+FOLDERS = ("data", "teacher", "logits", "students", "models", "evaluation", "selection")
+
+
+@pytest.fixture
+def artifacts(tmp_path, sample):
+    """The folders of a run, holding what the sample report was made of."""
+    report, thumbnails = sample
+    write_manifest(
+        tmp_path / "data",
+        DataManifest(**report.data, shards={"train": ["a"], "validation": ["b"], "test": ["c"]}),
+    )
+    write_manifest(tmp_path / "teacher", report.teacher)
+    write_manifest(
+        tmp_path / "logits",
+        TeacherLogitsManifest(
+            teacher_sha256="t",
+            data_digest="d",
+            recipe=ViewRecipe(count=4, shift_pixels=(3, 3), flip=True, seed=0),
+            classes=10,
+            shards={},
+            images={},
+            forward_passes=report.teacher_forward_passes,
+            check_passes=1,
+            seconds=1.0,
+        ),
+    )
+    write_manifest(tmp_path / "students", report.students)
+    (tmp_path / "models").mkdir()
+    curves = json.dumps([epoch.model_dump(mode="json") for epoch in report.curves])
+    (tmp_path / "models" / "curves.json").write_text(curves)
+    write_manifest(
+        tmp_path / "models",
+        OnDeviceModelSetManifest(
+            task=report.teacher.task,
+            normalization=report.students.normalization,
+            teacher_sha256="t",
+            models=[],
+            curves=File.of(tmp_path / "models", "curves.json"),
+            seed=0,
+        ),
+    )
+    write_manifest(tmp_path / "evaluation", report.evaluation, "evaluation.json")
+    (tmp_path / "evaluation" / "thumbnails.json").write_text(json.dumps(thumbnails))
+    write_manifest(tmp_path / "selection", report.choice, "selection.json")
+    return tmp_path
+
+
+def assembled(folder, config):
+    created = datetime(2026, 11, 24, 8, 15, tzinfo=timezone.utc)
+    return assemble_report(config, *(folder / name for name in FOLDERS), created)
+
+
+def test_assemble_report_gathers_what_the_nodes_left(artifacts, sample):
+    report, thumbnails = sample
+    assert assembled(artifacts, report.config) == report
+    assert read_thumbnails(artifacts / "evaluation") == thumbnails
+
+
+@pytest.mark.parametrize("name", ["curves.json", "manifest.json"])
+def test_assemble_report_names_the_file_that_is_wrong(artifacts, sample, name):
+    (artifacts / "models" / name).write_text("[1]")
+    with pytest.raises(Learn2CompressError, match=rf"models/{name} must be a"):
+        assembled(artifacts, sample[0].config)
+
+
+def test_read_thumbnails_refuses_when_there_are_none(tmp_path):
+    with pytest.raises(Learn2CompressError, match=r"thumbnails\.json must be a readable JSON file"):
+        read_thumbnails(tmp_path)
+
+
+def test_write_report_follows_the_documented_schema(tmp_path, sample):
+    data, page = write_report(tmp_path, *sample)
+    written = json.loads(data.read_text())
+    jsonschema.validate(written, report_schema())
+    assert page.read_text().startswith("<!doctype html>")
+    for candidate in written["evaluation"]["candidates"]:
+        for figures in candidate["figures"].values():
+            assert sum(map(sum, figures["confusion"])) == figures["images"]
+
+
+def test_report_schema_is_up_to_date():
+    stored = json.loads(Path(schemas.__path__[0], "report.schema.json").read_text(encoding="utf-8"))
+    assert stored == report_schema(), "run `python -m learn2compress.schemas.report_schema`"

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page as text, and as Chromium shows it where Chromium is there."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from learn2compress.pipeline.report_page import render_report
+from learn2compress.schemas.reports import Report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements in order, with the check that every one is closed where it should be."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for found, attributes in self.elements if found == tag]
+
+
+@pytest.fixture(scope="module")
+def html(sample):
+    return render_report(*sample)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_report_page_says_what_was_chosen_and_why(page, sample):
+    report, _ = sample
+    text = " ".join(" ".join(page.text).split())
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    assert f"Chosen: {chosen.name}" in text
+    assert "The most accurate of 3 that satisfy max_size 100 KB" in text
+    assert f"{100 * chosen.figures['test'].top1:.1f} %" in text
+    assert chosen.sha256 in text
+    for verdict in report.choice.verdicts:
+        assert verdict.candidate in text
+    assert "12.9 KB over max_size (100 KB)" in text
+    assert "30 epochs of distillation, 6 of pruning and 4 of quantization in 61 min" in text
+
+
+def test_report_page_needs_no_network(html, page):
+    own = re.sub(r'<script type="text/plain" id="packed-plotly">.*?</script>', "", html, flags=re.DOTALL)
+    assert "http://" not in own
+    assert "https://" not in own
+    assert all(link["href"].startswith(("#", "data:")) for tag in ("a", "link") for link in page.all(tag))
+    assert all("src" not in script for script in page.all("script"))
+    assert all(
+        image.get("src", "data:").startswith("data:image/png;base64,") for image in page.all("img") if "src" in image
+    )
+    assert len(html) < 5_000_000
+
+
+def test_report_page_can_be_read_without_seeing_it(page):
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(head.get("scope") in ("row", "col") for head in page.all("th"))
+    assert all(image["alt"] for image in page.all("img"))
+    plots = [div for div in page.all("div") if "data-plot" in div or "data-curve" in div]
+    assert len(plots) == 5
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    assert all("tabindex" in div for div in page.all("div") if div.get("class") == "scroll")
+    labels = {label["for"] for label in page.all("label")}
+    assert all(select["id"] in labels for select in page.all("select"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_report_page_shows_the_pictures_of_the_chosen_files_flips(page, sample):
+    report, thumbnails = sample
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    lost = [f for f in chosen.figures["test"].flips if f.teacher == f.label]
+    shown = [image["src"] for image in page.all("img") if "src" in image]
+    assert thumbnails[lost[0].id] in shown
+    assert len(shown) == 24
+
+
+def test_report_page_escapes_what_users_name(sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    evil = "</script><b onclick='x'>cat"
+    tree["evaluation"]["task"]["classes"][3] = evil
+    tree["evaluation"]["candidates"][0]["name"] = evil
+    tree["config"] = {"data": {"path": evil}}
+    html = render_report(Report.model_validate(tree), thumbnails)
+    assert "<b onclick" not in html
+    Page(html)
+
+
+def test_report_page_tells_confusions_in_words_when_classes_are_many(make_report):
+    report, thumbnails = make_report(classes=[f"class {i}" for i in range(60)])
+    page = Page(render_report(report, thumbnails))
+    assert not [table for table in page.all("table") if table.get("class") == "confusion"]
+    text = " ".join(page.text)
+    assert "The most frequent confusions" in text
+    assert "20 more are in report.json" in " ".join(text.split())
+    assert [div["id"] for div in page.all("div") if div.get("class") == "mistakes"] == ["m0"]
+
+
+def test_report_page_stands_without_a_choice_and_without_a_teacher(sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    tree["choice"] = {
+        "limits": {"max_size": 10},
+        "objective": "accuracy",
+        "chosen": None,
+        "sha256": None,
+        "front": [],
+        "verdicts": [],
+    }
+    tree["evaluation"]["teacher"] = None
+    text = " ".join(Page(render_report(Report.model_validate(tree), thumbnails)).text)
+    assert "No file satisfies the limits" in text
+    assert "at most 10 B" in text
+
+
+MEASURE = """<!doctype html><body style="margin:0"><iframe id="f" src="report.html"
+ style="border:0;width:{width}px;height:9000px;display:block"></iframe><script>
+const wait = setInterval(() => {{
+  const doc = document.getElementById("f").contentDocument;
+  if (!doc?.documentElement.dataset.ready) return;
+  clearInterval(wait);
+  const wide = [...doc.body.querySelectorAll("*")].filter((e) => !e.closest(".scroll, svg, .hidden, .skip, [hidden]")
+    && e.getBoundingClientRect().right > {width} + 0.5);
+  const cut = [...doc.querySelectorAll(".scroll")].filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1);
+  const result = {{
+    ready: doc.documentElement.dataset.ready, page: doc.documentElement.scrollWidth,
+    wide: wide.map((e) => e.tagName + "." + e.className), cut: cut.map((e) => e.getAttribute("aria-label")),
+    plots: doc.querySelectorAll(".main-svg").length, marks: doc.querySelectorAll(".scatterlayer .trace").length,
+  }};
+  const head = doc.querySelectorAll("#candidates thead button")[5];
+  head.click();
+  result.sorted = [...doc.querySelectorAll("#candidates tbody")].map((b) => Number(b.rows[0].cells[5].dataset.value));
+  result.sort = head.closest("th").getAttribute("aria-sort");
+  const picker = doc.getElementById("file");
+  picker.value = "m1";
+  picker.dispatchEvent(new Event("change"));
+  result.shown = [...doc.querySelectorAll(".mistakes:not([hidden])")].map((e) => e.id);
+  result.pictures = doc.querySelectorAll("#m1 img[src^='data:image/png']").length;
+  document.body.dataset.result = JSON.stringify(result);
+}}, 50);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_report_page_in_chromium_cuts_nothing_and_logs_no_error(tmp_path, html, width):
+    (tmp_path / "report.html").write_text(html)
+    (tmp_path / "measure.html").write_text(MEASURE.format(width=width))
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}",
+        "--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr",
+        f"--window-size={max(width, 500)},1000",
+        "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'measure.html'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r'data-result="([^"]*)"', done.stdout)
+    assert found, done.stderr[-2000:]
+    result = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&"))
+    assert result["ready"] == "yes"
+    assert result["page"] == width
+    assert result["wide"] == []
+    assert result["cut"] == []
+    assert result["plots"] >= 5
+    assert result["marks"] > 20
+    assert result["sorted"] == sorted(result["sorted"])
+    assert result["sort"] == "ascending"
+    assert result["shown"] == ["m1"]
+    assert result["pictures"] == 24
