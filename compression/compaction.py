@@ -2,9 +2,9 @@
 """Makes a .tflite file smaller without touching what it computes: every output stays the same, bit for bit.
 
 Of a small int8 model a third is not weights: tensor names a line long, ranges nobody reads, one empty buffer
-per tensor, the same vectors of zero points again and again. What is done about it keeps to the format, so
-that every reader since TensorFlow Lite 1.10 (2018), its flatbuffer verifiers and the Task Library accept the
-result:
+per tensor, the same vectors of zero points again and again. What is done about it keeps to the format of
+2018, so that runtimes (tried: TensorFlow 1.14 to 2.21, LiteRT), flatbuffer verifiers, the Task Library and
+MediaPipe accept the result:
 
 - Names of inner tensors go; those of inputs, outputs and signatures stay. `name` is optional ("for
   debugging"), and readers take its absence for an empty name.

@@ -6,8 +6,9 @@ follows from the file. A quantized input takes round((pixel - mean) / std / scal
 with scale 1 takes the pixel itself and int8 with scale 1 and zero point -128 takes pixel - 128; a float input
 takes (pixel - mean) / std. Mean and std are the caller's, or those of the file's metadata, or 0 and 1.
 
-The runtime is ai-edge-litert, whose results are those of tf.lite. It trusts what it opens, so a file is
-checked first.
+The runtime is ai-edge-litert, whose results are those of tf.lite. It trusts what it opens, so a file is checked
+first: one cut short never reaches it. (Bytes changed so that all structure holds, such as an activation without its
+scale, can still abort the process.)
 """
 
 import time
