@@ -23,6 +23,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+# Memory as Kubernetes writes it.
+Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(K|M|G|T|Ki|Mi|Gi|Ti)$")]
 Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]
 
 
@@ -209,6 +211,43 @@ class PipelineConfig(Section):
     push_to: str | None = Field(None, description="folder to which the standard Pusher copies a blessed choice")
 
 
+class NodeResources(Section):
+    """What a node's container asks for."""
+
+    cpu: Rate | None = Field(None, description="cores asked for")
+    cpu_limit: Rate | None = Field(None, description="cores at most (default: as cpu)")
+    memory: Quantity | None = Field(None, description="memory asked for, as 8Gi or 500M")
+    memory_limit: Quantity | None = Field(None, description="memory at most (default: as memory)")
+    gpu: NonNegativeInt = Field(0, description="accelerators")
+    accelerator: str = Field("nvidia.com/gpu", description="the cluster's name for one")
+
+
+class VolumeConfig(Section):
+    """A volume that every step sees."""
+
+    claim: str = Field(description="name of the PersistentVolumeClaim")
+    mount: str = Field("/data", pattern=r"^/[^/].*$", description="where it appears in the containers")
+
+
+class KubeflowConfig(Section):
+    """How the same nodes run on a Kubeflow Pipelines cluster. The key `default` stands for all nodes not named."""
+
+    image: str | None = Field(None, description="the container image that `make image` built (default: --image)")
+    pipeline_root: str | None = Field(None, description="where artifacts go: s3://, gs:// or minio://BUCKET/PATH")
+    teacher: str | None = Field(None, description="where the cluster finds the teacher, if not at teacher.path")
+    data: str | None = Field(None, description="where the cluster finds the data, if not at data.path")
+    resources: dict[str, NodeResources] = Field({}, description="by node: {cpu: 4, memory: 8Gi, gpu: 1}")
+    retries: dict[str, NonNegativeInt] = Field({}, description="by node: how often a failed step is tried again")
+    cache: dict[str, bool] = Field(
+        {}, description="by node: whether an earlier run's result may be taken (default: by all but StudentSelector)"
+    )
+    env: dict[str, str] = Field({}, description="environment variables of every step, as AWS_ENDPOINT_URL")
+    secret: str | None = Field(
+        None, description="secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to read teacher and data"
+    )
+    volume: VolumeConfig | None = Field(None, description="{claim: NAME, mount: /data}")
+
+
 class Config(Section):
     """All of it."""
 
@@ -221,6 +260,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     select: SelectConfig = SelectConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -332,6 +372,10 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     for part in location:
         if model is StudentsConfig and part == "sizes":
             return list(StudentSize.model_fields) if len(location) > 2 else []
+        if model is KubeflowConfig and part == "resources":
+            return list(NodeResources.model_fields) if len(location) > 2 else []
+        if model is KubeflowConfig and part == "volume":
+            return list(VolumeConfig.model_fields)
         field = model.model_fields.get(str(part))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
             return []

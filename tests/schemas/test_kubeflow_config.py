@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section kubeflow of the configuration."""
+
+import pytest
+
+from learn2compress.schemas.config import parse_config
+from learn2compress.schemas.errors import ConfigError
+
+PATHS = {"teacher": {"path": "t.keras"}, "data": {"path": "digits"}}
+
+
+def parse(**kubeflow):
+    return parse_config({**PATHS, "kubeflow": kubeflow}).kubeflow
+
+
+def test_resources_are_read_by_node():
+    found = parse(resources={"Distiller": {"cpu": 4, "memory": "8Gi", "gpu": 1}}).resources["Distiller"]
+
+    assert (found.cpu, found.memory, found.gpu, found.accelerator) == (4.0, "8Gi", 1, "nvidia.com/gpu")
+
+
+@pytest.mark.parametrize(
+    ("kubeflow", "message"),
+    [
+        ({"resources": {"Distiller": {"gpus": 1}}}, r"kubeflow\.resources\.Distiller\.gpus .* Did you mean gpu\?"),
+        ({"resources": {"Distiller": {"memory": "8GB"}}}, r"memory is wrong: .* got '8GB'"),
+        ({"volume": {"claim": "data", "mount": "data"}}, r"kubeflow\.volume\.mount is wrong"),
+        ({"volume": {"claim": "data", "path": "/x"}}, r"kubeflow\.volume\.path is no known key"),
+        ({"retry": {}}, r"kubeflow\.retry is no known key\. Did you mean retries\?"),
+    ],
+)
+def test_wrong_value_is_named(kubeflow, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(**kubeflow)
