@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handwritten digits that come with scikit-learn: 1,797 grey images of 8 x 8 pixels, to try things out offline.
 
-The last fifth is the test part, as in scikit-learn's own example, which does not shuffle them either: other people wrote
-those than wrote the first. A teacher that was trained on the first `TRAIN_ROWS` has not seen them.
+The last fifth is the test part, as in scikit-learn's own example, which does not shuffle them either: other people
+wrote those than wrote the first. A teacher that was trained on the first `TRAIN_ROWS` has not seen them.
 """
 
 import hashlib

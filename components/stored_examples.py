@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from learn2compress.components.tfrecord_source import read_records
+from learn2compress.components.record_files import read_records
 from learn2compress.schemas.errors import DataError
 
 

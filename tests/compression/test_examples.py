@@ -76,7 +76,7 @@ def folders(tmp_path):
             task=task,
             digest="d" * 64,
             counts=dict.fromkeys(shards, 7),
-            per_class=dict.fromkeys(shards, [2, 2, 2, 1]),
+            per_class={split: [2, 2, 2, 1] for split in shards},
             shards=shards,
             duplicates={},
             duplicate_examples=[],
@@ -136,7 +136,7 @@ def test_read_examples_raises_when_a_shard_is_missing(folders):
 def test_iter_numpy_raises_when_a_shard_is_damaged(folders):
     path = folders[0] / "Split-test" / NAMES[1]
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
-    with pytest.raises(DataError, match="the shards of the examples must be whole; got: .*truncated record"):
+    with pytest.raises(DataError, match=r"the shards of the examples must be whole; got: .*truncated record"):
         list(iter_numpy(read_examples(folders[0], "test")))
 
 

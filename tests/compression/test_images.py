@@ -66,14 +66,14 @@ def test_decode_image_raises_when_the_file_is_cut_short():
 
 
 def test_decode_image_raises_when_it_is_no_picture():
-    with pytest.raises(ValueError, match="^it is no picture of a known kind$"):
+    with pytest.raises(ValueError, match=r"^it is no picture of a known kind$"):
         decode_image(b"hello")
 
 
 def test_decode_image_raises_when_the_checksum_of_a_png_is_wrong():
     data = bytearray(encode(Image.new("RGB", (8, 8))))
     data[20] ^= 0xFF
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         decode_image(bytes(data))
 
 

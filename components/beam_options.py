@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Beam arguments of a run on one machine, and the user's errors found again in what Beam makes of them."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from learn2compress.schemas import errors
+from learn2compress.schemas.errors import Learn2CompressError, OutputError
+
+# Beam names the error's class by its full path, and adds what it was running, once or more.
+_USER_ERROR = re.compile(rf"{re.escape(errors.__name__)}\.(\w+): (.*?)(?: \[while running '[^\n]*)?$", re.MULTILINE)
+
+
+def direct_runner_args(workers: int) -> list[str]:
+    """Build the Beam arguments for one machine.
+
+    The runner is named in full because "DirectRunner" first looks for Prism, a binary that it downloads. The container
+    image is not used by it; naming one keeps TFX from packing itself into an archive for workers elsewhere, which takes
+    five seconds a node.
+
+    Args:
+        workers: How many processes; a single one runs within the caller's. Starting others takes some ten seconds.
+    """
+    mode = "in_memory" if workers == 1 else "multi_processing"
+    return [
+        "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+        f"--direct_num_workers={workers}",
+        f"--direct_running_mode={mode}",
+        "--sdk_container_image=unused",
+    ]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Run a Beam pipeline so that a Learn2CompressError raised in a worker comes out as itself.
+
+    Workers are other processes, perhaps on other machines: of an exception only its text arrives, wrapped in a
+    RuntimeError's. It is found there by its class's full name. A full disk comes out as an OutputError.
+    """
+    try:
+        yield
+    except Learn2CompressError as error:
+        # In-process, Beam keeps the class and adds to the message.
+        raise find_user_error(error) or error from error
+    except Exception as error:
+        found = find_user_error(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def find_user_error(error: BaseException) -> Learn2CompressError | None:
+    """Find the error that the user can mend in what Beam raised, if there is one."""
+    texts = [f"{type(e).__module__}.{type(e).__qualname__}: {e}" for e in _chain(error)]
+    for text in texts:
+        for name, message in _USER_ERROR.findall(text):
+            kind = getattr(errors, name, None)
+            if isinstance(kind, type) and issubclass(kind, Learn2CompressError):
+                return kind(message)
+    if any(f"[Errno {errno.ENOSPC}]" in text for text in texts):
+        return OutputError(
+            f"the disk must have room for the output; got: {os.strerror(errno.ENOSPC)}. Free some space."
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node that brings the user's labelled images into the pipeline.
+
+Enters: nothing; the data section of the config says where the images are (example_sources.py), and their digest is a
+parameter, so that a changed file is no cache hit. Leaves: TFX `Examples` with the splits train, validation and test,
+gzip TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
+
+What the source keeps for test stays test. The rest is split by the pixels' digest: an image always falls into the same
+split, its copies fall into it with it, and new images move no old ones. The lineage records: data_digest, classes,
+images, <split>_images, skipped, and duplicates (held-out images that are in another split, too).
+"""
+
+import logging
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.example_ingestion import ingest
+from learn2compress.components.example_records import SPLITS, make_plan
+from learn2compress.components.example_sources import open_source, resolve_shape
+from learn2compress.schemas.config import DataConfig
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import BadFile, DataManifest, Task, write_manifest
+
+# What concerns the training of students alone, and must not read the images again.
+_ELSEWHERE = ("data_unlabeled",)
+_LOGGER = logging.getLogger(__name__)
+
+
+class ImageExampleGenSpec(component_spec.ComponentSpec):
+    """The node's interface."""
+
+    PARAMETERS = {
+        **parameters.declare(data=DataConfig, without=_ELSEWHERE),
+        "data_digest": component_spec.ExecutionParameter(type=str),
+        "limit": component_spec.ExecutionParameter(type=int, optional=True),
+        "code_version": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {}
+    OUTPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
+
+
+class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
+    """Opens the source, runs the Beam pipeline, and checks what came of it."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],  # noqa: ARG002 - it has no inputs
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        config = parameters.decode(DataConfig, "data", exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        folder = Path(examples.uri)
+        source = open_source(config, exec_properties.get("limit"))
+        shape = resolve_shape(config, source)
+        # Beside the splits, since renaming a finished shard into its place asks for the same file system.
+        spill = folder / f".spill-{uuid.uuid4().hex}"
+        try:
+            plan = make_plan(config, source, shape, str(folder), str(spill))
+            report = ingest(self._make_beam_pipeline(), source.pieces, plan)
+        finally:
+            shutil.rmtree(spill, ignore_errors=True)
+        check_report(report, config, source.classes)
+
+        per_class = {
+            split: [report["examples"][split].get(str(label), 0) for label in range(len(source.classes))]
+            for split in SPLITS
+        }
+        manifest = DataManifest(
+            task=Task(input_shape=shape, classes=list(source.classes)),
+            digest=exec_properties["data_digest"],
+            counts={split: sum(per_class[split]) for split in SPLITS},
+            per_class=per_class,
+            shards={split: [plan.shard_name(split, shard) for shard in range(plan.shards[split])] for split in SPLITS},
+            duplicates=report["duplicates"],
+            duplicate_examples=[tuple(pair) for pair in report["duplicate_examples"]],
+            skipped=[BadFile(source=name, reason=reason) for name, reason in report["bad"]],
+            skipped_count=report["bad_count"],
+        )
+        write_manifest(folder, manifest)
+        _warn(manifest)
+        _describe(examples, manifest)
+
+
+class ImageExampleGen(base_beam_component.BaseBeamComponent):
+    """Labelled images as `Examples`."""
+
+    SPEC_CLASS = ImageExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ImageExampleGenExecutor)
+
+    def __init__(self, data: DataConfig, data_digest: str, limit: int | None = None, code_version: str = "") -> None:
+        """Build the node.
+
+        Args:
+            data: Where the images are; its height, width and channels are what every image is brought to.
+            data_digest: `example_sources.data_digest(data)`.
+            limit: How many examples to take of each part, evenly spaced; all without it.
+            code_version: Changes when the node's results do; otherwise a run would be served from an old cache.
+        """
+        values = parameters.encode(data=data, without=_ELSEWHERE) | ({} if limit is None else {"limit": limit})
+        spec = ImageExampleGenSpec(
+            **values,
+            data_digest=data_digest,
+            code_version=code_version,
+            examples=types.Channel(type=standard_artifacts.Examples),
+        )
+        super().__init__(spec=spec)
+
+
+def statistics_options() -> Any:
+    """The options for StatisticsGen: statistics of what says something about an image.
+
+    Without them the pixels, ids and sources would be counted as categories: each value is another one, so that it takes
+    long, says nothing, and a schema made of it would call every new image an anomaly.
+    """
+    # Imported late: only whoever builds the DAG needs it.
+    import tensorflow_data_validation as tfdv
+
+    return tfdv.StatsOptions(feature_allowlist=["label", "original_height", "original_width", "brightness"])
+
+
+def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str, ...]) -> None:
+    """Refuse data of which too much is unreadable, or too little is left.
+
+    Raises:
+        DataError: More than `data.max_bad_fraction` was unreadable, a split is empty, or a class has no training image.
+    """
+    counts = {split: sum(report["examples"][split].values()) for split in SPLITS}
+    total, bad = sum(counts.values()), report["bad_count"]
+    if bad > config.max_bad_fraction * (total + bad):
+        named = "; ".join(f"{name}: {reason}" for name, reason in report["bad"][:3])
+        raise DataError(
+            f"at most {config.max_bad_fraction:.2%} of the images in {config.path} may be unreadable; got {bad} of "
+            f"{total + bad}: {named}. Mend or remove them, or raise data.max_bad_fraction."
+        )
+    empty = [split for split in SPLITS if not counts[split]]
+    if empty:
+        raise DataError(
+            f"each of the splits train, validation and test must hold images; got none for {empty[0]} of {total} in "
+            f"{config.path}. Give more images, raise --limit, or raise data.validation_fraction or data.test_fraction."
+        )
+    lacking = [name for label, name in enumerate(classes) if not report["examples"]["train"].get(str(label))]
+    if lacking:
+        raise DataError(
+            f"each class of {config.path} must have training images; got none of {lacking[0]!r} after the split. "
+            "Give more images of it, raise --limit, or remove the class."
+        )
+
+
+def _warn(manifest: DataManifest) -> None:
+    for bad in manifest.skipped:
+        _LOGGER.warning("skipped %s: %s", bad.source, bad.reason)
+    between = {pair: count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1}
+    for pair, count in between.items():
+        one, other = pair.split("/")
+        _LOGGER.warning("%d images of %s are in %s, too; manifest.json names some", count, other, one)
+
+
+def _describe(examples: types.Artifact, manifest: DataManifest) -> None:
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    # As TFX's own ExampleGen marks them, for the nodes that read them.
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    examples.set_string_custom_property("file_format", "tfrecords_gzip")
+    examples.set_string_custom_property("data_digest", manifest.digest)
+    examples.set_int_custom_property("classes", len(manifest.task.classes))
+    examples.set_int_custom_property("images", sum(manifest.counts.values()))
+    for split, count in manifest.counts.items():
+        examples.set_int_custom_property(f"{split}_images", count)
+    examples.set_int_custom_property("skipped", manifest.skipped_count)
+    between = (count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1)
+    examples.set_int_custom_property("duplicates", sum(between))

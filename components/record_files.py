@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames of TFRecord files, plain or gzip.
+
+They are read here and not by TensorFlow, which takes a file that ends within a record's length, or a gzip stream
+without its end, for complete, and which takes seconds to import. A frame is: length (uint64), its checksum, the data,
+their checksum (masked CRC-32C); https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NoReturn
+
+import google_crc32c
+
+from learn2compress.schemas.errors import DataError
+
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+
+
+def read_records(path: str | Path) -> Iterator[bytes]:
+    """Stream the records of a file.
+
+    Raises:
+        DataError: It is cut short or damaged; the message names the record.
+    """
+    index = 0
+    try:
+        with _open(path) as stream:
+            while head := stream.read(12):
+                if len(head) < 12:
+                    raise EOFError("it is cut short")
+                (length,) = struct.unpack("<Q", head[:8])
+                if _checksum(head[:8]) != head[8:]:
+                    raise ValueError("its length does not match its checksum")
+                data, check = stream.read(length), stream.read(4)
+                if len(data) < length or len(check) < 4:
+                    raise EOFError("it is cut short")
+                if _checksum(data) != check:
+                    raise ValueError("its data do not match their checksum")
+                yield data
+                index += 1
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        _raise_damaged(path, index, error)
+
+
+def count_records(path: str | Path) -> int:
+    """Count the records of a file, reading no more of a plain one than their lengths.
+
+    Raises:
+        DataError: It is cut short; the message names the record.
+    """
+    with open(path, "rb") as stream:
+        if stream.read(3) == _GZIP_MAGIC:
+            return sum(1 for _ in read_records(path))
+        size, place, count = stream.seek(0, os.SEEK_END), 0, 0
+        while place < size:
+            stream.seek(place)
+            head = stream.read(12)
+            if len(head) == 12 and _checksum(head[:8]) != head[8:]:
+                _raise_damaged(path, count, ValueError("its length does not match its checksum"))
+            place += 16 + struct.unpack("<Q", head[:8])[0] if len(head) == 12 else 16
+            if place > size:
+                _raise_damaged(path, count, EOFError("it is cut short"))
+            count += 1
+        return count
+
+
+def _raise_damaged(path: str | Path, index: int, error: Exception) -> NoReturn:
+    raise DataError(
+        f"{path} must be a whole TFRecord file; got record {index} of which {error}. "
+        "Copy or write the file anew."
+    ) from error  # fmt: skip
+
+
+def _open(path: str | Path) -> IO[bytes]:
+    with open(path, "rb") as stream:
+        zipped = stream.read(3) == _GZIP_MAGIC
+    return gzip.open(path, "rb") if zipped else open(path, "rb")
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
