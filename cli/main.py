@@ -12,7 +12,7 @@ import click
 import typer
 
 from learn2compress import __version__
-from learn2compress.cli import init, run
+from learn2compress.cli import evaluate, init, run
 from learn2compress.schemas.errors import Learn2CompressError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (init, run):
+for module in (evaluate, init, run):
     module.register(app)
 
 

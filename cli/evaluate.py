@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress evaluate`: any .tflite classifiers on any labelled images.
+
+Exit status: 0 all were measured; 2 a file or the data cannot be used; the other files are measured all the same.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from learn2compress.cli.options import checked
+from learn2compress.schemas.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from learn2compress.components.file_evaluation import FileEvaluation
+    from learn2compress.schemas.reports import Candidate
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    files: list[Path] = typer.Argument(..., help="TensorFlow Lite classifiers."),
+    data: str = typer.Option(..., "--data", help="Image folder, .npz, TFRecord files, or the word digits."),
+    data_format: str = typer.Option("auto", "--format", help="folder, npz, tfrecord or digits, if it cannot be told."),
+    classes: str | None = typer.Option(None, help="Class names in the files' order, separated by commas."),
+    limit: int | None = typer.Option(None, min=1, help="Use only so many images, evenly spaced."),
+    scaling: str | None = typer.Option(
+        None, help="What float files expect of pixels: none, unit, symmetric, imagenet (default: their metadata's)."
+    ),
+    top_k: int = typer.Option(5, min=1, help="Count a class among so many first guesses."),
+    threads: list[int] = typer.Option([1], min=1, help="Threads to measure latency with (repeatable)."),
+    runs: int = typer.Option(50, min=1, help="Timed invocations."),
+    as_json: bool = typer.Option(False, "--json", help="Print a list of objects, one a file."),
+) -> int:
+    """Measure accuracy, size and latency of .tflite files.
+
+    The images are those of the data's test part, or all where it has none.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from learn2compress.components.example_sources import open_source
+    from learn2compress.components.file_evaluation import evaluate_files
+    from learn2compress.compression.evaluation import this_host
+    from learn2compress.schemas.config import DataConfig, EvaluateConfig, TeacherConfig
+
+    names = classes.split(",") if classes else None
+    config = checked(DataConfig, {"path": data, "format": data_format, "classes": names})
+    expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
+    source = open_source(config, limit)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("images")
+        found = evaluate_files(
+            files,
+            source,
+            EvaluateConfig(top_k=top_k, threads=threads, latency_runs=runs),
+            expected,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    host = this_host().model_dump(mode="json", exclude={"source"})
+    if as_json:
+        records = [_record(c, source.classes, host) for c in found.candidates]
+        typer.echo(json.dumps(records, indent=1, ensure_ascii=False))
+    else:
+        _print_table(found, host)
+    if found.skipped:
+        first = found.skipped[0]
+        typer.echo(f"{len(found.skipped)} images were skipped, the first: {first.source}: {first.reason}", err=True)
+    failed = [candidate for candidate in found.candidates if candidate.failed]
+    for candidate in failed:
+        typer.echo(f"learn2compress: {candidate.failed}", err=True)
+    return 2 if failed else 0
+
+
+def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON says of a file."""
+    known = candidate.model_dump(
+        mode="json",
+        include={
+            "file", "sha256", "bytes", "gzip_bytes", "parameters", "macs", "arena_bytes", "ops", "sparsity",
+            "full_int8", "float_tensors", "latency", "failed",
+        },
+    )  # fmt: skip
+    figures = candidate.figures.get("test")
+    if figures is None:
+        return {"file": known.pop("file"), "accuracy": None, **known}
+    return {
+        "file": known.pop("file"),
+        "sha256": known.pop("sha256"),
+        "accuracy": figures.top1,
+        "accuracy_interval": [figures.top1_interval.low, figures.top1_interval.high],
+        "images": figures.images,
+        "topk": figures.topk,
+        "k": figures.k,
+        "calibration_error": figures.calibration_error,
+        **known,
+        "host": host,
+        "per_class": [{"class": name, **of.model_dump()} for name, of in zip(classes, figures.per_class, strict=True)],
+        "confusion": figures.confusion,
+    }
+
+
+def _print_table(found: "FileEvaluation", host: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{found.part} images; latency on {host['name']}, {host['runtime']}", title_justify="left")
+    for column in ("file", "accuracy", "95 % interval", "size", "MACs", "latency"):
+        table.add_column(column, justify="left" if column == "file" else "right", overflow="fold")
+    for candidate in found.candidates:
+        figures = candidate.figures.get("test")
+        if figures is None:
+            table.add_row(candidate.name, "failed", "", format_bytes(candidate.bytes), "", "")
+            continue
+        low, high = figures.top1_interval.low, figures.top1_interval.high
+        table.add_row(
+            candidate.name,
+            f"{figures.top1:.2%}",
+            f"{low:.1%} – {high:.1%}",
+            format_bytes(candidate.bytes),
+            format_count(candidate.macs or 0),
+            f"{candidate.latency[0].p50_ms:.3g} ms",
+        )
+    Console().print(table)

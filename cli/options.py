@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command-line options checked as the configuration's fields are, with the same words."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from learn2compress.schemas.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(kind: type[M], options: dict[str, Any]) -> M:
+    """Builds a section of the configuration from options; those that are None are left to its defaults.
+
+    Raises:
+        ConfigError: Names the first option that is wrong.
+    """
+    try:
+        return kind.model_validate({name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + ".".join(map(str, first["loc"])).replace("_", "-")
+        if first["type"] == "value_error":
+            raise ConfigError(f"{option}: {str(first['ctx']['error']).rstrip('.')}.") from error
+        rule = first["msg"][0].lower() + first["msg"][1:]
+        raise ConfigError(f"{option} is wrong: {rule}; got {first['input']!r}.") from error
