@@ -145,10 +145,14 @@ class Index:
         try:
             self._update(listed)
         except sqlite3.DatabaseError:
-            # It is damaged, or may not be written: start again from nothing.
-            self._database.close()
-            self._database = _open(self._home, anew=True)
-            self._update(listed)
+            # It is damaged, or may not be written.
+            self.renew(listed.values())
+
+    def renew(self, found: Iterable[Found]) -> None:
+        """Start again from nothing."""
+        self._database.close()
+        self._database = _open(self._home, anew=True)
+        self._update({one.path: one for one in found})
 
     def add(self, found: Found, raw: bytes, statement: Statement) -> None:
         """Take in a record that was just written."""
@@ -160,6 +164,10 @@ class Index:
     def entries(self) -> list[Entry]:
         """All records, oldest first."""
         return self._entries("ORDER BY started, id")
+
+    def broken(self) -> list[Entry]:
+        """The records that cannot be read or were changed."""
+        return self._entries("WHERE problem IS NOT NULL ORDER BY path")
 
     def entries_by_id(self, ids: Iterable[int]) -> list[Entry]:
         """Some records, oldest first."""

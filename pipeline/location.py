@@ -262,7 +262,7 @@ def _walk(root: str, folder: str) -> Iterator[Found]:
     except (FileNotFoundError, NotADirectoryError):
         return
     folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED]
-    if os.path.basename(os.path.join(root, folder)) == FOLDER:
+    if os.path.basename(folder or root) == FOLDER:
         yield from _record_files(entries, folder)
         return
     inner = [entry for entry in folders if entry.name == FOLDER]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from learn2compress.pipeline.location import Location, open_location
 from learn2compress.pipeline.provenance import describe_output, record_of, save_record
 from learn2compress.schemas.provenance import Input, Output
@@ -29,8 +31,14 @@ def shard(ids: list[str]) -> bytes:
         entry = b"\n\x02id\x12" + bytes([len(feature)]) + feature
         features = b"\n" + bytes([len(entry)]) + entry
         example = b"\n" + bytes([len(features)]) + features
-        records += struct.pack("<QI", len(example), 0) + example + struct.pack("<I", 0)
+        length = struct.pack("<Q", len(example))
+        records += length + _checksum(length) + example + _checksum(example)
     return gzip.compress(records, mtime=0)
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 class SyntheticRun:
@@ -52,6 +60,7 @@ class SyntheticRun:
         seed: int = 7,
         chosen: str = "large-int8",
         day: int = 1,
+        extra: list[str] | None = None,
     ) -> None:
         self.location: Location = open_location(root)
         self.run, self.execution, self.day = run, first, day
@@ -63,7 +72,7 @@ class SyntheticRun:
         teacher_sha256 = hashlib.sha256(teacher).hexdigest()
         data_digest = hashlib.sha256(data.encode()).hexdigest()
         splits = {
-            "train": [image_id(n) for n in range(5)],
+            "train": [image_id(n) for n in range(5)] + (extra or []),
             "validation": [image_id(100)],
             "test": [image_id(200)],
         }
