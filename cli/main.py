@@ -12,7 +12,8 @@ import click
 import typer
 
 from learn2compress import __version__
-from learn2compress.cli import evaluate, init, run
+from learn2compress.cli import compile as compile_command
+from learn2compress.cli import evaluate, init, pick, run
 from learn2compress.schemas.errors import Learn2CompressError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (evaluate, init, run):
+for module in (compile_command, evaluate, init, pick, run):
     module.register(app)
 
 
@@ -54,3 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"learn2compress: {error}", err=True)
         sys.exit(error.exit_status)
     sys.exit(status or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -52,3 +52,7 @@ class SelectionError(Learn2CompressError):
 
 class LineageError(Learn2CompressError):
     """A record, a database or a chain of provenance cannot be read."""
+
+
+class ClusterError(Learn2CompressError):
+    """A cluster, its object store or its pipeline refuses, or cannot be reached."""

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAG as a Kubeflow pipeline: schema 2.1.0, the same bytes for the same configuration.
+
+tfx compiles the nodes. What the open-source backend needs beyond that is put in afterwards: settings that may differ
+from run to run become the pipeline's parameters, with defaults, which tfx would drop; artifact types go by their name
+alone; resources, retries and caching are said in the backend's own fields; each step has one output more, its
+provenance, since the launcher uploads declared outputs and nothing else.
+
+Nothing but the configuration decides the result, so a location that only this machine can read, and the digest of what
+lies there, have no default: whoever submits gives both. A digest has a default where a readable copy lies here. The
+code's version is the package's; the step puts in that of the code it has.
+"""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+from learn2compress import __version__
+from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
+from learn2compress.kubeflow.lint import check_spec
+from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume, is_remote
+from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.schemas.config import PATH_FIELDS, Config, NodeResources
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.errors import ConfigError
+
+Json = dict[str, Any]
+
+COMMAND = ["python", "-m", "learn2compress.kubeflow.entrypoint"]
+PROVENANCE = "provenance"
+DEFAULT = "default"
+_GIGABYTE = 10**9
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_PLACES = {"data_path": "data_digest", "teacher_path": "teacher_sha256"}
+
+
+def compile_pipeline(config: Config, image: str | None = None) -> str:
+    """Compile the DAG.
+
+    Args:
+        config: The configuration.
+        image: The container image of the steps; default: `kubeflow.image`.
+
+    Returns:
+        YAML: the pipeline, and a second document with volumes and secrets where the configuration has them.
+
+    Raises:
+        ConfigError: No image, a node nobody knows, or a path that no step could read.
+    """
+    image = image or config.kubeflow.image
+    if not image:
+        raise ConfigError("an image must be given; got none. Pass --image, or set kubeflow.image.")
+    _check_paths(config)
+    config = _with_shape(config)
+    spec, platform = _compile(config, image)
+    documents = [spec, platform] if platform else [spec]
+    check_spec(documents)
+    return _header(spec) + yaml.safe_dump_all(documents, sort_keys=True, width=10**6, allow_unicode=True)
+
+
+def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
+    known, asked = _known_places(config)
+    pipeline = build_pipeline(_all_given(config, asked), Inputs(known["data_digest"] or "", "", __version__, UNSET), "")
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND
+        )
+    )
+    spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
+    # Neither tfx's version nor a description of it belongs to what the configuration decides.
+    spec["sdkVersion"] = f"learn2compress-{__version__}"
+    if config.kubeflow.pipeline_root:
+        spec["defaultPipelineRoot"] = config.kubeflow.pipeline_root
+    _name_types(spec)
+    _lift_parameters(spec, known)
+    for node, task in spec["root"]["dag"]["tasks"].items():
+        _finish_step(config, node, task, spec)
+    _check_nodes(config, spec)
+    return spec, _platform(config, spec)
+
+
+def _check_paths(config: Config) -> None:
+    mount = config.kubeflow.volume.mount if config.kubeflow.volume else None
+    for section, field in PATH_FIELDS:
+        value = getattr(getattr(config, section), field)
+        if value is None or (section, field) in (("teacher", "path"), ("data", "path")):
+            continue
+        reachable = is_on_volume(value, mount) or (is_remote(value) and section in ("students", "distill", "data"))
+        if not reachable:
+            raise ConfigError(
+                f"{section}.{field} must be an address or lie on kubeflow.volume for a cluster; got {value}. "
+                "Put it there, or leave it out."
+            )
+    for field in ("teacher", "data"):
+        value = getattr(config.kubeflow, field)
+        if value and not (is_remote(value) or is_on_volume(value, mount) or (field == "data" and value == "digits")):
+            raise ConfigError(
+                f"kubeflow.{field} must be an s3://, gs:// or minio:// address or lie on kubeflow.volume; got {value}. "
+                "Upload it, or leave the field out: submit uploads what lies here."
+            )
+
+
+def _with_shape(config: Config) -> Config:
+    """Fills in the images' shape where it can be told here; elsewhere the step tells it."""
+    data = config.data
+    if None not in (data.height, data.width, data.channels) or not _is_here(data.path):
+        return config
+    source = open_source(data)
+    default = None
+    if source.image_shape is None and _is_here(config.teacher.path):
+        from learn2compress.compression.teacher_formats import describe_file
+        from learn2compress.compression.teacher_models import open_model
+
+        teacher = config.teacher
+        default = open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape
+    height, width, channels = resolve_shape(data, source, default)
+    return config.model_copy(
+        update={"data": data.model_copy(update={"height": height, "width": width, "channels": channels})}
+    )
+
+
+def _is_here(path: str) -> bool:
+    return path == "digits" or (not is_remote(path) and Path(path).exists())
+
+
+def _known_places(config: Config) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Where the steps find data and teacher, and the digests: None where only whoever submits can say.
+
+    Returns:
+        The defaults by parameter, and what takes their place while the nodes are built.
+    """
+    mount = config.kubeflow.volume.mount if config.kubeflow.volume else None
+    known: dict[str, str | None] = {}
+    for name, given, own in (
+        ("data_path", config.kubeflow.data, config.data.path),
+        ("teacher_path", config.kubeflow.teacher, config.teacher.path),
+    ):
+        place = given or own
+        known[name] = place if place == "digits" or is_remote(place) or is_on_volume(place, mount) else None
+    known["data_digest"] = data_digest(config.data) if known["data_path"] and _is_here(config.data.path) else None
+    here = known["teacher_path"] and _is_here(config.teacher.path)
+    known["teacher_sha256"] = path_sha256(config.teacher.path) if here else None
+    return known, {name: known[name] or "" for name in _PLACES}
+
+
+def _all_given(config: Config, places: dict[str, str]) -> Config:
+    """The configuration with a value for every field that a run may set, so that each becomes a parameter."""
+    unset = {
+        name.removeprefix("select_"): UNSET
+        for name in OPTIONAL
+        if name.startswith("select_") and getattr(config.select, name.removeprefix("select_")) is None
+    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"path": places["data_path"]}),
+            "teacher": config.teacher.model_copy(update={"path": places["teacher_path"]}),
+            "select": config.select.model_copy(update=unset),
+        }
+    )
+
+
+def _name_types(spec: Json) -> None:
+    """Artifact types by name, as the backend's own; tfx would write a whole schema, licence included."""
+    for component in spec["components"].values():
+        for definitions in (component.get("inputDefinitions", {}), component.get("outputDefinitions", {})):
+            for artifact in definitions.get("artifacts", {}).values():
+                schema = yaml.safe_load(artifact["artifactType"]["instanceSchema"])
+                artifact["artifactType"] = {"schemaTitle": schema["title"], "schemaVersion": "0.0.1"}
+
+
+def _lift_parameters(spec: Json, known: dict[str, str | None]) -> None:
+    """Makes the pipeline's parameters of what may differ from run to run."""
+    lifted: Json = {}
+    for task in spec["root"]["dag"]["tasks"].values():
+        kinds = spec["components"][task["componentRef"]["name"]].get("inputDefinitions", {}).get("parameters", {})
+        given = task.get("inputs", {}).get("parameters", {})
+        for name in sorted(set(given) & set(DESCRIPTIONS)):
+            value = known.get(name, given[name]["runtimeValue"]["constant"])
+            kind = kinds[name]["parameterType"]
+            definition = {"parameterType": kind, "description": DESCRIPTIONS[name]}
+            if value is not None:
+                value = int(value) if kind == "NUMBER_INTEGER" else value
+                definition |= {"defaultValue": value, "isOptional": True}
+            lifted[name] = definition
+            given[name] = {"componentInputParameter": name}
+    spec["root"]["inputDefinitions"] = {"parameters": lifted}
+
+
+def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
+    component = spec["components"][task["componentRef"]["name"]]
+    container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+    component.setdefault("outputDefinitions", {}).setdefault("artifacts", {})[PROVENANCE] = {
+        "artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+    }
+    args = container["args"]
+    place = args.index("--json_serialized_inputs_spec_args") + 1
+    args[place] = json.dumps(component.get("inputDefinitions", {}), sort_keys=True)
+    args[:0] = ["--node", node]
+    settings = config.kubeflow
+    task["cachingOptions"] = {"enableCache": _for_node(settings.cache, node, node != "StudentSelector")}
+    retries = _for_node(settings.retries, node, 0)
+    if retries:
+        task["retryPolicy"] = {
+            "maxRetryCount": retries, "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "600s",
+        }  # fmt: skip
+    resources = _resources(_for_node(settings.resources, node, NodeResources()))
+    if resources:
+        container["resources"] = resources
+    if settings.env:
+        container["env"] = [{"name": name, "value": value} for name, value in sorted(settings.env.items())]
+
+
+def _for_node(settings: dict[str, Any], node: str, default: Any) -> Any:
+    return settings.get(node, settings.get(DEFAULT, default))
+
+
+def _resources(wanted: NodeResources) -> Json:
+    """In the fields that every 2.x backend reads: cores, and memory in units of 10⁹ bytes."""
+    memory, most = (_gigabytes(text) for text in (wanted.memory, wanted.memory_limit or wanted.memory))
+    figures = {
+        "cpuRequest": wanted.cpu,
+        "cpuLimit": wanted.cpu_limit or wanted.cpu,
+        "memoryRequest": memory,
+        "memoryLimit": most,
+    }
+    resources: Json = {name: value for name, value in figures.items() if value is not None}
+    if wanted.gpu:
+        resources["accelerator"] = {"type": wanted.accelerator, "count": str(wanted.gpu)}
+    return resources
+
+
+def _gigabytes(quantity: str | None) -> float | None:
+    if quantity is None:
+        return None
+    unit = quantity.lstrip("0123456789.")
+    return float(Decimal(quantity.removesuffix(unit)) * _UNITS[unit] / _GIGABYTE)
+
+
+def _check_nodes(config: Config, spec: Json) -> None:
+    nodes = set(spec["root"]["dag"]["tasks"])
+    for field in ("resources", "retries", "cache"):
+        unknown = sorted(set(getattr(config.kubeflow, field)) - nodes - {DEFAULT})
+        if unknown:
+            raise ConfigError(
+                f"kubeflow.{field} must name nodes of the pipeline; got {unknown[0]!r}. "
+                f"They are {', '.join(sorted(nodes))}, and {DEFAULT} for all others."
+            )
+
+
+def _platform(config: Config, spec: Json) -> Json | None:
+    settings = config.kubeflow
+    step: Json = {}
+    if settings.secret:
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        step["secretAsEnv"] = [
+            {"secretName": settings.secret, "keyToEnv": [{"secretKey": key, "envVar": key} for key in keys]}
+        ]
+    if settings.volume:
+        step["pvcMount"] = [{"constant": settings.volume.claim, "mountPath": settings.volume.mount}]
+    if not step:
+        return None
+    # A copy each: YAML would write the second as a reference to the first.
+    executors = {label: json.loads(json.dumps(step)) for label in spec["deploymentSpec"]["executors"]}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+
+
+def _header(spec: Json) -> str:
+    name = spec["pipelineInfo"]["name"]
+    lines = [f"# Pipeline {name}, compiled by learn2compress {__version__}. Parameters of a run:"]
+    for name, definition in sorted(spec["root"]["inputDefinitions"]["parameters"].items()):
+        default = f" [{definition['defaultValue']}]" if "defaultValue" in definition else ", to be given"
+        lines.append(f"#   {name}: {definition['description']}{default}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration compiles to: the committed pipeline, and in it only what a changed field should change."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.schemas.config import load_config
+from learn2compress.schemas.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "examples" / "digits" / "config.yaml"
+GOLDEN = Path(__file__).parent / "golden" / "digits.yaml"
+IMAGE = "registry.example/learn2compress:0.1.0"
+
+
+def compiled(*settings):
+    return list(yaml.safe_load_all(compile_pipeline(load_config(CONFIG, settings), IMAGE)))
+
+
+def differences(one, other, place=""):
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif one != other:
+        yield place
+
+
+def changed(*settings):
+    return list(differences(compiled()[0], compiled(*settings)[0]))
+
+
+def test_digits_compile_to_the_committed_file():
+    # After a wanted change: learn2compress compile examples/digits/config.yaml --image IMAGE -o THIS FILE
+    assert compile_pipeline(load_config(CONFIG), IMAGE) == GOLDEN.read_text()
+
+
+def test_pipeline_loads_with_kfp():
+    from kfp import components
+
+    loaded = components.load_component_from_file(str(GOLDEN))
+
+    parameters = yaml.safe_load(GOLDEN.read_text())["root"]["inputDefinitions"]["parameters"]
+    assert set(loaded.component_spec.inputs) == set(parameters)
+
+
+def test_epochs_change_their_default_alone():
+    assert changed("distill.epochs=3") == ["root.inputDefinitions.parameters.distill_epochs.defaultValue"]
+
+
+def test_limit_that_was_not_set_changes_its_default_alone():
+    assert changed("select.max_macs=2M") == ["root.inputDefinitions.parameters.select_max_macs.defaultValue"]
+
+
+def test_field_that_is_no_run_parameter_changes_its_constant_alone():
+    assert changed("quantize.calibration_images=17") == [
+        "root.dag.tasks.Quantizer.inputs.parameters.quantize_calibration_images.runtimeValue.constant"
+    ]
+
+
+def test_resources_are_written_as_the_backend_reads_them():
+    setting = "kubeflow.resources={Distiller: {cpu: 4, memory: 8Gi, memory_limit: 16G, gpu: 1}}"
+    container = compiled(setting)[0]["deploymentSpec"]["executors"]["Distiller_executor"]["container"]
+
+    assert container["resources"] == {
+        "cpuRequest": 4.0,
+        "cpuLimit": 4.0,
+        "memoryRequest": 8.589934592,
+        "memoryLimit": 16.0,
+        "accelerator": {"type": "nvidia.com/gpu", "count": "1"},
+    }
+    assert changed(setting) == ["deploymentSpec.executors.Distiller_executor.container.resources"]
+
+
+def test_retries_and_caching_are_by_node():
+    tasks = compiled("kubeflow.retries={default: 1, Pruner: 3}", "kubeflow.cache={Distiller: false}")[0]["root"]["dag"][
+        "tasks"
+    ]
+
+    assert {name: task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items()} == dict.fromkeys(tasks, 1) | {
+        "Pruner": 3
+    }
+    cached = {name: task["cachingOptions"]["enableCache"] for name, task in tasks.items()}
+    assert cached == dict.fromkeys(tasks, True) | {"Distiller": False, "StudentSelector": False}
+
+
+def test_secret_and_volume_make_a_second_document():
+    _, platform = compiled("kubeflow.secret=store", "kubeflow.volume={claim: data}", "kubeflow.teacher=/data/t.keras")
+    steps = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+    assert steps["Pruner_executor"]["pvcMount"] == [{"constant": "data", "mountPath": "/data"}]
+    assert steps["Pruner_executor"]["secretAsEnv"][0]["secretName"] == "store"
+    assert len(steps) == 10
+
+
+def test_environment_reaches_every_container():
+    executors = compiled("kubeflow.env={AWS_ENDPOINT_URL: 'http://store:9000'}")[0]["deploymentSpec"]["executors"]
+
+    assert {str(e["container"]["env"]) for e in executors.values()} == {
+        "[{'name': 'AWS_ENDPOINT_URL', 'value': 'http://store:9000'}]"
+    }
+
+
+def test_location_of_this_machine_has_no_default_and_an_address_has():
+    local = compiled()[0]["root"]["inputDefinitions"]["parameters"]
+    remote = compiled("kubeflow.teacher=s3://bucket/t.keras", "teacher.path=/none")[0]["root"]["inputDefinitions"][
+        "parameters"
+    ]
+
+    assert "defaultValue" not in local["teacher_path"]
+    assert "defaultValue" not in local["teacher_sha256"]
+    assert remote["teacher_path"]["defaultValue"] == "s3://bucket/t.keras"
+    assert "defaultValue" not in remote["teacher_sha256"]
+
+
+def test_digest_has_a_default_where_a_copy_is_here(tmp_path):
+    (tmp_path / "t.keras").write_bytes(b"a model")
+    parameters = compiled(f"teacher.path={tmp_path}/t.keras", "kubeflow.teacher=s3://bucket/t.keras")[0]["root"][
+        "inputDefinitions"
+    ]["parameters"]
+
+    assert parameters["teacher_sha256"]["defaultValue"].startswith("97ff8a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["kubeflow.teacher=t.keras"], r"kubeflow\.teacher must be an s3://.* got t\.keras"),
+        (["kubeflow.retries={Pruners: 1}"], r"kubeflow\.retries must name nodes of the pipeline; got 'Pruners'"),
+        (["pipeline.push_to=/srv"], r"pipeline\.push_to must be an address or lie on kubeflow\.volume"),
+        (["evaluate.device_results=phone.json"], r"evaluate\.device_results must be an address or lie on"),
+    ],
+)
+def test_what_no_step_could_do_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        compiled(*settings)
+
+
+def test_image_must_be_given():
+    with pytest.raises(ConfigError, match="an image must be given"):
+        compile_pipeline(load_config(CONFIG))
