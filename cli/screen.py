@@ -45,7 +45,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Prints a line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def show_node(self, event: Any) -> None:
         """Says that a node begins or has ended (a NodeEvent)."""
@@ -91,7 +91,7 @@ class Screen:
                 format_bytes(candidate.bytes),
                 "–" if candidate.macs is None else format_count(candidate.macs),
                 accuracy,
-                f"{candidate.latency[0].p50_ms:.2f} ms" if candidate.latency else "–",
+                _duration(candidate.latency[0].p50_ms) if candidate.latency else "–",
                 verdicts[candidate.name].status,
             )
         self.console.print(table)
@@ -110,6 +110,10 @@ class Screen:
             ("the chosen model", selected),
         ):
             self.say(f"{what + ':':<18}{path}")
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds:.2f} ms" if milliseconds >= 0.1 else f"{milliseconds * 1000:.1f} µs"
 
 
 @contextmanager
