@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from learn2compress.cli.options import checked
 from learn2compress.schemas.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
+    from learn2compress.cli.options import checked
     from learn2compress.components.example_sources import open_source
     from learn2compress.components.file_evaluation import evaluate_files
     from learn2compress.compression.evaluation import this_host

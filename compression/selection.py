@@ -132,8 +132,7 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
             verdicts.append(_verdict(m.name, "dominated", reason + _even(m, able[above], correctness)))
     verdicts += [_verdict(name, "failed", why) for name, why in sorted(view.failed.items())]
     verdicts += [
-        _verdict(name, "baseline", "a plain conversion of the teacher, for reference")
-        for name in view.baselines
+        _verdict(name, "baseline", "a plain conversion of the teacher, for reference") for name in view.baselines
     ]
     order = ("chosen", "front", "dominated", "over limit", "failed", "baseline")
     return Choice(
@@ -177,9 +176,7 @@ def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None
                 f"{_format_points(drop - limits.max_accuracy_drop)} over max_accuracy_drop "
                 f"({_format_points(limits.max_accuracy_drop)})"
             )
-            misses.append(
-                Miss("max_accuracy_drop", reason, (drop - limits.max_accuracy_drop) / teacher_accuracy)
-            )
+            misses.append(Miss("max_accuracy_drop", reason, (drop - limits.max_accuracy_drop) / teacher_accuracy))
     return misses
 
 
@@ -207,13 +204,10 @@ def _best(points: Sequence[Point], front: Sequence[int], objective: str) -> int:
 def _require_figures(view: View, limits: Limits, objective: str) -> None:
     if not view.measured:
         reasons = "; ".join(f"{name}: {why}" for name, why in sorted(view.failed.items()))
-        raise SelectionError(
-            f"At least one candidate must have been measured; none was. {reasons}".rstrip() + "."
-        )
+        raise SelectionError(f"At least one candidate must have been measured; none was. {reasons}".rstrip() + ".")
     if limits.max_accuracy_drop is not None and view.teacher_accuracy is None:
         raise ConfigError(
-            "max_accuracy_drop must have a teacher to compare with; the evaluation has none. "
-            "Give min_accuracy instead."
+            "max_accuracy_drop must have a teacher to compare with; the evaluation has none. Give min_accuracy instead."
         )
     if limits.max_macs is not None and all(m.macs is None for m in view.measured):
         raise ConfigError("max_macs must be of measured candidates; their MACs are unknown. Leave it out.")
@@ -230,12 +224,8 @@ def _require_figures(view: View, limits: Limits, objective: str) -> None:
 
 
 def _nothing_fits(view: View, limits: Limits, misses: Mapping[str, list[Miss]]) -> str:
-    nearest = sorted(
-        view.measured, key=lambda m: (len(misses[m.name]), sum(miss.share for miss in misses[m.name]))
-    )
-    lines = [
-        f"{m.name} is " + " and ".join(miss.reason for miss in misses[m.name]) for m in nearest[:NEAREST]
-    ]
+    nearest = sorted(view.measured, key=lambda m: (len(misses[m.name]), sum(miss.share for miss in misses[m.name])))
+    lines = [f"{m.name} is " + " and ".join(miss.reason for miss in misses[m.name]) for m in nearest[:NEAREST]]
     parts = [f"A candidate must satisfy {_format_limits(limits)}; none of {len(view.measured)} does."]
     parts += _exclusions(view, misses)
     if limits.min_accuracy is not None and (view.teacher_accuracy or 1) < limits.min_accuracy:
@@ -273,6 +263,8 @@ def _why_chosen(
     }[objective]
     given = _format_limits(limits)
     within = f"of {len(able)} that satisfy {given}" if given != "no limit" else f"of all {len(able)}"
+    if len(able) == 1:
+        best, within = "the only one", f"that satisfies {given}" if given != "no limit" else "there is"
     even = [m.name for m in able if m is not chosen and _is_even(m, chosen, correctness)]
     tail = f"; even with {', '.join(even)}: their differences in accuracy could be chance" if even else ""
     return f"{best} {within}: {_format_share(chosen.accuracy)} at {format_bytes(chosen.bytes)}{tail}"
@@ -281,9 +273,7 @@ def _why_chosen(
 def _compare(first: Measured, second: Measured, cost: _Cost) -> str:
     """Says what the first is against the second: "0.4 points better at 12 KB less"."""
     gain, extra = first.accuracy - second.accuracy, cost.of(first) - cost.of(second)
-    accuracy = (
-        f"{_format_points(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "equally accurate"
-    )
+    accuracy = f"{_format_points(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "equally accurate"
     if cost.field == "latency_ms":
         how = f"{_format_ms(abs(extra))} {cost.more if extra > 0 else cost.less}" if extra else "equally fast"
         return f"{accuracy} and {how}"

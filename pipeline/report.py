@@ -8,6 +8,7 @@ import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
@@ -29,6 +30,7 @@ PAGE = "report.html"
 EVALUATION = "evaluation.json"
 SELECTION = "selection.json"
 THUMBNAILS = "thumbnails.json"
+HIDDEN = "***"
 
 
 def assemble_report(
@@ -62,7 +64,7 @@ def assemble_report(
     data = read_manifest(data_dir, DataManifest)
     return Report(
         created=(created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
-        config=config,
+        config=_without_password(config),
         data=data.model_dump(mode="json", exclude={"shards"}),
         teacher=read_manifest(teacher_dir, TeacherManifest),
         students=read_manifest(students_dir, StudentSetManifest),
@@ -71,6 +73,16 @@ def assemble_report(
         curves=_read_curves(Path(models_dir, models.curves.path)),
         teacher_forward_passes=read_manifest(logits_dir, TeacherLogitsManifest).forward_passes,
     )
+
+
+def _without_password(config: dict[str, Any]) -> dict[str, Any]:
+    """A report is passed on; the password of the metadata store is not."""
+    pipeline = config.get("pipeline") or {}
+    password = urlsplit(pipeline.get("metadata") or "").password
+    if not password:
+        return config
+    address = pipeline["metadata"].replace(f":{password}@", f":{HIDDEN}@", 1)
+    return {**config, "pipeline": {**pipeline, "metadata": address}}
 
 
 def read_thumbnails(evaluation_dir: str | Path) -> dict[str, str]:

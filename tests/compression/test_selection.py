@@ -61,9 +61,7 @@ def evaluation(*candidates, teacher=0.95):
         task=Task(input_shape=(2, 2, 1), classes=["a", "b"]),
         host=Host(name="bench", processor="x", cores=2, runtime="r"),
         teacher=teacher
-        and TeacherFigures(
-            sha256="t", bytes=1, parameters=1, macs=1, accuracy={"validation": teacher, "test": 0.1}
-        ),
+        and TeacherFigures(sha256="t", bytes=1, parameters=1, macs=1, accuracy={"validation": teacher, "test": 0.1}),
         images={"validation": 1000, "test": 1000},
         candidates=list(candidates),
     )
@@ -119,10 +117,7 @@ def test_choose_says_by_how_much_a_limit_is_missed():
     assert choice.chosen == "medium-int8"
     assert choice.front == ["small-int8", "medium-int8"]
     assert reasons(choice)["large-int8"] == ("over limit", "48 KB over max_size (60 KB)")
-    assert (
-        reasons(choice)["medium-int8"][1]
-        == "the most accurate of 2 that satisfy max_size 60 KB: 91.4 % at 48 KB"
-    )
+    assert reasons(choice)["medium-int8"][1] == "the most accurate of 2 that satisfy max_size 60 KB: 91.4 % at 48 KB"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +174,15 @@ def test_choose_never_takes_a_baseline_or_a_failure():
     assert reasons(choice)["broken-int8"] == ("failed", "cut short")
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [(Limits(max_size=30_000), "the only one that satisfies max_size 30 KB"), (Limits(), "the only one there is")],
+)
+def test_choose_says_when_there_is_no_other(limits, reason):
+    choice = choose(evaluation(SMALL, *([LARGE] if limits.max_size else [])), limits)
+    assert reasons(choice)["small-int8"][1] == f"{reason}: 88.0 % at 24 KB"
+
+
 def test_choose_does_not_see_the_test_split():
     flattered = [
         candidate(c.name, c.figures["validation"].top1, c.bytes, test=1 - i / 10)
@@ -195,9 +199,7 @@ def test_choose_calls_candidates_even_when_their_difference_could_be_chance():
     large[:918] = True
     medium[10:924] = True  # McNemar: 10 against 6
     small[:880] = True  # 38 against 0
-    choice = choose(
-        FAMILY, Limits(), correctness={"large-int8": large, "medium-int8": medium, "small-int8": small}
-    )
+    choice = choose(FAMILY, Limits(), correctness={"large-int8": large, "medium-int8": medium, "small-int8": small})
     verdicts = reasons(choice)
     assert verdicts["medium-int8"][1].endswith(
         "even with large-int8: the difference of 0.4 points could be chance (McNemar p = 0.33)"

@@ -102,3 +102,9 @@ def test_write_report_follows_the_documented_schema(tmp_path, sample):
 def test_report_schema_is_up_to_date():
     stored = json.loads(Path(schemas.__path__[0], "report.schema.json").read_text(encoding="utf-8"))
     assert stored == report_schema(), "run `python -m learn2compress.schemas.report_schema`"
+
+
+def test_assemble_report_hides_the_password_of_the_metadata_store(artifacts):
+    config = {"pipeline": {"metadata": "mysql://me:s3cret@host:3306/db", "name": "x"}}
+    report = assembled(artifacts, config)
+    assert report.config == {"pipeline": {"metadata": "mysql://me:***@host:3306/db", "name": "x"}}

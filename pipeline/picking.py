@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing again from what a run has measured, under other limits: nothing is trained, and TensorFlow is not started.
+
+The choice is recorded as an execution of a node `Pick` in the run's ML Metadata store, with the evaluation as its input
+and a Selection as its output, and in a provenance record beside it. Should the record fail, nothing has changed yet:
+OUT's files are replaced last.
+"""
+
+import os
+import shutil
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from learn2compress.compression.predictions import PREDICTIONS, validation_correctness
+from learn2compress.compression.selection import choose
+from learn2compress.pipeline.report import EVALUATION, HIDDEN, REPORT, SELECTION, read_thumbnails, write_report
+from learn2compress.schemas.config import SelectConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError
+from learn2compress.schemas.manifests import read_manifest, write_manifest
+from learn2compress.schemas.reports import Choice, Evaluation, Limits, Report
+
+if TYPE_CHECKING:
+    from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+NODE = "Pick"
+EXECUTION_TYPE = "learn2compress.pipeline.picking.Pick"
+EVALUATION_TYPE = "learn2compress.ModelEvaluation"
+SELECTION_TYPE = "learn2compress.Selection"
+
+
+class Picked(NamedTuple):
+    """What came of it."""
+
+    report: Report
+    selected: Path
+    execution: int  # in ML Metadata
+
+
+def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) -> Picked:
+    """Chooses again.
+
+    Args:
+        output: Folder of a finished run.
+        select: The new limits and objective; those of the run do not count any more.
+        metadata: Address of the metadata store, if it is neither OUT/metadata.db nor what the run's report says.
+
+    Raises:
+        OutputError: The folder holds no finished run.
+        SelectionError: Nothing satisfies the limits; everything stays as it was.
+        ModelFileError: The file chosen is not the one that was measured.
+        LineageError: The metadata store does not know the evaluation.
+    """
+    output = Path(output)
+    if not (output / REPORT).is_file():
+        raise OutputError(f"{output} must hold a finished run; there is no {REPORT}. Run `learn2compress run` first.")
+    report = read_manifest(output, Report, REPORT)
+    folder = _evaluation_folder(output, report.evaluation)
+    limits = Limits(**select.model_dump(exclude={"objective"}))
+    choice = choose(report.evaluation, limits, select.objective, validation_correctness(folder / PREDICTIONS))
+    source = _model_file(output, report.evaluation, choice)
+    execution = _record(output, folder, report, choice, select, metadata)
+    changed = report.model_copy(
+        update={"choice": choice, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    )
+    write_report(output, changed, read_thumbnails(folder))
+    selected = output / "selected.tflite"
+    fresh = output / ".selected.tflite"
+    shutil.copyfile(source, fresh)
+    os.replace(fresh, selected)
+    return Picked(changed, selected, execution)
+
+
+def _evaluation_folder(output: Path, evaluation: Evaluation) -> Path:
+    """Finds the evaluation that the report shows; there are others where the run was repeated with changes."""
+    folders = sorted((output / "pipeline").glob(f"*/evaluation/*/{EVALUATION}"), key=os.path.getmtime, reverse=True)
+    for path in folders:
+        if read_manifest(path.parent, Evaluation, EVALUATION) == evaluation:
+            return path.parent
+    raise OutputError(
+        f"{output}/pipeline must hold the evaluation that {REPORT} shows; it is in none of {len(folders)} folders. "
+        "Run `learn2compress run` again."
+    )
+
+
+def _model_file(output: Path, evaluation: Evaluation, choice: Choice) -> Path:
+    chosen = next(c for c in evaluation.candidates if c.name == choice.chosen)
+    path = output / "models" / Path(chosen.file).name
+    found = file_sha256(path) if path.is_file() else "no file"
+    if found != chosen.sha256:
+        raise ModelFileError(
+            f"{path} must be the file that was measured, with SHA-256 {chosen.sha256}; got {found}. "
+            "Run `learn2compress run` again."
+        )
+    return path
+
+
+def _record(
+    output: Path, folder: Path, report: Report, choice: Choice, select: SelectConfig, address: str | None
+) -> int:
+    """Writes the Selection and its records. Returns the execution's id."""
+    # Half a second of import, for this command alone.
+    from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from learn2compress.pipeline.metadata_address import connection_config
+    from learn2compress.pipeline.provenance import write_record
+
+    address = address or (report.config.get("pipeline") or {}).get("metadata")
+    if HIDDEN in address if address else not (output / "metadata.db").is_file():
+        raise LineageError(
+            f"the metadata store of the run must be known; got {address or f'no {output}/metadata.db'}. "
+            "Give its address by --metadata."
+        )
+    root = (output / "pipeline").resolve()
+    store = MetadataStore(connection_config(address, output.resolve()))
+    evaluation = _evaluation_artifact(store, folder)
+    contexts = _contexts(store, evaluation)
+    execution = mlmd.Execution(
+        type_id=store.put_execution_type(mlmd.ExecutionType(name=EXECUTION_TYPE)),
+        last_known_state=mlmd.Execution.RUNNING,
+        name=f"{NODE}-{time.time_ns()}",
+    )
+    for name, value in select.model_dump(mode="json", exclude_none=True).items():
+        _set(execution.custom_properties[f"select_{name}"], value)
+    [execution.id] = store.put_executions([execution])
+
+    place = root / NODE / "selection" / str(execution.id)
+    write_manifest(place, choice, SELECTION)
+    selection = mlmd.Artifact(
+        type_id=store.put_artifact_type(mlmd.ArtifactType(name=SELECTION_TYPE)),
+        uri=str(place),
+        state=mlmd.Artifact.LIVE,
+    )
+    chosen = next(c for c in report.evaluation.candidates if c.name == choice.chosen)
+    properties = {"chosen": choice.chosen, "sha256": choice.sha256, "objective": choice.objective} | {
+        f"{split}_accuracy": figures.top1 for split, figures in chosen.figures.items()
+    }
+    for name, value in properties.items():
+        _set(selection.custom_properties[name], value)
+    execution.last_known_state = mlmd.Execution.COMPLETE
+    store.put_execution(
+        execution,
+        [
+            (evaluation, _event(mlmd, mlmd.Event.INPUT, "evaluation")),
+            (selection, _event(mlmd, mlmd.Event.OUTPUT, "selection")),
+        ],
+        contexts,
+    )
+    write_record(store, execution.id, root)
+    return execution.id
+
+
+def _evaluation_artifact(store: "MetadataStore", folder: Path) -> "mlmd.Artifact":
+    """The artifact that lies in a folder. Its recorded path may be that of another machine or an older place."""
+    parts = folder.resolve().parts
+    for artifact in store.get_artifacts_by_type(EVALUATION_TYPE):
+        if Path(artifact.uri).parts[-3:] == parts[-3:]:
+            return artifact
+    raise LineageError(
+        f"The metadata store must know the evaluation in {folder}; it does not. "
+        "Give the address of the store of that run by --metadata."
+    )
+
+
+def _contexts(store: "MetadataStore", evaluation: "mlmd.Artifact") -> list["mlmd.Context"]:
+    """The pipeline and the run of the evaluation, and a node of our own."""
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    contexts = [c for c in store.get_contexts_by_artifact(evaluation.id) if c.type in ("pipeline", "pipeline_run")]
+    pipeline = next((c.name for c in contexts if c.type == "pipeline"), "")
+    name = f"{pipeline}.{NODE}"
+    node = store.get_context_by_type_and_name("node", name)
+    if node is None:
+        node = mlmd.Context(type_id=store.put_context_type(mlmd.ContextType(name="node")), name=name)
+        [node.id] = store.put_contexts([node])
+    return [*contexts, node]
+
+
+def _event(mlmd, kind: int, key: str) -> "mlmd.Event":
+    return mlmd.Event(type=kind, path=mlmd.Event.Path(steps=[{"key": key}, {"index": 0}]))
+
+
+def _set(value: "mlmd.Value", plain: float | int | str) -> None:
+    kinds = {int: "int_value", float: "double_value", str: "string_value"}
+    setattr(value, kinds[type(plain)], plain)
