@@ -13,7 +13,7 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.cli import compile as compile_command
-from learn2compress.cli import evaluate, init, pick, run
+from learn2compress.cli import diff, evaluate, history, impact, init, lineage, pick, run, sign, verify
 from learn2compress.schemas.errors import Learn2CompressError
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (compile_command, evaluate, init, pick, run):
+for module in (
+    run, pick, evaluate, init, lineage, verify, impact, diff, history, sign, compile_command,
+):  # fmt: skip
     module.register(app)
 
 

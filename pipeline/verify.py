@@ -11,17 +11,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from learn2compress.pipeline.graph import Graph, unique
+from learn2compress.pipeline.graph import Graph, near, open_graph, unique
 from learn2compress.pipeline.index import INDEX_FILE, Entry
 from learn2compress.pipeline.lineage import lineage_of_file
-from learn2compress.pipeline.location import Location, is_absolute
+from learn2compress.pipeline.location import Location, is_absolute, open_location
+from learn2compress.pipeline.signing import ENVELOPE_SUFFIX, SignatureChecker
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem, VerifyReport, status_of
 from learn2compress.schemas.provenance import SUFFIX, Output, validate_statement
 
 MODEL_SUFFIX = ".tflite"
 DATABASE = "metadata.db"
-ENVELOPE_SUFFIX = ".dsse.json"
 _OURS = (SUFFIX, ENVELOPE_SUFFIX)
 _OWN_FOLDERS = {".system"}
 
@@ -34,15 +34,37 @@ class _Counts:
     bytes: int = 0
 
 
-def verify_place(graph: Graph, place: Location, inside: str = "") -> VerifyReport:
+def open_for_verifying(path: str, at: str | None = None) -> tuple[Graph, Location, str]:
+    """Find the records that speak of what lies at a place: there, or, of a part of a pipeline, above it.
+
+    Returns:
+        What `verify_place` takes.
+
+    Raises:
+        LineageError: There are none, or there is nothing at the place.
+    """
+    place = open_location(path)
+    if not place.exists():
+        raise LineageError(f"{path} must be a folder, a file or an fsspec URL; there is nothing.")
+    above = near(place.local / "any", place.local) if place.local and not place.records() else None
+    graph = open_graph(at if at is not None else above or path)
+    inside = graph.home.relative(str(place))
+    return graph, place, "" if is_absolute(inside) or inside == "." else inside
+
+
+def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Path | None = None) -> VerifyReport:
     """Verify all that lies at a place.
 
     Args:
         graph: Of the records at the place, or at a place above it.
         place: Whose files are checked.
         inside: The place's path within the graph's home, if it is inside; only artifacts there are checked.
+        public_key: With which each record must be signed.
+
+    Raises:
+        LineageError: The key is none.
     """
-    verifier = _Verifier(graph)
+    verifier = _Verifier(graph, public_key)
     verifier.check_records()
     claims = verifier.claims()
     for uri, (entry, output) in claims.items():
@@ -52,12 +74,12 @@ def verify_place(graph: Graph, place: Location, inside: str = "") -> VerifyRepor
     return verifier.report(str(place), copies, unrecorded)
 
 
-def verify_file(graph: Graph, file: Path) -> VerifyReport:
+def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> VerifyReport:
     """Verify one file: its bytes, and the records of the chain behind them.
 
     The status is `unknown` if no record knows the bytes, and `tampered` if a record says what should be in its place.
     """
-    verifier = _Verifier(graph)
+    verifier = _Verifier(graph, public_key)
     report = lineage_of_file(graph, file)
     problems = list(report.problems)
     uri = graph.home.relative(str(file.absolute()))
@@ -68,13 +90,16 @@ def verify_file(graph: Graph, file: Path) -> VerifyReport:
             problems = [Problem(kind="tampered", where=uri, reason=reason)]
             report = report.model_copy(update={"status": "tampered"})
     steps = {step.record for chain in report.chains for step in chain.steps}
+    unsigned = unique(verifier.signatures.check(entry) for entry in map(graph.index.entry_at, steps) if entry)
+    problems += unsigned
     return VerifyReport(
-        status=report.status,
+        status=report.status if report.status in ("unknown", "tampered") else status_of(problems),
         location=str(file),
         records=len(steps),
         artifacts=0,
         files=1,
         bytes=report.bytes,
+        signatures=verifier.signatures.count if public_key else None,
         problems=problems,
         copies=[],
         unrecorded=[],
@@ -84,8 +109,10 @@ def verify_file(graph: Graph, file: Path) -> VerifyReport:
 class _Verifier:
     """Checks, and collects what is wrong."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, public_key: Path | None) -> None:
         self.graph = graph
+        self.signatures = SignatureChecker(graph.home, public_key)
+        self.signed = public_key is not None
         self.counts = _Counts()
         self.problems: list[Problem | None] = []
 
@@ -100,6 +127,7 @@ class _Verifier:
                 continue
             for read in self.graph.index.inputs_of(entry.id):
                 self.problems.append(self.graph.source(entry, read)[1])
+            self.problems.append(self.signatures.check(entry))
 
     def claims(self) -> dict[str, tuple[Entry, Output]]:
         """For each artifact, by its URI, the latest record that says what should be in it."""
@@ -194,6 +222,7 @@ class _Verifier:
             artifacts=self.counts.artifacts,
             files=self.counts.files,
             bytes=self.counts.bytes,
+            signatures=self.signatures.count if self.signed else None,
             problems=problems,
             copies=copies,
             unrecorded=unrecorded,

@@ -7,7 +7,7 @@ unless they are absolute; times are ISO 8601 in UTC; accuracies are fractions in
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 Status = Literal["whole", "unknown", "tampered", "incomplete"]
 EXIT_STATUS: dict[Status, int] = {"whole": 0, "unknown": 3, "tampered": 4, "incomplete": 5}
@@ -314,30 +314,6 @@ class ReplayReport(Answer):
     environment: list[Difference]                # packages, code and platform that are not those of the record
     figures: list[ReplayedFigure]
     problems: list[Problem]
-
-
-REPORTS: tuple[type[Answer], ...] = (
-    LineageReport,
-    VerifyReport,
-    ImpactReport,
-    DiffReport,
-    HistoryReport,
-    RebuildReport,
-    ReplayReport,
-)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of all answers: one document, a definition for each command."""
-    union = REPORTS[0]
-    for report in REPORTS[1:]:
-        union = union | report
-    schema = TypeAdapter(union).json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What the lineage commands of learn2compress print with --json",
-        **schema,
-    }
 
 
 def status_of(problems: list[Problem]) -> Status:
