@@ -87,10 +87,14 @@ def run_models(
         )
     tallies = {}
     for split, name in {(piece.split, piece.model.name): None for piece in pieces}:
-        path = folder / _tally_name(split, name)
-        if path.exists():  # there is none for a split without images
-            tallies[split, name] = pickle.loads(path.read_bytes())
+        if (folder / _tally_name(split, name)).exists():  # there is none for a split without images
+            tallies[split, name] = read_tally(folder, split, name)
     return tallies
+
+
+def read_tally(folder: Path, split: Split, name: str) -> Tally:
+    """Reads what WriteTally wrote."""
+    return pickle.loads((folder / _tally_name(split, name)).read_bytes())
 
 
 class RunModel(beam.DoFn):

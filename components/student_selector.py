@@ -28,10 +28,8 @@ from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest, write_manifest
-from learn2compress.schemas.reports import Candidate, Choice, Evaluation, Limits
+from learn2compress.schemas.reports import EVALUATION, SELECTION, Candidate, Choice, Evaluation, Limits
 
-EVALUATION = "evaluation.json"
-SELECTION = "selection.json"
 BLESSED = "BLESSED"  # the name that tfx's own Evaluator gives it
 
 

@@ -49,10 +49,8 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.reports import Candidate, Evaluation, TeacherFigures
+from learn2compress.schemas.reports import EVALUATION, THUMBNAILS, Candidate, Evaluation, TeacherFigures
 
-EVALUATION = "evaluation.json"
-THUMBNAILS = "thumbnails.json"
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from learn2compress.compression.predictions import PREDICTIONS, validation_correctness
 from learn2compress.compression.selection import choose
-from learn2compress.pipeline.report import EVALUATION, HIDDEN, REPORT, SELECTION, read_thumbnails, write_report
+from learn2compress.pipeline.report import HIDDEN, REPORT, read_thumbnails, write_report
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError
 from learn2compress.schemas.manifests import read_manifest, write_manifest
-from learn2compress.schemas.reports import Choice, Evaluation, Limits, Report
+from learn2compress.schemas.reports import EVALUATION, SELECTION, Choice, Evaluation, Limits, Report
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore

@@ -23,13 +23,10 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.reports import Choice, Evaluation, Report
+from learn2compress.schemas.reports import EVALUATION, SELECTION, THUMBNAILS, Choice, Evaluation, Report
 
 REPORT = "report.json"
 PAGE = "report.html"
-EVALUATION = "evaluation.json"
-SELECTION = "selection.json"
-THUMBNAILS = "thumbnails.json"
 HIDDEN = "***"
 
 

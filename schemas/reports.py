@@ -18,6 +18,10 @@ from learn2compress.schemas.manifests import (
     TeacherManifest,
 )
 
+EVALUATION = "evaluation.json"  # an Evaluation, in ModelEvaluation
+THUMBNAILS = "thumbnails.json"  # pictures of the flips as data URIs by example id, in ModelEvaluation
+SELECTION = "selection.json"  # a Choice, in Selection
+
 
 class Interval(Record):
     """A 95 % confidence interval (Wilson's score interval for a proportion)."""
