@@ -6,6 +6,7 @@ from collections import defaultdict
 from learn2compress.pipeline.graph import Graph
 from learn2compress.pipeline.index import Entry, OutputEntry
 from learn2compress.pipeline.lineage import SELECTION, seconds_between
+from learn2compress.pipeline.output_record import NODE as OUTPUT_NODE
 from learn2compress.schemas.lineage import HistoryReport, RunView, status_of
 
 
@@ -13,7 +14,7 @@ def history_of(graph: Graph) -> HistoryReport:
     """List the runs, newest first."""
     runs: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in graph.index.entries():
-        if not entry.problem:
+        if not entry.problem and entry.node != OUTPUT_NODE:
             runs[entry.root, entry.pipeline, entry.run].append(entry)
     selections = {output.record: output for output in graph.index.all_outputs() if output.type == SELECTION}
     views = [_view(*key, entries, selections) for key, entries in runs.items()]

@@ -202,6 +202,10 @@ class Index:
         """The artifacts that a record says were made."""
         return self._outputs("WHERE record = ?", record)
 
+    def outputs_at(self, uri: str) -> list[OutputEntry]:
+        """The artifacts that records say lie at a URI, relative to their pipeline root."""
+        return self._outputs("WHERE uri = ?", uri)
+
     def all_outputs(self) -> list[OutputEntry]:
         """Every artifact that was made."""
         return self._outputs("")

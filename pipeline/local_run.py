@@ -24,6 +24,7 @@ from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.metadata_address import connection_config
 from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.output_record import record_output_folder
 from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
 from learn2compress.schemas.config import Config, TeacherConfig
@@ -158,6 +159,7 @@ def report_run(config: Config, result: RunResult, output: Path) -> Report:
     )
     report = assemble_report(config.model_dump(mode="json"), *(result.artifacts[folder] for folder in folders))
     write_report(output, report, read_thumbnails(result.artifacts["TFLiteEvaluator.evaluation"]))
+    record_output_folder(output, result.artifacts.values())
     return report
 
 

@@ -169,7 +169,10 @@ class Bucket(Location):
         return None
 
     def join(self, path: str) -> str:
-        return path if is_absolute(path) else posixpath.join(self._url, path) if path else self._url
+        if is_absolute(path) or not path:
+            return path or self._url
+        scheme, _, rest = self._url.partition("://")
+        return f"{scheme}://{posixpath.normpath(posixpath.join(rest, path))}"
 
     def relative(self, uri: str) -> str:
         return uri[len(self._url) + 1 :] if uri.startswith(self._url + "/") else uri

@@ -58,7 +58,7 @@ def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Pa
     Args:
         graph: Of the records at the place, or at a place above it.
         place: Whose files are checked.
-        inside: The place's path within the graph's home, if it is inside; only artifacts there are checked.
+        inside: The place's path within the graph's home, if it is inside: it may be a part of an artifact.
         public_key: With which each record must be signed.
 
     Raises:
@@ -68,7 +68,7 @@ def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Pa
     verifier.check_records()
     claims = verifier.claims()
     for uri, (entry, output) in claims.items():
-        if not inside or uri == inside or uri.startswith(f"{inside}/") or inside.startswith(f"{uri}/"):
+        if is_absolute(uri) or inside.startswith(f"{uri}/") or verifier.within(place, uri) is not None:
             verifier.check_artifact(uri, entry, output)
     copies, unrecorded = verifier.check_others(place, list(claims))
     return verifier.report(str(place), copies, unrecorded)
@@ -193,7 +193,7 @@ class _Verifier:
     def check_others(self, place: Location, claimed: list[str]) -> tuple[list[str], list[str]]:
         """The files outside the artifacts: copies that a record knows, and those that none speaks of."""
         copies, unrecorded = [], []
-        folders = {self._within(place, uri) for uri in claimed} - {None}
+        folders = {self.within(place, uri) for uri in claimed} - {None}
         for path in place.files():
             parts = path.split("/")
             name = parts[-1]
@@ -228,8 +228,8 @@ class _Verifier:
             unrecorded=unrecorded,
         )
 
-    def _within(self, place: Location, uri: str) -> str | None:
-        """An artifact's URI relative to the place."""
+    def within(self, place: Location, uri: str) -> str | None:
+        """An artifact's URI relative to the place, if it lies there."""
         full = self.graph.home.join(uri)
         if self.graph.home.local:
             full = str(Path(full).resolve())
