@@ -158,7 +158,7 @@ def _example_type() -> Any:
     )
     add(message("Example"), "features", 1, field.TYPE_MESSAGE, type_name=".learn2compress.Features")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     descriptor = pool.FindMessageTypeByName("learn2compress.Example")
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)

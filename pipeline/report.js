@@ -38,6 +38,7 @@
   const picker = document.getElementById("file");
   picker?.addEventListener("change", () => {
     $$(".mistakes").forEach((part) => (part.hidden = part.id !== picker.value));
+    document.getElementById("shown").textContent = `Showing the mistakes of ${picker.selectedOptions[0].text}`;
     $$("img[data-id]", document.getElementById(picker.value)).forEach((image) => {
       image.src = data.thumbnails[image.dataset.id] ?? "";
       image.removeAttribute("data-id");
@@ -65,7 +66,7 @@
   const write = {
     bytes: (v) => (v < 1e3 ? `${v} B` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)} KB` : `${+(v / 1e6).toPrecision(3)} MB`),
     count: (v) => (v < 1e3 ? `${v}` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)}K` : v < 1e9 ? `${+(v / 1e6).toPrecision(3)}M` : `${+(v / 1e9).toPrecision(3)}G`),
-    ms: (v) => `${+v.toPrecision(3)} ms`,
+    ms: (v) => (v < 0.1 ? `${+(1000 * v).toPrecision(3)} µs` : `${+v.toPrecision(3)} ms`),
   };
   // Ticks at 1, 2 and 5 of each decade, thinned until they have room.
   const ticks = (values, width) => {

@@ -59,6 +59,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
         HTML.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["ms"] = lambda value: "–" if value is None else _ms(value)
     template = environment.from_string(_file("report.html.j2"))
     return template.render(
         css=_file("report.css"),
@@ -395,6 +396,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "training_time": _duration(seconds),
         "epochs": _epochs(report),
         "host": _host(report),
+        "statistic": next((c.latency[0].statistic for c in evaluation.candidates if c.latency), "median"),
         "host_is_device": evaluation.host.source == "device",
         "processor": evaluation.host.processor,
         "runtime": evaluation.host.runtime,
@@ -461,7 +463,7 @@ def _interval(figures: SplitFigures) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _share(share: float | None) -> str:
@@ -473,7 +475,9 @@ def _count(count: int | None) -> str:
 
 
 def _ms(milliseconds: float) -> str:
-    return f"{milliseconds:.3g} ms"
+    if milliseconds < 0.1:
+        return f"{1000 * milliseconds:.3g}\N{NO-BREAK SPACE}µs"
+    return f"{milliseconds:.3g}\N{NO-BREAK SPACE}ms"
 
 
 def _latency(latency: Latency | None) -> str:
