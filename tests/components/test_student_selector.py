@@ -5,11 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tfx.components.pusher.executor import Executor as PusherExecutor
+from tfx.dsl.components.common.importer import Importer
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 from tfx.utils import proto_utils
 
+from learn2compress.components.beam_options import user_errors
 from learn2compress.components.parameters import encode
 from learn2compress.components.student_selector import StudentSelector, StudentSelectorExecutor
 from learn2compress.compression.predictions import ModelPredictions, SplitPredictions, write_predictions
@@ -24,8 +29,8 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.scaling import Scaling
 from learn2compress.schemas.reports import Candidate, Choice, Evaluation, Host, SplitFigures
+from learn2compress.schemas.scaling import Scaling
 
 TASK = Task(input_shape=(2, 2, 1), classes=["a", "b"])
 LABELS = np.array([0, 1] * 10)
@@ -196,3 +201,21 @@ def test_student_selector_declares_its_interface():
         "select_objective": "knee",
         "code_version": "1",
     }
+
+
+@pytest.mark.e2e
+def test_student_selector_error_comes_out_of_the_runner_as_itself(inputs, tmp_path):
+    nodes = {
+        name: Importer(source_uri=found[0].uri, artifact_type=type(found[0])).with_id(f"import_{name}")
+        for name, found in inputs.items()
+    }
+    channels = {name: node.outputs["result"] for name, node in nodes.items()}
+    selector = StudentSelector(**channels, select=SelectConfig(max_size=50), code_version="1")
+    pipeline = Pipeline(
+        pipeline_name="choice",
+        pipeline_root=str(tmp_path / "root"),
+        components=[*nodes.values(), selector],
+        metadata_connection_config=sqlite_metadata_connection_config(str(tmp_path / "metadata.db")),
+    )
+    with pytest.raises(SelectionError, match="Nearest: small-int8 is 50 B over max_size"), user_errors():
+        LocalDagRunner().run(pipeline)
