@@ -8,13 +8,15 @@ functions.
 
 import sys
 
-import click
 import typer
 
 from learn2compress import __version__
 from learn2compress.cli import compile as compile_command
 from learn2compress.cli import diff, evaluate, history, impact, init, lineage, pick, run, sign, verify
 from learn2compress.schemas.errors import Learn2CompressError
+
+# Some versions of typer bring a click of their own, so its exceptions are taken from typer.
+UsageError = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="learn2compress",
@@ -47,10 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     try:
         status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("Interrupted.", err=True)
         sys.exit(130)
     except Learn2CompressError as error:

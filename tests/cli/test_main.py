@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's manners: quick help, one line for what the user can mend, and the exit status it documents."""
+
+import subprocess
+import sys
+
+import pytest
+
+from learn2compress.cli.main import app, main
+from learn2compress.schemas.errors import SelectionError
+
+CONFIG = "teacher: {path: teacher.keras}\ndata: {path: images}\n"
+
+
+def run(capfd, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    captured = capfd.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def test_help_imports_neither_tensorflow_nor_tfx():
+    code = (
+        "import sys\nfrom learn2compress.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "run" in result.stdout
+
+
+def test_main_exits_2_on_an_unknown_command(capfd):
+    status, _, error = run(capfd, "compres")
+    assert status == 2
+    assert "No such command 'compres'" in error
+    assert "Traceback" not in error
+
+
+def test_main_exits_2_on_a_missing_argument(capfd):
+    status, _, error = run(capfd, "run")
+    assert status == 2
+    assert "Missing argument" in error or "Missing parameter" in error
+
+
+def test_main_prints_one_line_and_exits_2_for_what_the_user_can_mend(capfd, tmp_path):
+    status, _, error = run(capfd, "run", str(tmp_path / "none.yaml"), "--output", str(tmp_path / "out"))
+    assert status == 2
+    assert error.count("\n") == 1
+    assert "none.yaml must be a readable file" in error
+    assert "learn2compress init" in error
+
+
+def test_main_exits_with_the_status_of_the_error(capfd, monkeypatch):
+    command = next(c for c in app.registered_commands if c.name == "init")
+
+    def refuse() -> None:
+        raise SelectionError("no candidate satisfies the limits.")
+
+    monkeypatch.setattr(command, "callback", refuse)
+    status, _, error = run(capfd, "init")
+    assert status == 3
+    assert error == "learn2compress: no candidate satisfies the limits.\n"
+
+
+def test_main_lets_a_fault_of_ours_show_its_traceback(monkeypatch):
+    command = next(c for c in app.registered_commands if c.name == "init")
+
+    def fail() -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(command, "callback", fail)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        main(["init"])
+
+
+def test_run_refuses_an_output_folder_with_other_files(capfd, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    status, _, error = run(capfd, "run", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "out"))
+    assert status == 2
+    assert "must be a new folder or an earlier run's" in error
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_run_refuses_an_output_folder_of_another_pipeline(capfd, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"pipeline": "flowers"}')
+    status, _, error = run(capfd, "run", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "out"))
+    assert status == 2
+    assert "must belong to pipeline 'learn2compress'; it holds a run of 'flowers'" in error

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job as its user runs it: the real command, LocalDagRunner, ML Metadata store and training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from learn2compress.compression.flatbuffer import prove_full_int8, read_model_file
+from learn2compress.compression.metadata import read_metadata
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.reports import Report
+from tests.e2e.conftest import command, write_data, write_job, write_teacher
+
+pytestmark = pytest.mark.e2e
+NODES = 10
+
+
+def states(output: str) -> dict[str, str]:
+    """What the user was told of each node that ended: "ran" or "cached"."""
+    told = {}
+    for line in output.splitlines():
+        if line.startswith("[") and line.rstrip()[-1] != "…":
+            told[line.split()[1]] = "cached" if "cache" in line else "ran"
+    return told
+
+
+def test_run_leaves_models_choice_report_and_metadata(finished):
+    output, result = finished
+    names = {f"{student}-{variant}" for student in ("small", "medium", "large") for variant in ("float32", "int8")}
+    assert {f.stem for f in (output / "models").glob("*.tflite")} == names
+    report = Report.model_validate_json((output / "report.json").read_text())
+    digests = {candidate.name: candidate.sha256 for candidate in report.evaluation.candidates}
+    assert digests == {name: file_sha256(output / "models" / f"{name}.tflite") for name in names}
+    assert file_sha256(output / "selected.tflite") == digests[report.choice.chosen] == report.choice.sha256
+    assert (output / "metadata.db").stat().st_size > 0
+    assert "<html" in (output / "report.html").read_text()[:2000]
+    last = result.stdout.splitlines()[-3:]
+    assert str(output / "selected.tflite") in last[-1]
+    assert str(output / "report.html") in last[-2]
+
+
+def test_run_shows_a_person_nodes_epochs_and_no_noise(finished):
+    output, result = finished
+    assert set(states(result.stdout).values()) == {"ran"}
+    assert len(states(result.stdout)) == NODES
+    assert "distilled: epoch 8/8: validation accuracy small" in result.stdout
+    assert result.stderr == ""
+    for noise in ("WARNING", "W0000", "tensorflow", "absl", "Deprecat"):
+        assert noise not in result.stdout
+    assert (output / "run.log").exists()
+
+
+def test_run_int8_files_are_proved_and_labelled(finished):
+    output, _ = finished
+    for path in sorted((output / "models").glob("*-int8.tflite")):
+        model = read_model_file(path)
+        proof = prove_full_int8(model)
+        assert proof.holds
+        assert not proof.float_tensors
+        assert (model.input.dtype, model.output.dtype) == ("int8", "int8")
+        assert read_metadata(path.read_bytes()).labels == tuple(f"digit {n}" for n in range(10))
+
+
+def test_run_students_learn_and_figures_come_from_held_out_images(finished):
+    output, _ = finished
+    report = Report.model_validate_json((output / "report.json").read_text())
+    candidates = {candidate.name: candidate for candidate in report.evaluation.candidates}
+    large = candidates["large-int8"]
+    assert large.figures["test"].top1 > 0.6
+    assert large.bytes >= 4 * candidates["small-int8"].bytes
+    assert large.macs >= 4 * candidates["small-int8"].macs
+    for candidate in candidates.values():
+        for split, images in report.evaluation.images.items():
+            assert sum(map(sum, candidate.figures[split].confusion)) == images
+    assert report.teacher_forward_passes == 2 * report.data["counts"]["train"]
+
+
+def test_run_records_every_node_in_ml_metadata(finished):
+    from ml_metadata import metadata_store
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    output, _ = finished
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = str(output / "metadata.db")
+    store = metadata_store.MetadataStore(connection)
+    nodes = {c.name.rsplit(".", 1)[-1] for c in store.get_contexts_by_type("node")}
+    assert {"ImageExampleGen", "TeacherImporter", "Distiller", "Pruner", "Quantizer", "StudentSelector"} <= nodes
+    (teacher,) = store.get_artifacts_by_type("learn2compress.Teacher")
+    assert teacher.custom_properties["sha256"].string_value == Report.model_validate_json(
+        (output / "report.json").read_text()
+    ).teacher.sha256
+
+
+@pytest.fixture
+def copy(finished, job, tmp_path):
+    """The finished run and its job, to be changed; the paths in ML Metadata stay valid, since it is moved back."""
+    output, _ = finished
+    backup = tmp_path / "backup"
+    shutil.copytree(output, backup)
+    yield output
+    shutil.rmtree(output)
+    shutil.move(backup, output)
+    write_data(job.parent / "digits.npz")
+    write_teacher(job.parent / "teacher.keras")
+
+
+def test_run_again_is_served_from_the_cache(copy, job):
+    before = file_sha256(copy / "selected.tflite")
+    result = command("run", job, "--output", copy)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert set(states(result.stdout).values()) == {"cached"}
+    assert file_sha256(copy / "selected.tflite") == before
+
+
+def test_run_again_selects_alone_when_a_limit_changed(copy, job):
+    small = json.loads((copy / "report.json").read_text())["evaluation"]["candidates"]
+    size = next(c["bytes"] for c in small if c["name"] == "small-int8")
+    result = command("run", job, "--output", copy, "--set", f"select.max_size={size}B")
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = states(result.stdout)
+    assert told.pop("StudentSelector") == "ran"
+    assert set(told.values()) == {"cached"}
+    assert "Chosen: small-int8" in result.stdout
+
+
+def test_run_exits_3_and_names_the_nearest_when_nothing_fits(copy, job):
+    result = command("run", job, "--output", copy, "--set", "select.max_size=1KB")
+    assert result.returncode == 3
+    assert "small-int8" in result.stderr
+    assert "max_size" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_run_again_notices_a_changed_teacher_and_changed_data_by_content(copy, job):
+    write_teacher(job.parent / "teacher.keras", seed=1)
+    quick = [f"--set={s}" for s in ("distill.epochs=1", "prune.sparsity=0", "quantize.epochs=0")]
+    result = command("run", job, "--output", copy, *quick)
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = states(result.stdout)
+    assert told["ImageExampleGen"] == "cached"
+    assert told["TeacherImporter"] == "ran"
+    assert told["Distiller"] == "ran"
+    write_data(job.parent / "digits.npz", invert=3)
+    result = command("run", job, "--output", copy, *quick)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert states(result.stdout)["ImageExampleGen"] == "ran"
+
+
+def test_run_goes_on_from_the_last_epoch_after_it_was_killed(tmp_path):
+    config = write_job(tmp_path / "job")
+    output = tmp_path / "out"
+    settings = ["--set", "distill.epochs=60", "--set", "prune.sparsity=0", "--set", "quantize.epochs=0"]
+    arguments = [sys.executable, "-m", "learn2compress.cli.main", "run", config, "--output", output, *settings]
+    with subprocess.Popen([str(a) for a in arguments], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not list(output.glob("pipeline/Distiller/checkpoints/*.npz")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.2)
+        time.sleep(1)
+        os.kill(process.pid, signal.SIGKILL)
+    (checkpoint,) = output.glob("pipeline/Distiller/checkpoints/*.npz")
+    assert not list(output.glob("pipeline/Distiller/students/*/manifest.json"))
+    result = command("run", config, "--output", output, *settings)
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = states(result.stdout)
+    assert told["ImageExampleGen"] == told["TeacherImporter"] == "cached"
+    assert told["Distiller"] == "ran"
+    assert "distilled: epoch 1/60" not in result.stdout
+    assert "distilled: epoch 60/60" in result.stdout
+    assert not checkpoint.exists()
