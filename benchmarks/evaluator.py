@@ -14,6 +14,7 @@ import hashlib
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,8 @@ def by_beam(
             | beam.ParDo(WriteTally(str(folder)))
         )
     times = np.array([path.read_text().split() for path in folder.glob("*.time")], float)
-    used = len(set(times[:, 2]))
-    print(f"  {used} worker processes took {len(times)} shards")
+    shares = Counter(times[:, 2]).values()
+    print(f"  {len(shares)} worker processes took {' and '.join(map(str, shares))} shards")
     first, last = times[:, 0].min(), times[:, 1].max()
     return read_tally(folder, "test", "model").classes, first - began, last - first
 
