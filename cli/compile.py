@@ -6,7 +6,6 @@ from pathlib import Path
 import typer
 
 from learn2compress.pipeline.environment import prepare_environment
-from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import OutputError
 
 
@@ -23,6 +22,8 @@ def compile_config(
     settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines; the same configuration gives the same bytes."""
+    from learn2compress.schemas.config import load_config
+
     chosen = load_config(config, settings)
     prepare_environment()
     from learn2compress.kubeflow.compile import compile_pipeline

@@ -6,11 +6,6 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.cli.screen import Screen, quiet_output
-from learn2compress.pipeline.environment import prepare_environment
-from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.schemas.config import load_config
-
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -27,6 +22,11 @@ def run(
 
     Run it again to go on after an interruption: finished work is not done twice.
     """
+    from learn2compress.cli.screen import Screen, quiet_output
+    from learn2compress.pipeline.environment import prepare_environment
+    from learn2compress.pipeline.output_folder import claim_output
+    from learn2compress.schemas.config import load_config
+
     chosen = load_config(config, settings)
     began = time.monotonic()
     claim_output(output, chosen.pipeline.name)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A commented configuration, written from the fields themselves so that it cannot grow stale."""
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from learn2compress.schemas.config import Config
+
+
+def describe_config(paths: dict[str, str]) -> str:
+    """The whole configuration as YAML, each field with its description; fields at their default are commented out.
+
+    Args:
+        paths: The value of `path` in the sections teacher and data.
+    """
+    lines = ["# Learn2Compress. Fields that are commented out show their defaults."]
+    for name, field in Config.model_fields.items():
+        section: type[BaseModel] = field.annotation
+        lines += ["", f"# {' '.join((section.__doc__ or '').split())}"]
+        lines.append(f"{name}:")
+        for key, info in section.model_fields.items():
+            lines += _describe_field(key, info, paths.get(name))
+    return "\n".join(lines) + "\n"
+
+
+def _describe_field(key: str, info: Any, path: str | None) -> list[str]:
+    lines = [f"  # {info.description}"] if info.description else []
+    if key == "path" and path is not None:
+        return [*lines, f"  path: {path}"]
+    default = info.default if info.default is not PydanticUndefined else None
+    return [*lines, f"  # {key}: {_to_yaml(default)}"]
+
+
+def _to_yaml(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, dict):
+        value = {k: v.model_dump(exclude_none=True) if isinstance(v, BaseModel) else v for k, v in value.items()}
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("...\n").strip()
