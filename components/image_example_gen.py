@@ -28,8 +28,6 @@ from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile, DataManifest, Task, write_manifest
 
-# What concerns the training of students alone, and must not read the images again.
-_ELSEWHERE = ("data_unlabeled",)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -37,7 +35,7 @@ class ImageExampleGenSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(data=DataConfig, without=_ELSEWHERE),
+        **parameters.declare(data=DataConfig),
         "data_digest": component_spec.ExecutionParameter(type=str),
         "limit": component_spec.ExecutionParameter(type=int, optional=True),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -104,7 +102,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
             limit: How many examples to take of each part, evenly spaced; all without it.
             code_version: Changes when the node's results do; otherwise a run would be served from an old cache.
         """
-        values = parameters.encode(data=data, without=_ELSEWHERE) | ({} if limit is None else {"limit": limit})
+        values = parameters.encode(data=data) | ({} if limit is None else {"limit": limit})
         spec = ImageExampleGenSpec(
             **values,
             data_digest=data_digest,

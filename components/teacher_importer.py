@@ -45,8 +45,6 @@ from learn2compress.schemas.manifests import (
     write_manifest,
 )
 
-# What only concerns the training of students, and must not run the teacher again.
-_ELSEWHERE = ("teacher_mode", "teacher_learning_rate", "teacher_mutual_weight", "teacher_feature_layer")
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _CHECKED_IMAGES = 1024
 
@@ -55,7 +53,7 @@ class TeacherImporterSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(teacher=TeacherConfig, without=_ELSEWHERE),
+        **parameters.declare(teacher=TeacherConfig),
         "teacher_sha256": component_spec.ExecutionParameter(type=str),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -206,7 +204,7 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
             code_version: Changes when the node's results do.
         """
         spec = TeacherImporterSpec(
-            **parameters.encode(teacher=teacher, without=_ELSEWHERE),
+            **parameters.encode(teacher=teacher),
             examples=examples,
             teacher_sha256=teacher_sha256,
             seed=seed,

@@ -5,6 +5,8 @@ They go by the names that the nodes' parameters have (`distill_epochs`). A param
 value, so -1 stands for a limit that is not set; the step's entrypoint leaves such a parameter out again.
 """
 
+from learn2compress.schemas.errors import ConfigError
+
 UNSET = -1
 
 DESCRIPTIONS = {
@@ -16,7 +18,6 @@ DESCRIPTIONS = {
     "seed": "of every random number",
     "distill_epochs": "epochs of distillation",
     "distill_learning_rate": "peak learning rate of distillation",
-    "prune_channels": "share of channels removed",
     "prune_sparsity": "share of zeros in the pruned kernels",
     "prune_epochs": "epochs of fine-tuning while the sparsity rises",
     "quantize_epochs": "epochs of quantization-aware training",
@@ -39,7 +40,7 @@ OPTIONAL = frozenset(
     }
 )
 
-LOCATIONS = ("data_path", "data_unlabeled", "teacher_path", "students_module", "distill_init_from")
+LOCATIONS = ("data_path", "teacher_path")
 """Parameters that name a file or a folder, which a step fetches before its node runs."""
 
 REMOTE = ("s3://", "gs://", "minio://")
@@ -53,3 +54,17 @@ def is_remote(location: str) -> bool:
 def is_on_volume(location: str, mount: str | None) -> bool:
     """Whether a location is on the volume that every step sees."""
     return mount is not None and f"{location}/".startswith(f"{mount.rstrip('/')}/")
+
+
+def check_root(root: str | None) -> str:
+    """Take a pipeline root that every pod can reach.
+
+    Raises:
+        ConfigError: There is none, or it is local.
+    """
+    if not root or not is_remote(root):
+        raise ConfigError(
+            "the pipeline root must be an s3://, gs:// or minio:// address, which every pod can reach; "
+            f"got {root or 'none'}. Pass --root, or set kubeflow.pipeline_root."
+        )
+    return root.rstrip("/")

@@ -50,16 +50,6 @@ class TeacherConfig(Section):
         None, description="for each class of the data, the index of the teacher's output that stands for it"
     )
     insist: bool = Field(False, description="go on with a teacher that scores near chance on the data")
-    mode: Literal["fixed", "joint"] = Field(
-        "fixed", description="fixed: its cached logits teach; joint: it is trained along with the students"
-    )
-    learning_rate: Rate = Field(1e-4, description="of the teacher, in mode joint")
-    mutual_weight: Fraction = Field(
-        0.0, description="in mode joint, the weight of the teacher's loss towards its students (1706.00384)"
-    )
-    feature_layer: str | None = Field(
-        None, description="name of the penultimate layer, where it is not found by itself"
-    )
     views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
     view_flip: Literal["auto", "yes", "no"] = Field(
@@ -88,7 +78,6 @@ class DataConfig(Section):
     image_feature: str = Field("image/encoded", description="TFRecord: name of the image feature")
     label_feature: str = Field("image/class/label", description="TFRecord: name of the label feature")
     max_bad_fraction: Fraction = Field(0.01, description="share of unreadable images that is skipped and counted")
-    unlabeled: str | None = Field(None, description="a folder of images without labels, for distill.init: features")
 
 
 class StudentSize(Section):
@@ -122,11 +111,10 @@ class StudentsConfig(Section):
         min_length=2,
         max_length=6,
     )
-    module: str | None = Field(None, description="students of your own: FILE.py:FUNCTION")
 
 
 class DistillConfig(Section):
-    """Joint training of the family from the teacher."""
+    """Joint training of the family from the teacher's logits."""
 
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 128
@@ -144,21 +132,11 @@ class DistillConfig(Section):
     patience: PositiveInt | None = Field(
         None, description="epochs without a better validation accuracy before stopping"
     )
-    init: Literal["none", "features", "students"] = Field(
-        "none", description="features: first predict the teacher's; students: go on from init_from"
-    )
-    init_from: str | None = Field(None, description="output folder of an earlier run of the same family")
-    init_epochs: PositiveInt = Field(10, description="of learning the teacher's features, with init: features")
-    distribution: Literal["none", "mirrored", "multi-worker"] = Field("none", description="tf.distribute strategy")
 
 
 class PruneConfig(Section):
-    """Making the students thinner (channels) and sparser (zeros)."""
+    """Making the students sparser: zeros in the kernels."""
 
-    channels: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of channels removed, least important first (structured pruning)"
-    )
-    importance: Literal["magnitude", "taylor"] = Field("taylor", description="what ranks channels (1906.10771)")
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.5, description="share of zeros in the pruned kernels (magnitude pruning); 0: none"
     )
@@ -264,8 +242,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if self.distill.init == "students" and not self.distill.init_from:
-            raise ValueError("distill.init_from must name an earlier run's folder when distill.init is students")
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
         if unknown:
             raise ValueError(f"distill.student_weights must name students; got {unknown}")
@@ -319,9 +295,6 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
 PATH_FIELDS = (
     ("teacher", "path"),
     ("data", "path"),
-    ("data", "unlabeled"),
-    ("students", "module"),
-    ("distill", "init_from"),
     ("evaluate", "device_results"),
     ("pipeline", "push_to"),
 )

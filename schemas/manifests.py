@@ -104,7 +104,6 @@ class TeacherManifest(Record):
     macs: int | None
     trainable: bool
     accuracy: dict[Split, float]  # validation and test
-    mode: Literal["fixed", "joint"] = "fixed"
 
 
 class TeacherLogitsManifest(Record):

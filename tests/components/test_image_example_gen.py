@@ -137,16 +137,15 @@ def test_image_example_gen_leaves_no_spilled_records(tmp_path):
 
 
 def test_image_example_gen_parameters_are_plain_scalars():
-    data = DataConfig(path="digits", classes=["a", "b"], height=8, unlabeled="/elsewhere")
+    data = DataConfig(path="digits", classes=["a", "b"], height=8)
     node = ImageExampleGen(data, "d" * 64, limit=100, code_version="1")
     set_values = {key: value for key, value in node.exec_properties.items() if value is not None}
     assert set_values["data_classes"] == "[a, b]"
     assert set_values["data_height"] == 8
     assert set_values["limit"] == 100
     assert "data_width" not in set_values
-    assert "data_unlabeled" not in set_values
     assert all(isinstance(value, int | float | str) for value in set_values.values())
-    assert parameters.decode(DataConfig, "data", node.exec_properties) == data.model_copy(update={"unlabeled": None})
+    assert parameters.decode(DataConfig, "data", node.exec_properties) == data
 
 
 @pytest.mark.e2e
