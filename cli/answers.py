@@ -78,7 +78,7 @@ def show_problems(console: "Console", problems: Iterable["Problem"]) -> None:
     style = {"tampered": "bold red", "incomplete": "yellow", "note": "dim"}
     for problem in problems:
         kind = (problem.kind.upper(), style[problem.kind])
-        console.print(Text.assemble(kind, " ", (problem.where, "bold"), " ", problem.reason))
+        console.print(Text.assemble(kind, " ", (problem.where, "bold"), " ", problem.reason), soft_wrap=True)
 
 
 def percent(fraction: Any) -> str:

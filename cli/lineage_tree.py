@@ -41,7 +41,8 @@ def _chain(report: LineageReport, chain: Chain, number: int) -> Tree:
     for choice in chain.choices:
         limits = ", ".join(f"{key} {value:,}" for key, value in choice.limits.items()) or "no limits"
         rule = f"by {choice.objective}, {limits}"
-        tree.add(Text.assemble(("Choice  ", "bold"), f"{choice.status}: {choice.reason}  ({rule}; {choice.record})"))
+        verdict = _verdict(choice.status, choice.reason)
+        tree.add(Text.assemble(("Choice  ", "bold"), f"{verdict}  ({rule}; {choice.record})"))
     if chain.siblings:
         tree.add(Text("Siblings", style="bold")).add(_siblings(chain))
     if chain.teacher:
@@ -102,9 +103,15 @@ def _siblings(chain: Chain) -> Table:
             percent(sibling.validation_accuracy),
             percent(sibling.test_accuracy),
             "–" if sibling.latency_ms is None else f"{sibling.latency_ms:.3g} ms",
-            Text(f"{sibling.status}: {sibling.reason}" if sibling.status else "–"),
+            Text(_verdict(sibling.status, sibling.reason) if sibling.status else "–"),
         )
     return table
+
+
+def _verdict(status: str, reason: str | None) -> str:
+    """The reason, with the status before it unless it begins so."""
+    told = reason or ""
+    return told if told.removeprefix("on the ").startswith(status) else f"{status}: {told}"
 
 
 def _teacher(chain: Chain) -> Text:

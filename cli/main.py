@@ -12,7 +12,20 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.cli import compile as compile_command
-from learn2compress.cli import diff, evaluate, history, impact, init, lineage, pick, run, sign, verify
+from learn2compress.cli import (
+    cluster,
+    diff,
+    evaluate,
+    history,
+    impact,
+    init,
+    lineage,
+    pick,
+    rebuild_metadata,
+    run,
+    sign,
+    verify,
+)
 from learn2compress.schemas.errors import Learn2CompressError
 
 # Some versions of typer bring a click of their own, so its exceptions are taken from typer.
@@ -27,7 +40,7 @@ app = typer.Typer(
 )
 
 for module in (
-    run, pick, evaluate, init, lineage, verify, impact, diff, history, sign, compile_command,
+    run, pick, evaluate, init, lineage, verify, impact, diff, history, rebuild_metadata, sign, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)
 

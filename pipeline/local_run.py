@@ -23,6 +23,7 @@ from learn2compress.compression.teacher_models import open_model
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.metadata_address import connection_config
+from learn2compress.pipeline.metadata_store import open_store
 from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import record_output_folder
 from learn2compress.pipeline.provenance import write_record
@@ -89,6 +90,7 @@ def run_pipeline(
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
+    open_store(connection)  # a database that cannot be used is told before any work is done
     root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}

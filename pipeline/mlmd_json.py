@@ -69,8 +69,8 @@ def declared_of(node: Node) -> list[str]:
 
 
 def type_to_json(kind: NodeType) -> Json:
-    """Write a type: its name, and what else it has."""
-    plain: Json = {"name": kind.name}
+    """Write a type: its number, its name, and what else it has."""
+    plain: Json = {"id": kind.id, "name": kind.name}
     for key in ("version", "description", "external_id"):
         if getattr(kind, key):
             plain[key] = getattr(kind, key)

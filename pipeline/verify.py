@@ -70,6 +70,7 @@ def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Pa
     for uri, (entry, output) in claims.items():
         if is_absolute(uri) or inside.startswith(f"{uri}/") or verifier.within(place, uri) is not None:
             verifier.check_artifact(uri, entry, output)
+    verifier.check_database(place)
     copies, unrecorded = verifier.check_others(place, list(claims))
     return verifier.report(str(place), copies, unrecorded)
 
@@ -190,6 +191,15 @@ class _Verifier:
         for path in sorted(there - set(output.files)):
             self._problem("tampered", f"{uri}/{path}", f"it was added: {entry.path} recorded no such file")
 
+    def check_database(self, place: Location) -> None:
+        """The metadata store of an output folder, if it is there, against the records."""
+        if place.local is None or not (place.local / DATABASE).is_file():
+            return
+        # Half a second to import, and the only thing here that a bucket does not need.
+        from learn2compress.pipeline.metadata_check import check_metadata
+
+        self.problems += check_metadata(self.graph, place.local / DATABASE, DATABASE)
+
     def check_others(self, place: Location, claimed: list[str]) -> tuple[list[str], list[str]]:
         """The files outside the artifacts: copies that a record knows, and those that none speaks of."""
         copies, unrecorded = [], []
@@ -197,7 +207,7 @@ class _Verifier:
         for path in place.files():
             parts = path.split("/")
             name = parts[-1]
-            if name.endswith(_OURS) or name.startswith(INDEX_FILE) or _OWN_FOLDERS & set(parts):
+            if name.endswith(_OURS) or name.startswith((INDEX_FILE, DATABASE)) or _OWN_FOLDERS & set(parts):
                 continue
             if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
                 continue

@@ -173,7 +173,7 @@ def test_verify_of_whole_and_changed_folders(out: Path, type_in) -> None:
     status, told, _ = type_in("verify", "out")
 
     assert status == 4
-    assert f"TAMPERED {shard.relative_to(out / 'pipeline')}" in " ".join(told.split()).replace("- ", "-")
+    assert f"TAMPERED {shard.relative_to(out / 'pipeline')} its bytes are not those" in told
 
 
 def test_verify_of_a_part_of_a_pipeline(out: Path, type_in) -> None:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening an ML Metadata store, with what may be wrong with one said in a line and before any work is done."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+from ml_metadata import MetadataStore, errors
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from learn2compress.schemas.errors import LineageError
+
+_LOCK_SECONDS = 5.0
+_VERSIONS = re.compile(r"database version (\d+) is (greater|older) than library version (\d+)")
+_FAILURES = (RuntimeError, errors.StatusError, OSError)
+
+
+def open_store(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig) -> MetadataStore:
+    """Open a store.
+
+    Raises:
+        LineageError: It is cut short, locked, of another schema version, no ML Metadata database, or cannot be reached.
+    """
+    name = describe_address(connection)
+    if isinstance(connection, mlmd.ConnectionConfig) and connection.HasField("sqlite"):
+        _check_sqlite(Path(connection.sqlite.filename_uri))
+    try:
+        store = MetadataStore(connection)
+        # The first query reaches a server; opening alone does not.
+        store.get_context_types()
+    except _FAILURES as error:
+        raise LineageError(_explain(name, error)) from error
+    return store
+
+
+def open_sqlite(path: Path) -> MetadataStore:
+    """Open a SQLite file that is there, for reading.
+
+    Raises:
+        LineageError: As `open_store`, or it is not there.
+    """
+    if not path.is_file():
+        raise LineageError(f"{path} must be an ML Metadata database; there is no such file.")
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(path)
+    config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
+    return open_store(config)
+
+
+def describe_address(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig) -> str:
+    """Name a store, without its password."""
+    if isinstance(connection, mlmd.MetadataStoreClientConfig):
+        return f"grpc://{connection.host}:{connection.port}"
+    if connection.HasField("mysql"):
+        return f"mysql://{connection.mysql.host}:{connection.mysql.port}/{connection.mysql.database}"
+    if connection.HasField("postgresql"):
+        server = connection.postgresql
+        return f"postgresql://{server.host}:{server.port}/{server.dbname}"
+    return connection.sqlite.filename_uri
+
+
+def _check_sqlite(path: Path) -> None:
+    """What ML Metadata would try for half a minute, or report as a failed CREATE TABLE."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)
+        try:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            [state] = database.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise LineageError(_explain(str(path), error)) from error
+    if state != "ok":
+        raise LineageError(_explain(str(path), sqlite3.DatabaseError(f"malformed: {state}")))
+    if tables and "MLMDEnv" not in tables:
+        raise LineageError(
+            f"{path} must be an ML Metadata database; it holds other tables ({sorted(tables)[0]} …). Name another file."
+        )
+
+
+def _explain(name: str, error: Exception) -> str:
+    text = str(error)
+    versions = _VERSIONS.search(text)
+    if versions:
+        newer = "a newer" if versions[2] == "greater" else "an older"
+        return (
+            f"{name} must have ML Metadata's schema version {versions[3]}; it has {versions[1]}, of {newer} "
+            "ml-metadata. Use that version, or another database: `learn2compress rebuild-metadata` makes one from "
+            "the provenance records."
+        )
+    if "locked" in text or "Concurrent writes aborted" in text:
+        return f"{name} must be free to use; another process has locked it. Wait until that is done, or end it."
+    if "malformed" in text or "not a database" in text:
+        return (
+            f"{name} must be a whole ML Metadata database; it is cut short or damaged ({text.splitlines()[0][:80]}). "
+            "Move it away: `learn2compress rebuild-metadata` makes it again from the provenance records."
+        )
+    return f"{name} must be a metadata store that can be reached; {text.splitlines()[0] if text else repr(error)}."
