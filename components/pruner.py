@@ -83,7 +83,9 @@ class PrunerExecutor(base_executor.BaseExecutor):
                 spec.students,
                 recipe(config, distill, spec, data.steps),
                 before_step=pruned.before_step,
+                after_step=pruned.apply_masks,
                 after_restore=pruned.apply_masks,
+                state=pruned.state,
             )
             curves += trainer.train(data.epoch, data.validation(), checkpoint)
             accuracy = trainer.accuracy(data.validation())

@@ -20,7 +20,7 @@ from learn2compress.compression.family import FamilySpec
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.on_device import QuantizedFamily, write_models
-from learn2compress.compression.quantization import calibrate, fix_input_range, quantization_aware
+from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.student_files import load_model, read_curves
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
@@ -36,6 +36,7 @@ _ELSEWHERE = tuple(
     not in ("batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights")
 )
 _AVERAGE_DECAY = 0.99
+_CALIBRATION_BATCH = 64
 
 
 class QuantizerSpec(component_spec.ComponentSpec):
@@ -81,12 +82,13 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         if config.epochs and set(config.variants) & set(INTEGER_TYPES):
             keep_zeros = any(student.sparsity for student in before.students)
             quantized = quantization_aware(family, keep_zeros)
-            calibrate(quantized, (normalize(images[i : i + 64]) for i in range(0, len(images), 64)))
+            batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
+            calibrate(quantized, family, batches)
             trainer = JointTrainer(
                 quantized,
                 spec.students,
                 recipe(config, distill, spec, data.steps),
-                after_restore=lambda: fix_input_range(quantized),
+                after_restore=lambda: settle_weight_ranges(quantized),
             )
             curves += trainer.train(data.epoch, data.validation(), checkpoint)
         manifest = write_models(

@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from learn2compress.compression.compaction import compact
 from learn2compress.compression.family_model import NORMALIZATION
+from learn2compress.schemas.errors import DataError
 
 # What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
 OUTPUT_NAME = "probability"
@@ -36,6 +37,17 @@ def with_probabilities(student: keras.Model) -> keras.Model:
     return keras.Model(student.input, keras.layers.Softmax(name=OUTPUT_NAME)(student.output), name=student.name)
 
 
+def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
+    """A converter of the student as one function of one image.
+
+    The converter's own way from a Keras model writes a SavedModel first, which traces every layer by itself and takes
+    some thirty times as long.
+    """
+    signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32, name="image")
+    function = tf.function(lambda image: student(image, training=False), autograph=False)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
+
+
 def convert_float(student: keras.Model, variant: str) -> bytes:
     """Converts a float student.
 
@@ -43,7 +55,7 @@ def convert_float(student: keras.Model, variant: str) -> bytes:
         student: Takes normalized pixels.
         variant: "float32", "float16" or "dynamic".
     """
-    converter = tf.lite.TFLiteConverter.from_keras_model(with_pixel_input(student))
+    converter = _converter(with_pixel_input(student))
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
@@ -58,7 +70,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
         student: With the ranges it learned.
         variant: "int8" or "uint8".
     """
-    converter = tf.lite.TFLiteConverter.from_keras_model(with_probabilities(student))
+    converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
     return compact(converter.convert())
@@ -71,7 +83,13 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
         student: Takes normalized pixels.
         variant: "int8" or "uint8".
         images: Training images, each [h, w, c] uint8.
+
+    Raises:
+        DataError: There are none.
     """
+    images = list(images)
+    if not images:
+        raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
     mean, std = NORMALIZATION.mean[0], NORMALIZATION.std[0]
     shape = student.input_shape[1:]
     # The two extremes make the input's range exactly [-1, 1], so that pixels enter as they are.
@@ -83,7 +101,7 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
         for image in images:
             yield [(image[None].astype(np.float32) - mean) / std]
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(with_probabilities(student))
+    converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

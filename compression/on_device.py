@@ -70,6 +70,7 @@ def write_models(
         ModelFileError: A file that should be full int8 holds a float tensor, or an integer file has no range to go by.
     """
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     floating = cut_students(family.floating, family.students)
     aware = cut_students(family.aware, family.students) if family.aware is not None else None
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))

@@ -25,6 +25,6 @@ def moving_average_decay(step: int, decay: float) -> float:
 
 
 def polynomial_sparsity(step: int, begin: int, end: int, final: float, power: int = 3) -> float:
-    """Sparsity that rises fast at first: final · (1 - (1 - p)^power), p from 0 at begin to 1 at end (1710.01878, eq. 1)."""
+    """Sparsity that rises fast at first (1710.01878, eq. 1): final · (1 - (1 - p)^power), p going from 0 to 1."""
     progress = min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
     return final * (1 - (1 - progress) ** power)

@@ -12,8 +12,10 @@ import json
 import math
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings, family_losses
 from learn2compress.compression.progress import Task
 from learn2compress.compression.schedules import cosine_with_warmup, moving_average_decay
-from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.manifests import Epoch
 
 # An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
@@ -56,8 +58,10 @@ class JointTrainer:
         names: The students, in the order of the outputs.
         recipe: How long and how fast.
         before_step: Called with the number of the step before each, for what follows its own schedule (pruning).
+        after_step: Called once, while the step is compiled: TensorFlow operations that end each step (zeros put back).
         after_restore: Called whenever weights were put back in the model (averaged, best, from a checkpoint), to
             restore what they must satisfy (zeros that stay zero).
+        state: Variables that the checkpoint must hold beside those of model and optimizer (masks).
     """
 
     def __init__(
@@ -66,18 +70,21 @@ class JointTrainer:
         names: Sequence[str],
         recipe: Recipe,
         before_step: Callable[[int], None] | None = None,
+        after_step: Callable[[], None] | None = None,
         after_restore: Callable[[], None] | None = None,
+        state: Sequence[tf.Variable] = (),
     ) -> None:
         self.model, self.names, self.recipe = model, tuple(names), recipe
-        self.before_step, self.after_restore = before_step, after_restore
-        self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma", "/_min", "/_max", "min", "max"])
-        self.optimizer.build(model.trainable_variables)
+        self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
+        self.optimizer = _optimizer(recipe, model.trainable_variables)
         self.averaged = _averaged_variables(model)
         self.average = [tf.Variable(v, trainable=False) for v in self.averaged] if recipe.ema_decay else []
         self.weights = recipe.student_weights or (1.0,) * len(self.names)
-        self._step = tf.function(self._step_eagerly, reduce_retracing=True)
-        self._predict = tf.function(lambda images: self._forward(images, training=False), reduce_retracing=True)
+        self.state = [*model.variables, *self.optimizer.variables, *self.average, *state]
+        # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
+        images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
+        self._step = tf.function(self._step_eagerly, autograph=False, reduce_retracing=True)
+        self._predict = tf.function(self._predict_eagerly, input_signature=[images], autograph=False)
 
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset, checkpoint: Path | None = None
@@ -93,7 +100,8 @@ class JointTrainer:
             The training curve.
 
         Raises:
-            TrainingError: The loss is not finite, or the checkpoint belongs to another training.
+            TrainingError: The loss is not finite, or the checkpoint is damaged or belongs to another training.
+            OutputError: The checkpoint cannot be written.
         """
         curve, best, best_accuracy = self._restore(checkpoint)
         task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs)
@@ -137,6 +145,9 @@ class JointTrainer:
         outputs = self.model(normalize(images), training=training)
         return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
+    def _predict_eagerly(self, images) -> list:
+        return self._forward(images, training=False)
+
     def _step_eagerly(self, images, labels, teacher_logits, decay):
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
@@ -144,6 +155,8 @@ class JointTrainer:
             total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+        if self.after_step:
+            self.after_step()
         for average, variable in zip(self.average, self.averaged, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return tf.stack(losses)
@@ -201,51 +214,67 @@ class JointTrainer:
         if self.after_restore:
             self.after_restore()
 
-    def _state(self) -> list[tf.Variable]:
-        return [*self.model.variables, *self.optimizer.variables, *self.average]
-
     def _signature(self) -> str:
-        shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.model.variables]
-        return json.dumps([self.recipe.stage, self.recipe.epochs, self.recipe.steps_per_epoch, self.names, shapes])
+        """What must be equal for a training to go on: the students, how they are trained, what they are made of."""
+        shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.state]
+        return json.dumps([self.names, asdict(self.recipe), shapes])
 
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
         if path is None:
             return
-        arrays = {f"state{i}": v.numpy() for i, v in enumerate(self._state())}
+        arrays = {f"state{i}": v.numpy() for i, v in enumerate(self.state)}
         arrays |= {f"best{i}": v for i, v in enumerate(best)}
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                signature=self._signature(),
-                curve=json.dumps([e.model_dump() for e in curve]),
-                best_accuracy=best_accuracy,
-                **arrays,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # a kill leaves the old file or the new one, never half of one
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                np.savez(
+                    file,
+                    signature=self._signature(),
+                    curve=json.dumps([e.model_dump() for e in curve]),
+                    best_accuracy=best_accuracy,
+                    **arrays,
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)  # a kill leaves the old file or the new one, never half of one
+        except OSError as error:
+            raise OutputError(
+                f"checkpoint {path} must be writable; {error.strerror}. Free some space, or choose another output."
+            ) from error
 
     def _restore(self, path: Path | None) -> tuple[list[Epoch], list[np.ndarray], float]:
         if path is None or not path.exists():
             return [], [v.numpy() for v in self.averaged], -1.0
-        with np.load(path, allow_pickle=False) as saved:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                saved = {key: file[key] for key in file.files}
             if str(saved["signature"]) != self._signature():
                 raise TrainingError(
                     f"checkpoint {path} must belong to this family and recipe; it was written by another. Delete it."
                 )
-            for index, variable in enumerate(self._state()):
+            for index, variable in enumerate(self.state):
                 variable.assign(saved[f"state{index}"])
             best = [saved[f"best{i}"] for i in range(len(self.averaged))]
             curve = [Epoch.model_validate(e) for e in json.loads(str(saved["curve"]))]
             return curve, best, float(saved["best_accuracy"])
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise TrainingError(f"checkpoint {path} must be whole; {error}. Delete it to train anew.") from error
 
 
 def describe_epoch(epoch: Epoch) -> str:
     """One line for a person: accuracy of each student and seconds."""
     accuracies = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in epoch.accuracy.items())
     return f"validation accuracy {accuracies} ({epoch.seconds:.0f} s)"
+
+
+def _optimizer(recipe: Recipe, variables: Sequence[tf.Variable]) -> keras.optimizers.Optimizer:
+    """Adam with decoupled weight decay (1711.05101) of kernels: biases and normalization are left alone."""
+    optimizer = keras.optimizers.Adam(recipe.learning_rate, weight_decay=recipe.weight_decay or None)
+    # By variable: by name, tf_keras would search for a pattern, which a student's or a layer's name may hold as well.
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not v.name.split(":")[0].endswith("kernel")])
+    optimizer.build(variables)
+    return optimizer
 
 
 def _averaged_variables(model: keras.Model) -> list[tf.Variable]:

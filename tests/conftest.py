@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has to be so before any test imports TensorFlow: Keras 2 (for tfmot), no start-up noise, no GPU."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +23,47 @@ def brightest_pixel_tflite():
         return tf.reshape(image, [1, 4]) / 255.0
 
     return tf.lite.TFLiteConverter.from_concrete_functions([scores.get_concrete_function()], scores).convert()
+
+
+@pytest.fixture(scope="session")
+def stripes():
+    """The module tests/stripes.py: images of three classes, a family of two students for them, artifacts of both."""
+    spec = importlib.util.spec_from_file_location("stripes", Path(__file__).with_name("stripes.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def trained_weights(stripes):
+    """Weights of stripes.SPEC's family, trained until it tells the classes apart."""
+    from learn2compress.compression.family_model import build_family
+    from learn2compress.compression.training import JointTrainer, Recipe
+
+    images, labels = stripes.draw(96, 0)
+    data = stripes.batches(images, labels, stripes.StripesTeacher().logits(images))
+    family = build_family(stripes.SPEC, seed=1)
+    trainer = JointTrainer(family, stripes.SPEC.students, Recipe("distilled", 20, 3, 2e-2))
+    trainer.train(lambda _: data, stripes.batches(*stripes.draw(33, 1)))
+    accuracy = trainer.accuracy(stripes.batches(*stripes.draw(33, 1)))
+    assert min(accuracy.values()) == 1.0, accuracy
+    return family.get_weights()
+
+
+@pytest.fixture
+def trained_family(stripes, trained_weights):
+    """A family of its own for each test, with those weights."""
+    from learn2compress.compression.family_model import build_family
+
+    family = build_family(stripes.SPEC, seed=1)
+    family.set_weights(trained_weights)
+    return family
+
+
+@pytest.fixture(scope="session")
+def stripes_artifacts(stripes, tmp_path_factory):
+    """The folders of `Examples` and `TeacherLogits` on disk."""
+    folder = tmp_path_factory.mktemp("stripes")
+    data = stripes.write_examples(folder / "examples")
+    stripes.write_logits(folder / "logits", folder / "examples", data)
+    return folder / "examples", folder / "logits"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+from tfx import types
+from tfx.types import standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.quantizer import _ELSEWHERE, Quantizer, QuantizerExecutor
+from learn2compress.compression.family import family_costs
+from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.pruning import prune_while_training
+from learn2compress.compression.student_files import load_model, read_curves, write_students
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, TeacherLogits
+from learn2compress.schemas.config import DistillConfig, QuantizeConfig
+from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+
+DISTILL = DistillConfig(batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def pruned(distilled, stripes, tmp_path_factory):
+    """The folder of a `StudentSet` with half of its kernels zero."""
+    before = read_manifest(distilled, StudentSetManifest)
+    family = load_model(distilled, before.family)
+    prune_while_training(family, 0.5, total_steps=1).before_step(0)
+    folder = tmp_path_factory.mktemp("pruned")
+    write_students(
+        folder,
+        family,
+        task=before.task,
+        stage="pruned",
+        teacher_sha256=before.teacher_sha256,
+        spec=stripes.SPEC,
+        costs=family_costs(stripes.SPEC),
+        accuracy={"small": 1.0, "large": 1.0},
+        curves=[],
+        seed=1,
+    )
+    return folder
+
+
+@pytest.fixture
+def run(stripes_artifacts, pruned, artifact, tmp_path):
+    """Executes the node without a runner; returns its output artifact and manifest."""
+
+    def run(quantize: QuantizeConfig):
+        output = artifact(OnDeviceModelSet, tmp_path / "Quantizer/models/1")
+        inputs = {
+            "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
+            "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
+            "students": [artifact(StudentSet, pruned)],
+        }
+        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=_ELSEWHERE)
+        QuantizerExecutor().Do(inputs, {"models": [output]}, {**properties, "seed": 1, "code_version": "1"})
+        return output, read_manifest(output.uri, OnDeviceModelSetManifest)
+
+    return run
+
+
+def test_quantizer_trains_for_8_bits_and_writes_the_files(run, stripes, tmp_path):
+    output, manifest = run(QuantizeConfig(epochs=2, variants=["float32", "int8"], calibration_images=40))
+
+    assert [model.name for model in manifest.models] == ["small-float32", "small-int8", "large-float32", "large-int8"]
+    assert output.get_string_custom_property("models") == "small-float32,small-int8,large-float32,large-int8"
+    assert output.get_string_custom_property("teacher_sha256") == "7" * 64
+    images, labels = stripes.draw(60, 8)
+    for model in manifest.models:
+        classifier = open_model(f"{output.uri}/{model.file.path}")
+        # The float files have lost half of their weights at once; the others were trained since.
+        least = 0.9 if model.variant == "int8" else 0.7
+        assert (classifier.predict(images).argmax(-1) == labels).mean() >= least, model.name
+        key = model.name.replace("-", "_")
+        assert output.get_string_custom_property(f"sha256_{key}") == model.file.sha256
+        assert output.get_int_custom_property(f"bytes_{key}") == model.file.bytes
+        if model.variant == "int8":
+            assert model.calibration.images == 40
+            kernels = [t for t in classifier.model.tensors if t.sparsity is not None]
+            zeros = [k.sparsity for k in kernels if k.shape[0] != 1][1:]  # but the stem's and the depthwise kernels'
+            assert min(zeros) >= 0.5
+    assert [epoch.stage for epoch in read_curves(output.uri)] == ["quantized"] * 2
+    assert not list(tmp_path.rglob("checkpoints/*"))
+
+
+def test_quantizer_trains_nothing_when_no_integer_file_is_wanted(run):
+    output, manifest = run(QuantizeConfig(epochs=2, variants=["dynamic"]))
+
+    assert [model.name for model in manifest.models] == ["small-dynamic", "large-dynamic"]
+    assert read_curves(output.uri) == []
+
+
+def test_quantizer_quantizes_after_training_with_no_epochs(run, stripes):
+    output, manifest = run(QuantizeConfig(epochs=0, variants=["uint8"]))
+
+    assert {layer.method for model in manifest.models for layer in model.layers} == {"post-training"}
+    assert read_curves(output.uri) == []
+    # Never more than there are.
+    assert manifest.models[0].calibration.images == stripes.COUNTS["train"]
+
+
+def test_quantizer_builds_with_scalar_parameters():
+    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, StudentSet)]
+
+    node = Quantizer(*channels, QuantizeConfig(variants=["int8"]), DISTILL, seed=4, code_version="x")
+
+    assert node.exec_properties["quantize_variants"] == "[int8]"
+    assert node.exec_properties["quantize_epochs"] == 4
+    assert node.outputs["models"].type is OnDeviceModelSet

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from learn2compress.compression import on_device
+from learn2compress.compression.conversion import convert_float
+from learn2compress.compression.family import family_costs
+from learn2compress.compression.flatbuffer import read_model_file
+from learn2compress.compression.metadata import read_metadata
+from learn2compress.compression.on_device import QuantizedFamily, write_models
+from learn2compress.compression.progress import listening
+from learn2compress.compression.quantization import calibrate, quantization_aware, representative_ids_digest
+from learn2compress.compression.student_files import read_curves, write_students
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, Task, read_manifest
+
+CURVES = [
+    Epoch(stage="quantized", epoch=1, loss={"small": 1.0}, accuracy={"small": 0.5}, learning_rate=1e-3, seconds=2.0)
+]
+VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8")
+
+
+@pytest.fixture
+def source(stripes, trained_family, tmp_path):
+    """The manifest of the students."""
+    return write_students(
+        tmp_path / "students",
+        trained_family,
+        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
+        stage="pruned",
+        teacher_sha256="7" * 64,
+        spec=stripes.SPEC,
+        costs=family_costs(stripes.SPEC),
+        accuracy={"small": 0.9, "large": 1.0},
+        curves=[],
+        seed=3,
+    )
+
+
+@pytest.fixture
+def write(stripes, source, tmp_path):
+    """Writes the set from a quantized family into tmp_path/models."""
+
+    def write(family, aware, variants=VARIANTS):
+        quantized = QuantizedFamily(family, aware, stripes.SPEC.students)
+        images = list(stripes.draw(16, 0)[0])
+        return write_models(tmp_path / "models", quantized, source, variants, images, ["b", "a"], CURVES)
+
+    return write
+
+
+def test_write_models_writes_every_student_in_every_variant(write, source, trained_family, stripes, tmp_path):
+    aware = quantization_aware(trained_family, keep_zeros=False)
+    calibrate(aware, trained_family, [stripes.draw(32, 0)[0] / 127.5 - 1])
+    seen = []
+
+    with listening(lambda progress: seen.append((progress.done, progress.total))):
+        manifest = write(trained_family, aware)
+
+    assert [m.name for m in manifest.models] == [f"{s}-{v}" for s in ("small", "large") for v in VARIANTS]
+    assert seen == [(done, 10) for done in range(1, 11)]
+    assert read_manifest(tmp_path / "models", OnDeviceModelSetManifest) == manifest
+    assert manifest.normalization == source.normalization
+    assert (manifest.teacher_sha256, manifest.seed, manifest.task) == (source.teacher_sha256, 3, source.task)
+    assert read_curves(tmp_path / "models") == CURVES
+    for model in manifest.models:
+        path = tmp_path / "models" / model.file.path
+        integer = model.variant in ("int8", "uint8")
+        assert (model.file.sha256, model.file.bytes) == (file_sha256(path), path.stat().st_size)
+        assert model.full_int8 is integer
+        assert (model.calibration is not None) is integer
+        assert {layer.method for layer in model.layers} == ({"quantization-aware"} if integer else set())
+        about = read_metadata(path.read_bytes(), file=str(path))
+        assert about.labels == tuple(stripes.CLASSES)
+        # An integer file's normalization is its input's scale, a float file has it inside.
+        assert (about.mean, about.std) == (((127.5,), (127.5,)) if integer else ((0.0,), (1.0,)))
+    calibration = manifest.models[3].calibration
+    assert (calibration.images, calibration.split) == (2, "train")
+    assert calibration.digest == representative_ids_digest(["a", "b"])
+
+
+def test_write_models_quantizes_after_training_when_there_was_none_for_it(write, trained_family, tmp_path):
+    manifest = write(trained_family, None, ["int8"])
+
+    assert [m.name for m in manifest.models] == ["small-int8", "large-int8"]
+    for model in manifest.models:
+        assert model.full_int8
+        assert {layer.method for layer in model.layers} == {"post-training"}
+        assert len(read_model_file(tmp_path / "models" / model.file.path).operators) > 5
+
+
+def test_write_models_costs_are_those_of_the_arithmetic(write, trained_family, stripes, tmp_path):
+    manifest = write(trained_family, None, ["int8"])
+
+    for model in manifest.models:
+        file = read_model_file(tmp_path / "models" / model.file.path)
+        cost = family_costs(stripes.SPEC)[model.student]
+        assert (file.parameters, file.macs) == (cost.parameters, cost.macs)
+
+
+def test_write_models_refuses_an_int8_file_that_is_not_full_int8(write, trained_family, monkeypatch):
+    monkeypatch.setattr(on_device, "convert_post_training", lambda student, *_: convert_float(student, "float32"))
+
+    with pytest.raises(ModelFileError, match=r"small-int8 must be full int8; .* float tensor.*Leave int8 out of quan"):
+        write(trained_family, None, ["int8"])
