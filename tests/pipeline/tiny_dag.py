@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler.compiler import Compiler
 from tfx.dsl.compiler.constants import PIPELINE_RUN_ID_PARAMETER_NAME
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -55,14 +56,14 @@ def Convert(students: InputArtifact[StudentSet], models: OutputArtifact[OnDevice
 def run(
     root: Path,
     teacher: Path,
-    database: Path,
+    database: Path | metadata_store_pb2.ConnectionConfig,
     run_id: str,
     after: Callable[[int], None],
     text: str = "x",
     rate: float = 4.0,
 ) -> None:
     """Runs the DAG; `after` is called with each execution's number once its node has finished."""
-    connection = metadata.sqlite_metadata_connection_config(str(database))
+    connection = metadata.sqlite_metadata_connection_config(str(database)) if isinstance(database, Path) else database
     gen = Gen(text=text)
     imported = Importer(source_uri=str(teacher), artifact_type=Teacher).with_id("TeacherImporter")
     train = Train(examples=gen.outputs["examples"], teacher=imported.outputs["result"], rate=rate)
