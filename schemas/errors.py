@@ -56,3 +56,9 @@ class LineageError(Learn2CompressError):
 
 class ClusterError(Learn2CompressError):
     """A cluster, its object store or its pipeline refuses, or cannot be reached."""
+
+
+class RunFailedError(ClusterError):
+    """A run on a cluster has failed or was cancelled."""
+
+    exit_status = 3

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small Kubeflow Pipelines api-server: the v2beta1 REST calls that kfp's client makes, with the real one's checks.
+
+Runs go one node further with each question. Any call can be told to fail.
+"""
+
+import json
+import re
+import ssl
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+Json = dict[str, Any]
+API = "/apis/v2beta1"
+KINDS = {"STRING": str, "NUMBER_INTEGER": (int, float), "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool}
+
+
+class ApiServer:
+    """The server.
+
+    Attributes:
+        token: That must be sent, if any.
+        failures: By method and path, as ("POST", "/runs"): status and message of the answer; each is given once
+            where `once` holds it.
+        fail_node: The node that fails in each run, with what the cluster says of it.
+        logs: By pod.
+        requests: What was asked, in order.
+    """
+
+    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
+        self.token: str | None = None
+        self.multi_user = False
+        self.failures: dict[tuple[str, str], tuple[int, str]] = {}
+        self.once: set[tuple[str, str]] = set()
+        self.fail_node: tuple[str, str] | None = None
+        self.logs: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.pipelines: dict[str, Json] = {}
+        self.versions: dict[str, Json] = {}
+        self.experiments: dict[str, Json] = {}
+        self.runs: dict[str, Json] = {}
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
+        scheme = "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            scheme = "https"
+        self.url = f"{scheme}://localhost:{self.server.server_port}"
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[ApiServer]:
+    api = ApiServer(**settings)
+    thread = threading.Thread(target=api.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        api.server.shutdown()
+        api.server.server_close()
+        thread.join()
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    api: ApiServer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _handle(self) -> None:
+        parts = urlsplit(self.path)
+        path = parts.path.removeprefix(API)
+        self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.api.requests.append(f"{self.command} {path}")
+        try:
+            if self.api.token and self.headers.get("Authorization") != f"Bearer {self.api.token}":
+                raise _RefusedError(401, "Unauthenticated: the token is not valid")
+            failure = self.api.failures.get((self.command, path))
+            if failure:
+                if (self.command, path) in self.api.once:
+                    del self.api.failures[self.command, path]
+                raise _RefusedError(*failure)
+            status, answer = 200, self._route(path)
+        except _RefusedError as error:
+            status, answer = error.status, {"error": error.message, "code": 3, "message": error.message, "details": []}
+        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_DELETE = _handle
+
+    def _route(self, path: str) -> Any:
+        api, method = self.api, self.command
+        if path == "/healthz":
+            return {"multi_user": api.multi_user, "tag_name": "2.4.0"}
+        if path == "/experiments" and method == "GET":
+            return {"experiments": self._named(api.experiments)}
+        if path == "/experiments":
+            given = json.loads(self.body)
+            if api.multi_user and not given.get("namespace"):
+                raise _RefusedError(400, "Namespace is empty")
+            return self._create(api.experiments, "experiment_id", given)
+        if path == "/pipelines" and method == "GET":
+            return {"pipelines": self._named(api.pipelines)}
+        if path == "/pipelines/upload":
+            return self._upload()
+        if path == "/pipelines/upload_version":
+            return self._add_version(self.query["pipelineid"], self.query["name"], self._file())
+        if found := re.fullmatch(r"/pipelines/([^/]+)/versions", path):
+            return {"pipeline_versions": [v for v in api.versions.values() if v["pipeline_id"] == found[1]]}
+        if path == "/runs" and method == "POST":
+            return self._start(json.loads(self.body))
+        if found := re.fullmatch(r"/runs/([^/:]+)(:terminate)?", path):
+            run = api.runs.get(found[1])
+            if run is None:
+                raise _RefusedError(404, f"Run {found[1]} not found")
+            if found[2]:
+                run["state"] = "CANCELED"
+                return {}
+            return self._advance(run)
+        if found := re.fullmatch(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", path):
+            if found[1] not in api.logs:
+                raise _RefusedError(404, "log not found")
+            return api.logs[found[1]]
+        raise _RefusedError(404, f"{method} {path} is not known")
+
+    def _named(self, found: dict[str, Json]) -> list[Json]:
+        [predicate] = json.loads(self.query.get("filter", '{"predicates": [{}]}'))["predicates"]
+        wanted = predicate.get("stringValue", predicate.get("string_value"))
+        namespace = self.query.get("namespace")
+        return [
+            one
+            for one in found.values()
+            if (wanted is None or one["display_name"] == wanted) and (one.get("namespace") or None) == namespace
+        ]
+
+    def _create(self, table: dict[str, Json], key: str, given: Json) -> Json:
+        if any(one["display_name"] == given["display_name"] for one in table.values()):
+            raise _RefusedError(409, f"{given['display_name']} exists already")
+        identifier = str(uuid.uuid4())
+        table[identifier] = {**given, key: identifier}
+        return table[identifier]
+
+    def _file(self) -> str:
+        match = re.search(rb'filename="([^"]+)"\r\n(?:[^\r]+\r\n)*\r\n(.*)\r\n--', self.body, re.DOTALL)
+        if not match or not match[1].endswith(b".yaml"):
+            raise _RefusedError(400, "the file must be .yaml")
+        return match[2].decode()
+
+    def _upload(self) -> Json:
+        text = self._file()
+        _check(text)
+        given = {"display_name": self.query["name"], "namespace": self.query.get("namespace")}
+        made = self._create(self.api.pipelines, "pipeline_id", given)
+        self._add_version(made["pipeline_id"], self.query["name"], text)
+        return made
+
+    def _add_version(self, pipeline: str, name: str, text: str) -> Json:
+        if pipeline not in self.api.pipelines:
+            raise _RefusedError(404, f"Pipeline {pipeline} not found")
+        spec = _check(text)
+        version = self._create(
+            self.api.versions, "pipeline_version_id", {"display_name": name, "pipeline_id": pipeline}
+        )
+        version["pipeline_spec"] = spec
+        return version
+
+    def _start(self, given: Json) -> Json:
+        reference = given.get("pipeline_version_reference") or {}
+        version = self.api.versions.get(reference.get("pipeline_version_id", ""))
+        if version is None:
+            raise _RefusedError(404, "Pipeline version not found")
+        if given.get("experiment_id") not in self.api.experiments:
+            raise _RefusedError(404, "Experiment not found")
+        spec, runtime = version["pipeline_spec"], given.get("runtime_config", {})
+        if not runtime.get("pipeline_root", "").startswith(("gs://", "s3://", "minio://")):
+            raise _RefusedError(400, f"pipeline root {runtime.get('pipeline_root')!r} is not supported")
+        definitions = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        values = runtime.get("parameters", {})
+        for name, definition in definitions.items():
+            if name not in values and "defaultValue" not in definition:
+                raise _RefusedError(400, f"parameter {name} is not optional, yet has neither default nor given value")
+            if name in values and not isinstance(values[name], KINDS[definition["parameterType"]]):
+                raise _RefusedError(400, f"parameter {name} must be {definition['parameterType']}")
+        for name in values:
+            if name not in definitions:
+                raise _RefusedError(400, f"parameter {name} provided is not required by pipeline")
+        run = str(uuid.uuid4())
+        self.api.runs[run] = {**given, "run_id": run, "state": "PENDING", "done": 0, "nodes": list(_order(spec))}
+        return {key: value for key, value in self.api.runs[run].items() if key not in ("done", "nodes")}
+
+    def _advance(self, run: Json) -> Json:
+        if run["state"] in ("PENDING", "RUNNING"):
+            run["done"] += 1
+            run["state"] = "RUNNING"
+        details = [{"task_id": "root", "display_name": "root", "state": run["state"], "start_time": _time(0)}]
+        for index, node in enumerate(run["nodes"][: run["done"]]):
+            state = "SUCCEEDED" if index < run["done"] - 1 else "RUNNING"
+            task = {"task_id": node, "display_name": node, "start_time": _time(index + 1), "state": state}
+            pod = {"task_id": f"{node}-pod", "display_name": "executor", "pod_name": f"{node.lower()}-impl-1"}
+            if self.api.fail_node and self.api.fail_node[0] == node and state == "SUCCEEDED":
+                task |= {"state": "FAILED", "error": {"code": 2, "message": self.api.fail_node[1]}}
+                run["state"] = "FAILED"
+            details += [task, {**pod, "parent_task_id": node, "state": task["state"], "start_time": _time(index + 1)}]
+            details.append({"task_id": f"{node}-d", "display_name": f"{node}-driver", "state": "SUCCEEDED"})
+            if run["state"] == "FAILED":
+                break
+        if run["done"] > len(run["nodes"]) and run["state"] == "RUNNING":
+            run["state"] = "SUCCEEDED"
+        shown = {key: value for key, value in run.items() if key not in ("done", "nodes")}
+        return {**shown, "run_details": {"task_details": details}}
+
+
+def _check(text: str) -> Json:
+    documents = list(yaml.safe_load_all(text))
+    spec = documents[0]
+    try:
+        message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+        for platform in documents[1:]:
+            json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    except json_format.ParseError as error:
+        raise _RefusedError(400, f"invalid v2 pipeline spec: {error}") from error
+    if message.schema_version != "2.1.0":
+        raise _RefusedError(400, f"KFP only supports schema version 2.1.0, but got {message.schema_version}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", message.pipeline_info.name):
+        raise _RefusedError(400, "pipeline's name must contain only lowercase alphanumeric characters or '-'")
+    if not message.root.dag.tasks:
+        raise _RefusedError(400, "root component is empty")
+    return spec
+
+
+def _order(spec: Json) -> Iterator[str]:
+    tasks, done = spec["root"]["dag"]["tasks"], set()
+    while len(done) < len(tasks):
+        node = next(n for n in sorted(tasks) if n not in done and set(tasks[n].get("dependentTasks", [])) <= done)
+        done.add(node)
+        yield node
+
+
+def _time(second: int) -> str:
+    return f"2024-01-01T00:00:{second:02d}Z"

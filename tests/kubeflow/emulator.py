@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the open-source backend's driver and launcher do with a pipeline, step by step, without a cluster.
+
+Parameters are resolved as the api-server and the driver resolve them: every one must have a value, none may be unknown.
+A task gets its inputs without their type and its outputs at minio:// addresses; `{{$}}` is the only placeholder. Its
+command runs exactly as compiled, as a process of its own, with a file system of its own: what it reads was copied there
+from the store, and of what it leaves only the declared outputs are copied back, so that anything else is lost as it is
+in a pod. The file it writes is parsed strictly.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+Json = dict[str, Any]
+CHECKS = {
+    "STRING": lambda value: isinstance(value, str),
+    "NUMBER_INTEGER": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "NUMBER_DOUBLE": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+}
+
+
+class RefusedError(Exception):
+    """The backend would not take this."""
+
+
+class StepFailedError(Exception):
+    """A container ended with another status than 0."""
+
+    def __init__(self, task: str, status: int, log: str) -> None:
+        super().__init__(f"{task} ended with {status}: {log[-3000:]}")
+        self.task, self.status, self.log = task, status, log
+
+
+@dataclass
+class Emulator:
+    """A backend.
+
+    Attributes:
+        store: The folder behind minio://, with the buckets.
+        scratch: For the steps' own file systems.
+        salted: Whether an output's address has a part of its own after the task's, as newer backends give it.
+        logs: Of each task that ran.
+    """
+
+    store: Path
+    scratch: Path
+    root: str = "minio://bucket/runs"
+    salted: bool = True
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def run(self, file: Path, parameters: Json, run: str = "run-1", only: int | None = None) -> dict[str, Json]:
+        """Runs a pipeline.
+
+        Args:
+            file: The compiled pipeline.
+            parameters: The values that are passed when submitting.
+            run: The run's id.
+            only: Stop after so many tasks.
+
+        Returns:
+            The artifacts of each task, by output, as the backend's metadata store would have them.
+
+        Raises:
+            RefusedError: What the api-server, driver or launcher refuses.
+            StepFailedError: A container failed.
+        """
+        spec = next(iter(yaml.safe_load_all(file.read_text())))
+        message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())  # unknown fields raise
+        if message.schema_version != "2.1.0":
+            raise RefusedError(f"schema {message.schema_version}")
+        values = _resolve(spec["root"].get("inputDefinitions", {}).get("parameters", {}), parameters)
+        folder = f"{self.root}/{spec['pipelineInfo']['name']}/{run}"
+        made: dict[str, Json] = {}
+        tasks = spec["root"]["dag"]["tasks"]
+        while left := [name for name in sorted(tasks) if name not in made]:
+            ready = [name for name in left if set(tasks[name].get("dependentTasks", [])) <= set(made)]
+            if not ready:
+                raise RefusedError(f"tasks {left} wait for one another")
+            if only is not None and len(made) == only:
+                return made
+            made[ready[0]] = self._step(spec, ready[0], values, folder, made)
+        return made
+
+    def _step(self, spec: Json, name: str, values: Json, folder: str, made: dict[str, Json]) -> Json:
+        task = spec["root"]["dag"]["tasks"][name]
+        component = spec["components"][task["componentRef"]["name"]]
+        container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+        pod = self.scratch / name
+        shutil.rmtree(pod, ignore_errors=True)
+        (pod / "work").mkdir(parents=True)
+        executor_input = self._executor_input(task, component, values, folder, made, pod)
+        for artifacts in executor_input["inputs"]["artifacts"].values():
+            for one in artifacts["artifacts"]:
+                self._copy_in(one["uri"], pod)
+        for artifacts in executor_input["outputs"]["artifacts"].values():
+            for one in artifacts["artifacts"]:
+                _local(one["uri"], pod).parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(executor_input)
+        command = [part.replace("{{$}}", text) for part in container["command"] + container["args"]]
+        if any("{{$" in part.replace("{{$}}", "") for part in container["command"] + container["args"]):
+            raise RefusedError(f"{name} has a placeholder that is not known")
+        environment = _environment(container, pod)
+        done = subprocess.run(command, cwd=pod / "work", env=environment, capture_output=True, text=True)
+        self.logs[name] = done.stdout + done.stderr
+        if done.returncode:
+            raise StepFailedError(name, done.returncode, self.logs[name])
+        outputs = self._collect(executor_input, pod)
+        shutil.rmtree(pod)
+        return outputs
+
+    def _executor_input(
+        self, task: Json, component: Json, values: Json, folder: str, made: dict[str, Json], pod: Path
+    ) -> Json:
+        artifacts: Json = {}
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            origin = source["taskOutputArtifact"]
+            artifact = made[origin["producerTask"]][origin["outputArtifactKey"]]
+            # With a type, but an empty one: what makes tfx's own entrypoint fail.
+            artifacts[key] = {"artifacts": [{**artifact, "type": {}}]}
+        definitions = component.get("inputDefinitions", {}).get("parameters", {})
+        parameters: Json = {}
+        for key, source in task.get("inputs", {}).get("parameters", {}).items():
+            if "componentInputParameter" in source:
+                parameters[key] = values[source["componentInputParameter"]]
+            else:
+                parameters[key] = source["runtimeValue"]["constant"]
+            _check(key, definitions[key], int(parameters[key]) if _is_whole(parameters[key]) else parameters[key])
+        name = task["taskInfo"]["name"]
+        inner = f"{name}/{uuid.uuid4()}" if self.salted else name
+        outputs = {
+            key: {
+                "artifacts": [
+                    {"uri": f"{folder}/{inner}/{key}", "type": one["artifactType"], "metadata": one.get("metadata", {})}
+                ]
+            }
+            for key, one in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        }
+        return {
+            "inputs": {"parameterValues": parameters, "artifacts": artifacts},
+            "outputs": {"artifacts": outputs, "outputFile": str(pod / "kfp_outputs" / "output_metadata.json")},
+        }
+
+    def _copy_in(self, uri: str, pod: Path) -> None:
+        source, target = self._stored(uri), _local(uri, pod)
+        if source.is_dir():  # an object store has no empty folders, and then there is nothing to copy
+            shutil.copytree(source, target)
+
+    def _collect(self, executor_input: Json, pod: Path) -> Json:
+        file = Path(executor_input["outputs"]["outputFile"])
+        output: Json = json.loads(file.read_text()) if file.exists() else {}
+        json_format.ParseDict(output, pipeline_spec_pb2.ExecutorOutput())  # unknown fields raise
+        declared = executor_input["outputs"]["artifacts"]
+        if not set(output.get("artifacts", {})) <= set(declared):
+            raise RefusedError(f"artifacts {sorted(output['artifacts'])} are not all declared")
+        collected = {}
+        for key, artifacts in declared.items():
+            [artifact] = artifacts["artifacts"]
+            [left] = output.get("artifacts", {}).get(key, {}).get("artifacts", [{}])
+            metadata = {**artifact.get("metadata", {}), **left.get("metadata", {})}
+            if any(value is None for value in metadata.values()):
+                raise RefusedError(f"null in the metadata of {key}")
+            uri = left.get("uri") or artifact["uri"]
+            if not uri.startswith("minio://"):
+                raise RefusedError(f"{key} is at {uri}, which is not uploaded")
+            local = _local(uri, pod)
+            if local.is_dir():
+                shutil.copytree(local, self._stored(uri))
+            elif local.is_file():
+                shutil.copyfile(local, self._stored(uri))
+            # Numbers come out of a protobuf struct.
+            metadata = json.loads(json.dumps(metadata), parse_int=float)
+            collected[key] = {"name": str(uuid.uuid4().int % 10**6), "uri": uri, "metadata": metadata}
+        return collected
+
+    def _stored(self, uri: str) -> Path:
+        return self.store / uri.removeprefix("minio://")
+
+
+def _local(uri: str, pod: Path) -> Path:
+    return pod / "minio" / uri.removeprefix("minio://")
+
+
+def _resolve(definitions: Json, given: Json) -> Json:
+    unknown = sorted(set(given) - set(definitions))
+    if unknown:
+        raise RefusedError(f"parameters {unknown} are not known")
+    values = {}
+    for name, definition in definitions.items():
+        if name not in given and "defaultValue" not in definition:
+            raise RefusedError(f"parameter {name} must be given")
+        values[name] = given.get(name, definition.get("defaultValue"))
+        _check(name, definition, values[name])
+    return values
+
+
+def _check(name: str, definition: Json, value: Any) -> None:
+    if not CHECKS[definition["parameterType"]](value):
+        raise RefusedError(f"parameter {name} must be {definition['parameterType']}; got {value!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
+
+
+def _environment(container: Json, pod: Path) -> dict[str, str]:
+    """A container's: nothing of this process's but where Python is, and less patience with a busy machine."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "HOME": str(pod / "work"),
+        "LEARN2COMPRESS_LAUNCHER_ROOT": str(pod),
+        **{one["name"]: one["value"] for one in container.get("env", [])},
+    }

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small object store that speaks S3, over a folder: enough of it for the real client, with refusals to order."""
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+KEY = "key"
+SECRET = "secret"
+
+
+class S3Server:
+    """Serves the folder `root`, whose sub-folders are the buckets.
+
+    Attributes:
+        refuse: HTTP methods that are answered with AccessDenied.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.refuse: set[str] = set()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": self}))
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[S3Server]:
+    store = S3Server(root)
+    thread = threading.Thread(target=store.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        store.server.shutdown()
+        store.server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    store: S3Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        if "Content_Length" not in headers:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _error(self, status: int, code: str) -> None:
+        self._answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+
+    def _begin(self) -> tuple[Path, str, dict[str, list[str]]] | None:
+        parts = urlsplit(self.path)
+        bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
+        length = int(self.headers.get("Content-Length") or 0)
+        self.body = self.rfile.read(length)
+        if self.headers.get("x-amz-decoded-content-length") and b";chunk-signature" not in self.body:
+            self.body = _unchunk(self.body)
+        if f"Credential={KEY}/" not in self.headers.get("Authorization", ""):
+            self._error(403, "InvalidAccessKeyId")
+        elif self.command in self.store.refuse:
+            self._error(403, "AccessDenied")
+        elif not (self.store.root / bucket).is_dir():
+            self._error(404, "NoSuchBucket")
+        else:
+            return self.store.root / bucket, key, parse_qs(parts.query, keep_blank_values=True)
+        return None
+
+    def do_GET(self) -> None:
+        begun = self._begin()
+        if begun is None:
+            return
+        bucket, key, query = begun
+        if not key:
+            self._list(bucket, query)
+            return
+        file = bucket / key
+        if not file.is_file():
+            self._error(404, "NoSuchKey")
+            return
+        body = file.read_bytes()
+        size = len(body)
+        status, headers = 200, {"ETag": _entity(body), "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+        wanted = self.headers.get("Range")
+        if wanted and self.command == "GET":
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            end = min(int(last) if last else size - 1, size - 1)
+            body, status = body[int(first) : end + 1], 206
+            headers["Content_Range"] = f"bytes {first}-{end}/{size}"
+        self._answer(status, body, **headers)
+
+    do_HEAD = do_GET
+
+    def _list(self, bucket: Path, query: dict[str, list[str]]) -> None:
+        prefix, delimiter = (query.get(name, [""])[0] for name in ("prefix", "delimiter"))
+        rows, folders = [], set()
+        for file in sorted(path for path in bucket.rglob("*") if path.is_file()):
+            name = file.relative_to(bucket).as_posix()
+            if not name.startswith(prefix):
+                continue
+            rest = name[len(prefix) :]
+            if delimiter and delimiter in rest:
+                folders.add(prefix + rest.partition(delimiter)[0] + delimiter)
+                continue
+            body = file.read_bytes()
+            rows.append(
+                f"<Contents><Key>{escape(name)}</Key><Size>{len(body)}</Size><ETag>{_entity(body)}</ETag>"
+                "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
+            )
+        rows += [f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(folders)]
+        count = len(rows)
+        head = f"<Name>{bucket.name}</Name><KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>"
+        self._answer(200, f"<ListBucketResult>{head}{''.join(rows)}</ListBucketResult>".encode())
+
+    def do_PUT(self) -> None:
+        begun = self._begin()
+        if begun is None:
+            return
+        bucket, key, _ = begun
+        if key:
+            (bucket / key).parent.mkdir(parents=True, exist_ok=True)
+            (bucket / key).write_bytes(self.body)
+        self._answer(200, ETag=_entity(self.body))
+
+    def do_DELETE(self) -> None:
+        begun = self._begin()
+        if begun is None:
+            return
+        bucket, key, _ = begun
+        (bucket / key).unlink(missing_ok=True)
+        self._answer(204)
+
+    def do_POST(self) -> None:
+        begun = self._begin()
+        if begun is None:
+            return
+        bucket, _, query = begun
+        if "delete" not in query:
+            self._error(501, "NotImplemented")
+            return
+        for part in self.body.decode().split("<Key>")[1:]:
+            target = bucket / part.partition("</Key>")[0]
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        self._answer(200, b"<DeleteResult/>")
+
+
+def _entity(body: bytes) -> str:
+    return f'"{hashlib.md5(body).hexdigest()}"'
+
+
+def _unchunk(body: bytes) -> bytes:
+    """Undoes aws-chunked encoding, which the client uses where it adds a checksum."""
+    content = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        count = int(size.partition(b";")[0], 16)
+        if count == 0:
+            break
+        content, body = content + rest[:count], rest[count + 2 :]
+    return content

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled digits pipeline on the emulated backend, against the same run on this machine."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from learn2compress.schemas.config import load_config
+from learn2compress.schemas.reports import Evaluation
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "examples" / "digits"
+SETTINGS = [
+    "distill.epochs=2",
+    "prune.epochs=1",
+    "quantize.epochs=1",
+    "teacher.views=2",
+    "evaluate.latency_runs=5",
+    "select.max_size=null",
+    "select.max_accuracy_drop=null",
+]
+LIMIT = 200
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Attributes:
+    store: The folder behind the object store.
+    made: What the emulated run made.
+    logs: Of its steps.
+    folder: Of the pipeline, in the store.
+    local: The output folder of the run on this machine.
+    """
+
+    store: Path
+    made: dict
+    logs: dict[str, str]
+    folder: Path
+    local: Path
+
+    def path(self, node: str, output: str) -> Path:
+        return self.store / self.made[node][output]["uri"].removeprefix("minio://")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path)]
+    done = subprocess.run(train, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory, teacher, load):
+    """A backend with the teacher in its object store, and how to compile for it."""
+    from learn2compress.kubeflow.compile import compile_pipeline
+
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "store" / "bucket").mkdir(parents=True)
+    (folder / "store" / "bucket" / "teacher.keras").write_bytes(teacher.read_bytes())
+    with load("s3_server").serving(folder / "store") as server:
+        environment = json.dumps(server.environment)
+        settings = [*SETTINGS, "kubeflow.teacher=minio://bucket/teacher.keras", f"kubeflow.env={environment}"]
+        text = compile_pipeline(load_config(DIGITS / "config.yaml", settings), "registry.example/learn2compress:0.1.0")
+        (folder / "pipeline.yaml").write_text(text)
+        yield load("emulator").Emulator(folder / "store", folder / "pods"), folder / "pipeline.yaml"
+
+
+@pytest.fixture(scope="module")
+def runs(backend, teacher, tmp_path_factory):
+    from learn2compress.pipeline.local_run import collect_outputs, run_pipeline
+
+    emulator, pipeline = backend
+    made = emulator.run(pipeline, {"limit": LIMIT, "teacher_sha256": "the first"})
+    local = tmp_path_factory.mktemp("local") / "out"
+    config = load_config(DIGITS / "config.yaml", [*SETTINGS, f"teacher.path={teacher}"])
+    collect_outputs(run_pipeline(config, local, LIMIT), local)
+    return Runs(emulator.store, made, emulator.logs, emulator.store / "bucket" / "runs" / "learn2compress", local)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    return Evaluation.model_validate_json((folder / "evaluation.json").read_text())
+
+
+def local_record(runs: Runs, node: str) -> dict:
+    [path] = (runs.local / "pipeline" / node / "provenance").glob("*.intoto.json")
+    return json.loads(path.read_text())
+
+
+def cluster_record(runs: Runs, node: str) -> dict:
+    [path] = (runs.folder / "run-1" / node).glob("**/provenance/*.intoto.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_figures_equal_those_of_a_run_on_this_machine(runs):
+    cluster = read_evaluation(runs.path("TFLiteEvaluator", "evaluation"))
+    [folder] = (runs.local / "pipeline" / "TFLiteEvaluator" / "evaluation").iterdir()
+    local = read_evaluation(folder)
+
+    assert [c.name for c in cluster.candidates] == [c.name for c in local.candidates]
+    for one, other in zip(cluster.candidates, local.candidates, strict=True):
+        assert one.bytes == pytest.approx(other.bytes, rel=0.02)
+        assert one.macs == other.macs
+        for split in ("validation", "test"):
+            assert one.figures[split].top1 == pytest.approx(other.figures[split].top1, abs=0.05)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_records_differ_only_in_place_host_and_times(runs):
+    for node in sorted(runs.made):
+        here, there = local_record(runs, node), cluster_record(runs, node)
+        mine, theirs = (one["predicate"]["buildDefinition"] for one in (here, there))
+        assert theirs["externalParameters"].keys() == mine["externalParameters"].keys()
+        for name, value in mine["externalParameters"].items():
+            if name not in ("teacher_path",):
+                assert theirs["externalParameters"][name] == value, (node, name)
+        for name in ("node", "pipeline", "seed", "code"):
+            assert theirs["internalParameters"].get(name) == mine["internalParameters"].get(name)
+        assert subjects(there) == subjects(here), node
+        assert there["predicate"]["runDetails"]["builder"]["version"] == here["predicate"]["runDetails"]["builder"][
+            "version"
+        ]
+
+
+def subjects(record: dict) -> list[tuple]:
+    """The artifacts by name, type and the kinds of their properties."""
+    return sorted(
+        (
+            one["name"],
+            one["annotations"]["type"],
+            sorted((key, type(value).__name__) for key, value in one["annotations"]["properties"].items()),
+        )
+        for one in record["subject"]
+        if "output" in one.get("annotations", {})
+    )
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_chain_is_whole_from_the_chosen_file_to_the_data(runs):
+    from learn2compress.pipeline.graph import open_graph
+    from learn2compress.pipeline.lineage import lineage_of_file
+
+    [chosen] = runs.path("StudentSelector", "model").rglob("*.tflite")
+    report = lineage_of_file(open_graph(runs.folder), chosen)
+
+    assert report.status == "complete", report
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_step_that_fails_says_why_in_its_last_line(backend, load):
+    emulator, pipeline = backend
+    wrong = {"limit": LIMIT, "teacher_sha256": "x", "data_digest": "0" * 64}
+
+    with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2") as failed:
+        emulator.run(pipeline, wrong, "run-2")
+
+    assert failed.value.log.strip().splitlines()[-1].startswith(
+        "learn2compress: ImageExampleGen: digits must have the digest 0000000000000000…"
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the entrypoint does to what the launcher passes and to what tfx leaves."""
+
+import hashlib
+
+import pytest
+
+from learn2compress.kubeflow import entrypoint
+from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
+from learn2compress.kubeflow.step_record import Place
+from learn2compress.pipeline.code_version import code_version
+from learn2compress.schemas.errors import ClusterError, DataError, TeacherError
+
+SPEC = {
+    "artifacts": {"examples": {"artifactType": {"schemaTitle": "tfx.Examples"}}},
+    "parameters": {
+        "limit": {"parameterType": "NUMBER_INTEGER"},
+        "select_max_size": {"parameterType": "NUMBER_INTEGER"},
+        "distill_learning_rate": {"parameterType": "NUMBER_DOUBLE"},
+        "code_version": {"parameterType": "STRING"},
+        "teacher_path": {"parameterType": "STRING"},
+        "teacher_sha256": {"parameterType": "STRING"},
+        "data_path": {"parameterType": "STRING"},
+        "data_digest": {"parameterType": "STRING"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("minio://bucket/runs/a", "/minio/bucket/runs/a"),
+        ("s3://bucket/a?region=x", "/s3/bucket/a"),
+        ("gs://bucket/a", "/gcs/bucket/a"),
+        ("/data/a", "/data/a"),
+    ],
+)
+def test_address_becomes_the_launchers_copy(uri, path):
+    assert to_local(uri) == path
+    assert to_uri(path) == uri.partition("?")[0]
+
+
+def test_metadata_loses_nulls_and_local_paths():
+    assert without_local_paths({"a": None, "b": "/s3/bucket/x", "c": 1.0}) == {"b": "s3://bucket/x", "c": 1.0}
+
+
+@pytest.mark.parametrize("salt", ["", "0f-1a/"])
+def test_place_of_a_step_is_read_from_its_address(salt):
+    place = Place.of("Pruner", f"minio://bucket/runs/digits/run-7/Pruner/{salt}provenance")
+
+    assert (place.root, place.pipeline, place.run) == ("minio://bucket/runs/digits", "digits", "run-7")
+
+
+def test_address_without_the_node_is_refused():
+    with pytest.raises(ClusterError, match=r"the output of Pruner must lie at ROOT/PIPELINE/RUN/Pruner"):
+        Place.of("Pruner", "minio://bucket/runs/digits/provenance")
+
+
+def test_unset_limits_are_left_out_and_numbers_get_their_type(tmp_path):
+    values = {"limit": -1.0, "select_max_size": 40000.0, "distill_learning_rate": 1, "code_version": "0.1.0"}
+
+    told, used = entrypoint.settle_parameters(values, SPEC, tmp_path)
+
+    assert told == used == {
+        "select_max_size": 40000, "distill_learning_rate": 1.0, "code_version": code_version(),
+    }  # fmt: skip
+    assert isinstance(told["select_max_size"], int)
+    assert isinstance(told["distill_learning_rate"], float)
+
+
+def test_teacher_is_fetched_and_its_digest_found(store, tmp_path):
+    (store.root / "bucket" / "t.keras").write_bytes(b"a model")
+    values = {"teacher_path": "minio://bucket/t.keras", "teacher_sha256": "listing-1"}
+
+    told, used = entrypoint.settle_parameters(values, SPEC, tmp_path)
+
+    assert told["teacher_path"] == "minio://bucket/t.keras"
+    assert used["teacher_path"] == str(tmp_path / "teacher_path" / "t.keras")
+    assert told["teacher_sha256"] == used["teacher_sha256"] == hashlib.sha256(b"a model").hexdigest()
+
+
+def test_teacher_that_is_another_is_refused(tmp_path):
+    (tmp_path / "t.keras").write_bytes(b"another")
+    values = {"teacher_path": str(tmp_path / "t.keras"), "teacher_sha256": "0" * 64}
+
+    with pytest.raises(DataError, match=r"t\.keras must have the digest 0{16}… that the run was submitted with; got "):
+        entrypoint.settle_parameters(values, SPEC, tmp_path)
+
+
+def test_teacher_that_is_not_there_is_named(tmp_path):
+    values = {"teacher_path": "/data/t.keras", "teacher_sha256": "x"}
+
+    with pytest.raises(TeacherError, match=r"teacher /data/t\.keras must be readable in the container"):
+        entrypoint.settle_parameters(values, SPEC, tmp_path)
+
+
+def test_inputs_get_types_and_outputs_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2COMPRESS_LAUNCHER_ROOT", str(tmp_path))
+    invocation = {
+        "inputs": {"artifacts": {"examples": {"artifacts": [{"uri": "minio://b/in", "type": {}}]}}},
+        "outputs": {"artifacts": {"students": {"artifacts": [{"uri": "minio://b/out"}]}}, "outputFile": "/tmp/o"},
+    }
+
+    local = entrypoint.localize(invocation, SPEC, {"seed": 1})
+
+    [read] = local["inputs"]["artifacts"]["examples"]["artifacts"]
+    assert read == {"uri": f"{tmp_path}/minio/b/in", "type": {"schemaTitle": "tfx.Examples"}}
+    assert (tmp_path / "minio" / "b" / "out").is_dir()
+    assert local["inputs"]["parameterValues"] == {"seed": 1}
+
+
+def test_output_gets_addresses_and_what_the_record_adds():
+    artifact = {"uri": "/minio/b/m", "metadata": {"x": None, "n": 1}, "name": None}
+    left = {"artifacts": {"model": {"artifacts": [artifact]}}}
+
+    assert entrypoint.globalize(left, {"model": {"tree_sha256": "ab"}}) == {
+        "artifacts": {"model": {"artifacts": [{"uri": "minio://b/m", "metadata": {"n": 1, "tree_sha256": "ab"}}]}}
+    }
