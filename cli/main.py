@@ -11,7 +11,6 @@ import sys
 import typer
 
 from learn2compress import __version__
-from learn2compress.cli import compile as compile_command
 from learn2compress.cli import (
     cluster,
     diff,
@@ -19,6 +18,7 @@ from learn2compress.cli import (
     history,
     impact,
     init,
+    inspect,
     lineage,
     pick,
     rebuild_metadata,
@@ -26,6 +26,7 @@ from learn2compress.cli import (
     sign,
     verify,
 )
+from learn2compress.cli import compile as compile_command
 from learn2compress.schemas.errors import Learn2CompressError
 
 # Some versions of typer bring a click of their own, so its exceptions are taken from typer.
@@ -40,7 +41,8 @@ app = typer.Typer(
 )
 
 for module in (
-    run, pick, evaluate, init, lineage, verify, impact, diff, history, rebuild_metadata, sign, compile_command, cluster,
+    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, rebuild_metadata, sign,
+    compile_command, cluster,
 ):  # fmt: skip
     module.register(app)
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress inspect`: what a .tflite file says of itself.
+
+Exit status: 0 read; 2 it is no .tflite file, or cut short.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from learn2compress.schemas.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from learn2compress.compression.inspection import Inspection, TensorEnd
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    file: Path = typer.Argument(..., help="A TensorFlow Lite file, ours or another's."),
+    as_json: bool = typer.Option(False, "--json", help="Print an object with everything."),
+) -> None:
+    """Show what is in a .tflite file: inputs, outputs, labels, operators, size by layer."""
+    from learn2compress.compression.inspection import inspect_file
+
+    found = inspect_file(file)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1, by_alias=True))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for line in _facts(found):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(_layer_table(found))
+    rest = found.file_bytes - found.weight_bytes
+    console.print(
+        f"{format_bytes(found.weight_bytes)} are the layers' constants; the other {format_bytes(max(rest, 0))} are "
+        "structure, scales and metadata.",
+        markup=False,
+    )
+
+
+def _facts(found: "Inspection") -> list[str]:
+    facts = [
+        ("file", found.file),
+        ("SHA-256", found.sha256),
+        ("size", f"{format_bytes(found.file_bytes)}, {format_bytes(found.gzip_bytes)} with gzip"),
+        *(("input", _end(end)) for end in found.inputs),
+        *(("output", _end(end)) for end in found.outputs),
+    ]
+    if found.metadata is None:
+        facts.append(("metadata", "none: neither labels nor normalization"))
+    else:
+        about = found.metadata
+        facts += [
+            ("metadata", f"{about.name}: {about.description}" if about.description else about.name),
+            ("normalization", _normalization(about.mean, about.std)),
+            ("labels", f"{len(about.labels)}: {_some(about.labels)}" if about.labels else "none"),
+        ]
+    proof = "proved" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
+    facts += [
+        ("quantization", found.quantization),
+        ("full int8", proof),
+        ("parameters", format_count(found.parameters) + _zeros(found.sparsity)),
+        ("MACs", format_count(found.macs)),
+        ("memory", _memory(found)),
+        ("operators", ", ".join(f"{count} {name}" for name, count in found.ops.items())),
+    ]
+    return [f"{what + ':':<15}{value}" for what, value in facts]
+
+
+def _end(end: "TensorEnd") -> str:
+    text = f"{end.name}, {end.dtype} {end.shape}"
+    if len(end.scale) == 1:
+        return f"{text}, scale {end.scale[0]:.6g}, zero point {end.zero_point[0]}"
+    return f"{text}, {len(end.scale)} scales" if end.scale else text
+
+
+def _normalization(mean: list[float], std: list[float]) -> str:
+    if not mean:
+        return "none given"
+    if set(mean) == {0.0} and set(std) == {1.0}:
+        return "pixels as they are, 0..255"
+    values = [", ".join(f"{value:g}" for value in of) for of in (mean, std)]
+    return f"(pixel - mean) / std, mean {values[0]}, std {values[1]}"
+
+
+def _memory(found: "Inspection") -> str:
+    if found.arena_bytes is None:
+        return f"at least {format_bytes(found.activation_bytes or 0)} for activations; {found.arena_unknown}"
+    return f"{format_bytes(found.arena_bytes)} for activations"
+
+
+def _layer_table(found: "Inspection") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("layer", "output", "type", "params", "MACs", "bytes", "share", "zeros"):
+        table.add_column(column, justify="left" if column in ("layer", "output", "type") else "right", no_wrap=True)
+    for layer in found.layers:
+        place = f"{layer.subgraph}.{layer.index}" if layer.subgraph else str(layer.index)
+        kinds = dict.fromkeys(kind for kind in (layer.weights_dtype, layer.dtype) if kind)
+        # The first dimension counts images.
+        sides = layer.output_shape[1:] if len(layer.output_shape) > 1 else layer.output_shape
+        table.add_row(
+            f"{place} {layer.op}",
+            "×".join("?" if side < 0 else str(side) for side in sides) or "–",
+            " → ".join(kinds),
+            format_count(layer.parameters) if layer.parameters else "–",
+            format_count(layer.macs) if layer.macs else "–",
+            f"{layer.weight_bytes:,}" if layer.weight_bytes else "–",
+            f"{layer.weight_bytes / found.file_bytes:.0%}" if layer.weight_bytes else "–",
+            "–" if layer.sparsity is None else f"{layer.sparsity:.0%}",
+        )
+    return table
+
+
+def _zeros(sparsity: float | None) -> str:
+    return "" if sparsity is None else f", {sparsity:.0%} of the kernels' values are zero"
+
+
+def _some(labels: list[str]) -> str:
+    shown = ", ".join(labels[:12])
+    return f"{shown} … {labels[-1]}" if len(labels) > 12 else shown

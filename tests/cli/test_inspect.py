@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from learn2compress.cli.main import main
+from learn2compress.compression.metadata import write_metadata
+from learn2compress.schemas.digests import file_sha256
+
+
+@pytest.fixture
+def file(tmp_path, brightest_pixel_tflite):
+    path = tmp_path / "brightest.tflite"
+    data = write_metadata(brightest_pixel_tflite, name="Brightest", description="Which?", labels=["a", "b", "[c]", "d"])
+    path.write_bytes(data)
+    return path
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        main(["inspect", *map(str, arguments)])
+    written = capsys.readouterr()
+    return left.value.code, written.out, written.err
+
+
+def test_inspect_shows_a_person_ends_labels_and_layers(capsys, file):
+    status, out, _ = run(capsys, file)
+    assert status == 0
+    assert "float32 [1, 2, 2, 1]" in out
+    assert "Brightest: Which?" in out
+    assert "4: a, b, [c], d" in out
+    assert "pixels as they are, 0..255" in out
+    assert any(line.split()[1:2] == ["RESHAPE"] for line in out.splitlines())
+    assert file_sha256(file) in out
+
+
+def test_inspect_prints_json(capsys, file):
+    status, out, _ = run(capsys, file, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert (found["file"], found["bytes"]) == (str(file), file.stat().st_size)
+    assert found["metadata"]["labels"] == ["a", "b", "[c]", "d"]
+    assert found["inputs"][0]["shape"] == [1, 2, 2, 1]
+    assert [layer["op"] for layer in found["layers"]] == list(found["ops"])
+
+
+def test_inspect_exits_2_with_one_line_for_a_file_cut_short(capsys, file):
+    file.write_bytes(file.read_bytes()[:200])
+    status, out, err = run(capsys, file)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "must be a complete .tflite file" in err
