@@ -7,8 +7,9 @@ export TF_USE_LEGACY_KERAS := 1
 export CUDA_VISIBLE_DEVICES ?= -1
 
 TEACHER := examples/digits/teacher.keras
+IMAGE ?= localhost/learn2compress:latest
 
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock image clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +18,7 @@ help:
 	@echo "make setup   make .venv, once; the others call it"
 	@echo "make lint    ruff and import-linter alone"
 	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml (ARGS=--upgrade: to the newest)"
+	@echo "make image   build the container image of a cluster's steps (IMAGE=name:tag, ARGS=the builder's)"
 	@echo "make clean   remove what builds, tests and the demo left; .venv stays"
 
 setup:
@@ -38,6 +40,9 @@ test: lint
 
 lock:
 	scripts/lock.sh $(ARGS)
+
+image:
+	@scripts/image.sh $(IMAGE) $(ARGS)
 
 clean:
 	rm -rf build dist learn2compress.egg-info .pytest_cache .ruff_cache demo-output $(TEACHER)

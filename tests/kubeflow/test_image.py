@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image: built by `make image`, and a step of the compiled pipeline run in it, as nobody special and offline.
+
+What the builder needs on a machine goes into LEARN2COMPRESS_IMAGE_ARGS, such as `--network host --build-arg BASE=…`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.schemas.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "localhost/learn2compress:test"
+NO_REGISTRY = r"no such host|i/o timeout|connection refused|network is unreachable|pinging container registry"
+PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+RUN = [*PODMAN, "run", "--rm", "--network", "none", "--cap-drop", "all", "--ulimit", "nofile=4096:4096"]
+RUN += ["--ulimit", "nproc=4096:4096"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("podman", "buildah", "runc"))), reason="needs podman, buildah and runc"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def image():
+    arguments = os.environ.get("LEARN2COMPRESS_IMAGE_ARGS", "")
+    command = ["make", "-C", str(ROOT), "image", f"IMAGE={NAME}", f"ARGS={arguments}"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "BUILDER": "buildah"})
+    if done.returncode and re.search(NO_REGISTRY, done.stderr):
+        pytest.skip("the base image cannot be pulled here; LEARN2COMPRESS_IMAGE_ARGS may name another")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return NAME
+
+
+def inside(image, *command):
+    done = subprocess.run([*RUN, image, *command], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_image_runs_as_nobody_special_without_build_tools(image):
+    assert inside(image, "id", "-u")[1] == "10001\n"
+    for tool in ("pip", "uv", "gcc", "g++", "cc", "pytest", "ruff"):
+        assert inside(image, "sh", "-c", f"command -v {tool}")[0] != 0, tool
+    assert inside(image, "learn2compress", "--version")[1].startswith("learn2compress ")
+    assert inside(image, "sh", "-c", "touch /opt/venv/x")[0] != 0
+
+
+def test_step_runs_in_the_image_without_network(image, load, tmp_path):
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(compile_pipeline(load_config(ROOT / "examples" / "digits" / "config.yaml"), image))
+    emulator = load("emulator").Emulator(tmp_path / "store", tmp_path / "pods", container=RUN)
+
+    made = emulator.run(pipeline, {"limit": 100, "teacher_path": "s3://b/t", "teacher_sha256": "x"}, only=1)
+
+    examples = made["ImageExampleGen"]["examples"]
+    assert examples["metadata"]["images"] == 200.0
+    stored = tmp_path / "store" / examples["uri"].removeprefix("minio://")
+    assert (stored / "manifest.json").is_file()
