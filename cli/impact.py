@@ -14,7 +14,7 @@ from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for, mo
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from learn2compress.schemas.lineage import ImpactReport
+    from learn2compress.schemas.lineage import ImpactedExecution, ImpactReport
 
 _SHOWN_RUNS = 20
 
@@ -59,9 +59,12 @@ def _print(console: "Console", report: "ImpactReport") -> None:
         models.setdefault(model.run, []).append(f"{model.file}  {model.bytes:,} B  {model.sha256[:16]}…")
     counts = f"{len(report.executions):,} executions in {len(report.runs):,} runs, {len(report.models):,} models"
     derived = tree.add(Text(f"Derived: {counts}", style="bold"))
+    by_run: dict[str, list[ImpactedExecution]] = {}
+    for execution in report.executions:
+        by_run.setdefault(execution.run, []).append(execution)
     for run in report.runs[-_SHOWN_RUNS:]:
-        executions = [execution for execution in report.executions if execution.run == run]
-        last = max((execution.finished or "" for execution in executions), default="")
+        executions = by_run[run]
+        last = max(execution.finished or "" for execution in executions)
         branch = derived.add(Text.assemble((f"run {run}", "cyan"), f"  {moment(last or None)}"))
         branch.add(Text(", ".join(f"{one.node}{' (cached)' if one.cached else ''}" for one in executions)))
         for model in models.get(run, []):

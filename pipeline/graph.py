@@ -46,7 +46,7 @@ class Graph:
         folder = _common_home([one.path for one in found])
         if folder:
             location = location.below(folder)
-            found = [one.__class__(one.path[len(folder) + 1 :], one.bytes, one.mark) for one in found]
+            found = [one._replace(path=one.path[len(folder) + 1 :]) for one in found]
         self.home = location
         self.found = found
         self.index = Index.open(location)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from learn2compress.pipeline.example_search import find_example, id_of_image
 from learn2compress.pipeline.graph import Graph, unique
-from learn2compress.pipeline.index import InputEntry, OutputEntry
+from learn2compress.pipeline.index import Entry, FileEntry, InputEntry, OutputEntry
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import (
@@ -65,7 +65,7 @@ class _Search:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.causes: list[Cause] = []
+        self.causes: list[tuple[str, str, int, str | None]] = []
         self.artifacts: set[str] = set()          # digests from which all else derives
         self.records: set[int] = set()            # executions that were given the cause itself
         self.problems: list[Problem | None] = []
@@ -76,9 +76,8 @@ class _Search:
         if digest == EMPTY:
             raise LineageError("The subject must have content; an empty file or folder tells nothing apart.")
         for file in index.files_with(digest):
-            output = self._output(file.record, file.output)
-            self._add("file", f"{file.output}/{file.path}" if file.path else file.output, output.record)
-            self.artifacts.add(output.digest)
+            self._add("file", f"{file.output}/{file.path}" if file.path else file.output, file.record)
+            self.artifacts.add(self._output(file.record, file.output).digest)
         for output in index.outputs_with(digest):
             self._add("artifact", output.name, output.record)
             self.artifacts.add(output.digest)
@@ -130,6 +129,11 @@ class _Search:
     def report(self, subject: str, digest: str) -> ImpactReport:
         """Follow the causes to all that derives from them."""
         executions, models = self._derived()
+        entries = {entry.id: entry for entry in self.graph.index.entries_by_id(cause[2] for cause in self.causes)}
+        causes = [
+            Cause(kind=kind, name=name, record=entries[record].path, split=split)
+            for kind, name, record, split in self.causes
+        ]
         problems = unique(self.problems)
         status: Status = status_of(problems) if self.causes else "unknown"
         return ImpactReport(
@@ -137,7 +141,7 @@ class _Search:
             location=str(self.graph.home),
             subject=subject,
             digest=digest,
-            causes=self.causes,
+            causes=causes,
             runs=sorted({execution.run for execution in executions}),
             executions=executions,
             models=models,
@@ -162,7 +166,7 @@ class _Search:
             reached = {read.record for digest in digests for read in readers[digest]} - set(distance)
             distance |= dict.fromkeys(reached, step)
             digests = {output.digest for record in reached for output in outputs[record]}
-        executions, models = [], {}
+        executions = []
         for record, far in distance.items():
             entry = entries[record]
             made = outputs[record]
@@ -179,18 +183,26 @@ class _Search:
                     ],
                 )
             )  # fmt: skip
-            # Of bytes that several executions made or copied, the first to have made them is named.
-            for file in index.files_of(record):
-                key = (file.sha256, entry.root)
-                if file.path.endswith(MODEL_SUFFIX) and (key not in models or far < models[key][0]):
-                    output = next(one for one in made if one.name == file.output)
-                    place = f"{self.graph.uri(entry, output.uri)}/{file.path}"
-                    models[key] = (
-                        far,
-                        ImpactedModel(file=place, sha256=file.sha256, bytes=file.bytes, run=entry.run),
-                    )
         executions.sort(key=lambda one: (one.distance, one.finished or "", one.record))
-        return executions, sorted((model for _, model in models.values()), key=lambda model: model.file)
+        return executions, self._models(distance, entries, outputs)
+
+    def _models(
+        self, distance: dict[int, int], entries: dict[int, Entry], outputs: dict[int, list[OutputEntry]]
+    ) -> list[ImpactedModel]:
+        """The models that were made; of bytes that several executions made or copied, where they were made first."""
+        nearest: dict[tuple[str, str], tuple[int, FileEntry]] = {}
+        for file in self.graph.index.files_ending_in(MODEL_SUFFIX):
+            if file.record in distance:
+                key, far = (file.sha256, entries[file.record].root), distance[file.record]
+                if key not in nearest or far < nearest[key][0]:
+                    nearest[key] = (far, file)
+        models = []
+        for _, file in nearest.values():
+            entry = entries[file.record]
+            output = next(one for one in outputs[file.record] if one.name == file.output)
+            place = f"{self.graph.uri(entry, output.uri)}/{file.path}"
+            models.append(ImpactedModel(file=place, sha256=file.sha256, bytes=file.bytes, run=entry.run))
+        return sorted(models, key=lambda model: model.file)
 
     def _data_sets(self) -> list[OutputEntry]:
         """Each data set once, whoever took it from the cache."""
@@ -204,5 +216,4 @@ class _Search:
         return next(output for output in self.graph.index.outputs_of(record) if output.name == name)
 
     def _add(self, kind: str, name: str, record: int, split: str | None = None) -> None:
-        [entry] = self.graph.index.entries_by_id([record])
-        self.causes.append(Cause(kind=kind, name=name, record=entry.path, split=split))
+        self.causes.append((kind, name, record, split))

@@ -15,9 +15,8 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from learn2compress.pipeline.location import Found, Location
 from learn2compress.schemas.errors import LineageError
@@ -51,8 +50,7 @@ CREATE INDEX parameters_record ON parameters (record);
 """
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A record, as the index knows it.
 
     Attributes:
@@ -76,8 +74,7 @@ class Entry:
     problem: str | None
 
 
-@dataclass(frozen=True)
-class OutputEntry:
+class OutputEntry(NamedTuple):
     """An artifact that a record says was made."""
 
     record: int
@@ -87,11 +84,15 @@ class OutputEntry:
     digest: str
     files: int
     bytes: int
-    properties: dict[str, Any]
+    properties_json: str                         # read only where it is wanted: there may be many
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The artifact's figures and marks."""
+        return json.loads(self.properties_json)
 
 
-@dataclass(frozen=True)
-class InputEntry:
+class InputEntry(NamedTuple):
     """An artifact that a record says was read; `source` is the path of the record that made it, from its root."""
 
     record: int
@@ -103,8 +104,7 @@ class InputEntry:
     source_sha256: str | None
 
 
-@dataclass(frozen=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """A file of an artifact that was made."""
 
     sha256: str
@@ -114,8 +114,7 @@ class FileEntry:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """Where else a digest occurs: of a folder within an artifact, or as the value of a parameter."""
 
     digest: str
@@ -194,6 +193,10 @@ class Index:
         """The files that a record names."""
         return self._files("WHERE record = ?", record)
 
+    def files_ending_in(self, suffix: str) -> list[FileEntry]:
+        """The files whose name ends so."""
+        return self._files("WHERE substr(path, ?) = ?", -len(suffix), suffix)
+
     def outputs_with(self, digest: str) -> list[OutputEntry]:
         """The artifacts made that have a content. An empty folder is like any other, so it is never found."""
         return [] if digest == EMPTY else self._outputs("WHERE digest = ?", digest)
@@ -254,7 +257,7 @@ class Index:
     def _outputs(self, where: str, *values: Any) -> list[OutputEntry]:
         columns = "record, name, uri, type, digest, files, bytes, properties"
         rows = self._database.execute(f"SELECT {columns} FROM outputs {where}", values)
-        return [OutputEntry(*row[:7], json.loads(row[7])) for row in rows]
+        return [OutputEntry(*row) for row in rows]
 
     def _inputs(self, where: str, *values: Any) -> list[InputEntry]:
         columns = "record, name, uri, type, digest, source, source_sha256"

@@ -12,9 +12,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from learn2compress.schemas.digests import CHUNK_BYTES
 from learn2compress.schemas.errors import LineageError
@@ -23,8 +22,7 @@ from learn2compress.schemas.provenance import FOLDER, SUFFIX
 _SKIPPED = {".system", ".git", ".venv", "__pycache__", "node_modules"}
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A record file, as a listing shows it.
 
     Attributes:

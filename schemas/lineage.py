@@ -7,7 +7,7 @@ unless they are absolute; times are ISO 8601 in UTC; accuracies are fractions in
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["whole", "unknown", "tampered", "incomplete"]
 EXIT_STATUS: dict[Status, int] = {"whole": 0, "unknown": 3, "tampered": 4, "incomplete": 5}
@@ -16,7 +16,8 @@ EXIT_STATUS: dict[Status, int] = {"whole": 0, "unknown": 3, "tampered": 4, "inco
 class Answer(BaseModel):
     """Immutable, and as it is documented."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: a command needs only some of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Problem(Answer):
@@ -37,7 +38,7 @@ class ArtifactView(Answer):
     record: str | None = None                    # which made it, of one that was read
     files: int | None = None
     bytes: int | None = None
-    properties: dict[str, Any] = {}
+    properties: dict[str, Any] = Field(default_factory=dict)
 
 
 class Step(Answer):
