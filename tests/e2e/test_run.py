@@ -99,15 +99,14 @@ def test_run_records_every_node_in_ml_metadata(finished):
 
 @pytest.fixture
 def copy(finished, job, tmp_path):
-    """The finished run and its job, to be changed; the paths in ML Metadata stay valid, since it is moved back."""
+    """The finished run, to be changed along with its job; both are put back afterwards, byte for byte."""
     output, _ = finished
-    backup = tmp_path / "backup"
-    shutil.copytree(output, backup)
+    shutil.copytree(output, tmp_path / "output")
+    shutil.copytree(job.parent, tmp_path / "job")
     yield output
-    shutil.rmtree(output)
-    shutil.move(backup, output)
-    write_data(job.parent / "digits.npz")
-    write_teacher(job.parent / "teacher.keras")
+    for folder, backup in ((output, tmp_path / "output"), (job.parent, tmp_path / "job")):
+        shutil.rmtree(folder)
+        shutil.move(backup, folder)
 
 
 def test_run_again_is_served_from_the_cache(copy, job):
