@@ -61,13 +61,17 @@ def answer(report: "Answer", as_json: bool, render: Callable[["Console"], None])
     return EXIT_STATUS[report.status]
 
 
-def new_console() -> "Console":
-    """A console for text that was written for 100 columns, whatever it is piped into."""
+def new_console(stream: Any = None) -> "Console":
+    """A console for text that was written for 100 columns, whatever it is piped into.
+
+    Args:
+        stream: Where it prints; the standard output without it.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(file=stream, highlight=False)
     if not console.is_terminal or console.width > WIDTH:
-        console = Console(highlight=False, soft_wrap=False, width=WIDTH)
+        console = Console(file=stream, highlight=False, width=WIDTH)
     return console
 
 

@@ -12,6 +12,7 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.cli import (
+    bom,
     cluster,
     diff,
     evaluate,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 
 for module in (
-    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, rebuild_metadata, sign,
+    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, rebuild_metadata, sign, bom,
     compile_command, cluster,
 ):  # fmt: skip
     module.register(app)

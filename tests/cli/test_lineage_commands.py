@@ -334,3 +334,64 @@ class _Balance(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+@pytest.mark.slow
+def test_bom_is_valid_and_says_what_the_model_is_made_of(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    status, told, _ = type_in("bom", "renamed.bin", "--at", "out")
+
+    assert status == 0
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(told) is None
+    bom = json.loads(told)
+    model = bom["metadata"]["component"]
+    assert (model["type"], model["name"]) == ("machine-learning-model", "large-int8")
+    assert model["hashes"] == [
+        {"alg": "SHA-256", "content": "a738837060973a34d865a5398cebd8bf4abd294fef6f24ffcde5bf642be2105b"}
+    ]
+    assert model["pedigree"]["ancestors"][0]["name"] == "teacher.keras"
+    card = model["modelCard"]
+    assert {"slice": "validation", "type": "top-1 accuracy", "value": "0.93"} in (
+        card["quantitativeAnalysis"]["performanceMetrics"]
+    )
+    assert card["modelParameters"]["datasets"] == [{"ref": "data"}]
+    assert {"name": "learn2compress:Distiller:distill_epochs", "value": "30"} in card["properties"]
+    components = {component["bom-ref"]: component for component in bom["components"]}
+    assert components["data"]["type"] == "data"
+    assert components["teacher"]["hashes"] == model["pedigree"]["ancestors"][0]["hashes"]
+    assert components["package:numpy"]["purl"].startswith("pkg:pypi/numpy@")
+    [made_of] = [one["dependsOn"] for one in bom["dependencies"] if one["ref"] == "model"]
+    assert set(made_of) == set(components)
+
+    assert type_in("bom", "renamed.bin", "--at", "out", "-o", "bom.json")[:2] == (0, "")
+    assert Path("bom.json").read_text() == told
+    assert type_in("bom", "renamed.bin", "--at", "out", "-o", "none/bom.json")[0] == 2
+
+
+def test_bom_of_an_unknown_file_exits_3(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+    (tmp_path / "x.tflite").write_bytes(b"x")
+
+    status, told, error = type_in("bom", "x.tflite", "--at", "out")
+
+    assert (status, told) == (3, "")
+    assert "knows the bytes of x.tflite" in error
+
+
+def test_rebuild_metadata_makes_a_database(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+    status, told, _ = type_in("rebuild-metadata", "out", "--to", "rebuilt.db")
+
+    assert status == 0
+    assert told.startswith("rebuilt.db: 14 executions, 18 artifacts")
+    assert (tmp_path / "rebuilt.db").is_file()
+    status, _, error = type_in("rebuild-metadata", "out", "--to", "rebuilt.db")
+    assert status == 2
+    assert "must be a new file" in error
+
+
+def test_rebuild_metadata_prints_json_by_the_schema(out: Path, type_in) -> None:  # noqa: ARG001
+    status, told, _ = type_in("rebuild-metadata", "out", "--to", "rebuilt.db", "--json")
+
+    assert status == 0
+    jsonschema.validate(json.loads(told), json.loads(PATH.read_text()))
