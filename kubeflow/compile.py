@@ -76,6 +76,7 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     if config.kubeflow.pipeline_root:
         spec["defaultPipelineRoot"] = config.kubeflow.pipeline_root
     _name_types(spec)
+    _settle_statistics(spec)
     _lift_parameters(spec, known)
     for node, task in spec["root"]["dag"]["tasks"].items():
         _finish_step(config, node, task, spec)
@@ -170,6 +171,15 @@ def _name_types(spec: Json) -> None:
             for artifact in definitions.get("artifacts", {}).values():
                 schema = yaml.safe_load(artifact["artifactType"]["instanceSchema"])
                 artifact["artifactType"] = {"schemaTitle": schema["title"], "schemaVersion": "0.0.1"}
+
+
+def _settle_statistics(spec: Json) -> None:
+    """Gives the options of StatisticsGen the same fields on both stacks: the older reads one that the newer ignores."""
+    for task in spec["root"]["dag"]["tasks"].values():
+        options = task.get("inputs", {}).get("parameters", {}).get("stats_options_json")
+        if options:
+            fields = {"_slice_sqls": None, **json.loads(options["runtimeValue"]["constant"])}
+            options["runtimeValue"]["constant"] = json.dumps(fields, sort_keys=True)
 
 
 def _lift_parameters(spec: Json, known: dict[str, str | None]) -> None:

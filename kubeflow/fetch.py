@@ -3,11 +3,12 @@
 
 The run's records lead there, not the cluster: from the choice's own record back to those of what it was made of, also
 where a step took an earlier run's result. The output folder is like a local run's, with the records below OUT/pipeline
-as they lie below the pipeline's folder, so that lineage and verify answer here as well. Images and the teacher itself
-stay where they are.
+as they lie below the run's folder, and those of an earlier run beside it, so that lineage and verify answer here as
+well (--at OUT). Images and the teacher itself stay where they are.
 """
 
 import hashlib
+import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,13 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     claim_output(output, records["StudentSelector"].pipeline)
     folders = {}
     for statement in records.values():
-        _save(output / "pipeline" / statement.path, object_store.read(f"{home}/{statement.path}"))
+        root = output / ("pipeline" if statement.run == run else statement.run)
+        place = f"{home}/{statement.run}"
+        _save(root / statement.path, object_store.read(f"{place}/{statement.path}"))
         for made in statement.outputs:
             key = f"{statement.node}.{made.key}"
             if key in {*_REPORT, *_WHOLE}:
-                folders[key] = _bring(home, made, output / "pipeline", key in _WHOLE)
+                folders[key] = _bring(place, made, root, key in _WHOLE)
     missing = sorted({*_REPORT, *_WHOLE} - set(folders))
     if missing:
         raise ClusterError(f"the records of run {run} must lead to every artifact; none leads to {missing[0]}.")
@@ -98,20 +101,24 @@ def _walk(home: str, run: str) -> dict[str, Statement]:
         if statement.node in records:
             continue
         records[statement.node] = statement
-        ahead += [(one.record, one.record_sha256) for one in statement.inputs if one.record]
+        ahead += [
+            (posixpath.normpath(f"{statement.run}/{one.record}"), one.record_sha256)
+            for one in statement.inputs
+            if one.record
+        ]
     return records
 
 
-def _bring(home: str, made: Output, root: Path, whole: bool) -> Path:
+def _bring(place: str, made: Output, root: Path, whole: bool) -> Path:
     """Downloads an artifact, or only its description, and checks each file against the record."""
     folder = root / made.uri
     for name, file in made.files.items():
         if not whole and name != MANIFEST:
             continue
-        content = object_store.read(f"{home}/{made.uri}/{name}")
+        content = object_store.read(f"{place}/{made.uri}/{name}")
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise ClusterError(
-                f"{home}/{made.uri}/{name} must have the SHA-256 {file.sha256[:16]}… of its record; it was changed."
+                f"{place}/{made.uri}/{name} must have the SHA-256 {file.sha256[:16]}… of its record; it was changed."
             )
         _save(folder / name, content)
     return folder

@@ -3,7 +3,8 @@
 
 The same record as a local run's, made from what the step was given and left. It lies in the step's own output
 `provenance`, and is found again by the next step through the metadata of each artifact: its digest, the record's place
-below the pipeline's folder, and the record's own digest.
+below the run's folder, and the record's own digest. What an earlier run made, and the cluster took for this one, is
+named from the run's folder as well: `../<earlier run>/…`.
 """
 
 import hashlib
@@ -39,14 +40,14 @@ class Place:
         node: Its name.
         run: The run's id.
         pipeline: The pipeline's name.
-        root: Address of the pipeline's folder, in which each run has its own.
+        home: Address of the pipeline's folder, in which each run has its own.
         folder: Address of the folder for the record.
     """
 
     node: str
     run: str
     pipeline: str
-    root: str
+    home: str
     folder: str
 
     @classmethod
@@ -64,8 +65,12 @@ class Place:
 
     @property
     def location(self) -> Location:
-        """The pipeline's folder, as far as the launcher has copied it here."""
-        return open_location(to_local(self.root))
+        """The run's folder, as far as the launcher has copied it here."""
+        return open_location(to_local(f"{self.home}/{self.run}"))
+
+    def relative(self, run: str, path: str) -> str:
+        """Writes a path of some run's folder as seen from this run's."""
+        return path if run == self.run else f"../{run}/{path}"
 
 
 def write_step_record(
@@ -124,11 +129,15 @@ def _describe(location: Location, key: str, artifact: Any, path: str) -> Output:
 def _input(location: Location, place: Place, key: str, artifact: Json, kind: str) -> Input:
     metadata = artifact.get("metadata", {})
     uri = artifact["uri"].partition("?")[0]
-    inside = uri.removeprefix(f"{place.root}/")
+    run, _, inside = uri.removeprefix(f"{place.home}/").partition("/")
     if DIGEST_PROPERTY in metadata:
         digest, is_file = metadata[DIGEST_PROPERTY], False
     else:
         found = describe_output(location, to_local(uri), key, kind)
         digest, is_file = found.digest, found.is_file
     record, sha256 = metadata.get(RECORD_PROPERTY), metadata.get(RECORD_DIGEST_PROPERTY)
-    return Input(key, inside, kind, digest, 0, is_file, record, sha256)
+    if not uri.startswith(f"{place.home}/"):
+        return Input(key, uri, kind, digest, 0, is_file)
+    return Input(
+        key, place.relative(run, inside), kind, digest, 0, is_file, record and place.relative(run, record), sha256
+    )

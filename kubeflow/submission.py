@@ -85,7 +85,7 @@ def submit(
     values = {name: default for name, default in parameters.items() if default is not None}
     if limit is not None:
         values["limit"] = limit
-    values |= _settle_places(config, values, f"{root}/{config.pipeline.name}/inputs", say)
+    values |= _settle_places(config, values, f"{root}/inputs", say)
     missing = sorted(set(parameters) - set(values))
     if missing:
         raise ClusterError(f"every parameter of a run must have a value; got none for {', '.join(missing)}.")

@@ -88,7 +88,7 @@ class Graph:
             made = self._makers(read.digest, entry)
             reason = f"{entry.node} read {read.name} ({read.uri}), and no record says what made it"
             return made, None if made else Problem(kind="incomplete", where=entry.path, reason=reason)
-        path = posixpath.join(entry.root, read.source)
+        path = posixpath.normpath(posixpath.join(entry.root, read.source))
         found = self.index.entry_at(path)
         if found is None:
             made = self._makers(read.digest, entry)

@@ -136,7 +136,11 @@ def subjects(record: dict) -> list[tuple]:
         (
             one["name"],
             one["annotations"]["type"],
-            sorted((key, type(value).__name__) for key, value in one["annotations"]["properties"].items()),
+            sorted(
+                (key, type(value).__name__)
+                for key, value in one["annotations"]["properties"].items()
+                if key != "is_external"  # a mark of the local launcher's
+            ),
         )
         for one in record["subject"]
         if "output" in one.get("annotations", {})
@@ -152,7 +156,31 @@ def test_chain_is_whole_from_the_chosen_file_to_the_data(runs):
     [chosen] = runs.path("StudentSelector", "model").rglob("*.tflite")
     report = lineage_of_file(open_graph(runs.folder), chosen)
 
-    assert report.status == "complete", report
+    assert report.status == "whole", report
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
+    import s3fs
+
+    from learn2compress.kubeflow.fetch import fetch_run
+    from learn2compress.pipeline.graph import open_graph
+    from learn2compress.pipeline.lineage import lineage_of_file
+
+    with load("s3_server").serving(runs.store) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        report, selected = fetch_run("minio://bucket/runs", "run-1", tmp_path / "out")
+
+    assert {path.name for path in (tmp_path / "out" / "models").iterdir()} == {
+        path.name for path in (runs.local / "models").iterdir()
+    }
+    assert report.config["distill"]["epochs"] == 2
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    assert not list((tmp_path / "out" / "pipeline").glob("ImageExampleGen/**/*.gz"))
+    assert lineage_of_file(open_graph(tmp_path / "out"), selected).status == "whole"
 
 
 @pytest.mark.e2e

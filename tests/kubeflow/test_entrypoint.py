@@ -48,7 +48,7 @@ def test_metadata_loses_nulls_and_local_paths():
 def test_place_of_a_step_is_read_from_its_address(salt):
     place = Place.of("Pruner", f"minio://bucket/runs/digits/run-7/Pruner/{salt}provenance")
 
-    assert (place.root, place.pipeline, place.run) == ("minio://bucket/runs/digits", "digits", "run-7")
+    assert (place.home, place.pipeline, place.run) == ("minio://bucket/runs/digits", "digits", "run-7")
 
 
 def test_address_without_the_node_is_refused():
@@ -116,3 +116,66 @@ def test_output_gets_addresses_and_what_the_record_adds():
     assert entrypoint.globalize(left, {"model": {"tree_sha256": "ab"}}) == {
         "artifacts": {"model": {"artifacts": [{"uri": "minio://b/m", "metadata": {"n": 1, "tree_sha256": "ab"}}]}}
     }
+
+
+def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
+    from learn2compress.kubeflow.step_record import write_step_record
+    from learn2compress.schemas.artifacts import StudentSet
+    from learn2compress.schemas.provenance import parse_statement
+
+    monkeypatch.setenv("LEARN2COMPRESS_LAUNCHER_ROOT", str(tmp_path))
+    place = Place.of("Pruner", "s3://bucket/runs/digits/run-2/Pruner/provenance")
+    students = StudentSet()
+    students.uri = to_local("s3://bucket/runs/digits/run-2/Pruner/pruned_students")
+    students.set_int_custom_property("small_parameters", 7)
+    (tmp_path / "s3/bucket/runs/digits/run-2/Pruner/pruned_students").mkdir(parents=True)
+    (tmp_path / "s3/bucket/runs/digits/run-2/Pruner/pruned_students/manifest.json").write_text("{}")
+    known = {"tree_sha256": "ab" * 32, "provenance": "Distiller/provenance/run-1.intoto.json", "provenance_sha256": "c"}
+    inputs = {"students": {"uri": "s3://bucket/runs/digits/run-1/Distiller/students", "metadata": known}}
+
+    added = write_step_record(
+        place, inputs, {"students": "learn2compress.StudentSet"}, {"pruned_students": students}, {"seed": 3}, 0.0
+    )
+
+    path = "Pruner/provenance/run-2.intoto.json"
+    raw = (tmp_path / "s3/bucket/runs/digits/run-2" / path).read_bytes()
+    statement = parse_statement(raw, path)
+    assert added["pruned_students"] == {
+        "tree_sha256": statement.outputs[0].digest,
+        "provenance": path,
+        "provenance_sha256": hashlib.sha256(raw).hexdigest(),
+    }
+    [read] = statement.inputs
+    assert (read.uri, read.record) == ("../run-1/Distiller/students", "../run-1/Distiller/provenance/run-1.intoto.json")
+    assert statement.outputs[0].properties["small_parameters"] == 7
+    assert statement.internal["seed"] == 3
+
+
+def test_input_without_a_record_is_digested(tmp_path, monkeypatch):
+    from learn2compress.kubeflow.step_record import _input
+    from learn2compress.schemas.digests import tree_sha256
+
+    monkeypatch.setenv("LEARN2COMPRESS_LAUNCHER_ROOT", str(tmp_path))
+    folder = tmp_path / "gcs/bucket/runs/digits/run-1/X/examples"
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("a")
+    place = Place.of("Pruner", "gs://bucket/runs/digits/run-1/Pruner/provenance")
+
+    found = _input(place.location, place, "examples", {"uri": "gs://bucket/runs/digits/run-1/X/examples"}, "Examples")
+
+    assert (found.uri, found.digest, found.record) == ("X/examples", tree_sha256(folder), None)
+
+
+def test_error_of_the_step_is_the_last_line(capsys, tmp_path, monkeypatch):
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", log)
+    invocation = '{"outputs": {"artifacts": {}, "outputFile": "x"}}'
+    arguments = ["--node", "Pruner", "--executor_class_path", "x", "--json_serialized_invocation_args", invocation]
+
+    status = entrypoint.main([*arguments, "--json_serialized_inputs_spec_args", "{}", "--runner=x"])
+
+    line = "learn2compress: Pruner: step Pruner must have an output provenance; it has none. Compile again."
+    assert status == 2
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert log.read_text() == line
