@@ -27,10 +27,10 @@ HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
 def files_of(root: Path) -> set[str]:
     """The packages' files, by the names they have once installed."""
     return {
-        f"{package.replace('.', '/')}/{path.name}"
+        f"{package.replace('.', '/')}/{path.relative_to(root / folder).as_posix()}"
         for package, folder in FOLDERS.items()
-        for path in (root / folder).iterdir()
-        if path.is_file()
+        for path in (root / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 
