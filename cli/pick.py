@@ -5,6 +5,7 @@ Exit status: 0 chosen; 2 the folder or an option is wrong; 3 nothing satisfies t
 it was.
 """
 
+import os
 from pathlib import Path
 
 import typer
@@ -27,9 +28,11 @@ def pick(
 ) -> None:
     """Choose another of the measured files, under other limits. Trains nothing.
 
-    Replaces OUT/selected.tflite and the report, and records the choice. Limits that are not given do not hold.
+    Replaces OUT/selected.tflite, the report and OUT/bundle.zip, and records the choice. Limits that are not given do
+    not hold.
     """
     from learn2compress.cli.options import checked
+    from learn2compress.cli.screen import quiet_output
     from learn2compress.pipeline.picking import pick as pick_again
     from learn2compress.schemas.config import SelectConfig
 
@@ -44,8 +47,14 @@ def pick(
             "objective": objective,
         },
     )
-    picked = pick_again(output, select, metadata)
+    # The runtime, which computes the golden vectors, announces itself on the standard error.
+    with quiet_output(Path(os.devnull)):
+        picked = pick_again(output, select, metadata)
     choice = picked.report.choice
     for verdict in choice.verdicts:
         typer.echo(f"{verdict.status:>10}  {verdict.candidate:<18}  {verdict.reason}")
     typer.echo(f"\n{choice.chosen} is now {picked.selected}; the report is {output / 'report.html'}.")
+    if picked.bundle:
+        typer.echo(f"The app bundle is {picked.bundle}.")
+    else:
+        typer.echo("There is no app bundle: the test images are not below this folder.")

@@ -35,10 +35,11 @@ def run(
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log"):
             from learn2compress.compression.progress import listening
-            from learn2compress.pipeline.local_run import collect_outputs, report_run, run_pipeline
+            from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline
 
             with listening(screen.show_progress):
                 result = run_pipeline(chosen, output, limit, screen.show_node)
                 selected = collect_outputs(result, output)
                 report = report_run(chosen, result, output)
-        screen.summary(report, output, selected, time.monotonic() - began)
+                bundle = bundle_run(result, output, report, selected)
+        screen.summary(report, output, bundle, selected, time.monotonic() - began)

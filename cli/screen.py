@@ -75,7 +75,7 @@ class Screen:
         if progress.done >= progress.total:
             self._bars.remove_task(self._tasks.pop(progress.task))
 
-    def summary(self, report: Any, output: Path, selected: Path, seconds: float) -> None:
+    def summary(self, report: Any, output: Path, bundle: Path, selected: Path, seconds: float) -> None:
         """The table of candidates and where everything is."""
         table = Table(title="What was measured of each file", title_justify="left")
         for column in ("model", "size", "MACs", "accuracy (test)", "latency", "verdict"):
@@ -106,6 +106,7 @@ class Screen:
         self.say(f"Done in {seconds / 60:.1f} minutes.")
         for what, path in (
             ("all models", output / "models"),
+            ("the app bundle", bundle),
             ("the report", output / "report.html"),
             ("the chosen model", selected),
         ):

@@ -66,6 +66,18 @@ class Classifier:
             scores[start : start + len(part)] = self._to_scores(runner(part))
         return scores
 
+    def predict_raw(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the tensors that go in and come out for one image, as another runtime would have to see them.
+
+        Args:
+            image: [height, width, channels] uint8.
+
+        Returns:
+            [1, height, width, channels] of the input's dtype, and [1, classes] of the output's.
+        """
+        inputs = self._to_input(image[None])
+        return inputs, self._single(inputs)
+
     def latency(self, repeats: int = 50, warmup: int = 5) -> np.ndarray:
         """Returns the milliseconds that each of `repeats` invocations on one image took, after a warm-up.
 

@@ -20,6 +20,7 @@ from learn2compress.components.beam_options import user_errors
 from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
 from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
+from learn2compress.pipeline.bundle import write_bundle
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.metadata_address import connection_config
@@ -161,8 +162,18 @@ def report_run(config: Config, result: RunResult, output: Path) -> Report:
     )
     report = assemble_report(config.model_dump(mode="json"), *(result.artifacts[folder] for folder in folders))
     write_report(output, report, read_thumbnails(result.artifacts["TFLiteEvaluator.evaluation"]))
-    record_output_folder(output, result.artifacts.values())
     return report
+
+
+def bundle_run(result: RunResult, output: Path, report: Report, selected: Path) -> Path:
+    """Writes OUT/bundle.zip, and the record of all that now lies in OUT.
+
+    Returns:
+        The bundle's path.
+    """
+    bundle = write_bundle(output, report, selected, result.artifacts["ImageExampleGen.examples"])
+    record_output_folder(output, result.artifacts.values())
+    return bundle
 
 
 @contextmanager

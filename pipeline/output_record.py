@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of what a run leaves for its user beside the pipeline root: OUT/models, OUT/selected.tflite, the report.
+"""The record of what a run leaves for its user beside the pipeline root: OUT/models, OUT/selected.tflite, the report,
+the bundle.
 
 They are copies of artifacts, or made of them, and no execution in ML Metadata. A record of their own makes a changed
 one known, and names the artifacts behind them. It is written anew whenever they are, so that it is always the latest.
@@ -16,9 +17,17 @@ from learn2compress.pipeline.provenance import describe_output, record_of, save_
 from learn2compress.schemas.provenance import Input, timestamp
 
 NODE = "Output"
-FILES = {"models": "models", "selected": "selected.tflite", "report_json": "report.json", "report_html": "report.html"}
+FILES = {
+    "models": "models",
+    "selected": "selected.tflite",
+    "report_json": "report.json",
+    "report_html": "report.html",
+    "bundle": "bundle.zip",
+}
 TYPE = "learn2compress.Output"
 UNSTORED = "not_in_ml_metadata"
+# What another choice takes the place of.
+_CHOICE_TYPES = {"learn2compress.Selection", "Model", "ModelBlessing", "PushedModel"}
 
 
 def record_output_folder(output: str | Path, sources: Iterable[str | Path]) -> str:
@@ -62,6 +71,26 @@ def record_output_folder(output: str | Path, sources: Iterable[str | Path]) -> s
         internal={UNSTORED: True},
     )
     return save_record(root, statement)
+
+
+def record_another_choice(output: str | Path, selection: str | Path) -> str:
+    """Record the files of an output folder again, made of the same artifacts as before but for the choice.
+
+    Args:
+        output: OUT.
+        selection: The folder of the Selection that now counts.
+
+    Returns:
+        Where the record lies.
+
+    Raises:
+        LineageError: There are no records yet, or a file cannot be read.
+    """
+    root = open_location(Path(output) / "pipeline")
+    index = Graph(root).index
+    before = [entry for entry in index.entries() if entry.node == NODE]
+    kept = [one.uri for entry in before for one in index.inputs_of(entry.id) if one.type not in _CHOICE_TYPES]
+    return record_output_folder(output, [*(root.join(uri) for uri in kept), selection])
 
 
 def _input(output: OutputEntry, record: str, sha256: str) -> Input:

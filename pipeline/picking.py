@@ -3,7 +3,7 @@
 
 The choice is recorded as an execution of a node `Pick` in the run's ML Metadata store, with the evaluation as its input
 and a Selection as its output, and in a provenance record beside it. Should the record fail, nothing has changed yet:
-OUT's files are replaced last.
+OUT's files are replaced last, the bundle with them.
 """
 
 import os
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from learn2compress.compression.predictions import PREDICTIONS, validation_correctness
 from learn2compress.compression.selection import choose
+from learn2compress.pipeline.bundle import BUNDLE, build_bundle, find_examples, save_bundle
+from learn2compress.pipeline.output_record import record_another_choice
 from learn2compress.pipeline.report import HIDDEN, REPORT, read_thumbnails, write_report
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
@@ -38,6 +40,7 @@ class Picked(NamedTuple):
     report: Report
     selected: Path
     execution: int  # in ML Metadata
+    bundle: Path | None  # none where the test images are not there: they stay on a cluster
 
 
 def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) -> Picked:
@@ -53,6 +56,7 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
         SelectionError: Nothing satisfies the limits; everything stays as it was.
         ModelFileError: The file chosen is not the one that was measured.
         LineageError: The metadata store does not know the evaluation.
+        DataError: The test images, of which some go into the bundle, are damaged.
     """
     output = Path(output)
     if not (output / REPORT).is_file():
@@ -62,16 +66,28 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
     limits = Limits(**select.model_dump(exclude={"objective"}))
     choice = choose(report.evaluation, limits, select.objective, validation_correctness(folder / PREDICTIONS))
     source = _model_file(output, report.evaluation, choice)
-    execution = _record(output, folder, report, choice, select, metadata)
     changed = report.model_copy(
         update={"choice": choice, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     )
+    examples = find_examples(output, report)
+    bundle = build_bundle(changed, source, examples) if examples else None
+    execution, selection = _record(output, folder, report, choice, select, metadata)
     write_report(output, changed, read_thumbnails(folder))
     selected = output / "selected.tflite"
     fresh = output / ".selected.tflite"
     shutil.copyfile(source, fresh)
     os.replace(fresh, selected)
-    return Picked(changed, selected, execution)
+    path = _replace_bundle(output, bundle)
+    record_another_choice(output, selection)
+    return Picked(changed, selected, execution, path)
+
+
+def _replace_bundle(output: Path, bundle: bytes | None) -> Path | None:
+    """An older bundle must not stay beside another choice."""
+    if bundle is not None:
+        return save_bundle(output, bundle)
+    (output / BUNDLE).unlink(missing_ok=True)
+    return None
 
 
 def _evaluation_folder(output: Path, evaluation: Evaluation) -> Path:
@@ -100,8 +116,8 @@ def _model_file(output: Path, evaluation: Evaluation, choice: Choice) -> Path:
 
 def _record(
     output: Path, folder: Path, report: Report, choice: Choice, select: SelectConfig, address: str | None
-) -> int:
-    """Writes the Selection and its records. Returns the execution's id."""
+) -> tuple[int, Path]:
+    """Writes the Selection and its records. Returns the execution's id and the Selection's folder."""
     # Half a second of import, for this command alone.
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -151,7 +167,7 @@ def _record(
         contexts,
     )
     write_record(store, execution.id, root)
-    return execution.id
+    return execution.id, place
 
 
 def _evaluation_artifact(store: "MetadataStore", folder: Path) -> "mlmd.Artifact":

@@ -3,11 +3,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
@@ -40,6 +42,9 @@ def test_run_leaves_models_choice_report_and_metadata(finished):
     assert file_sha256(output / "selected.tflite") == digests[report.choice.chosen] == report.choice.sha256
     assert (output / "metadata.db").stat().st_size > 0
     assert "<html" in (output / "report.html").read_text()[:2000]
+    with zipfile.ZipFile(output / "bundle.zip") as archive:
+        assert archive.read(f"{report.choice.chosen}.tflite") == (output / "selected.tflite").read_bytes()
+    assert f"the app bundle: {output / 'bundle.zip'}" in re.sub(" +", " ", result.stdout)
     last = result.stdout.splitlines()[-3:]
     assert str(output / "selected.tflite") in last[-1]
     assert str(output / "report.html") in last[-2]
@@ -126,6 +131,23 @@ def test_run_again_selects_alone_when_a_limit_changed(copy, job):
     assert told.pop("StudentSelector") == "ran"
     assert set(told.values()) == {"cached"}
     assert "Chosen: small-int8" in result.stdout
+
+
+def test_pick_replaces_file_report_and_bundle_and_the_folder_stays_whole(copy):
+    smallest = min((copy / "models").glob("*.tflite"), key=lambda path: path.stat().st_size)
+    result = command("pick", copy, "--max-size", f"{smallest.stat().st_size}B")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert (copy / "selected.tflite").read_bytes() == smallest.read_bytes()
+    with zipfile.ZipFile(copy / "bundle.zip") as archive:
+        archive.extractall(copy.parent / "app")
+    shown = subprocess.run(
+        [sys.executable, "snippets/classify.py"], cwd=copy.parent / "app", capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert (copy.parent / "app" / smallest.name).read_bytes() == smallest.read_bytes()
+    checked = command("verify", copy)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_run_exits_3_and_names_the_nearest_when_nothing_fits(copy, job):

@@ -10,9 +10,10 @@ from learn2compress.pipeline.graph import open_graph
 from learn2compress.pipeline.history import history_of
 from learn2compress.pipeline.lineage import lineage_of_file
 from learn2compress.pipeline.location import open_location
-from learn2compress.pipeline.output_record import record_output_folder
+from learn2compress.pipeline.output_record import record_another_choice, record_output_folder
 from learn2compress.pipeline.verify import verify_place
 from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.provenance import parse_statement
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def fill(run, out: Path, chosen: str) -> None:
     shutil.copy(out / "models" / f"{chosen}.tflite", out / "selected.tflite")
     (out / "report.html").write_text(f"<html>{chosen}")
     (out / "report.json").write_text(f'"{chosen}"')
+    (out / "bundle.zip").write_bytes(chosen.encode())
     record_output_folder(out, [run.path("Quantizer.models", ""), run.path("StudentSelector.model", "")])
 
 
@@ -36,7 +38,9 @@ def verify(out: Path):
     return verify_place(open_graph(out), open_location(out))
 
 
-@pytest.mark.parametrize("name", ["models/small-int8.tflite", "selected.tflite", "report.html", "report.json"])
+@pytest.mark.parametrize(
+    "name", ["models/small-int8.tflite", "selected.tflite", "report.html", "report.json", "bundle.zip"]
+)
 def test_changed_file_of_the_output_folder_is_named(run, tmp_path: Path, name: str) -> None:  # noqa: ARG001
     file = tmp_path / "out" / name
     assert verify(tmp_path / "out").status == "whole"
@@ -70,6 +74,14 @@ def test_another_choice_replaces_the_files_and_their_record(run, tmp_path: Path)
 
     assert report.status == "whole"
     assert report.records == 8
+
+
+def test_another_choice_takes_the_place_of_the_old_one_alone(run, tmp_path: Path) -> None:
+    path = record_another_choice(tmp_path / "out", run.path("StudentSelector.selection", ""))
+
+    record = parse_statement(Path(path).read_bytes(), path)
+    assert [read.type for read in record.inputs] == ["learn2compress.OnDeviceModelSet", "learn2compress.Selection"]
+    assert verify(tmp_path / "out").status == "whole"
 
 
 def test_copies_are_no_second_origin(run, tmp_path: Path) -> None:  # noqa: ARG001

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from learn2compress.compression.evaluation import Tally, figures_of
+from learn2compress.compression.metadata import write_metadata
 from learn2compress.compression.selection import choose
 from learn2compress.compression.thumbnails import thumbnail
 from learn2compress.schemas.manifests import (
+    DataManifest,
     Epoch,
     File,
     LayerQuantization,
@@ -15,6 +17,7 @@ from learn2compress.schemas.manifests import (
     StudentSetManifest,
     Task,
     TeacherManifest,
+    write_manifest,
 )
 from learn2compress.schemas.reports import (
     Candidate,
@@ -226,3 +229,72 @@ def sample():
 def make_report_fixture():
     """The function, for a report with other classes or limits."""
     return make_report
+
+
+@pytest.fixture(scope="session")
+def classifiers():
+    """.tflite bytes of a small classifier of 32x32x3 images into ten classes, by variant, of normalized pixels."""
+    import tensorflow as tf
+    import tf_keras as keras
+
+    keras.utils.set_random_seed(1)
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 5, strides=4, activation="relu", kernel_initializer="he_normal")(image)
+    scores = keras.layers.Dense(10, kernel_initializer="orthogonal")(keras.layers.Flatten()(x))
+    model = keras.Model(image, keras.layers.Softmax()(scores))
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 32, 32, 3)).astype(np.float32)
+
+    def convert(variant):
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if variant != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([(image - 127.5) / 127.5] for image in pixels)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = getattr(tf, variant)
+        return converter.convert()
+
+    return {variant: convert(variant) for variant in ("float32", "int8", "uint8")}
+
+
+@pytest.fixture(scope="session")
+def described(classifiers):
+    """Writes a candidate's file as a run does: with labels and normalization, and bytes of its own."""
+
+    def write(path, candidate):
+        data = classifiers[candidate.variant if candidate.variant in classifiers else "float32"]
+        about = {"name": candidate.name, "description": "Tells ten.", "labels": CLASSES}
+        path.write_bytes(write_metadata(data, **about, mean=[127.5], std=[127.5]))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_examples():
+    """Writes Examples with the manifest of a report: two shards of the test split, its classes drawn at random."""
+    import tensorflow as tf
+
+    def feature(value):
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    def write(folder, report, count=60):
+        rng = np.random.default_rng(11)
+        shards = [f"data_tfrecord-{i:05d}-of-00002.gz" for i in range(2)]
+        (folder / "Split-test").mkdir(parents=True)
+        for number, shard in enumerate(shards):
+            path = str(folder / "Split-test" / shard)
+            with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+                for row in range(number * count // 2, (number + 1) * count // 2):
+                    features = {
+                        "image": feature(rng.integers(0, 256, 32 * 32 * 3, np.uint8).tobytes()),
+                        "label": feature(int(rng.integers(len(CLASSES)))),
+                        "id": feature(f"{row:016x}".encode()),
+                        "source": feature(f"test {row}".encode()),
+                    }
+                    example = tf.train.Example(features=tf.train.Features(feature=features))
+                    writer.write(example.SerializeToString())
+        write_manifest(folder, DataManifest(**report.data, shards={"train": [], "validation": [], "test": shards}))
+        return folder
+
+    return write

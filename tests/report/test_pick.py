@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,27 +11,32 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.cli.main import main
 from learn2compress.compression.predictions import ModelPredictions, SplitPredictions, write_predictions
+from learn2compress.pipeline.graph import open_graph
+from learn2compress.pipeline.location import open_location
 from learn2compress.pipeline.metadata_address import connection_config
 from learn2compress.pipeline.picking import pick
 from learn2compress.pipeline.report import write_report
+from learn2compress.pipeline.verify import verify_place
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import Learn2CompressError, LineageError, ModelFileError, OutputError, SelectionError
 from learn2compress.schemas.manifests import read_manifest, write_manifest
+from learn2compress.schemas.provenance import parse_statement
 from learn2compress.schemas.reports import Choice, Report
 
 
 @pytest.fixture
-def output(tmp_path, make_report):
+def output(tmp_path, make_report, described, write_examples):
     """A finished run: files, evaluation, report, and a store that knows the evaluation."""
     report, thumbnails = make_report(images=200)
     (tmp_path / "models").mkdir()
     candidates = []
     for candidate in report.evaluation.candidates:
         path = tmp_path / "models" / candidate.file
-        path.write_bytes(candidate.name.encode() * 10)
+        described(path, candidate)
         candidates.append(candidate.model_copy(update={"sha256": file_sha256(path)}))
     report = report.model_copy(update={"evaluation": report.evaluation.model_copy(update={"candidates": candidates})})
+    write_examples(tmp_path / "pipeline" / "ImageExampleGen" / "examples" / "1", report)
     older = tmp_path / "pipeline" / "TFLiteEvaluator" / "evaluation" / "3"
     folder = older.with_name("9")
     write_manifest(older, report.evaluation.model_copy(update={"images": {"test": 1}}), "evaluation.json")
@@ -100,6 +106,41 @@ def test_pick_can_be_repeated_and_works_in_a_folder_that_was_moved(output):
         moved / "models" / f"{picked.report.choice.chosen}.tflite"
     ).read_bytes()
     assert len(open_store(moved).get_artifacts_by_type("learn2compress.Selection")) == 2
+
+
+def test_pick_packs_the_new_choice_into_the_bundle(output):
+    picked = pick(output, SelectConfig(max_size="40KB"))
+    with zipfile.ZipFile(output / "bundle.zip") as archive:
+        assert archive.read("small-int8.tflite") == picked.selected.read_bytes()
+    again = pick(output, SelectConfig(objective="size", min_accuracy=0.84))
+    with zipfile.ZipFile(again.bundle) as archive:
+        assert archive.read(f"{again.report.choice.chosen}.tflite") == again.selected.read_bytes()
+        assert "small-int8.tflite" not in archive.namelist()
+
+
+def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(capsys, output):
+    pick(output, SelectConfig(max_size="40KB"))
+    for shard in output.glob("pipeline/ImageExampleGen/examples/1/Split-test/*"):
+        shard.unlink()
+    status, out, _ = run(capsys, output, "--objective", "size")
+    assert status == 0
+    assert "no app bundle: the test images are not below this folder" in out
+    assert not (output / "bundle.zip").exists()
+
+
+def test_pick_leaves_files_and_records_that_agree(output):
+    for select in (SelectConfig(max_size="40KB"), SelectConfig(max_size="80KB")):
+        pick(output, select)
+        report = verify_place(open_graph(output), open_location(output))
+        # The evaluation was put there by hand: that no record says what made it is all that may be wrong.
+        assert [problem.where for problem in report.problems if "evaluation/9" not in problem.reason] == []
+    path = "Output/provenance/latest.intoto.json"
+    record = parse_statement((output / "pipeline" / path).read_bytes(), path)
+    assert [made.uri for made in record.outputs][-1] == "../bundle.zip"
+    assert [read.type for read in record.inputs] == ["learn2compress.Selection"]
+    (output / "bundle.zip").write_bytes(b"another")
+    problems = verify_place(open_graph(output), open_location(output)).problems
+    assert [problem.where for problem in problems if problem.kind == "tampered"] == ["../bundle.zip"]
 
 
 def test_pick_changes_nothing_when_nothing_fits(output):

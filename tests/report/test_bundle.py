@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from learn2compress.components.stored_examples import read_shard
+from learn2compress.compression.interpreter import open_model
+from learn2compress.pipeline.bundle import find_examples, write_bundle
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import DataError, ModelFileError, OutputError
+from learn2compress.schemas.reports import Verdict
+
+STUDENT = "small"
+
+
+@pytest.fixture
+def finished(tmp_path, make_report, described, write_examples):
+    """Makes an output folder in which a file of that variant was chosen; returns it, the report and the file."""
+
+    def make(variant):
+        report, _ = make_report(images=100)
+        candidate = next(c for c in report.evaluation.candidates if c.name == f"{STUDENT}-int8")
+        candidate = candidate.model_copy(update={"name": f"{STUDENT}-{variant}", "variant": variant})
+        described(tmp_path / "selected.tflite", candidate)
+        candidate = candidate.model_copy(update={"sha256": file_sha256(tmp_path / "selected.tflite")})
+        verdict = Verdict(candidate=candidate.name, status="chosen", reason="the only one that was made")
+        choice = report.choice.model_copy(
+            update={"chosen": candidate.name, "sha256": candidate.sha256, "verdicts": [verdict]}
+        )
+        evaluation = report.evaluation.model_copy(update={"candidates": [candidate]})
+        report = report.model_copy(update={"evaluation": evaluation, "choice": choice})
+        write_examples(tmp_path / "pipeline" / "ImageExampleGen" / "examples" / "1", report)
+        return tmp_path, report, tmp_path / "selected.tflite"
+
+    return make
+
+
+def unpack(output, report, selected, folder):
+    bundle = write_bundle(output, report, selected, find_examples(output, report))
+    with zipfile.ZipFile(bundle) as archive:
+        assert archive.testzip() is None
+        archive.extractall(folder)
+    return folder
+
+
+def classify(folder, *pictures):
+    """Runs the snippet as an app developer does: the project itself cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-E", "snippets/classify.py", *pictures],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8", "uint8"])
+def test_python_snippet_gives_the_golden_scores(finished, tmp_path, variant):
+    folder = unpack(*finished(variant), tmp_path / "app")
+    done = classify(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "largest difference 0.000000" in done.stdout
+    assert done.stdout.count("differs by 0.000000") == 8
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8", "uint8"])
+def test_golden_vectors_are_what_the_emitted_bytes_compute(finished, tmp_path, variant):
+    output, report, selected = finished(variant)
+    folder = unpack(output, report, selected, tmp_path / "app")
+    golden = json.loads((folder / "golden" / "golden.json").read_text())
+    assert golden["sha256"] == report.choice.sha256 == file_sha256(folder / golden["model"])
+    classifier = open_model(selected)
+    shards = sorted((find_examples(output, report) / "Split-test").iterdir())
+    examples = {e.id: e for shard in shards for e in read_shard(shard, (32, 32, 3))}
+    for vector in golden["vectors"]:
+        picture = np.asarray(Image.open(folder / vector["image"]))
+        assert np.array_equal(picture, examples[vector["id"]].image)
+        assert vector["label"] == examples[vector["id"]].label
+        assert np.array_equal(classifier.predict(picture[None])[0], np.array(vector["scores"], np.float32))
+        entered, left = classifier.predict_raw(picture)
+        assert (entered.dtype, left.dtype) == (variant, variant)
+        assert (folder / vector["input"]).read_bytes() == entered.tobytes()
+        assert (folder / vector["output"]).read_bytes() == left.tobytes()
+        assert vector["predicted"] == int(np.argmax(vector["scores"]))
+    # One of each class, as far as eight go, and not all of one opinion: a file that ignored its input would pass.
+    assert len({vector["label"] for vector in golden["vectors"]}) == len(golden["vectors"]) == 8
+    assert len({tuple(vector["scores"]) for vector in golden["vectors"]}) == 8
+
+
+def test_python_snippet_notices_another_model_and_classifies_pictures(finished, tmp_path):
+    folder = unpack(*finished("int8"), tmp_path / "app")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40), np.uint8))
+    picture.save(tmp_path / "grey.png")
+    done = classify(folder, str(tmp_path / "grey.png"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'grey.png'}: ")
+    path = folder / "golden" / "golden.json"
+    golden = json.loads(path.read_text())
+    golden["vectors"][3]["scores"][0] += 0.5
+    path.write_text(json.dumps(golden))
+    done = classify(folder)
+    assert done.returncode == 1
+    assert "WRONG" in done.stdout
+
+
+def test_bundle_is_the_same_bytes_for_the_same_run(finished, monkeypatch):
+    output, report, selected = finished("int8")
+    examples = find_examples(output, report)
+    first = write_bundle(output, report, selected, examples).read_bytes()
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    later = report.model_copy(update={"created": "2031-01-01T00:00:00+00:00"})
+    assert write_bundle(output, later, selected, examples).read_bytes() == first
+    with zipfile.ZipFile(output / "bundle.zip") as archive:
+        entries = archive.infolist()
+    assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_bundle_holds_the_chosen_file_and_its_labels(finished, tmp_path):
+    output, report, selected = finished("uint8")
+    folder = unpack(output, report, selected, tmp_path / "app")
+    assert (folder / "small-uint8.tflite").read_bytes() == selected.read_bytes()
+    assert (folder / "labels.txt").read_text().splitlines() == report.evaluation.task.classes
+    assert {path.name for path in (folder / "snippets").iterdir()} == {
+        "classify.py", "Classifier.kt", "Classifier.swift",
+    }  # fmt: skip
+
+
+def test_card_tells_figures_with_intervals_data_host_and_digests(finished, tmp_path):
+    output, report, selected = finished("int8")
+    card = (unpack(output, report, selected, tmp_path / "app") / "MODEL_CARD.md").read_text()
+    (candidate,) = report.evaluation.candidates
+    test = candidate.figures["test"]
+    low, high = test.top1_interval.low, test.top1_interval.high
+    for said in (
+        f"| accuracy | {test.top1:.1%} ({low:.1%} to {high:.1%}) |".replace("%", " %"),
+        "| train | 45,000 |",
+        "| test | 100 |",
+        "3 images are in both parts of train/test",
+        "1 files could not be read",
+        "bench, AMD EPYC, 2 cores, ai-edge-litert 2.3.0",
+        "the only one that was made",
+        candidate.sha256,
+        report.teacher.sha256,
+        report.data["digest"],
+        "Fewer than 30 test images",
+    ):
+        assert said in card
+    rows = [line for line in card.splitlines() if line.startswith("| ") and line.count("|") == 6]
+    assert len(rows) == 2 + len(report.evaluation.task.classes)
+
+
+def test_card_shows_the_worst_of_many_classes_and_keeps_names_in_their_cells(make_report):
+    from learn2compress.pipeline.model_card import render_model_card
+
+    report, _ = make_report(images=2000, classes=["a|b", "<i>c", *(f"class {n}" for n in range(98))])
+    card = render_model_card(report)
+    assert "60 classes recognised worst; 40 more" in card
+    assert "a|b" not in card
+    assert "<i>" not in card
+
+
+@pytest.mark.parametrize(
+    ("variant", "kotlin", "swift"),
+    [
+        ("float32", "input.putFloat(value.toFloat())", "Float(value)"),
+        ("int8", "quantized.coerceIn(-128, 127).toByte()", "Int8(min(max(quantized, -128), 127))"),
+        ("uint8", "quantized.coerceIn(0, 255).toByte()", "UInt8(min(max(quantized, 0), 255))"),
+    ],
+)
+def test_app_snippets_are_written_for_the_file_at_hand(finished, tmp_path, variant, kotlin, swift):
+    folder = unpack(*finished(variant), tmp_path / "app")
+    model = open_model(folder / f"small-{variant}.tflite").model
+    for name, said in (("Classifier.kt", kotlin), ("Classifier.swift", swift)):
+        text = (folder / "snippets" / name).read_text()
+        assert said in text
+        assert "127.5, 127.5, 127.5" in text
+        assert str(model.input.bytes) in text
+        for tensor in (model.input, model.output):
+            assert all(str(scale) in text for scale in tensor.scale)
+        assert text.count("{") == text.count("}")
+        assert "{%" not in text
+
+
+def test_bundle_refuses_a_file_that_was_not_chosen(finished):
+    output, report, selected = finished("int8")
+    examples = find_examples(output, report)
+    selected.write_bytes(selected.read_bytes() + b"more")
+    with pytest.raises(ModelFileError, match=r"selected\.tflite must be the file that was chosen, small-int8"):
+        write_bundle(output, report, selected, examples)
+    assert not (output / "bundle.zip").exists()
+
+
+def test_bundle_refuses_test_images_that_are_cut_short(finished):
+    output, report, selected = finished("int8")
+    examples = find_examples(output, report)
+    for shard in (examples / "Split-test").iterdir():
+        shard.write_bytes(shard.read_bytes()[:200])
+    with pytest.raises(DataError, match="data_tfrecord"):
+        write_bundle(output, report, selected, examples)
+
+
+def test_bundle_refuses_a_place_that_cannot_be_written(finished):
+    output, report, selected = finished("int8")
+    (output / "bundle.zip").mkdir()
+    with pytest.raises(OutputError, match=r"bundle\.zip must be writable"):
+        write_bundle(output, report, selected, find_examples(output, report))
+
+
+def test_examples_are_those_of_the_report(finished):
+    output, report, _ = finished("int8")
+    assert find_examples(output, report) == output / "pipeline" / "ImageExampleGen" / "examples" / "1"
+    assert find_examples(output, report.model_copy(update={"data": {**report.data, "digest": "e" * 64}})) is None
