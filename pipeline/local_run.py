@@ -29,7 +29,7 @@ from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import record_output_folder
 from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
-from learn2compress.schemas.config import Config, TeacherConfig
+from learn2compress.schemas.config import Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.reports import Report
 
@@ -116,16 +116,16 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
     """
+    # First, since it is quick: a file that is no model should not be found out only after the data has been read.
+    teacher = describe_file(config.teacher.path)
     source = open_source(config.data, limit)
-    default = _teacher_shape(config.teacher) if source.image_shape is None else None
+    default = None
+    if source.image_shape is None:
+        default = open_model(teacher, config.teacher.signature, config.teacher.output).image_shape
     height, width, channels = resolve_shape(config.data, source, default)
     data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
     inputs = Inputs(data_digest(data), path_sha256(config.teacher.path), code_version(), limit)
     return config.model_copy(update={"data": data}), inputs
-
-
-def _teacher_shape(teacher: TeacherConfig) -> tuple[int | None, int | None, int | None]:
-    return open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape
 
 
 def collect_outputs(result: RunResult, output: Path) -> Path:
