@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
+import zipfile
+
+import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from learn2compress.compression import on_device
 from learn2compress.compression.conversion import convert_float
 from learn2compress.compression.family import family_costs
 from learn2compress.compression.flatbuffer import read_model_file
-from learn2compress.compression.metadata import read_metadata
+from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.metadata import read_metadata, write_metadata
 from learn2compress.compression.on_device import QuantizedFamily, write_models
 from learn2compress.compression.progress import listening
 from learn2compress.compression.quantization import calibrate, quantization_aware, representative_ids_digest
@@ -103,3 +109,45 @@ def test_write_models_refuses_an_int8_file_that_is_not_full_int8(write, trained_
 
     with pytest.raises(ModelFileError, match=r"small-int8 must be full int8; .* float tensor.*Leave int8 out of quan"):
         write(trained_family, None, ["int8"])
+
+
+def test_write_models_uint8_files_take_pixels_as_an_app_has_them(write, trained_family, stripes, tmp_path):
+    """As the Task Library and MediaPipe feed a uint8 file: the pixels themselves, whatever the normalization says."""
+    manifest = write(trained_family, None, ["uint8", "int8"])
+
+    images, _ = stripes.draw(60, 9)
+    for student in stripes.SPEC.students:
+        path = tmp_path / "models" / f"{student}-uint8.tflite"
+        model, about = read_model_file(path), read_metadata(path.read_bytes())
+        assert next(m for m in manifest.models if m.name == path.stem).full_int8
+        for tensor, shape in ((model.input, (1, *stripes.SHAPE)), (model.output, (1, len(stripes.CLASSES)))):
+            assert (tensor.dtype, tensor.shape, tensor.shape_signature[1:]) == ("uint8", shape, shape[1:])
+        # What the metadata say and what the input's scale says are the same: (pixel - 127.5) / 127.5.
+        assert about.mean[0] / about.std[0] == pytest.approx(model.input.zero_point[0] * model.input.scale[0], abs=4e-3)
+        assert 1 / about.std[0] == pytest.approx(model.input.scale[0], rel=1e-6)
+        assert (about.name, about.labels) == (path.stem, tuple(stripes.CLASSES))
+        assert (about.input_name, about.output_name) == ("image", "probability")
+        # Written by an 8-bit softmax, read as value / 256.
+        assert (model.output.scale, model.output.zero_point) == ((1 / 256,), (0,))
+
+        interpreter = Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
+        fed = []
+        for image in images:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+            interpreter.invoke()
+            fed.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+        expected = open_model(tmp_path / "models" / f"{student}-int8.tflite").predict(images)
+        assert np.mean(np.argmax(fed, axis=1) == expected.argmax(axis=1)) >= 0.98
+        assert np.abs(np.array(fed) / 256 - expected).mean() < 0.02
+
+
+def test_write_models_metadata_of_uint8_files_survive_a_round_trip(write, trained_family, stripes, tmp_path):
+    write(trained_family, None, ["uint8"])
+    data = (tmp_path / "models" / "small-uint8.tflite").read_bytes()
+    about = read_metadata(data)
+
+    texts = {"name": about.name, "description": about.description, "output_name": about.output_name}
+    assert write_metadata(data, **texts, labels=about.labels, mean=about.mean, std=about.std) == data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == stripes.CLASSES
