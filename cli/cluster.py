@@ -146,7 +146,7 @@ def cancel(
 
 
 def doctor(
-    config: Path = CONFIG,
+    config: Path | None = typer.Argument(None, help="The configuration, to look for its teacher and data as well."),
     host: str = HOST,
     namespace: str | None = NAMESPACE,
     root: str | None = ROOT,
@@ -161,7 +161,9 @@ def doctor(
 ) -> None:
     """Try what a run on the cluster will need: endpoint, authorization, object store, image, teacher and data."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    chosen = load_config(config, settings)
+    if config is None and settings:
+        raise ConfigError("--set must go with a configuration; got none. Name the file.")
+    chosen = None if config is None else load_config(config, settings)
     from learn2compress.kubeflow.doctor import examine
 
     faults = 0

@@ -9,7 +9,7 @@ from learn2compress.kubeflow.client import Endpoint, check_health, connect, talk
 from learn2compress.kubeflow.object_store import check_access, exists
 from learn2compress.kubeflow.registry import check_image
 from learn2compress.kubeflow.run_parameters import check_root, is_remote
-from learn2compress.schemas.config import Config
+from learn2compress.schemas.config import Config, KubeflowConfig
 from learn2compress.schemas.errors import ClusterError, Learn2CompressError
 
 
@@ -28,23 +28,27 @@ class Finding:
     detail: str
 
 
-def examine(endpoint: Endpoint, config: Config, root: str | None = None, image: str | None = None) -> Iterator[Finding]:
-    """Check endpoint, authorization, object store, image, teacher and data.
+def examine(
+    endpoint: Endpoint, config: Config | None, root: str | None = None, image: str | None = None
+) -> Iterator[Finding]:
+    """Check endpoint, authorization, object store and image; with a configuration also teacher and data.
 
     Args:
         endpoint: The cluster's.
-        config: The configuration to be submitted.
+        config: The configuration to be submitted, if there is one already.
         root: Where artifacts go; default: kubeflow.pipeline_root.
         image: Of the steps; default: kubeflow.image.
     """
-    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+    settings = config.kubeflow if config else KubeflowConfig()
+    checks: list[tuple[str, Callable[[], str]]] = [
         ("endpoint", lambda: _endpoint(endpoint)),
         ("authorization", lambda: _authorization(endpoint)),
-        ("object store", lambda: _store(root or config.kubeflow.pipeline_root)),
-        ("image", lambda: _image(image or config.kubeflow.image)),
-        ("teacher", lambda: _place("teacher", config.kubeflow.teacher, config.teacher.path)),
-        ("data", lambda: _place("data", config.kubeflow.data, config.data.path)),
-    )
+        ("object store", lambda: _store(root or settings.pipeline_root)),
+        ("image", lambda: _image(image or settings.image)),
+    ]
+    if config:
+        checks.append(("teacher", lambda: _place("teacher", settings.teacher, config.teacher.path)))
+        checks.append(("data", lambda: _place("data", settings.data, config.data.path)))
     for name, check in checks:
         try:
             yield Finding(name, True, check())

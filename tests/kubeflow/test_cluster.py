@@ -335,6 +335,18 @@ def test_doctor_finds_all_well(run, api, registry, config):
 
 
 @pytest.mark.usefixtures("store")
+def test_doctor_does_without_a_configuration(run, api, registry):
+    arguments = ("doctor", "--host", api.url, "--root", "s3://bucket/runs", "--image", f"{registry}/team/steps:1")
+
+    status, out, _ = run(*arguments)
+
+    assert (status, [line.split()[1] for line in out.splitlines()]) == (
+        0, ["endpoint:", "authorization:", "object", "image:"],
+    )  # fmt: skip
+    assert "--set must go with a configuration" in run(*arguments, "--set", "distill.epochs=1")[2]
+
+
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("image", "line"),
     [
