@@ -19,7 +19,7 @@ from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.family_model import build_family
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
-from learn2compress.compression.sizing import describe_family, solve_family
+from learn2compress.compression.sizing import describe_family, label_bytes, solve_family
 from learn2compress.compression.student_files import write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
@@ -61,7 +61,7 @@ class DistillerExecutor(base_executor.BaseExecutor):
         output = artifact_utils.get_single_instance(output_dict["students"])
         task = read_manifest(examples, DataManifest).task
 
-        spec = solve_family(sizes, task.input_shape, len(task.classes))
+        spec = solve_family(sizes, task.input_shape, len(task.classes), label_bytes(task.classes))
         say(describe_family(spec))
         data = TrainingData.open(
             examples, artifact_utils.get_single_uri(input_dict["teacher_logits"]), config.batch_size, seed

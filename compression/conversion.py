@@ -16,8 +16,11 @@ import tf_keras as keras
 
 from learn2compress.compression.compaction import compact
 from learn2compress.compression.family_model import NORMALIZATION
+from learn2compress.compression.packing import pack
+from learn2compress.compression.tflite_schema import unpack
 from learn2compress.schemas.errors import DataError
 
+INPUT_NAME = "image"
 # What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
 OUTPUT_NAME = "probability"
 INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
@@ -25,7 +28,7 @@ INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
 
 def with_pixel_input(student: keras.Model) -> keras.Model:
     """The student as an app wants it: from floats 0..255, normalized inside, to probabilities."""
-    image = keras.Input(student.input_shape[1:], name="image")
+    image = keras.Input(student.input_shape[1:], name=INPUT_NAME)
     scale = 1 / NORMALIZATION.std[0]
     normalized = keras.layers.Rescaling(scale, -NORMALIZATION.mean[0] * scale, name="normalize")(image)
     probability = keras.layers.Softmax(name=OUTPUT_NAME)(student(normalized))
@@ -43,9 +46,18 @@ def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
     The converter's own way from a Keras model writes a SavedModel first, which traces every layer by itself and takes
     some thirty times as long.
     """
-    signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32, name="image")
+    signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32, name=INPUT_NAME)
     function = tf.function(lambda image: student(image, training=False), autograph=False)
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
+
+
+def _finish(data: bytes) -> bytes:
+    """Compacts a file, and gives its ends names for an app: the converter's own are those of inner operators."""
+    model = unpack(data, file="the model")
+    graph = model.subgraphs[0]
+    graph.tensors[graph.inputs[0]].name = INPUT_NAME.encode()
+    graph.tensors[graph.outputs[0]].name = OUTPUT_NAME.encode()
+    return compact(pack(model))
 
 
 def convert_float(student: keras.Model, variant: str) -> bytes:
@@ -60,7 +72,7 @@ def convert_float(student: keras.Model, variant: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    return compact(converter.convert())
+    return _finish(converter.convert())
 
 
 def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
@@ -73,7 +85,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
-    return compact(converter.convert())
+    return _finish(converter.convert())
 
 
 def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
@@ -106,4 +118,4 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
-    return compact(converter.convert())
+    return _finish(converter.convert())

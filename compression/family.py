@@ -16,17 +16,19 @@ slow to train and save few parameters there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from learn2compress.schemas.errors import FamilyError
 
-# Sizes of a .tflite beside its weights, in bytes, measured on compacted full-int8 files
+# Bytes of a full-int8 .tflite beside its weights, fitted from above to files as they ship: compacted, with metadata
 # (benchmarks/predicted_bytes.py).
-FILE_BYTES = 1100
-OPERATOR_BYTES = 330
-CHANNEL_BYTES = 12  # int32 bias, its scale and the weight's scale
-PLAIN_OPERATOR_BYTES = 150  # an operator without weights
+FILE_BYTES = 2000
+CONVOLUTION_BYTES = 246  # the operator, its tensors and the padding of its constants
+ADDITION_BYTES = 57
+CHANNEL_BYTES = 12  # int32 bias, its scale and the weights' scale
+LOGIT_BYTES = 4  # the bias alone: a dense layer's scale is one for all
+WIDTH_BYTES = 8  # zero points, stored once for all convolutions of as many channels, for each of these
 
 WIDTH_STEP = 8  # channels come in eights: phones' vector units like them
 SMALLEST_SIDE = 4  # no convolution below 4x4 pixels
@@ -76,12 +78,14 @@ class FamilySpec:
         classes: Number of classes.
         stem: Blocks that all students share.
         branches: One a student, in the order in which they leave the trunk.
+        label_bytes: Of the classes' names, which travel in each student's file, a line each.
     """
 
     input_shape: tuple[int, int, int]
     classes: int
     stem: tuple[Block, ...]
     branches: tuple[Branch, ...]
+    label_bytes: int = 0
 
     @property
     def students(self) -> tuple[str, ...]:
@@ -99,6 +103,7 @@ class FamilySpec:
         return {
             "input_shape": list(self.input_shape),
             "classes": self.classes,
+            "label_bytes": self.label_bytes,
             "stem": [_block_to_dict(b) for b in self.stem],
             "branches": [
                 {
@@ -130,6 +135,7 @@ class FamilySpec:
                     )
                     for branch in tree["branches"]
                 ),
+                label_bytes=tree["label_bytes"],
             )
         except (KeyError, TypeError) as error:
             raise FamilyError(
@@ -152,42 +158,59 @@ class Cost:
     int8_bytes: int
 
 
-def student_cost(spec: FamilySpec, student: str) -> Cost:
-    """Counts one student from its shape alone.
+@dataclass(frozen=True)
+class Stretch:
+    """What a stretch of blocks comes to, from the image on; longer ones are counted from shorter ones.
 
-    Args:
-        spec: The family.
-        student: The student's name.
-
-    Returns:
-        Its cost. Strided convolutions are padded to `same`, so a side n becomes ceil(n / stride).
+    Attributes:
+        shape: (height, width, channels) at its end.
+        kernels: Weights of its convolutions.
+        outputs: Output channels of each convolution.
+        macs: Multiply-accumulates for one image.
+        additions: Residual blocks.
     """
-    height, width, channels = spec.input_shape
-    weights = biases = macs = operators = plain = 0
-    for block in spec.path(student):
-        height, width = math.ceil(height / block.stride), math.ceil(width / block.stride)
-        pixels = height * width
-        if isinstance(block, Conv):
-            kernels = [(block.kernel**2 * channels * block.filters, block.filters)]
-        else:
-            kernels = [(9 * channels, channels), (channels * block.filters, block.filters)]
-            plain += is_residual(block, channels)
-        for kernel, outputs in kernels:
-            weights, biases, operators = weights + kernel, biases + outputs, operators + 1
-            macs += kernel * pixels
-        channels = block.filters
-    weights, biases, operators = weights + channels * spec.classes, biases + spec.classes, operators + 1
-    macs += channels * spec.classes
-    plain += 1  # the global average
-    return Cost(
-        parameters=weights + biases,
-        macs=macs,
-        int8_bytes=FILE_BYTES
-        + weights
-        + CHANNEL_BYTES * biases
-        + OPERATOR_BYTES * operators
-        + PLAIN_OPERATOR_BYTES * plain,
-    )
+
+    shape: tuple[int, int, int]
+    kernels: int = 0
+    outputs: tuple[int, ...] = ()
+    macs: int = 0
+    additions: int = 0
+
+    def then(self, blocks: Iterable[Block]) -> Stretch:
+        """This one with more blocks. Convolutions are padded to `same`, so a side n becomes ceil(n / stride)."""
+        height, width, channels = self.shape
+        kernels, macs, additions, outputs = self.kernels, self.macs, self.additions, list(self.outputs)
+        for block in blocks:
+            height, width = math.ceil(height / block.stride), math.ceil(width / block.stride)
+            weights, own = _kernels(block, channels)
+            kernels += weights
+            macs += height * width * weights
+            additions += is_residual(block, channels)
+            outputs += own
+            channels = block.filters
+        return Stretch((height, width, channels), kernels, tuple(outputs), macs, additions)
+
+    def cost(self, classes: int, label_bytes: int) -> Cost:
+        """Of a student that is this stretch, an average over pixels, and logits."""
+        logits, channels = self.shape[2] * classes, sum(self.outputs)
+        return Cost(
+            parameters=self.kernels + channels + logits + classes,
+            macs=self.macs + logits,
+            int8_bytes=FILE_BYTES
+            + label_bytes
+            + self.kernels
+            + logits
+            + CONVOLUTION_BYTES * len(self.outputs)
+            + ADDITION_BYTES * self.additions
+            + CHANNEL_BYTES * channels
+            + LOGIT_BYTES * classes
+            + WIDTH_BYTES * sum(set(self.outputs)),
+        )
+
+
+def student_cost(spec: FamilySpec, student: str) -> Cost:
+    """Counts one student from its shape alone."""
+    return Stretch(spec.input_shape).then(spec.path(student)).cost(spec.classes, spec.label_bytes)
 
 
 def is_residual(block: Block, input_channels: int) -> bool:
@@ -209,7 +232,8 @@ def shared_parameters(spec: FamilySpec) -> tuple[int, int]:
         channels = spec.input_shape[2]
         for block in spec.path(student):
             if (block.name, channels) not in seen:
-                family += _block_parameters(block, channels)
+                weights, outputs = _kernels(block, channels)
+                family += weights + sum(outputs)
                 seen.add((block.name, channels))
             channels = block.filters
         family += (channels + 1) * spec.classes
@@ -286,10 +310,11 @@ def stem_side(input_shape: tuple[int, int, int], stem: tuple[Block, ...]) -> int
     return side
 
 
-def _block_parameters(block: Block, channels: int) -> int:
+def _kernels(block: Block, channels: int) -> tuple[int, tuple[int, ...]]:
+    """Weights of a block's convolutions, and the output channels of each."""
     if isinstance(block, Conv):
-        return block.kernel**2 * channels * block.filters + block.filters
-    return 9 * channels + channels + channels * block.filters + block.filters
+        return block.kernel**2 * channels * block.filters, (block.filters,)
+    return (9 + block.filters) * channels, (channels, block.filters)
 
 
 def _round_width(width: float) -> int:

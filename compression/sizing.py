@@ -8,20 +8,22 @@ the one taken that uses its budget best, among those whose compute grows in step
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from learn2compress.compression.family import (
     WIDTH_STEP,
     Branch,
     Cost,
     FamilySpec,
+    Stretch,
     branch_choices,
     family_costs,
     make_stem,
     segment_side,
+    shared_parameters,
     stem_side,
-    student_cost,
 )
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.errors import FamilyError
@@ -31,6 +33,8 @@ from learn2compress.schemas.units import format_bytes, format_count
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
 COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk, more cost all students
 LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
+LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
+BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,19 @@ class Budget:
         return format_bytes(value) if self.int8_bytes is not None else f"{format_count(value)} MACs"
 
 
+def label_bytes(classes: Sequence[str]) -> int:
+    """Bytes of the classes' names in a file: a line each."""
+    return sum(len(name.encode()) + 1 for name in classes)
+
+
 def default_large_bytes(input_shape: tuple[int, int, int], classes: int) -> int:
     """Bytes of the default large student: 3 KB for each pixel of the image's side, and room for many classes."""
     side = math.sqrt(input_shape[0] * input_shape[1])
-    return int(3000 * min(max(side, 12), 256) + 64 * max(0, classes - 10))
+    return int(3000 * min(max(side, 12), 256) + BYTES_A_CLASS * max(0, classes - 10))
 
 
 def resolve_budgets(
-    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int
+    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int = 0
 ) -> tuple[Budget, ...]:
     """Turns names and multipliers into bytes.
 
@@ -85,71 +94,95 @@ def resolve_budgets(
                     f"student {name!r} must be one of {', '.join(NAMED_SIZES)} or have a size; got a name alone. "
                     f"Write {name}: {{size_bytes: 24KB}}."
                 )
-            budgets.append(Budget(name, int8_bytes=int(multiplier * large)))
+            budgets.append(Budget(name, int8_bytes=int(multiplier * large) + labels))
     return tuple(budgets)
 
 
-def solve_family(sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int) -> FamilySpec:
+class _Infeasible(FamilyError):
+    """A student that no branch of a stem suits.
+
+    Attributes:
+        order: How many students could not be placed, and how far the budget is off: the least is worth saying.
+    """
+
+    def __init__(self, budget: Budget, nearest: int, before: str | None, left: int) -> None:
+        self.order = (left, nearest / budget.limit)
+        beside = f" beside {before!r}, whose trunk it continues and which it must outgrow" if before else ""
+        super().__init__(
+            f"student {budget.student!r} must be feasible within {budget.show(budget.limit)}{beside}; the nearest "
+            f"feasible is {budget.show(nearest)}. Raise its budget or leave it out."
+        )
+
+
+def solve_family(
+    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int = 0
+) -> FamilySpec:
     """Finds the family that fits the sizes.
 
     Args:
-        sizes: By student; any order, they are sorted by what they come to.
+        sizes: By student; in any order if all are bytes or all are MACs, else smallest first.
         input_shape: (height, width, channels) of an image.
         classes: Number of classes, at least two.
+        labels: Bytes of their names, see `label_bytes`.
 
     Returns:
         A family whose students stay within their budgets and use at least nine tenths of them where that is possible.
 
     Raises:
         FamilyError: A budget is below the smallest student, or too near the one before it; the nearest feasible is
-        named.
+            named. Or there are fewer than two students or classes, or a name that is no known size.
     """
     if classes < 2:
         raise FamilyError(
             f"a classifier must have at least two classes; got {classes}. Add a second class to the data."
         )
-    budgets = resolve_budgets(sizes, input_shape, classes)
+    budgets = resolve_budgets(sizes, input_shape, classes, labels)
     if len({budget.int8_bytes is None for budget in budgets}) == 1:
         budgets = tuple(sorted(budgets, key=lambda b: b.limit))
-    best: tuple[float, FamilySpec] | None = None
-    failure: FamilyError | None = None
+    solved: list[tuple[float, FamilySpec]] = []
+    failures: list[_Infeasible] = []
     for width in range(WIDTH_STEP, 6 * WIDTH_STEP + 1, WIDTH_STEP):
+        empty = FamilySpec(input_shape, classes, make_stem(input_shape, width), (), labels)
         try:
-            score, spec = _grow(make_stem(input_shape, width), budgets, input_shape, classes)
-        except FamilyError as error:
-            failure = failure or error
-            continue
-        score += 0.1 * abs(math.log2(width / COMFORTABLE_STEM))
-        if best is None or score < best[0]:
-            best = score, spec
-    if best is None:
-        raise failure
-    return best[1]
+            score, spec = _grow(empty, budgets)
+        except _Infeasible as error:
+            failures.append(error)
+        else:
+            solved.append((score + 0.1 * abs(math.log2(width / COMFORTABLE_STEM)), spec))
+    if not solved:
+        raise min(failures, key=lambda failure: failure.order)
+    return min(solved, key=lambda pair: pair[0])[1]
 
 
-def _grow(stem, budgets: tuple[Budget, ...], input_shape, classes: int) -> tuple[float, FamilySpec]:
-    """Places the students on one stem, smallest first; returns their scores' sum (less is better) and the family."""
-    spec = FamilySpec(input_shape, classes, stem, ())
-    side, width, total = stem_side(input_shape, stem), stem[-1].filters, 0.0
-    smallest: Cost | None = None
+def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilySpec]:
+    """Places the students on a stem, smallest first; returns their scores' sum (less is better) and the family."""
+    side, total, costs = stem_side(spec.input_shape, spec.stem), 0.0, []
+    trunk = Stretch(spec.input_shape).then(spec.stem)
     for index, budget in enumerate(budgets):
-        best: tuple[float, Branch] | None = None
-        least: int | None = None
-        for branch in branch_choices(budget.student, index, side, width):
-            cost = student_cost(replace(spec, branches=(*spec.branches, branch)), budget.student)
-            measure = budget.measure(cost)
-            least = measure if least is None else min(least, measure)
-            if measure > budget.limit:
-                continue
-            score = _score(budget, cost, branch, smallest, last=index == len(budgets) - 1)
-            if best is None or score < best[0]:
-                best = score, branch
-        if best is None:
-            raise FamilyError(_too_small(budget, least, spec))
-        total += best[0]
-        spec = replace(spec, branches=(*spec.branches, best[1]))
-        side, width = segment_side(side, best[1]), best[1].segment[-1].filters
-        smallest = smallest or student_cost(spec, budget.student)
+        choices: list[tuple[float, Branch, Cost]] = []
+        nearest = math.inf
+        branches = branch_choices(budget.student, index, side, trunk.shape[2])
+        for _, group in groupby(branches, key=lambda branch: branch.segment[0].filters):
+            least = math.inf
+            for branch in group:
+                cost = trunk.then((*branch.segment, *branch.tail)).cost(spec.classes, spec.label_bytes)
+                measure = budget.measure(cost)
+                least = min(least, measure)
+                if costs and (cost.int8_bytes < LEAST_STEP * costs[-1].int8_bytes or cost.macs <= costs[-1].macs):
+                    continue
+                nearest = min(nearest, measure)
+                if measure <= budget.limit:
+                    score = _score(budget, cost, branch, costs[0] if costs else None, last=index == len(budgets) - 1)
+                    choices.append((score, branch, cost))
+            if least > budget.limit and least > nearest:
+                break  # wider ones only cost more
+        if not choices:
+            raise _Infeasible(budget, nearest, spec.students[-1] if costs else None, len(budgets) - index)
+        score, branch, cost = min(choices, key=lambda choice: choice[0])
+        total += score
+        spec = replace(spec, branches=(*spec.branches, branch))
+        side, trunk = segment_side(side, branch), trunk.then(branch.segment)
+        costs.append(cost)
     return total, spec
 
 
@@ -170,14 +203,6 @@ def _score(budget: Budget, cost: Cost, branch: Branch, smallest: Cost | None, la
     return score
 
 
-def _too_small(budget: Budget, least: int, spec: FamilySpec) -> str:
-    before = f" beside {spec.students[-1]}, whose trunk it continues" if spec.students else ""
-    return (
-        f"student {budget.student!r} must be feasible within {budget.show(budget.limit)}{before}; the nearest feasible "
-        f"is {budget.show(least)}. Raise its budget or leave it out."
-    )
-
-
 def check_spread(spec: FamilySpec) -> tuple[float, float]:
     """How many times the largest student is the smallest, in predicted bytes and in MACs."""
     costs = list(family_costs(spec).values())
@@ -189,8 +214,10 @@ def describe_family(spec: FamilySpec) -> str:
     rows = [("student", "parameters", "int8 file, about", "MACs")]
     for name, cost in family_costs(spec).items():
         rows.append((name, f"{cost.parameters:,}", format_bytes(cost.int8_bytes), format_count(cost.macs)))
+    family, apart = shared_parameters(spec)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    table = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
-    )
+    ]
+    return "\n".join([*table, f"together {family:,} parameters, for they share; apart they would have {apart:,}"])

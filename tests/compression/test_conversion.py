@@ -125,6 +125,12 @@ def test_float_files_take_pixels_of_any_brightness(files):
     assert found.model.input.shape == (1, 8, 8, 1)
 
 
+def test_files_call_their_ends_what_an_app_calls_them(files):
+    for data in files.values():
+        model = read_model(data)
+        assert (model.input.name, model.output.name) == ("image", "probability")
+
+
 def test_zeros_of_pruned_kernels_are_all_in_the_integer_file(files, aware, stripes):
     """Layer by layer: kernels are told apart by their sizes, which all differ but for transposition."""
     layers = {layer.name for layer in cut_students(aware, stripes.SPEC.students)["large"].layers}
