@@ -23,6 +23,7 @@ from learn2compress.cli import (
     lineage,
     pick,
     rebuild_metadata,
+    replay,
     run,
     sign,
     verify,
@@ -42,8 +43,8 @@ app = typer.Typer(
 )
 
 for module in (
-    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, rebuild_metadata, sign, bom,
-    compile_command, cluster,
+    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
+    rebuild_metadata, sign, bom, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)
 

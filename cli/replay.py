@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress replay`: runs the recorded steps of a file again, and compares bytes and figures.
+
+Exit status: 0 the figures come out within the tolerance; 2 usage; 3 no record knows the file; 4 tampered; 5 incomplete;
+6 the figures differ by more.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from learn2compress.pipeline.graph import Graph
+    from learn2compress.schemas.lineage import LineageReport, ReplayReport
+
+_NOT_REPRODUCED = 6
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("replay", epilog=f"{STATUSES} 6 the figures differ by more than the tolerance.")(replay)
+
+
+def replay(
+    file: Path = typer.Argument(..., help="A .tflite file, under whatever name."),
+    output: Path = typer.Option(..., "--output", "-o", help="New folder for the run."),
+    at: str | None = AT,
+    tolerance: float = typer.Option(0.02, min=0, help="Largest difference of an accuracy, as a fraction."),
+    teacher: Path | None = typer.Option(None, help="Where the teacher is now, if not where it was."),
+    data: str | None = typer.Option(None, help="Where the data are now, if not where they were."),
+    as_json: bool = JSON,
+) -> int:
+    """Make a file again by its recorded steps, and say whether it comes out the same.
+
+    On the same machine with the same packages and seed the bytes are the same, or the first step is named that is not
+    deterministic.
+    """
+    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.schemas.errors import LineageError, OutputError
+    from learn2compress.schemas.lineage import EXIT_STATUS
+
+    if not file.is_file():
+        raise LineageError(f"{file} must be a file; there is none of that name.")
+    if (output / "pipeline").exists():
+        raise OutputError(f"{output} must be a new folder; it holds a run already. Choose another.")
+    graph = graph_for(at, file)
+    report = lineage_of_file(graph, file, max_chains=1)
+    if report.status == "unknown":
+        typer.echo(f"learn2compress: no record at {report.location} knows the bytes of {file}.", err=True)
+        return EXIT_STATUS[report.status]
+    compared = _run(graph, report, output.resolve(), tolerance, teacher, data, as_json)
+    status = answer(compared, as_json, lambda console: _print(console, compared))
+    return status or (0 if compared.within_tolerance else _NOT_REPRODUCED)
+
+
+def _run(
+    graph: "Graph",
+    report: "LineageReport",
+    output: Path,
+    tolerance: float,
+    teacher: Path | None,
+    data: str | None,
+    quiet: bool,
+) -> "ReplayReport":
+    from learn2compress.cli.screen import Screen, quiet_output
+    from learn2compress.pipeline.environment import prepare_environment
+    from learn2compress.pipeline.graph import open_graph
+    from learn2compress.pipeline.output_folder import claim_output
+    from learn2compress.pipeline.replay import compare_replay, replay_config
+
+    claim_output(output, report.chains[0].pipeline)
+    prepare_environment()
+    with Screen() as screen, quiet_output(output / "run.log"):
+        from learn2compress.compression.progress import listening
+        from learn2compress.pipeline.local_run import run_pipeline
+
+        config, limit = replay_config(graph, report, teacher, data)
+        if quiet:
+            run_pipeline(config, output, limit)
+        else:
+            with listening(screen.show_progress):
+                run_pipeline(config, output, limit, screen.show_node)
+        return compare_replay(graph, report, open_graph(output), output, tolerance)
+
+
+def _print(console: "Console", report: "ReplayReport") -> None:
+    from rich.table import Table
+
+    if report.same_bytes:
+        console.print("The file came out the same, byte for byte.", markup=False)
+    else:
+        first = report.first_different_step or "its own"
+        console.print(f"The file came out with other bytes; the first step to differ is {first}.", markup=False)
+    if report.differing_steps:
+        console.print(f"Steps with other outputs: {', '.join(report.differing_steps)}", markup=False)
+    for one in report.environment:
+        console.print(f"Now with another {one.what} {one.name}: {one.b} for {one.a}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("figure", "recorded", "now", "within"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for figure in report.figures:
+        now = "–" if figure.replayed is None else f"{figure.replayed:.6g}"
+        table.add_row(figure.figure, f"{figure.recorded:.6g}", now, "yes" if figure.within else "NO")
+    console.print(table)

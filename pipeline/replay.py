@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the recorded steps again and compares: the same bytes, or the first step that is not deterministic, and whether
+the figures come out within a tolerance.
+
+The configuration is read back from the nodes' parameters. The teacher and the data must be what they were: their
+digests are compared before anything runs. The teacher's own copy among the artifacts serves where the file is gone.
+Limits of the selection are left out, since figures of the file alone are compared.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from learn2compress.pipeline.diff import environment_differences
+from learn2compress.pipeline.graph import Graph
+from learn2compress.pipeline.index import Entry
+from learn2compress.pipeline.lineage import lineage_of_digest
+from learn2compress.schemas import config as configuration
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.lineage import Chain, LineageReport, ReplayedFigure, ReplayReport, status_of
+from learn2compress.schemas.provenance import Output
+
+TOLERANCE = 0.02
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "teacher": configuration.TeacherConfig,
+    "data": configuration.DataConfig,
+    "students": configuration.StudentsConfig,
+    "distill": configuration.DistillConfig,
+    "prune": configuration.PruneConfig,
+    "quantize": configuration.QuantizeConfig,
+    "evaluate": configuration.EvaluateConfig,
+}
+# What a clock decides, and not the steps.
+_TIMES = {"seconds", "created", "latency", "host"}
+_FIGURES = ("top1", "agreement")
+
+
+def replay_config(
+    graph: Graph, report: LineageReport, teacher: Path | None = None, data: str | None = None
+) -> tuple[configuration.Config, int | None]:
+    """Read back the configuration under which a file was made.
+
+    Args:
+        teacher: Where the teacher is now, if not where it was.
+        data: Where the data are now, likewise.
+
+    Returns:
+        The configuration, and the limit on examples.
+
+    Raises:
+        LineageError: No record knows the file; steps are missing; the teacher or the data are not what they were.
+    """
+    # TFX's types come with it, for seconds.
+    from learn2compress.components.parameters import decode
+
+    chain = _chain(report)
+    parameters = _parameters(graph, chain)
+    if "teacher_sha256" not in parameters or "data_digest" not in parameters:
+        raise LineageError(f"The steps behind {report.file} must reach teacher and data; some are missing.")
+    found = dict(parameters)
+    found["teacher_path"] = str(_find_teacher(graph, chain, parameters, teacher))
+    if data is not None:
+        found["data_path"] = data
+    # Figures measured on a phone are not measured again here.
+    found.pop("evaluate_device_results", None)
+    try:
+        sections = {name: decode(section, name, found) for name, section in _SECTIONS.items()}
+        config = configuration.Config(
+            **sections,
+            pipeline=configuration.PipelineConfig(name=chain.pipeline, seed=int(parameters.get("seed", 0))),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise LineageError(
+            f"The recorded parameters must be a configuration of this version; {field}: {first['msg']}."
+        ) from error
+    _check_data(config.data, parameters["data_digest"])
+    return config, parameters.get("limit")
+
+
+def compare_replay(
+    graph: Graph, report: LineageReport, replayed: Graph, output: Path, tolerance: float = TOLERANCE
+) -> ReplayReport:
+    """Compare a file's recorded history with that of its replay.
+
+    Args:
+        graph: Of the recorded run.
+        replayed: Of the replay.
+        output: The folder of the replay.
+        tolerance: Largest difference of an accuracy, as a fraction.
+
+    Raises:
+        LineageError: The replay has made no such file.
+    """
+    chain = _chain(report)
+    again = _chain(_trace_same(replayed, chain))
+    before = {step.node: graph.index.entry_at(step.record) for step in chain.steps}
+    after = {step.node: replayed.index.entry_at(step.record) for step in again.steps}
+    differing = [
+        step.node
+        for step in reversed(chain.steps)
+        if step.node not in after or _differs(graph, before[step.node], replayed, after[step.node])
+    ]
+    steps = {step.node: step for step in again.steps}
+    environment = [
+        difference
+        for step in chain.steps[:1]
+        if step.node in steps
+        for difference in environment_differences(step.node, step, steps[step.node])
+    ]
+    figures = list(_compare_figures(chain, again, tolerance))
+    problems = report.problems
+    return ReplayReport(
+        status=status_of(problems),
+        location=report.location,
+        output=str(output),
+        tolerance=tolerance,
+        same_bytes=_file_sha256(graph, chain) == _file_sha256(replayed, again),
+        within_tolerance=all(figure.within for figure in figures),
+        first_different_step=differing[0] if differing else None,
+        differing_steps=differing,
+        environment=environment,
+        figures=figures,
+        problems=problems,
+    )
+
+
+def _chain(report: LineageReport) -> Chain:
+    if not report.chains:
+        raise LineageError(f"{report.file} must be a file that a record knows; at {report.location} none does.")
+    return report.chains[0]
+
+
+def _parameters(graph: Graph, chain: Chain) -> dict[str, Any]:
+    """Those of all steps, and of the measurement; what several have is the same, but for the code's version."""
+    parameters: dict[str, Any] = {}
+    for measurement in chain.measurements[:1]:
+        entry = graph.index.entry_at(measurement.record)
+        if entry is not None:
+            parameters |= graph.statement(entry).parameters
+    for step in chain.steps:
+        parameters |= step.parameters
+    return parameters
+
+
+def _find_teacher(graph: Graph, chain: Chain, parameters: Mapping[str, Any], given: Path | None) -> Path:
+    wanted = parameters["teacher_sha256"]
+    candidates = [given] if given else [Path(parameters["teacher_path"])]
+    if not given and chain.teacher and chain.teacher.manifest and graph.home.local:
+        candidates.append(graph.home.local / chain.teacher.uri / chain.teacher.manifest["model"])
+    for path in candidates:
+        if path.exists() and path_sha256(path) == wanted:
+            return path
+    raise LineageError(
+        f"The teacher must be the recorded one, with SHA-256 {wanted[:16]}…; it is not at "
+        f"{' nor at '.join(map(str, candidates))}. Name it with --teacher."
+    )
+
+
+def _check_data(data: configuration.DataConfig, wanted: str) -> None:
+    from learn2compress.components.example_sources import data_digest
+
+    if data.path != "digits" and not Path(data.path).exists() and not any(sign in data.path for sign in "*?["):
+        raise LineageError(f"The data must be the recorded ones; {data.path} is not there. Name them with --data.")
+    digest = data_digest(data)
+    if digest != wanted:
+        raise LineageError(
+            f"The data must be the recorded ones, with digest {wanted[:16]}…; those at {data.path} have "
+            f"{digest[:16]}…. Name the right ones with --data."
+        )
+
+
+def _trace_same(replayed: Graph, chain: Chain) -> LineageReport:
+    """The lineage of the file that stands where the recorded one stood."""
+    key, _, path = chain.output.partition("/")
+    for entry in reversed(replayed.index.entries()):
+        if entry.node == chain.steps[0].node and not entry.cached:
+            for file in replayed.index.files_of(entry.id):
+                if (file.output, file.path) == (key, path):
+                    return lineage_of_digest(replayed, file.sha256, path, file.bytes, max_chains=1)
+    raise LineageError(f"The replay must have made {chain.output} by {chain.steps[0].node}; it has not.")
+
+
+def _differs(graph: Graph, entry: Entry | None, replayed: Graph, other: Entry | None) -> bool:
+    """Whether two executions made other bytes, times in JSON files left aside."""
+    if entry is None or other is None:
+        return True
+    outputs = {output.name: output for output in replayed.statement(other).outputs}
+    for output in graph.statement(entry).outputs:
+        again = outputs.get(output.name)
+        if again is None or set(output.files) != set(again.files):
+            return True
+        for path, file in output.files.items():
+            if file.sha256 != again.files[path].sha256 and (
+                not path.endswith(".json")
+                or _timeless(graph, entry, output, path) != _timeless(replayed, other, again, path)
+            ):
+                return True
+    return False
+
+
+def _timeless(graph: Graph, entry: Entry, output: Output, path: str) -> Any:
+    document, _ = graph.evidence(entry, output, path)
+    return _without_times(document)
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        # A manifest names its JSON files by digest, which their times alter.
+        about = {"sha256", "bytes"} if str(value.get("path", "")).endswith(".json") else set()
+        return {key: _without_times(one) for key, one in value.items() if key not in _TIMES | about}
+    return [_without_times(one) for one in value] if isinstance(value, list) else value
+
+
+def _file_sha256(graph: Graph, chain: Chain) -> str:
+    key, _, path = chain.output.partition("/")
+    entry = graph.index.entry_at(chain.made_by)
+    output = next(one for one in graph.statement(entry).outputs if one.name == key)
+    return output.files[path].sha256
+
+
+def _compare_figures(chain: Chain, again: Chain, tolerance: float) -> Iterator[ReplayedFigure]:
+    name = (chain.model or {}).get("name", chain.output)
+    recorded, now = (one.measurements[0].figures if one.measurements else {} for one in (chain, again))
+    for split, figures in recorded.get("figures", {}).items():
+        other = now.get("figures", {}).get(split, {})
+        for key in _FIGURES:
+            if figures.get(key) is not None:
+                yield _figure(name, f"{split} {key}", figures[key], other.get(key), tolerance)
+    if "bytes" in recorded:
+        yield _figure(name, "bytes", recorded["bytes"], now.get("bytes"), tolerance * recorded["bytes"])
+
+
+def _figure(model: str, name: str, recorded: float, now: float | None, tolerance: float) -> ReplayedFigure:
+    within = now is not None and abs(now - recorded) <= tolerance
+    return ReplayedFigure(model=model, figure=name, recorded=recorded, replayed=now, within=within)
+

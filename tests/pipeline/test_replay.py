@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay is compared by: bytes step by step, times left aside, and figures within a tolerance."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from learn2compress.pipeline.graph import open_graph
+from learn2compress.pipeline.lineage import lineage_of_file
+from learn2compress.pipeline.replay import compare_replay
+from learn2compress.schemas.errors import LineageError
+
+
+@pytest.fixture
+def compare(make_run, tmp_path: Path):
+    """Compares a run with another one, of other settings."""
+
+    def run(tolerance: float = 0.02, **settings):
+        recorded = make_run(tmp_path / "recorded")
+        make_run(tmp_path / "replayed", run="again", first=31, **settings)
+        graph = open_graph(tmp_path / "recorded")
+        report = lineage_of_file(graph, recorded.path("Quantizer.models", "large-int8.tflite"))
+        return compare_replay(graph, report, open_graph(tmp_path / "replayed"), tmp_path / "replayed", tolerance)
+
+    return run
+
+
+def test_same_steps_give_the_same_bytes(compare) -> None:
+    report = compare()
+
+    assert report.same_bytes
+    assert report.within_tolerance
+    assert report.differing_steps == []
+    assert report.first_different_step is None
+    assert report.environment == []
+    figures = {figure.figure: (figure.recorded, figure.replayed) for figure in report.figures}
+    assert figures["validation top1"] == (0.93, 0.93)
+    assert figures["bytes"] == (31, 31)
+
+
+def test_first_step_that_came_out_otherwise_is_named(compare) -> None:
+    report = compare(seed=8)
+
+    assert not report.same_bytes
+    assert report.first_different_step == "Distiller"
+    assert report.differing_steps == ["Distiller", "Pruner", "Quantizer"]
+
+
+def test_figures_are_held_against_the_tolerance(compare) -> None:
+    # Forty epochs more cost the synthetic models 0.4 points.
+    assert compare(epochs=70).within_tolerance
+
+
+def test_figures_beyond_the_tolerance_are_marked(compare) -> None:
+    report = compare(epochs=70, tolerance=0.001)
+
+    assert not report.within_tolerance
+    assert [figure.figure for figure in report.figures if not figure.within] == ["test top1"]
+
+
+def test_times_in_json_files_do_not_count(make_run, tmp_path: Path) -> None:
+    graphs = []
+    for name, seconds in (("recorded", 1.5), ("replayed", 22.25)):
+        run = make_run(tmp_path / name)
+        curves = json.dumps([{"epoch": 1, "seconds": seconds}]).encode()
+        manifest = {"seed": 7, "curves": {"path": "curves.json", "sha256": str(seconds), "bytes": len(curves)}}
+        files = {"curves.json": curves, "manifest.json": manifest, "x.tflite": b"the same"}
+        run.node("Quantizer", [], {"models": ("learn2compress.OnDeviceModelSet", files)}, {})
+        graphs.append(open_graph(tmp_path / name))
+        model = run.path("Quantizer.models", "x.tflite")
+
+    report = lineage_of_file(graphs[0], model)
+    compared = compare_replay(graphs[0], report, graphs[1], tmp_path)
+
+    assert compared.same_bytes
+    assert compared.differing_steps == []
+
+
+def test_replay_that_made_no_such_file_is_refused(make_run, tmp_path: Path) -> None:
+    recorded = make_run(tmp_path / "recorded")
+    replayed = make_run(tmp_path / "replayed")
+    (tmp_path / "replayed" / replayed.records["Quantizer"]).unlink()
+    graph = open_graph(tmp_path / "recorded")
+    report = lineage_of_file(graph, recorded.path("Quantizer.models", "large-int8.tflite"))
+
+    with pytest.raises(LineageError, match=r"^The replay must have made models/large-int8\.tflite by Quantizer"):
+        compare_replay(graph, report, open_graph(tmp_path / "replayed"), tmp_path)
+
+
+def test_file_that_no_record_knows_cannot_be_compared(make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "recorded")
+    (tmp_path / "x.tflite").write_bytes(b"x")
+    graph = open_graph(tmp_path / "recorded")
+
+    with pytest.raises(LineageError, match=r"x\.tflite must be a file that a record knows"):
+        compare_replay(graph, lineage_of_file(graph, tmp_path / "x.tflite"), graph, tmp_path)
