@@ -62,7 +62,14 @@ class Emulator:
     container: list[str] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
 
-    def run(self, file: Path, parameters: Json, run: str = "run-1", only: int | None = None) -> dict[str, Json]:
+    def run(
+        self,
+        file: Path,
+        parameters: Json,
+        run: str = "run-1",
+        only: int | None = None,
+        cached: dict[str, Json] | None = None,
+    ) -> dict[str, Json]:
         """Runs a pipeline.
 
         Args:
@@ -70,6 +77,7 @@ class Emulator:
             parameters: The values that are passed when submitting.
             run: The run's id.
             only: Stop after so many tasks.
+            cached: The artifacts of tasks that an earlier run made, which the backend's cache takes for this one.
 
         Returns:
             The artifacts of each task, by output, as the backend's metadata store would have them.
@@ -84,7 +92,7 @@ class Emulator:
             raise RefusedError(f"schema {message.schema_version}")
         values = _resolve(spec["root"].get("inputDefinitions", {}).get("parameters", {}), parameters)
         folder = f"{self.root}/{spec['pipelineInfo']['name']}/{run}"
-        made: dict[str, Json] = {}
+        made: dict[str, Json] = dict(cached or {})
         tasks = spec["root"]["dag"]["tasks"]
         while left := [name for name in sorted(tasks) if name not in made]:
             ready = [name for name in left if set(tasks[name].get("dependentTasks", [])) <= set(made)]

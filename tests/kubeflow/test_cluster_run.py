@@ -206,6 +206,28 @@ def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
 
 @pytest.mark.e2e
 @pytest.mark.slow
+def test_run_from_the_cache_is_fetched_with_what_an_earlier_one_made(runs, backend, load, tmp_path, monkeypatch):
+    import s3fs
+
+    from learn2compress.kubeflow.fetch import fetch_run
+    from learn2compress.pipeline.graph import open_graph
+    from learn2compress.pipeline.lineage import lineage_of_file
+
+    emulator, pipeline = backend
+    cached = {node: made for node, made in runs.made.items() if node != "StudentSelector"}
+    emulator.run(pipeline, {"limit": LIMIT, "teacher_sha256": "the first"}, "run-3", cached=cached)
+    with load("s3_server").serving(runs.store) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        _, selected = fetch_run("minio://bucket/runs", "run-3", tmp_path / "out")
+
+    for place in (tmp_path / "out", runs.folder):
+        assert lineage_of_file(open_graph(place), selected).status == "whole", place
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
 def test_step_that_fails_says_why_in_its_last_line(backend, load):
     emulator, pipeline = backend
     wrong = {"limit": LIMIT, "teacher_sha256": "x", "data_digest": "0" * 64}
