@@ -17,7 +17,6 @@ from learn2compress.pipeline.index import Entry, FileEntry, InputEntry, OutputEn
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import (
-    ArtifactView,
     Cause,
     ImpactedExecution,
     ImpactedModel,
@@ -169,18 +168,10 @@ class _Search:
         executions = []
         for record, far in distance.items():
             entry = entries[record]
-            made = outputs[record]
             executions.append(
                 ImpactedExecution(
                     record=entry.path, node=entry.node, run=entry.run, finished=entry.finished, cached=entry.cached,
-                    distance=far,
-                    outputs=[
-                        ArtifactView(
-                            key=output.name, uri=self.graph.uri(entry, output.uri), type=output.type,
-                            digest=output.digest, files=output.files, bytes=output.bytes,
-                        )
-                        for output in made
-                    ],
+                    distance=far, outputs=[self.graph.uri(entry, output.uri) for output in outputs[record]],
                 )
             )  # fmt: skip
         executions.sort(key=lambda one: (one.distance, one.finished or "", one.record))

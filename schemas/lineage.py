@@ -181,7 +181,7 @@ class ImpactedExecution(Answer):
     finished: str | None
     cached: bool
     distance: int                                # steps from the cause
-    outputs: list[ArtifactView]
+    outputs: list[str]                           # URIs of what it made
 
 
 class ImpactedModel(Answer):
