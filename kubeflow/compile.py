@@ -178,8 +178,12 @@ def _settle_statistics(spec: Json) -> None:
     for task in spec["root"]["dag"]["tasks"].values():
         options = task.get("inputs", {}).get("parameters", {}).get("stats_options_json")
         if options:
-            fields = {"_slice_sqls": None, **json.loads(options["runtimeValue"]["constant"])}
-            options["runtimeValue"]["constant"] = json.dumps(fields, sort_keys=True)
+            fields: Json = {}
+            for name, value in json.loads(options["runtimeValue"]["constant"]).items():
+                fields[name] = value
+                if name == "_use_sketch_based_topk_uniques":
+                    fields.setdefault("_slice_sqls", None)  # in the place that it has in the older
+            options["runtimeValue"]["constant"] = json.dumps(fields)
 
 
 def _lift_parameters(spec: Json, known: dict[str, str | None]) -> None:

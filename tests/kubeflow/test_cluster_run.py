@@ -105,7 +105,7 @@ def test_figures_equal_those_of_a_run_on_this_machine(runs):
     local = read_evaluation(folder)
 
     assert [c.name for c in cluster.candidates] == [c.name for c in local.candidates]
-    assert max(c.figures["test"].top1 for c in local.candidates) > 0.5  # so that there is something to compare
+    assert max(c.figures["test"].top1 for c in local.candidates) > 0.3  # chance is 0.1
     for one, other in zip(cluster.candidates, local.candidates, strict=True):
         assert one.bytes == pytest.approx(other.bytes, rel=0.02)
         assert one.macs == other.macs
