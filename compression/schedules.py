@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How learning rate, moving average and sparsity go with the step. Pure functions of numbers."""
+"""How learning rate and moving average go with the step. Pure functions of numbers."""
 
 import math
 
@@ -22,9 +22,3 @@ def cosine_with_warmup(step: int, total_steps: int, peak: float, warmup_steps: i
 def moving_average_decay(step: int, decay: float) -> float:
     """The decay of a moving average that is not tied to its first values: min(decay, (1 + step) / (10 + step))."""
     return min(decay, (1 + step) / (10 + step))
-
-
-def polynomial_sparsity(step: int, begin: int, end: int, final: float, power: int = 3) -> float:
-    """Sparsity that rises fast at first (1710.01878, eq. 1): final · (1 - (1 - p)^power), p going from 0 to 1."""
-    progress = min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
-    return final * (1 - (1 - progress) ** power)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tf_keras as keras
+from pydantic import TypeAdapter
 
 from learn2compress.compression.family import Cost, FamilySpec
 from learn2compress.compression.family_model import NORMALIZATION, cut_students
@@ -91,17 +92,31 @@ def write_curves(folder: Path, curves: Sequence[Epoch]) -> File:
 
 
 def read_curves(folder: str | Path) -> list[Epoch]:
-    """Reads curves.json."""
-    return [Epoch.model_validate(e) for e in json.loads((Path(folder) / CURVES_FILE).read_text(encoding="utf-8"))]
+    """Reads curves.json.
+
+    Raises:
+        TrainingError: It is missing or no list of epochs.
+    """
+    path = Path(folder) / CURVES_FILE
+    try:
+        return TypeAdapter(list[Epoch]).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{path} must be a list of epochs; {reason}. Run the node again.") from error
 
 
 def load_model(folder: str | Path, file: File) -> keras.Model:
     """Loads a Keras model whose bytes are those of the manifest.
 
     Raises:
-        TrainingError: They are not: the file was changed after it was written.
+        TrainingError: They are not, for the file was changed after it was written, or it is gone.
     """
-    found = File.of(Path(folder), file.path)
+    try:
+        found = File.of(Path(folder), file.path)
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}/{file.path} must be readable; {error.strerror}. Delete the output folder and run again."
+        ) from error
     if found.sha256 != file.sha256:
         raise TrainingError(
             f"{folder}/{file.path} must have the SHA-256 {file.sha256[:16]}… of its manifest; got {found.sha256[:16]}…."

@@ -78,7 +78,7 @@ def write_logits_shard(
         The counts; the right answers are those on view 0.
 
     Raises:
-        TeacherError: A logit is not finite, or too large for the 16-bit floats it is stored in.
+        TeacherError: A logit is not finite.
     """
     images = passes = correct = 0
     Path(output).parent.mkdir(parents=True, exist_ok=True)
@@ -89,14 +89,15 @@ def write_logits_shard(
             logits = np.stack(
                 [teacher.logits(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)], axis=1
             )
-            # Softmax does not see a common offset; without it, 16 bits are enough.
-            logits -= logits.max(axis=-1, keepdims=True)
-            logits = np.maximum(logits, np.finfo(np.float16).min)
             if not np.all(np.isfinite(logits)):
                 raise TeacherError(
                     f"the teacher's logits must be finite; got NaN or infinity on images of {examples}. "
                     "Check teacher.scaling and the model itself."
                 )
+            # Softmax does not see a common offset; without it, 16 bits are enough.
+            with np.errstate(over="ignore"):
+                logits = logits - logits.max(axis=-1, keepdims=True)
+            logits = np.maximum(logits, np.finfo(np.float16).min)
             passes += logits.shape[0] * logits.shape[1]
             images += len(logits)
             correct += int(np.sum(logits[:, 0].argmax(-1) == batch["label"]))

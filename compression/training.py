@@ -62,6 +62,10 @@ class JointTrainer:
         after_restore: Called whenever weights were put back in the model (averaged, best, from a checkpoint), to
             restore what they must satisfy (zeros that stay zero).
         state: Variables that the checkpoint must hold beside those of model and optimizer (masks).
+
+    Attributes:
+        step: The compiled step: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes], decay
+            of the average []) to the loss of each student [students].
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class JointTrainer:
         self.state = [*model.variables, *self.optimizer.variables, *self.average, *state]
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
-        self._step = tf.function(self._step_eagerly, autograph=False, reduce_retracing=True)
+        self.step = tf.function(self._step_eagerly, autograph=False, reduce_retracing=True)
         self._predict = tf.function(self._predict_eagerly, input_signature=[images], autograph=False)
 
     def train(
@@ -175,24 +179,22 @@ class JointTrainer:
             if self.before_step:
                 self.before_step(step)
             decay = tf.constant(moving_average_decay(step, recipe.ema_decay), tf.float32)
-            losses += self._step(images, labels, teacher_logits, decay).numpy()
+            losses += self.step(images, labels, teacher_logits, decay).numpy()
             steps += 1
+            self._check_finite(losses, epoch, steps)
             task.advance()
-            if steps % 20 == 0:
-                self._check_finite(losses, epoch, step)
         if not steps:
             raise TrainingError(
                 "an epoch must have at least one batch; got none. Give more images or a smaller batch_size."
             )
-        self._check_finite(losses, epoch, step)
         return dict(zip(self.names, (losses / steps).tolist(), strict=True))
 
     def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
         if not np.all(np.isfinite(losses)):
             worst = [name for name, loss in zip(self.names, losses, strict=True) if not math.isfinite(loss)]
             raise TrainingError(
-                f"the loss of {', '.join(worst)} must be finite; it was not at epoch {epoch + 1}, step {step + 1}. "
-                f"Lower its learning rate (now {self.recipe.learning_rate:g})."
+                f"the loss of {', '.join(worst)} must be finite; it was not in epoch {epoch + 1}, step {step}. "
+                f"Lower the learning rate (now {self.recipe.learning_rate:g})."
             )
 
     def _out_of_patience(self, curve: list[Epoch]) -> bool:

@@ -8,10 +8,12 @@ views of every image, and each batch mixes them.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.examples import iter_numpy, read_examples, read_with_logits
 from learn2compress.compression.views import apply_view
+from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, read_manifest
 
 _SHUFFLE_BYTES = 64 * 2**20
@@ -45,10 +47,12 @@ class TrainingData:
         """Reads the manifests and checks once that images and logits belong together.
 
         Raises:
-            DataError: They do not, or a shard is missing.
+            DataError: They do not, a shard is missing, or there is nothing to train on.
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         count = data.counts["train"]
+        if not count:
+            raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
         height, width, channels = data.task.input_shape
         record = height * width * channels + taught.recipe.count * (2 * taught.classes + 6)
@@ -88,11 +92,11 @@ class TrainingData:
         batches = read_examples(self.examples, "validation", 256)
         return batches.map(lambda batch: (batch["image"], batch["label"]))
 
-    def representative(self, count: int):
+    def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
         """The first training images in the order of their ids, which is random with respect to content.
 
         Returns:
-            images: [count, h, w, c] uint8, and their ids.
+            At most `count` images, each [h, w, c] uint8, and their ids.
         """
         images, ids = [], []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):

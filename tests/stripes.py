@@ -27,6 +27,14 @@ SPEC = FamilySpec(
     ),
 )
 
+# As few layers as a family can have, where only the training is looked at.
+LEAST = FamilySpec(
+    SHAPE,
+    len(CLASSES),
+    (Conv("stem", 8, 2),),
+    (Branch("small", (), ()), Branch("large", (Conv("trunk2_1", 16),), ())),
+)
+
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Dark noise in which the left, the middle or the right pair of columns is bright: [n, 8, 8, 1] uint8, [n]."""

@@ -12,7 +12,6 @@ from learn2compress.compression.pruning import (
     prune_while_training,
     update_steps,
 )
-from learn2compress.compression.schedules import polynomial_sparsity
 from learn2compress.compression.training import JointTrainer, Recipe
 
 
@@ -85,7 +84,8 @@ def test_masks_follow_the_polynomial_and_end_at_the_target():
         found.append(kernel_sparsity(model, ["dense"]))
 
     # 60 steps: masks after 8, 16, 24, 32 and 40, the last at two thirds.
-    expected = [polynomial_sparsity((step + 1) // 8 * 8, 0, 40, 0.8) for step in range(60)]
+    progress = [min(1, (step + 1) // 8 * 8 / 40) for step in range(60)]
+    expected = [0.8 * (1 - (1 - p) ** 3) for p in progress]  # 1710.01878, equation 1
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert found[38] < 0.8
     assert found[39] == found[-1] == 0.8
@@ -201,6 +201,6 @@ def test_step_applies_the_masks_itself(pruned_run, stripes):
     images, labels = stripes.draw(32, 0)
     teacher = stripes.StripesTeacher().logits(images)
 
-    trainer._step(*map(tf.constant, (images, labels, teacher)), tf.constant(0.5))
+    trainer.step(*map(tf.constant, (images, labels, teacher)), tf.constant(0.5))
 
     assert kernel_sparsity(pruned.model) == pytest.approx(0.75, abs=1e-3)
