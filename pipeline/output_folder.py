@@ -22,7 +22,7 @@ def claim_output(output: Path, pipeline: str) -> None:
     record = output / RUN_FILE
     try:
         if record.exists():
-            name = json.loads(record.read_text(encoding="utf-8"))["pipeline"]
+            name = _owner(record)
             if name != pipeline:
                 raise OutputError(
                     f"output {output} must belong to pipeline {pipeline!r}; it holds a run of {name!r}. "
@@ -37,3 +37,12 @@ def claim_output(output: Path, pipeline: str) -> None:
         record.write_text(json.dumps({"pipeline": pipeline}) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"output {output} must be writable; {error.strerror}. Choose another folder.") from error
+
+
+def _owner(record: Path) -> str:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["pipeline"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"output {record.parent} must be an earlier run's; its {RUN_FILE} cannot be read. Choose another folder."
+        ) from error

@@ -25,7 +25,18 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 # Memory as Kubernetes writes it.
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(K|M|G|T|Ki|Mi|Gi|Ti)$")]
+# YAML reads a bare yes or no as a truth value.
+YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
 Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]
+
+
+def _name_of_class(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"a class's name must be text; got {value}. Write it in quotes")
+    return str(value) if isinstance(value, int) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_name_of_class)]
 
 
 class Section(BaseModel):
@@ -52,7 +63,7 @@ class TeacherConfig(Section):
     insist: bool = Field(False, description="go on with a teacher that scores near chance on the data")
     views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
-    view_flip: Literal["auto", "yes", "no"] = Field(
+    view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
         "auto", description="mirror views left to right; auto: only if the teacher does not mind"
     )
 
@@ -64,11 +75,15 @@ class DataConfig(Section):
         description="an image folder (a class a sub-folder, with or without train/ and test/), a .npz file, "
         "TFRecord files (a folder or a pattern), or the word digits"
     )
-    format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = "auto"
+    format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = Field(
+        "auto", description="what path holds; auto: as it looks"
+    )
     height: PositiveInt | None = Field(None, description="rows; images are resized to it (default: the teacher's)")
     width: PositiveInt | None = Field(None, description="columns (default: the teacher's)")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour (default: the teacher's)")
-    classes: list[str] | None = Field(None, description="class names in the teacher's order (default: the data's)")
+    classes: list[ClassName] | None = Field(
+        None, description="class names in the teacher's order (default: the data's)"
+    )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="share of the training images kept apart to choose epochs and models"
     )
@@ -116,17 +131,19 @@ class StudentsConfig(Section):
 class DistillConfig(Section):
     """Joint training of the family from the teacher's logits."""
 
-    epochs: PositiveInt = 30
-    batch_size: PositiveInt = 128
+    epochs: PositiveInt = Field(30, description="over the training images, a view of each")
+    batch_size: PositiveInt = Field(128, description="images a step")
     learning_rate: Rate = Field(4e-3, description="peak, after the warm-up; cosine decay to zero")
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(1.0, description="of a learning rate that rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decoupled (AdamW, 1711.05101)")
     temperature: Rate = Field(4.0, description="softens teacher and student logits (1503.02531)")
     soft_weight: Fraction = Field(0.9, description="weight of the teacher's logits against the labels")
     in_place_weight: Fraction = Field(
         0.0, description="weight of the largest student's logits as a teacher of the smaller ones (1903.05134)"
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of a label's weight that is spread over all classes (1512.00567)"
+    )
     student_weights: dict[str, Rate] = Field({}, description="weight of a student's loss, by name (default 1)")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of the weights' moving average; 0: none")
     patience: PositiveInt | None = Field(
@@ -142,14 +159,14 @@ class PruneConfig(Section):
     )
     block: Literal["1x1", "1x4"] = Field("1x1", description="zeros singly or in blocks")
     epochs: PositiveInt = Field(6, description="of fine-tuning while the sparsity rises (1710.01878)")
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = Field(1e-3, description="at the start; cosine decay to zero")
 
 
 class QuantizeConfig(Section):
     """Training for 8-bit arithmetic, and the files that come out."""
 
     epochs: NonNegativeInt = Field(4, description="of quantization-aware training; 0: quantize after training only")
-    learning_rate: Rate = 5e-4
+    learning_rate: Rate = Field(5e-4, description="at the start; cosine decay to zero")
     variants: list[Variant] = Field(
         ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
     )
@@ -159,7 +176,7 @@ class QuantizeConfig(Section):
 class EvaluateConfig(Section):
     """What is measured of every file."""
 
-    top_k: PositiveInt = 5
+    top_k: PositiveInt = Field(5, description="a prediction counts if the label is among so many")
     threads: list[PositiveInt] = Field([1], description="latency is measured with each number of threads", min_length=1)
     latency_runs: PositiveInt = Field(50, description="timed invocations a file and thread count")
     device_results: str | None = Field(None, description="a JSON file of figures measured on a phone")
@@ -168,19 +185,23 @@ class EvaluateConfig(Section):
 class SelectConfig(Section):
     """The limits, and what is best within them. Accuracies are those of the validation split."""
 
-    max_size: Bytes | None = None
-    max_latency_ms: Rate | None = None
-    max_macs: Count | None = None
-    min_accuracy: Fraction | None = None
+    max_size: Bytes | None = Field(None, description="of the file, such as 60KB")
+    max_latency_ms: Rate | None = Field(None, description="median of an invocation, in milliseconds")
+    max_macs: Count | None = Field(None, description="multiply-accumulates of an image, such as 2M")
+    min_accuracy: Fraction | None = Field(None, description="top-1")
     max_accuracy_drop: Fraction | None = Field(None, description="below the teacher")
-    objective: Literal["accuracy", "size", "latency", "knee"] = "accuracy"
+    objective: Literal["accuracy", "size", "latency", "knee"] = Field(
+        "accuracy", description="what is best within the limits; knee: the best trade of accuracy for bytes"
+    )
 
 
 class PipelineConfig(Section):
     """How the run itself is done."""
 
-    name: str = Field("learn2compress", pattern=r"^[a-z][a-z0-9-]{1,40}$")
-    seed: NonNegativeInt = 0
+    name: str = Field(
+        "learn2compress", pattern=r"^[a-z][a-z0-9-]{1,40}$", description="of the pipeline: an output folder holds one"
+    )
+    seed: NonNegativeInt = Field(0, description="of views, initial weights and the order of images")
     workers: PositiveInt = Field(1, description="processes of Beam's DirectRunner")
     beam_args: list[str] = Field([], description="further Beam arguments, to use another runner")
     metadata: str | None = Field(
@@ -319,11 +340,24 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key} must have a YAML value; got {text!r}.") from error
     node = tree.setdefault(section, {})
     *parents, leaf = field.split(".")
-    for parent in parents:
-        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+    for depth, parent in enumerate(parents):
+        if not isinstance(node, dict):
+            break
+        if node.get(parent) is None:
+            # What is set by itself leaves the rest at its default: the other students go on being there.
+            default = _default_mapping(section, parent) if depth == 0 else {}
+            node[parent] = default
+        node = node[parent]
     if not isinstance(node, dict):
         raise ConfigError(f"--set {key} must name a field of a section; {section} is not a mapping.")
     node[leaf] = value
+
+
+def _default_mapping(section: str, field: str) -> dict[str, Any]:
+    """The keys that a mapping such as students.sizes has by default."""
+    model = Config.model_fields.get(section)
+    info = model.annotation.model_fields.get(field) if model else None
+    return dict.fromkeys(info.default) if info and isinstance(info.default, dict) else {}
 
 
 def _explain(error: Any) -> str:

@@ -29,7 +29,7 @@ def describe_config(paths: dict[str, str]) -> str:
 def _describe_field(key: str, info: Any, path: str | None) -> list[str]:
     lines = [f"  # {info.description}"] if info.description else []
     if key == "path" and path is not None:
-        return [*lines, f"  path: {path}"]
+        return [*lines, f"  path: {_to_yaml(path)}"]
     default = info.default if info.default is not PydanticUndefined else None
     return [*lines, f"  # {key}: {_to_yaml(default)}"]
 

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from learn2compress.cli.init import init, register
+from learn2compress.schemas.config import Config, load_config, parse_config
+from learn2compress.schemas.errors import OutputError
+
+
+@pytest.fixture
+def app():
+    app = typer.Typer()
+    register(app)
+    app.callback()(lambda: None)
+    return app
+
+
+def test_init_writes_a_config_that_loads_and_equals_the_defaults(app, tmp_path):
+    path = tmp_path / "c.yaml"
+
+    done = CliRunner().invoke(app, ["init", str(path), "--teacher", "my model: v2.keras", "--data", "/data/images"])
+
+    assert done.exit_code == 0, done.output
+    assert f"learn2compress run {path}" in done.output
+    config = load_config(path)
+    assert config == parse_config(
+        {"teacher": {"path": str(tmp_path / "my model: v2.keras")}, "data": {"path": "/data/images"}}
+    )
+
+
+def test_init_shows_every_field_with_its_default_and_its_description(app, tmp_path):
+    path = tmp_path / "c.yaml"
+    CliRunner().invoke(app, ["init", str(path)])
+    text = path.read_text()
+    tree: dict = {}
+    for name, field in Config.model_fields.items():
+        section = text.split(f"\n{name}:\n")[1].split("\n\n")[0]
+        tree[name] = {}
+        for key, info in field.annotation.model_fields.items():
+            line = re.search(rf"^  (# )?{key}: (.*)$", section, re.MULTILINE)
+            assert line, f"{name}.{key}"
+            tree[name][key] = yaml.safe_load(line[2])
+            assert f"  # {info.description}\n  {line[1] or ''}{key}:" in section
+    # Everything written out is the same as nothing written out.
+    given = {"teacher": {"path": tree["teacher"]["path"]}, "data": {"path": tree["data"]["path"]}}
+    assert parse_config(tree) == parse_config(given)
+
+
+def test_init_leaves_a_file_alone_that_is_there(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("mine")
+
+    with pytest.raises(OutputError, match=r"c\.yaml must be a new file; it is there already\. Choose another name"):
+        init(path, "t", "d")
+
+    assert path.read_text() == "mine"
+
+
+def test_init_names_a_place_that_cannot_be_written(tmp_path):
+    with pytest.raises(OutputError, match=r"none/c\.yaml must be writable; No such file or directory\. Choose"):
+        init(Path(tmp_path / "none/c.yaml"), "t", "d")

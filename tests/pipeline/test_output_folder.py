@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from learn2compress.pipeline.output_folder import RUN_FILE, claim_output
+from learn2compress.schemas.errors import OutputError
+
+
+def test_claim_makes_a_new_folder_the_pipelines_own(tmp_path):
+    claim_output(tmp_path / "a/b", "mine")
+
+    assert json.loads((tmp_path / "a/b" / RUN_FILE).read_text()) == {"pipeline": "mine"}
+
+
+def test_claim_takes_an_empty_folder_and_one_of_its_own(tmp_path):
+    claim_output(tmp_path, "mine")
+    (tmp_path / "report.html").write_text("")
+
+    claim_output(tmp_path, "mine")
+
+
+def test_claim_refuses_another_pipelines_folder(tmp_path):
+    claim_output(tmp_path, "theirs")
+
+    with pytest.raises(
+        OutputError, match=r"must belong to pipeline 'mine'; it holds a run of 'theirs'\. Choose another"
+    ):
+        claim_output(tmp_path, "mine")
+
+
+def test_claim_refuses_a_folder_with_other_files(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+
+    with pytest.raises(OutputError, match=r"must be a new folder or an earlier run's; it holds other files\."):
+        claim_output(tmp_path, "mine")
+    assert not (tmp_path / RUN_FILE).exists()
+
+
+def test_claim_refuses_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match=r"file must be a new folder"):
+        claim_output(tmp_path / "file", "mine")
+
+
+def test_claim_names_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match=r"file/out must be writable; Not a directory\. Choose another folder"):
+        claim_output(tmp_path / "file/out", "mine")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 3}', b"\xff\xfe"])
+def test_claim_refuses_a_record_that_cannot_be_read(tmp_path, content):
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / RUN_FILE).write_bytes(data)
+
+    with pytest.raises(OutputError, match=r"must be an earlier run's; its run\.json cannot be read\. Choose another"):
+        claim_output(tmp_path, "mine")
