@@ -34,7 +34,7 @@ from learn2compress.compression.teacher_logits import (
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256
-from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import (
     DataManifest,
     Split,
@@ -88,7 +88,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         recipe = view_recipe(data.task.input_shape, config.views, config.view_shift, flip, int(exec_properties["seed"]))
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, exec_properties["teacher_sha256"])
         began = time.monotonic()
-        counts = self._write_logits(config, data, examples, logits_artifact.uri, recipe)
+        copy = f"{teacher_artifact.uri}/{model}"
+        counts = self._write_logits(config, copy, data, examples, logits_artifact.uri, recipe)
         taught = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
@@ -120,7 +121,11 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             parameters=teacher.parameters,
             macs=teacher.macs,
             trainable=teacher.trainable,
-            accuracy={split: counts[split].correct / counts[split].images for split in ("validation", "test")},
+            accuracy={
+                split: counts[split].correct / counts[split].images
+                for split in ("validation", "test")
+                if counts[split].images
+            },
         )
         write_manifest(teacher_artifact.uri, manifest)
         _describe(teacher_artifact, logits_artifact, manifest, taught)
@@ -135,9 +140,12 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         return mirrored >= plain - FLIP_TOLERANCE, mirrored, images
 
     def _write_logits(
-        self, config: TeacherConfig, data: DataManifest, examples: str, output: str, recipe: ViewRecipe
+        self, config: TeacherConfig, model: str, data: DataManifest, examples: str, output: str, recipe: ViewRecipe
     ) -> dict[str, ShardCount]:
-        """Runs the Beam pipeline; returns the counts of each split."""
+        """Runs the Beam pipeline; returns the counts of each split.
+
+        The copy is asked, not the original: the answers are of the model whose digest is recorded.
+        """
         held_out = recipe.model_copy(update={"count": 1})
         shards = [
             (
@@ -155,24 +163,25 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
                 pipeline
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape))
+                | "Ask" >> beam.ParDo(_AskTeacher(config, model, data.task.input_shape))
                 | "Count" >> beam.CombinePerKey(_add_counts)
                 | "Format" >> beam.Map(lambda item: ",".join(map(str, (item[0], *item[1]))))
                 | "Write" >> beam.io.WriteToText(counts_file, num_shards=1, shard_name_template="")
             )
         lines = Path(counts_file).read_text(encoding="utf-8").split()
         Path(counts_file).unlink()
-        return {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
+        counted = {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
+        return {split: counted.get(split, ShardCount(0, 0, 0)) for split in _SPLITS}
 
 
 class _AskTeacher(beam.DoFn):
     """Writes the logits of a shard; the teacher is loaded once a worker."""
 
-    def __init__(self, config: TeacherConfig, input_shape: tuple[int, int, int]) -> None:
-        self.config, self.input_shape = config, input_shape
+    def __init__(self, config: TeacherConfig, model: str, input_shape: tuple[int, int, int]) -> None:
+        self.config, self.model, self.input_shape = config, model, input_shape
 
     def setup(self) -> None:
-        self.teacher = open_teacher(self.config, self.input_shape)
+        self.teacher = open_teacher(self.config, self.input_shape, self.model)
 
     def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
         split, examples, output, recipe = shard
@@ -252,14 +261,18 @@ def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
 
     Raises:
         TeacherError: It is not the model whose digest was asked for: it changed since the run began.
+        OutputError: There is no room for it.
     """
     source = Path(path)
     target = Path(uri) / "model" / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    else:
-        shutil.copyfile(source, target)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"teacher {path} must be copied to {target}; {error}. Free some space.") from error
     sha256 = path_sha256(target)
     if sha256 != expected_sha256:
         raise TeacherError(

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tfx import types
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import standard_artifacts
+
+from learn2compress.components import parameters, teacher_importer
+from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
+from learn2compress.compression.examples import iter_numpy, read_with_logits
+from learn2compress.compression.views import apply_view
+from learn2compress.schemas.artifacts import Teacher, TeacherLogits
+from learn2compress.schemas.config import TeacherConfig
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.errors import OutputError, TeacherError
+from learn2compress.schemas.manifests import TeacherLogitsManifest, TeacherManifest, read_manifest
+
+
+def save_teacher(path, stripes, *, classes=3, kernel=None):
+    """A model that says the mean brightness of each pair of columns, as stripes.StripesTeacher does."""
+    import tf_keras as keras
+
+    if kernel is None:
+        kernel = np.zeros((*stripes.SHAPE, classes), np.float32)
+        for c in range(classes):
+            kernel[:, 3 * c : 3 * c + 2, :, c] = 1 / 160
+    image = keras.Input(stripes.SHAPE)
+    logits = keras.layers.Dense(classes, use_bias=False)(keras.layers.Flatten()(image))
+    model = keras.Model(image, logits)
+    model.layers[-1].set_weights([kernel.reshape(-1, classes)])
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher_file(stripes, tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("model") / "t.keras", stripes)
+
+
+@pytest.fixture
+def run(stripes_artifacts, teacher_file, artifact, tmp_path):
+    """Executes the node without a runner; returns its two output artifacts."""
+
+    def run(path=teacher_file, sha256=None, **config):
+        teacher = artifact(Teacher, tmp_path / "TeacherImporter/teacher/1")
+        logits = artifact(TeacherLogits, tmp_path / "TeacherImporter/teacher_logits/1", 2)
+        section = TeacherConfig(**{"path": str(path), "views": 3, "view_shift": 0.125, **config})
+        context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1), tmp_dir=str(tmp_path / "beam"))
+        TeacherImporterExecutor(context).Do(
+            {"examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])]},
+            {"teacher": [teacher], "teacher_logits": [logits]},
+            {
+                **parameters.encode(teacher=section),
+                "teacher_sha256": sha256 or path_sha256(path),
+                "seed": 5,
+                "code_version": "1",
+            },
+        )
+        return teacher, logits
+
+    return run
+
+
+def test_importer_leaves_the_model_untouched_and_what_was_found_out(run, teacher_file, stripes):
+    artifact, _ = run()
+
+    manifest = read_manifest(artifact.uri, TeacherManifest)
+    assert manifest.sha256 == path_sha256(teacher_file) == path_sha256(f"{artifact.uri}/{manifest.model}")
+    assert manifest.model == "model/t.keras"
+    assert manifest.task.classes == stripes.CLASSES
+    assert manifest.bytes == teacher_file.stat().st_size
+    assert (manifest.parameters, manifest.output) == (64 * 3, "logits")
+    assert manifest.accuracy == {"validation": 1.0, "test": 1.0}
+    assert artifact.get_string_custom_property("sha256") == manifest.sha256
+    assert artifact.get_string_custom_property("format") == manifest.format
+    assert artifact.get_int_custom_property("bytes") == manifest.bytes
+    assert artifact.get_int_custom_property("parameters") == 64 * 3
+    assert artifact.get_float_custom_property("validation_accuracy") == 1.0
+    assert artifact.get_float_custom_property("test_accuracy") == 1.0
+
+
+def test_importer_asks_once_for_each_view_of_each_training_image(run, stripes, stripes_artifacts):
+    _, artifact = run()
+
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert manifest.forward_passes == 3 * 96
+    assert manifest.images == stripes.COUNTS
+    # Accuracy on both held-out splits, the fit on validation, and validation once plain and once mirrored.
+    assert manifest.check_passes == 33 + 30 + 33 + 2 * 33
+    assert (manifest.recipe.count, manifest.recipe.shift_pixels, manifest.recipe.seed) == (3, (1, 1), 5)
+    assert artifact.get_int_custom_property("forward_passes") == 3 * 96
+    assert artifact.get_int_custom_property("views") == 3
+    assert artifact.get_string_custom_property("teacher_sha256") == manifest.teacher_sha256
+    assert artifact.get_string_custom_property("data_digest") == manifest.data_digest == "d" * 64
+    teacher = stripes.StripesTeacher()
+    for batch in iter_numpy(read_with_logits(stripes_artifacts[0], artifact.uri, "train")):
+        for k in range(3):
+            expected = teacher.logits(apply_view(batch["image"], batch["views"][:, k]).numpy())
+            expected -= expected.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(batch["logits"][:, k], expected, rtol=2e-3, atol=2e-3)
+    assert not list(Path(artifact.uri).glob("counts*"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "flip", "checked"), [("auto", False, True), ("yes", True, False), ("no", False, False)]
+)
+def test_importer_mirrors_views_when_the_teacher_does_not_mind_or_it_is_told_to(run, asked, flip, checked):
+    """This teacher does mind: left is right in a mirror."""
+    _, artifact = run(view_flip=asked)
+
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert manifest.recipe.flip is flip
+    assert (manifest.flip_accuracy is not None) is checked
+    if checked:
+        assert manifest.flip_accuracy < 0.5
+
+
+def test_importer_mirrors_views_of_its_own_accord_for_a_teacher_that_does_not_mind(run, monkeypatch):
+    monkeypatch.setattr(teacher_importer, "mirrored_accuracy", lambda *_: (0.90, 0.895, 33))
+
+    _, artifact = run()
+
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert manifest.recipe.flip
+    assert manifest.flip_accuracy == 0.895
+
+
+def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_path):
+    path = save_teacher(tmp_path / "bad.keras", stripes, kernel=np.zeros((*stripes.SHAPE, 3), np.float32))
+
+    with pytest.raises(TeacherError, match=r"bad\.keras must score above chance on the data; got 0\.333 of 33 images"):
+        run(path)
+
+    teacher, _ = run(path, insist=True)
+    assert read_manifest(teacher.uri, TeacherManifest).accuracy["validation"] < 0.5
+
+
+def test_importer_refuses_a_teacher_of_other_classes(run, stripes, tmp_path):
+    path = save_teacher(tmp_path / "two.keras", stripes, classes=2)
+
+    with pytest.raises(TeacherError, match=r"two\.keras must have one output for each of the data's 3 classes; got 2"):
+        run(path)
+
+
+def test_importer_refuses_a_teacher_that_changed_since_the_run_began(run):
+    with pytest.raises(
+        TeacherError, match=r"must have the SHA-256 0{16}… that it had when the run began; got \w{16}…\. Run again"
+    ):
+        run(sha256="0" * 64)
+
+
+def test_importer_asks_the_copy_whose_digest_it_records(run, stripes, tmp_path, monkeypatch):
+    """The original is replaced behind its back once it has been copied."""
+    path = save_teacher(tmp_path / "t.keras", stripes)
+    copy_model = teacher_importer._copy_model
+
+    def copy_then_replace(*arguments):
+        copied = copy_model(*arguments)
+        save_teacher(path, stripes, kernel=np.zeros((*stripes.SHAPE, 3), np.float32))
+        return copied
+
+    monkeypatch.setattr(teacher_importer, "_copy_model", copy_then_replace)
+
+    teacher, _ = run(path)
+
+    assert read_manifest(teacher.uri, TeacherManifest).accuracy["test"] == 1.0
+
+
+def test_importer_copies_a_saved_model_as_a_folder(run, stripes, tmp_path):
+    path = save_teacher(tmp_path / "saved", stripes)
+
+    teacher, _ = run(path)
+
+    manifest = read_manifest(teacher.uri, TeacherManifest)
+    assert manifest.model == "model/saved"
+    assert path_sha256(f"{teacher.uri}/model/saved") == manifest.sha256 == path_sha256(path)
+
+
+def test_importer_says_where_the_copy_did_not_fit(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(teacher_importer.shutil, "copyfile", full)
+
+    with pytest.raises(OutputError, match=r"t\.keras must be copied to .*; .*No space left on device.*Free some space"):
+        run()
+
+
+def test_importer_builds_with_scalar_parameters():
+    examples = types.Channel(type=standard_artifacts.Examples)
+
+    node = TeacherImporter(examples, TeacherConfig(path="t.keras", class_order=[1, 0]), "ab", seed=4, code_version="x")
+
+    assert node.exec_properties["teacher_path"] == "t.keras"
+    assert node.exec_properties["teacher_class_order"] == "[1, 0]"
+    assert node.exec_properties["teacher_sha256"] == "ab"
+    assert node.outputs["teacher"].type is Teacher
+    assert node.outputs["teacher_logits"].type is TeacherLogits
