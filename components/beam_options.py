@@ -2,14 +2,17 @@
 """The Beam arguments of a run on one machine, and the user's errors found again in what Beam makes of them."""
 
 import errno
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from learn2compress.schemas import errors
 from learn2compress.schemas.errors import Learn2CompressError, OutputError
 
+_LOGGER = logging.getLogger(__name__)
 # Beam names the error's class by its full path, and adds what it was running, once or more.
 _USER_ERROR = re.compile(rf"{re.escape(errors.__name__)}\.(\w+): (.*?)(?: \[while running '[^\n]*)?$", re.MULTILINE)
 
@@ -21,9 +24,15 @@ def direct_runner_args(workers: int) -> list[str]:
     image is not used by it; naming one keeps TFX from packing itself into an archive for workers elsewhere, which takes
     five seconds a node.
 
+    Beam starts its processes through a shell and does not quote Python's path, so with a blank in that path they never
+    start and the runner waits for ever; the work is then done within the caller's process.
+
     Args:
         workers: How many processes; a single one runs within the caller's. Starting others takes some ten seconds.
     """
+    if workers > 1 and len(sys.executable.split()) > 1:
+        _LOGGER.warning("Beam starts no processes with a Python whose path has a blank (%s); using one", sys.executable)
+        workers = 1
     mode = "in_memory" if workers == 1 else "multi_processing"
     return [
         "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",

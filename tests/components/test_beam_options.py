@@ -64,9 +64,16 @@ def test_find_user_error_finds_it_in_the_text_of_a_traceback():
     assert find_user_error(RuntimeError("learn2compress.schemas.errors.Unknown: x")) is None
 
 
-def test_direct_runner_args_name_a_runner_that_fetches_nothing():
+def test_direct_runner_args_name_a_runner_that_fetches_nothing(monkeypatch):
+    monkeypatch.setattr("sys.executable", "/venv/bin/python")
     pipeline = beam.Pipeline(argv=direct_runner_args(1))
     assert isinstance(pipeline.runner, FnApiRunner)
     assert "--direct_running_mode=in_memory" in direct_runner_args(1)
     assert "--direct_running_mode=multi_processing" in direct_runner_args(3)
     assert "--direct_num_workers=3" in direct_runner_args(3)
+
+
+def test_direct_runner_args_start_no_processes_with_a_blank_in_the_path_of_python(monkeypatch, caplog):
+    monkeypatch.setattr("sys.executable", "/my project/.venv/bin/python")
+    assert direct_runner_args(3) == direct_runner_args(1)
+    assert "whose path has a blank (/my project/.venv/bin/python)" in caplog.text

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it costs to train several students at once: timed steps of the family against the largest student alone.
+
+Both see the same batches, in turn, in one process; the figure is the median of the pairs' ratios. Also printed: the
+same for five students, and for three with a teacher's forward pass in the loop instead of its stored logits.
+
+    python benchmarks/joint_training.py [--side 32] [--batch 128] [--pairs 40] [--teacher FILE]
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.family import FamilySpec
+from learn2compress.compression.family_model import build_family, cut_students
+from learn2compress.compression.losses import LossSettings
+from learn2compress.compression.sizing import check_spread, describe_family, solve_family
+from learn2compress.compression.training import JointTrainer, Recipe
+from learn2compress.schemas.config import StudentSize
+
+THREE = ("small", "medium", "large")
+FIVE = ("tiny", "small", "medium", "large", "xlarge")
+
+
+def trainer_of(model: keras.Model, names: tuple[str, ...]) -> JointTrainer:
+    """A trainer with everything on that the pipeline's default has on."""
+    recipe = Recipe("distilled", 1, 1, 4e-3, LossSettings(), weight_decay=1e-4, ema_decay=0.99)
+    return JointTrainer(model, names, recipe)
+
+
+def family_and_largest(spec: FamilySpec) -> tuple[JointTrainer, JointTrainer]:
+    """The whole family, and its largest student alone."""
+    joint = trainer_of(build_family(spec), spec.students)
+    largest = spec.students[-1]
+    return joint, trainer_of(cut_students(build_family(spec), spec.students)[largest], (largest,))
+
+
+def stand_in_teacher(side: int, classes: int) -> keras.Model:
+    """A plain residual-free network of about ten times the large student's compute, where no file is given."""
+    layers = [keras.Input((side, side, 3)), keras.layers.Rescaling(1 / 127.5, -1)]
+    for filters, stride in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1)):
+        layers += [
+            keras.layers.Conv2D(filters, 3, stride, "same"),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+        ]
+    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(classes)])
+
+
+def median_ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) -> tuple[float, float, float]:
+    """The median of one's time over the other's, and both medians in milliseconds."""
+    for _ in range(3):
+        one()
+        other()
+    times = []
+    for pair in range(pairs):
+        order = (one, other) if pair % 2 else (other, one)
+        spent = {}
+        for step in order:
+            began = time.perf_counter()
+            step()
+            spent[step] = time.perf_counter() - began
+        times.append((spent[one], spent[other]))
+    ratios = [a / b for a, b in times]
+    ones, others = np.median(times, axis=0) * 1000
+    return float(np.median(ratios)), float(ones), float(others)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=32, help="pixels a side")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--pairs", type=int, default=40, help="timed pairs of steps")
+    parser.add_argument("--teacher", help="a Keras teacher of such images; default: a stand-in")
+    options = parser.parse_args()
+    shape, classes = (options.side, options.side, 3), 10
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, (options.batch, *shape), dtype=np.uint8))
+    labels = tf.constant(rng.integers(0, classes, options.batch))
+    logits = tf.constant(rng.normal(size=(options.batch, classes)).astype(np.float32))
+    decay = tf.constant(0.99)
+
+    spec = solve_family({name: StudentSize() for name in THREE}, shape, classes)
+    print(describe_family(spec))
+    bytes_spread, macs_spread = check_spread(spec)
+    joint, alone = family_and_largest(spec)
+    ratio, joint_ms, alone_ms = median_ratio(
+        lambda: joint.step(images, labels, logits, decay),
+        lambda: alone.step(images, labels, logits, decay),
+        options.pairs,
+    )
+    print(
+        f"3 students together {joint_ms:.0f} ms a step, {spec.students[-1]} alone {alone_ms:.0f} ms: ratio {ratio:.3f}"
+    )
+
+    teacher = (
+        keras.models.load_model(options.teacher, compile=False)
+        if options.teacher
+        else stand_in_teacher(options.side, classes)
+    )
+    answer = tf.function(lambda batch: teacher(tf.cast(batch, tf.float32), training=False))
+    loop_ratio, loop_ms, _ = median_ratio(
+        lambda: joint.step(images, labels, answer(images), decay),
+        lambda: alone.step(images, labels, logits, decay),
+        max(5, options.pairs // 2),
+    )
+    print(f"3 students with the teacher in the loop {loop_ms:.0f} ms: ratio {loop_ratio:.3f}")
+
+    five = solve_family({name: StudentSize() for name in FIVE}, shape, classes)
+    joint5, alone5 = family_and_largest(five)
+    ratio5, joint5_ms, alone5_ms = median_ratio(
+        lambda: joint5.step(images, labels, logits, decay),
+        lambda: alone5.step(images, labels, logits, decay),
+        max(5, options.pairs // 2),
+    )
+    print(f"5 students together {joint5_ms:.0f} ms, {five.students[-1]} alone {alone5_ms:.0f} ms: ratio {ratio5:.3f}")
+    print(
+        json.dumps(
+            {
+                "ratio": round(ratio, 4),
+                "students": len(spec.students),
+                "bytes_spread": round(bytes_spread, 2),
+                "macs_spread": round(macs_spread, 2),
+                "ratio_teacher_in_loop": round(loop_ratio, 4),
+                "ratio_five_students": round(ratio5, 4),
+                "batch": options.batch,
+                "shape": list(shape),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
