@@ -26,18 +26,19 @@ FIVE = sizes("tiny", "small", "medium", "large", "xlarge")
 
 
 @pytest.mark.parametrize(
-    "shape",
+    ("shape", "classes"),
     [
-        (8, 8, 1),
-        (12, 20, 3),
-        (28, 28, 1),
-        (32, 32, 3),
-        (64, 64, 3),
-        (96, 160, 1),
-        (224, 224, 3),
+        ((8, 8, 1), 10),
+        ((8, 8, 1), 1000),
+        ((12, 20, 3), 2),
+        ((28, 28, 1), 10),
+        ((32, 32, 3), 2),
+        ((32, 32, 3), 100),
+        ((64, 64, 3), 10),
+        ((96, 160, 1), 3),
+        ((224, 224, 3), 1000),
     ],
 )
-@pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_default_sizes_are_four_times_apart_for_every_shape(shape, classes):
     spec = solve_family(THREE, shape, classes)
 
