@@ -22,6 +22,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.beam_options import user_errors
 from learn2compress.compression.examples import iter_numpy, read_examples
+from learn2compress.compression.progress import Task
 from learn2compress.compression.teacher import LoadedTeacher, load_teacher
 from learn2compress.compression.teacher_fit import check_fit
 from learn2compress.compression.teacher_logits import (
@@ -158,12 +159,13 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             for name in data.shards[split]
         ]
         counts_file = f"{output}/counts"
+        views = recipe.count * data.counts["train"] + data.counts["validation"] + data.counts["test"]
         with user_errors(), self._make_beam_pipeline() as pipeline:
             (
                 pipeline
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "Ask" >> beam.ParDo(_AskTeacher(config, model, data.task.input_shape))
+                | "Ask" >> beam.ParDo(_AskTeacher(config, model, data.task.input_shape, views))
                 | "Count" >> beam.CombinePerKey(_add_counts)
                 | "Format" >> beam.Map(lambda item: ",".join(map(str, (item[0], *item[1]))))
                 | "Write" >> beam.io.WriteToText(counts_file, num_shards=1, shard_name_template="")
@@ -177,15 +179,19 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
 class _AskTeacher(beam.DoFn):
     """Writes the logits of a shard; the teacher is loaded once a worker."""
 
-    def __init__(self, config: TeacherConfig, model: str, input_shape: tuple[int, int, int]) -> None:
-        self.config, self.model, self.input_shape = config, model, input_shape
+    def __init__(self, config: TeacherConfig, model: str, input_shape: tuple[int, int, int], views: int) -> None:
+        self.config, self.model, self.input_shape, self.views = config, model, input_shape, views
 
     def setup(self) -> None:
         self.teacher = open_teacher(self.config, self.input_shape, self.model)
+        # Seen where the work is done in the caller's process; other processes tell their own logs.
+        self.task = Task("asking the teacher: view", self.views)
 
     def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
         split, examples, output, recipe = shard
-        count = write_logits_shard(self.teacher, examples, output, self.input_shape, recipe)
+        count = write_logits_shard(
+            self.teacher, examples, output, self.input_shape, recipe, on_views=self.task.advance
+        )
         yield split, (count.images, count.forward_passes, count.correct)
 
 

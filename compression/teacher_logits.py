@@ -7,7 +7,7 @@ and consistent", 2106.05237). A shard of logits goes with each shard of examples
 workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,12 @@ def mirrored_accuracy(
 
 
 def write_logits_shard(
-    teacher: LoadedTeacher, examples: str, output: str, input_shape: tuple[int, int, int], recipe: ViewRecipe
+    teacher: LoadedTeacher,
+    examples: str,
+    output: str,
+    input_shape: tuple[int, int, int],
+    recipe: ViewRecipe,
+    on_views: Callable[[int], None] = lambda _: None,
 ) -> ShardCount:
     """Writes the logits for one shard of examples.
 
@@ -73,6 +78,7 @@ def write_logits_shard(
         output: The file to write; see TeacherLogitsManifest for its records.
         input_shape: (height, width, channels) of the examples.
         recipe: Which views; for held-out images, a recipe of one view, the image itself.
+        on_views: Told how many more views the teacher has seen.
 
     Returns:
         The counts; the right answers are those on view 0.
@@ -103,6 +109,7 @@ def write_logits_shard(
             correct += int(np.sum(logits[:, 0].argmax(-1) == batch["label"]))
             for key, values, drawn in zip(batch["id"], logits.astype("<f2"), views.astype("<i2"), strict=True):
                 writer.write(_record(key, values, drawn))
+            on_views(len(logits) * recipe.count)
     tf.io.gfile.rename(partial, output, overwrite=True)
     return ShardCount(images, passes, correct)
 

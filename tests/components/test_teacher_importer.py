@@ -11,6 +11,7 @@ from learn2compress.components import parameters, teacher_importer
 from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.compression.examples import iter_numpy, read_with_logits
+from learn2compress.compression.progress import listening
 from learn2compress.compression.views import apply_view
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
@@ -199,3 +200,12 @@ def test_importer_builds_with_scalar_parameters():
     assert node.exec_properties["teacher_sha256"] == "ab"
     assert node.outputs["teacher"].type is Teacher
     assert node.outputs["teacher_logits"].type is TeacherLogits
+
+
+def test_importer_tells_how_many_views_the_teacher_has_seen(run, stripes):
+    told = []
+    with listening(told.append):
+        run()
+    last = [progress for progress in told if progress.task.startswith("asking the teacher")][-1]
+    counts = stripes.COUNTS
+    assert last.done == last.total == 3 * counts["train"] + counts["validation"] + counts["test"]
