@@ -116,6 +116,9 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
+    # Newer converters give each class a scale of its own, 8 bytes a class; quantization-aware training gives all one.
+    # Older ones know no other way and do not look at this.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
     return _finish(converter.convert())

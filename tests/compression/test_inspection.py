@@ -82,7 +82,7 @@ def test_ends_labels_and_digests_are_those_of_the_file(saved):
         ("float32", False, "none: float32"),
         ("float16", False, "none: weights in 16-bit floats"),
         ("dynamic", False, "none: float32"),  # the converter leaves kernels of under 1,024 values as they are
-        ("int8", True, "full int8, 3 of 4 kernels by channel"),
+        ("int8", True, "full int8, "),
         ("uint8", True, "full int8"),
         ("int8-float-ends", False, "int8 inside, other types at its ends"),
     ],
@@ -90,6 +90,9 @@ def test_ends_labels_and_digests_are_those_of_the_file(saved):
 def test_quantization_is_told_in_words(saved, variant, whole, words):
     found = inspect_file(saved(variant))
     assert found.quantization.startswith(words)
+    if variant == "int8":
+        # The last is dense: the converter of TensorFlow 2.16 gives it one scale, that of 2.21 one for each class.
+        assert found.quantization.split()[2:] in (f"{n} of 4 kernels by channel".split() for n in (3, 4))
     assert found.full_int8.holds is whole
     assert bool(found.full_int8.reasons) is not whole
 
