@@ -97,6 +97,13 @@ def cluster_record(runs: Runs, node: str) -> dict:
     return json.loads(path.read_text())
 
 
+def said(value: object) -> object:
+    """A parameter without what it leaves unset: of that, each version of a library has its own list."""
+    if isinstance(value, str) and value.startswith("{"):
+        value = json.loads(value)
+    return {key: said(part) for key, part in value.items() if part is not None} if isinstance(value, dict) else value
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_figures_equal_those_of_a_run_on_this_machine(runs):
@@ -122,7 +129,7 @@ def test_records_differ_only_in_place_host_and_times(runs):
         assert theirs["externalParameters"].keys() == mine["externalParameters"].keys()
         for name, value in mine["externalParameters"].items():
             if name not in ("teacher_path",):
-                assert theirs["externalParameters"][name] == value, (node, name)
+                assert said(theirs["externalParameters"][name]) == said(value), (node, name)
         for name in ("node", "pipeline", "seed", "code"):
             assert theirs["internalParameters"].get(name) == mine["internalParameters"].get(name)
         assert subjects(there) == subjects(here), node
