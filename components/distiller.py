@@ -15,24 +15,30 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
-from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.family_model import build_family
+from learn2compress.compression.architecture import design
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
-from learn2compress.compression.sizing import describe_family, label_bytes, solve_family
 from learn2compress.compression.student_files import write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, StudentsConfig
 from learn2compress.schemas.manifests import DataManifest, TeacherManifest, read_manifest
+from learn2compress.schemas.module_source import ModuleSource
+
+# Where a module lies does not matter; what is in it does.
+_ELSEWHERE = ("students_module",)
 
 
 class DistillerSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(students=StudentsConfig, distill=DistillConfig),
+        **parameters.declare(students=StudentsConfig, distill=DistillConfig, without=_ELSEWHERE),
+        "module_name": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_function": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_sha256": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_text": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -54,20 +60,21 @@ class DistillerExecutor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         config = parameters.decode(DistillConfig, "distill", exec_properties)
-        sizes = parameters.decode(StudentsConfig, "students", exec_properties).sizes
+        asked = parameters.decode(StudentsConfig, "students", exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         teacher = read_manifest(artifact_utils.get_single_uri(input_dict["teacher"]), TeacherManifest)
         output = artifact_utils.get_single_instance(output_dict["students"])
         task = read_manifest(examples, DataManifest).task
 
-        spec = solve_family(sizes, task.input_shape, len(task.classes), label_bytes(task.classes))
-        say(describe_family(spec))
+        architecture = design(asked, module_source(exec_properties), task, config.student_weights)
+        say(architecture.describe())
         data = TrainingData.open(
             examples, artifact_utils.get_single_uri(input_dict["teacher_logits"]), config.batch_size, seed
         )
-        family = build_family(spec, seed)
-        trainer = JointTrainer(family, spec.students, recipe(config, spec, data.steps))
+        family = architecture.build(seed)
+        names = tuple(architecture.costs())
+        trainer = JointTrainer(family, names, recipe(config, names, data.steps))
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         curves = trainer.train(data.epoch, data.validation(), checkpoint)
         manifest = write_students(
@@ -76,11 +83,13 @@ class DistillerExecutor(base_executor.BaseExecutor):
             task=task,
             stage="distilled",
             teacher_sha256=teacher.sha256,
-            spec=spec,
-            costs=family_costs(spec),
+            spec=architecture.spec,
+            costs=architecture.costs(),
             accuracy=trainer.accuracy(data.validation()),
             curves=curves,
             seed=seed,
+            source=architecture.source,
+            preflight=architecture.preflight(),
         )
         describe_students(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
@@ -99,6 +108,7 @@ class Distiller(base_component.BaseComponent):
         teacher_logits: types.BaseChannel,
         students: StudentsConfig,
         distill: DistillConfig,
+        module: ModuleSource | None = None,
         seed: int = 0,
         code_version: str = "",
     ) -> None:
@@ -110,11 +120,16 @@ class Distiller(base_component.BaseComponent):
             teacher_logits: Of TeacherImporter.
             students: The sizes asked for.
             distill: How to train.
+            module: The students' architecture, if it is a user's own.
             seed: Of initial weights and of the order of images.
             code_version: Changes when the node's results do.
         """
         spec = DistillerSpec(
-            **parameters.encode(students=students, distill=distill),
+            # The sizes are those of the built-in family, and no part of how a module's students come about.
+            **parameters.encode(
+                students=students, distill=distill, without=(*_ELSEWHERE, *(["students_sizes"] if module else []))
+            ),
+            **(_module_parameters(module) if module else {}),
             examples=examples,
             teacher=teacher,
             teacher_logits=teacher_logits,
@@ -125,7 +140,23 @@ class Distiller(base_component.BaseComponent):
         super().__init__(spec=spec)
 
 
-def recipe(config: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
+def module_source(exec_properties: dict[str, Any]) -> ModuleSource | None:
+    """The user's module, from the node's parameters."""
+    if not exec_properties.get("module_text"):
+        return None
+    return ModuleSource(*(exec_properties[f"module_{field}"] for field in ("name", "function", "text")))
+
+
+def _module_parameters(module: ModuleSource) -> dict[str, str]:
+    return {
+        "module_name": module.name,
+        "module_function": module.function,
+        "module_sha256": module.sha256,
+        "module_text": module.text,
+    }
+
+
+def recipe(config: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
     """The recipe for `JointTrainer`."""
     return Recipe(
         stage="distilled",
@@ -137,5 +168,5 @@ def recipe(config: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         patience=config.patience,
-        student_weights=tuple(config.student_weights.get(name, 1.0) for name in spec.students),
+        student_weights=tuple(config.student_weights.get(name, 1.0) for name in names),
     )

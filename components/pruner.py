@@ -15,10 +15,10 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
-from learn2compress.compression.family import FamilySpec, family_costs
+from learn2compress.compression.family import FamilySpec
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.pruning import healing_epoch, prune_while_training
-from learn2compress.compression.student_files import load_model, read_curves, write_students
+from learn2compress.compression.student_files import load_family, module_of, read_curves, student_costs, write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
@@ -68,8 +68,9 @@ class PrunerExecutor(base_executor.BaseExecutor):
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["pruned_students"])
         before = read_manifest(source, StudentSetManifest)
-        spec = FamilySpec.from_dict(before.family_spec)
-        family = load_model(source, before.family)
+        spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
+        costs = student_costs(before)
+        family = load_family(source, before)
         curves = read_curves(source)
         accuracy = {student.name: student.validation_accuracy for student in before.students}
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
@@ -80,8 +81,8 @@ class PrunerExecutor(base_executor.BaseExecutor):
             pruned = prune_while_training(family, config.sparsity, config.epochs * data.steps, config.block)
             trainer = JointTrainer(
                 pruned.model,
-                spec.students,
-                recipe(config, distill, spec, data.steps),
+                tuple(costs),
+                recipe(config, distill, tuple(costs), data.steps),
                 before_step=pruned.before_step,
                 after_step=pruned.apply_masks,
                 after_restore=pruned.apply_masks,
@@ -100,11 +101,13 @@ class PrunerExecutor(base_executor.BaseExecutor):
             stage="pruned",
             teacher_sha256=before.teacher_sha256,
             spec=spec,
-            costs=family_costs(spec),
+            costs=costs,
             accuracy=accuracy,
             curves=curves,
             seed=seed,
             notes=notes,
+            source=module_of(source, before),
+            preflight={student.name: student.preflight for student in before.students},
         )
         describe_students(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
@@ -149,7 +152,7 @@ class Pruner(base_component.BaseComponent):
         super().__init__(spec=spec)
 
 
-def recipe(config: PruneConfig, distill: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
+def recipe(config: PruneConfig, distill: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
     """The recipe for `JointTrainer`: only epochs at the full sparsity count."""
     return Recipe(
         stage="pruned",
@@ -158,6 +161,6 @@ def recipe(config: PruneConfig, distill: DistillConfig, spec: FamilySpec, steps:
         learning_rate=config.learning_rate,
         loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
         ema_decay=_AVERAGE_DECAY,
-        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in spec.students),
+        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
         choose_from=healing_epoch(config.epochs),
     )

@@ -16,12 +16,12 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.compression.conversion import INTEGER_TYPES
-from learn2compress.compression.family import FamilySpec
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.on_device import QuantizedFamily, write_models
+from learn2compress.compression.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
-from learn2compress.compression.student_files import load_model, read_curves
+from learn2compress.compression.student_files import load_family, read_curves
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, TeacherLogits
@@ -72,28 +72,29 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["models"])
         before = read_manifest(source, StudentSetManifest)
-        spec = FamilySpec.from_dict(before.family_spec)
-        family = load_model(source, before.family)
+        names = tuple(student.name for student in before.students)
+        family = load_family(source, before)
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
 
         quantized, curves = None, read_curves(source)
-        if config.epochs and set(config.variants) & set(INTEGER_TYPES):
+        learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
+        if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
             keep_zeros = any(student.sparsity for student in before.students)
-            quantized = quantization_aware(family, keep_zeros)
+            part = outputs_of(family, names, learning)
+            quantized = quantization_aware(part, keep_zeros, output_only_layers(before.students))
             batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
-            calibrate(quantized, family, batches)
+            calibrate(quantized, part, batches)
             trainer = JointTrainer(
                 quantized,
-                spec.students,
-                recipe(config, distill, spec, data.steps),
+                learning,
+                recipe(config, distill, learning, data.steps),
                 after_restore=lambda: settle_weight_ranges(quantized),
             )
             curves += trainer.train(data.epoch, data.validation(), checkpoint)
-        manifest = write_models(
-            output.uri, QuantizedFamily(family, quantized, spec.students), before, config.variants, images, ids, curves
-        )
+        made = QuantizedFamily(family, quantized, names, learning)
+        manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
         _describe(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 
@@ -137,7 +138,7 @@ class Quantizer(base_component.BaseComponent):
         super().__init__(spec=spec)
 
 
-def recipe(config: QuantizeConfig, distill: DistillConfig, spec: FamilySpec, steps: int) -> Recipe:
+def recipe(config: QuantizeConfig, distill: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
     """The recipe for `JointTrainer`."""
     return Recipe(
         stage="quantized",
@@ -146,7 +147,7 @@ def recipe(config: QuantizeConfig, distill: DistillConfig, spec: FamilySpec, ste
         learning_rate=config.learning_rate,
         loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
         ema_decay=_AVERAGE_DECAY,
-        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in spec.students),
+        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
     )
 
 

@@ -89,7 +89,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
 
 
 def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
-    """Converts a float student with ranges taken from a representative data set.
+    """Converts a float student with ranges taken from a representative data set; all of it to 8 bits.
 
     Args:
         student: Takes normalized pixels.
@@ -99,6 +99,15 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
     Raises:
         DataError: There are none.
     """
+    return _convert_by_examples(student, variant, images, [])
+
+
+def convert_mixed(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+    """As `convert_post_training`; operators that there are not in 8 bits stay in float."""
+    return _convert_by_examples(student, variant, images, [tf.lite.OpsSet.TFLITE_BUILTINS])
+
+
+def _convert_by_examples(student: keras.Model, variant: str, images: Iterable[np.ndarray], also: list) -> bytes:
     images = list(images)
     if not images:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
@@ -119,6 +128,7 @@ def convert_post_training(student: keras.Model, variant: str, images: Iterable[n
     # Newer converters give each class a scale of its own, 8 bytes a class; quantization-aware training gives all one.
     # Older ones know no other way and do not look at this.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    # Without the second, an operator that there is not in 8 bits would be an error instead of staying in float.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *also]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
     return _finish(converter.convert())

@@ -150,12 +150,12 @@ class Cost:
     Attributes:
         parameters: After batch normalization is folded: kernels and biases.
         macs: Multiply-accumulates for one image.
-        int8_bytes: Predicted size of its full-int8 .tflite.
+        int8_bytes: Predicted size of its full-int8 .tflite; None where nothing is predicted, for a user's own student.
     """
 
     parameters: int
     macs: int
-    int8_bytes: int
+    int8_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from learn2compress.compression.conversion import (
     INTEGER_TYPES,
     OUTPUT_NAME,
     convert_float,
+    convert_mixed,
     convert_post_training,
     convert_quantization_aware,
 )
@@ -22,7 +23,7 @@ from learn2compress.compression.family_model import cut_students
 from learn2compress.compression.flatbuffer import prove_full_int8, read_model
 from learn2compress.compression.metadata import write_metadata
 from learn2compress.compression.progress import Task
-from learn2compress.compression.quantization import describe_layers, representative_ids_digest
+from learn2compress.compression.quantization import after_training_layers, describe_layers, representative_ids_digest
 from learn2compress.compression.student_files import write_curves
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
@@ -39,11 +40,19 @@ from learn2compress.schemas.manifests import (
 
 @dataclass(frozen=True)
 class QuantizedFamily:
-    """A family in float and, where it was trained for it, aware of 8 bits."""
+    """A family in float and, where it was trained for it, aware of 8 bits.
+
+    Attributes:
+        floating: With an output for each of the students.
+        aware: With an output for each of those that could be trained for 8 bits.
+        students: Their names.
+        learned: The names of those that could be trained for 8 bits; None: all of them.
+    """
 
     floating: keras.Model
     aware: keras.Model | None
     students: tuple[str, ...]
+    learned: tuple[str, ...] | None = None
 
 
 def write_models(
@@ -72,25 +81,30 @@ def write_models(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     floating = cut_students(family.floating, family.students)
-    aware = cut_students(family.aware, family.students) if family.aware is not None else None
+    learned = family.students if family.learned is None else family.learned
+    aware = cut_students(family.aware, learned) if family.aware is not None else {}
+    plans = {student.name: student.preflight for student in source.students}
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
     task = Task("converting", len(family.students) * len(variants))
     models = []
     for student in family.students:
         for variant in variants:
+            kind = variant
             if variant not in INTEGER_TYPES:
                 data, layers = convert_float(floating[student], variant), []
-            elif aware is not None:
+            elif student in aware:
                 data = convert_quantization_aware(aware[student], variant)
-                layers = describe_layers(family.aware, floating[student])
+                layers = describe_layers(family.aware, floating[student], plans[student])
+            elif source.module is not None:
+                # Of a user's own layers some may not be there in 8 bits; the file is named as what it is.
+                data = convert_mixed(floating[student], variant, images)
+                full = prove_full_int8(read_model(data)).holds
+                kind = variant if full else f"{variant}-mixed"
+                layers = after_training_layers(floating[student], plans[student], full)
             else:
                 data = convert_post_training(floating[student], variant, images)
-                layers = [
-                    LayerQuantization(layer=layer.name, type=type(layer).__name__, method="post-training")
-                    for layer in floating[student].layers
-                    if not isinstance(layer, keras.layers.InputLayer)
-                ]
-            model = _write_model(folder, student, variant, data, layers, calibration, source)
+                layers = after_training_layers(floating[student])
+            model = _write_model(folder, student, kind, data, layers, calibration, source)
             models.append(model)
             task.advance(detail=f"{model.name}: {model.file.bytes:,} bytes")
     manifest = OnDeviceModelSetManifest(
@@ -115,7 +129,7 @@ def _write_model(
     source: StudentSetManifest,
 ) -> OnDeviceModel:
     name = f"{student}-{variant}"
-    integer = variant in INTEGER_TYPES
+    full, integer = variant in INTEGER_TYPES, variant.removesuffix("-mixed") in INTEGER_TYPES
     # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
     normalization = {"mean": source.normalization.mean, "std": source.normalization.std} if integer else {}
     data = write_metadata(
@@ -128,7 +142,7 @@ def _write_model(
         **normalization,
     )
     proof = prove_full_int8(read_model(data, file=name))
-    if integer and not proof.holds:
+    if full and not proof.holds:
         raise ModelFileError(
             f"{name} must be full {variant}; {'; '.join(proof.reasons)}. Leave {variant} out of quantize.variants."
         )

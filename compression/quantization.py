@@ -7,7 +7,7 @@ normalization folded into the convolution before it. A pruned model takes the sc
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,26 +17,41 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
     default_8bit_prune_preserve_quantize_scheme as prune_preserve,
 )
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_configs
 
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import LayerQuantization
 
 
+class OutputOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):
+    """Rounds what a layer gives, and leaves its weights and its inner values as they are."""
+
+
 # Keras would otherwise look through the source of each layer for loops to convert, which takes most of the time.
 @tf.autograph.experimental.do_not_convert
-def quantization_aware(model: keras.Model, keep_zeros: bool) -> keras.Model:
+def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collection[str] = ()) -> keras.Model:
     """Wraps a model so that training it is aware of 8-bit arithmetic.
 
     Args:
         model: A functional model of the layers that tfmot knows, with one or more outputs.
         keep_zeros: Whether weights that are zero now stay zero.
+        output_only: Names of layers that tfmot does not know and whose outputs alone are rounded; for
+            `compression.preflight` to find out.
 
     Returns:
         A model of its own, with the weights of the one given and ranges still to be set by `calibrate`. Its input range
         is [-1, 1] and does not move: pixels enter as they are, see compression/family_model.py.
     """
-    annotated = tfmot.quantization.keras.quantize_annotate_model(model)
-    with tfmot.quantization.keras.quantize_scope():
+
+    def annotate(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.layers.InputLayer):
+            return layer
+        config = OutputOnly() if layer.name in output_only else None
+        return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
+
+    annotated = keras.models.clone_model(model, clone_function=annotate)
+    kinds = {type(layer) for layer in model.layers if not type(layer).__module__.startswith("tf_keras.")}
+    with tfmot.quantization.keras.quantize_scope({kind.__name__: kind for kind in (OutputOnly, *kinds)}):
         if keep_zeros:
             scheme = prune_preserve.Default8BitPrunePreserveQuantizeScheme()
             quantized = tfmot.quantization.keras.quantize_apply(annotated, scheme)
@@ -89,23 +104,53 @@ def settle_weight_ranges(quantized: keras.Model) -> None:
             quantizer(weight, True, ranges)
 
 
-def describe_layers(quantized: keras.Model, student: keras.Model) -> list[LayerQuantization]:
+def describe_layers(
+    quantized: keras.Model, student: keras.Model, plan: Sequence[LayerQuantization] = ()
+) -> list[LayerQuantization]:
     """Says of each layer of a student how it was brought to 8 bits.
 
     Args:
         quantized: The quantization-aware family.
         student: The float student, whose layers' names are looked up.
+        plan: What preflight found of the student.
     """
-    wrapped = {layer.layer.name for layer in quantized.layers if hasattr(layer, "quantize_config")}
-    return [
-        LayerQuantization(
-            layer=layer.name,
-            type=type(layer).__name__,
-            method="quantization-aware" if layer.name in wrapped else "post-training",
-        )
-        for layer in student.layers
-        if not isinstance(layer, keras.layers.InputLayer)
-    ]
+    configs = {
+        layer.layer.name: layer.quantize_config for layer in quantized.layers if hasattr(layer, "quantize_config")
+    }
+    whys = {layer.layer: layer.why for layer in plan}
+    rows = []
+    for layer in _computing(student):
+        method = "quantization-aware" if layer.name in configs else "post-training"
+        if isinstance(configs.get(layer.name), OutputOnly):
+            method = "output-only"
+        why = whys.get(layer.name, "")
+        rows.append(LayerQuantization(layer=layer.name, type=type(layer).__name__, method=method, why=why))
+    return rows
+
+
+def after_training_layers(
+    student: keras.Model, plan: Sequence[LayerQuantization] = (), full: bool = True
+) -> list[LayerQuantization]:
+    """Says of each layer of a student that it was quantized after training, or stayed in float.
+
+    Args:
+        student: The float student.
+        plan: What preflight found of it, where it was asked.
+        full: Whether nothing in the file is in float.
+    """
+    known = {layer.layer: layer for layer in plan if layer.method in ("post-training", "float")}
+    rows = []
+    for layer in _computing(student):
+        row = known.get(layer.name)
+        if row is None or (full and row.method == "float"):
+            why = "" if full else "the file as a whole has tensors in float"
+            row = LayerQuantization(layer=layer.name, type=type(layer).__name__, method="post-training", why=why)
+        rows.append(row)
+    return rows
+
+
+def _computing(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
 def representative_ids_digest(ids: list[str]) -> str:

@@ -15,8 +15,18 @@ from pydantic import TypeAdapter
 from learn2compress.compression.family import Cost, FamilySpec
 from learn2compress.compression.family_model import NORMALIZATION, cut_students
 from learn2compress.compression.pruning import kernel_sparsity
+from learn2compress.compression.student_module import custom_layers
 from learn2compress.schemas.errors import TrainingError
-from learn2compress.schemas.manifests import Epoch, File, Student, StudentSetManifest, Task, write_manifest
+from learn2compress.schemas.manifests import (
+    Epoch,
+    File,
+    LayerQuantization,
+    Student,
+    StudentSetManifest,
+    Task,
+    write_manifest,
+)
+from learn2compress.schemas.module_source import DEFAULT_FUNCTION, ModuleSource
 
 FAMILY_FILE = "family/family.h5"
 CURVES_FILE = "curves.json"
@@ -29,32 +39,36 @@ def write_students(
     task: Task,
     stage: str,
     teacher_sha256: str,
-    spec: FamilySpec,
+    spec: FamilySpec | None,
     costs: Mapping[str, Cost],
     accuracy: Mapping[str, float],
     curves: Sequence[Epoch],
     seed: int,
     notes: Sequence[str] = (),
+    source: ModuleSource | None = None,
+    preflight: Mapping[str, Sequence[LayerQuantization]] | None = None,
 ) -> StudentSetManifest:
     """Writes a `StudentSet`.
 
     Args:
         folder: Of the artifact.
-        family: With an output for each of the spec's students.
+        family: With an output for each of the students.
         task: What is classified.
         stage: "distilled" or "pruned".
         teacher_sha256: Of the teacher that they learned from.
-        spec: The family's shape.
-        costs: By student, from arithmetic.
+        spec: The family's shape; None for students that are a user's own.
+        costs: By student, smallest first, in the order of the outputs.
         accuracy: By student, of the Keras model on the validation split.
         curves: The training so far.
         seed: Of the run.
         notes: What a reader of the report should know.
+        source: The user's module that the students are of; None for the built-in family.
+        preflight: How each layer will come to 8 bits, by student, where that was found out.
     """
     folder = Path(folder)
     _save(family, folder / FAMILY_FILE)
     students = []
-    for name, model in cut_students(family, spec.students).items():
+    for name, model in cut_students(family, tuple(costs)).items():
         path = f"{name}/student.h5"
         _save(model, folder / path)
         students.append(
@@ -66,6 +80,7 @@ def write_students(
                 predicted_int8_bytes=costs[name].int8_bytes,
                 validation_accuracy=accuracy[name],
                 sparsity=kernel_sparsity(model),
+                preflight=list((preflight or {}).get(name, ())),
             )
         )
     manifest = StudentSetManifest(
@@ -75,7 +90,8 @@ def write_students(
         teacher_sha256=teacher_sha256,
         students=students,
         family=File.of(folder, FAMILY_FILE),
-        family_spec=spec.to_dict(),
+        family_spec=spec.to_dict() if spec else None,
+        module=_write_module(folder, source) if source else None,
         curves=write_curves(folder, curves),
         seed=seed,
         notes=list(notes),
@@ -105,12 +121,47 @@ def read_curves(folder: str | Path) -> list[Epoch]:
         raise TrainingError(f"{path} must be a list of epochs; {reason}. Run the node again.") from error
 
 
-def load_model(folder: str | Path, file: File) -> keras.Model:
+def student_costs(manifest: StudentSetManifest) -> dict[str, Cost]:
+    """What each student weighs and works by its manifest, smallest first."""
+    return {s.name: Cost(s.parameters, s.macs, s.predicted_int8_bytes) for s in manifest.students}
+
+
+def module_of(folder: str | Path, manifest: StudentSetManifest) -> ModuleSource | None:
+    """The user's module that the students in a folder are of; None for the built-in family."""
+    if manifest.module is None:
+        return None
+    _check_bytes(folder, manifest.module)
+    return ModuleSource(
+        Path(manifest.module.path).name, DEFAULT_FUNCTION, (Path(folder) / manifest.module.path).read_text("utf-8")
+    )
+
+
+def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model:
+    """Loads the joint model of a `StudentSet`, layers of a user's own included.
+
+    Raises:
+        TrainingError: Its bytes are not those of the manifest.
+    """
+    source = module_of(folder, manifest)
+    return load_model(folder, manifest.family, custom_layers(source) if source else None)
+
+
+def load_model(folder: str | Path, file: File, layers: Mapping[str, type] | None = None) -> keras.Model:
     """Loads a Keras model whose bytes are those of the manifest.
+
+    Args:
+        folder: Of the artifact.
+        file: The model.
+        layers: Of a user's own, by name.
 
     Raises:
         TrainingError: They are not, for the file was changed after it was written, or it is gone.
     """
+    _check_bytes(folder, file)
+    return keras.models.load_model(Path(folder) / file.path, compile=False, custom_objects=layers)
+
+
+def _check_bytes(folder: str | Path, file: File) -> None:
     try:
         found = File.of(Path(folder), file.path)
     except OSError as error:
@@ -122,9 +173,15 @@ def load_model(folder: str | Path, file: File) -> keras.Model:
             f"{folder}/{file.path} must have the SHA-256 {file.sha256[:16]}… of its manifest; got {found.sha256[:16]}…."
             " Delete the output folder and run again."
         )
-    return keras.models.load_model(Path(folder) / file.path, compile=False)
 
 
 def _save(model: keras.Model, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, include_optimizer=False)
+
+
+def _write_module(folder: Path, source: ModuleSource) -> File:
+    path = folder / "module" / source.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(source.text.encode())
+    return File.of(folder, f"module/{source.name}")

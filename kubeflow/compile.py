@@ -27,6 +27,7 @@ from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.schemas.config import PATH_FIELDS, Config, NodeResources
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.module_source import read_module
 
 Json = dict[str, Any]
 
@@ -64,7 +65,9 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
 
 def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     known, asked = _known_places(config)
-    pipeline = build_pipeline(_all_given(config, asked), Inputs(known["data_digest"] or "", "", __version__, UNSET), "")
+    module = read_module(config.students.module) if config.students.module else None
+    inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
+    pipeline = build_pipeline(_all_given(config, asked), inputs, "")
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND
@@ -88,7 +91,8 @@ def _check_paths(config: Config) -> None:
     mount = config.kubeflow.volume.mount if config.kubeflow.volume else None
     for section, field in PATH_FIELDS:
         value = getattr(getattr(config, section), field)
-        if value is None or (section, field) in (("teacher", "path"), ("data", "path")):
+        # Data and teacher are checked below; a module's text is part of what is compiled.
+        if value is None or (section, field) in (("teacher", "path"), ("data", "path"), ("students", "module")):
             continue
         reachable = is_on_volume(value, mount) or (is_remote(value) and section in ("students", "distill", "data"))
         if not reachable:

@@ -19,6 +19,7 @@ from learn2compress.components.student_selector import StudentSelector
 from learn2compress.components.teacher_importer import TeacherImporter
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator
 from learn2compress.schemas.config import Config
+from learn2compress.schemas.module_source import ModuleSource
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Inputs:
         teacher_sha256: Of the model's file or folder.
         code_version: Of the code that the results depend on.
         limit: Examples to take of each part of the data, or None for all.
+        module: The students' architecture, if it is a user's own.
     """
 
     data_digest: str
     teacher_sha256: str
     code_version: str
     limit: int | None = None
+    module: ModuleSource | None = None
 
 
 def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_connection_config=None) -> Pipeline:
@@ -60,7 +63,9 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
     importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, **seeded)
     logits = importer.outputs["teacher_logits"]
-    distiller = Distiller(examples, importer.outputs["teacher"], logits, config.students, config.distill, **seeded)
+    distiller = Distiller(
+        examples, importer.outputs["teacher"], logits, config.students, config.distill, inputs.module, **seeded
+    )
     pruner = Pruner(examples, logits, distiller.outputs["students"], config.prune, config.distill, **seeded)
     quantizer = Quantizer(
         examples, logits, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded

@@ -18,6 +18,7 @@ from tfx.orchestration.portable import launcher
 
 from learn2compress.components.beam_options import user_errors
 from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
+from learn2compress.compression.architecture import design
 from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
 from learn2compress.pipeline.bundle import write_bundle
@@ -31,6 +32,8 @@ from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.manifests import Task
+from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.reports import Report
 
 
@@ -115,16 +118,22 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
 
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
+        StudentModuleError: The user's own students do not keep to the contract.
     """
     # First, since it is quick: a file that is no model should not be found out only after the data has been read.
     teacher = describe_file(config.teacher.path)
+    module = read_module(config.students.module) if config.students.module else None
     source = open_source(config.data, limit)
     default = None
     if source.image_shape is None:
         default = open_model(teacher, config.teacher.signature, config.teacher.output).image_shape
     height, width, channels = resolve_shape(config.data, source, default)
     data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
-    inputs = Inputs(data_digest(data), path_sha256(config.teacher.path), code_version(), limit)
+    if module is not None:
+        # Built and tried now: what is wrong with it should not be found out only after the teacher's work.
+        task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
+        design(config.students, module, task, config.distill.student_weights).preflight()
+    inputs = Inputs(data_digest(data), path_sha256(config.teacher.path), code_version(), limit, module)
     return config.model_copy(update={"data": data}), inputs
 
 

@@ -126,6 +126,15 @@ class StudentsConfig(Section):
         min_length=2,
         max_length=6,
     )
+    module: str | None = Field(
+        None, description="your own students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply"
+    )
+
+    @model_validator(mode="after")
+    def _one_architecture(self) -> "StudentsConfig":
+        if self.module is not None and self.sizes != type(self).model_fields["sizes"].default:
+            raise ValueError("only one of sizes and module may be given: a module's students have the sizes it builds")
+        return self
 
 
 class DistillConfig(Section):
@@ -264,7 +273,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
-        if unknown:
+        if unknown and self.students.module is None:  # a module's names are known once it is built
             raise ValueError(f"distill.student_weights must name students; got {unknown}")
         return self
 
@@ -316,6 +325,7 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
 PATH_FIELDS = (
     ("teacher", "path"),
     ("data", "path"),
+    ("students", "module"),
     ("evaluate", "device_results"),
     ("pipeline", "push_to"),
 )

@@ -32,6 +32,10 @@ class FamilyError(Learn2CompressError):
     """The students asked for cannot be built: a budget, a count or a shape is out of reach."""
 
 
+class StudentModuleError(Learn2CompressError):
+    """The user's own students cannot be built, or do not fit the data."""
+
+
 class TrainingError(Learn2CompressError):
     """Training cannot go on: a non-finite loss, a checkpoint of another family."""
 

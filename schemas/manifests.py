@@ -125,6 +125,15 @@ class TeacherLogitsManifest(Record):
     seconds: float
 
 
+class LayerQuantization(Record):
+    """How a layer is brought to 8 bits."""
+
+    layer: str
+    type: str  # its class
+    method: Literal["quantization-aware", "output-only", "post-training", "float"]
+    why: str = ""  # where it is not quantization-aware
+
+
 class Student(Record):
     """One member of a family."""
 
@@ -132,9 +141,10 @@ class Student(Record):
     model: File  # tf_keras .h5; input: normalized pixels; output: logits
     parameters: int
     macs: int
-    predicted_int8_bytes: int | None = None
+    predicted_int8_bytes: int | None = None  # none: a user's own architecture, of which nothing is predicted
     validation_accuracy: float  # of the Keras model; only to follow the training
     sparsity: float = 0.0  # of the pruned kernels
+    preflight: list[LayerQuantization] = []  # how each layer will come to 8 bits, found out before training
 
 
 class StudentSetManifest(Record):
@@ -146,7 +156,8 @@ class StudentSetManifest(Record):
     teacher_sha256: str
     students: list[Student]
     family: File | None  # tf_keras .h5 with one output a student, in their order
-    family_spec: dict[str, Any] | None  # as compression.family wrote it
+    family_spec: dict[str, Any] | None  # as compression.family wrote it; none: the students are a user's own
+    module: File | None = None  # the text of the user's own architecture, which defines its custom layers too
     curves: File  # curves.json: a list of Epoch
     seed: int
     notes: list[str] = []
@@ -161,14 +172,6 @@ class Epoch(Record):
     accuracy: dict[str, float]  # by student, validation
     learning_rate: float
     seconds: float
-
-
-class LayerQuantization(Record):
-    """How a layer was brought to 8 bits."""
-
-    layer: str
-    type: str
-    method: Literal["quantization-aware", "output-only", "post-training", "float"]
 
 
 class Calibration(Record):
