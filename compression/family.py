@@ -288,10 +288,11 @@ def branch_choices(student: str, index: int, side: int, least_width: int, most_w
                 )
                 for ratio in (1.0, 1.5, 2.0, 3.0):
                     filters = _round_width(width * ratio)
-                    tail = [Separable(f"{student}_tail1", filters, 2 if here > SMALLEST_SIDE else 1)]
-                    yield Branch(student, segment, tuple(tail))
+                    tail = Separable(f"{student}_tail1", filters, 2 if here > SMALLEST_SIDE else 1)
+                    yield Branch(student, segment, (tail,))
                     if here > SMALLEST_SIDE and filters <= 2 * width:
-                        yield Branch(student, segment, (*tail, Separable(f"{student}_tail2", filters)))
+                        again = 2 if math.ceil(here / 2) > SMALLEST_SIDE else 1
+                        yield Branch(student, segment, (tail, Separable(f"{student}_tail2", filters, again)))
         width += WIDTH_STEP if width < 96 else 2 * WIDTH_STEP
 
 

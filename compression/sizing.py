@@ -33,6 +33,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
 COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk, more cost all students
 LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
+COMPUTE_EXPONENT = 0.8  # MACs grow as this power of bytes: more would go into training time than comes out in accuracy
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
 BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
 
@@ -172,7 +173,11 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
                     continue
                 nearest = min(nearest, measure)
                 if measure <= budget.limit:
-                    score = _score(budget, cost, branch, costs[0] if costs else None, last=index == len(budgets) - 1)
+                    last = index == len(budgets) - 1
+                    score = _score(budget, cost, branch, costs[0] if costs else None, last)
+                    if not last:
+                        # What is not of the trunk is what joint training costs beside the largest student.
+                        score += 2 * (1 - trunk.then(branch.segment).macs / cost.macs)
                     choices.append((score, branch, cost))
             if least > budget.limit and least > nearest:
                 break  # wider ones only cost more
@@ -194,9 +199,9 @@ def _score(budget: Budget, cost: Cost, branch: Branch, smallest: Cost | None, la
     if smallest is not None:
         growth = math.log(cost.int8_bytes / smallest.int8_bytes)
         compute = math.log(cost.macs / smallest.macs)
-        score += 0.3 * max(0.0, growth - compute) + 0.1 * max(0.0, compute - 1.5 * growth)
+        score += 0.6 * abs(compute - COMPUTE_EXPONENT * growth)
         if last:
-            score += 5 * max(0.0, math.log(LEAST_SPREAD) - compute)
+            score += 5 * max(0.0, math.log(1.05 * LEAST_SPREAD) - compute)
     else:
         # The first student's compute is everybody's: what it spends there the larger ones spend too.
         score += 0.1 * math.log(cost.macs / cost.parameters)
