@@ -3,6 +3,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.units import format_bytes, format_count
+
+_LINE_SECONDS = 30  # where nothing can be drawn, a line so often: enough to see that long work goes on
 
 
 class Screen:
@@ -32,6 +35,7 @@ class Screen:
             transient=True,
         )
         self._tasks: dict[str, Any] = {}
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal:
@@ -65,9 +69,14 @@ class Screen:
         if progress.total is None:
             self.say(f"    {progress.detail}")
             return
-        if progress.detail:
-            self.say(f"    {progress.task} {progress.done}/{progress.total}: {progress.detail}")
-        if not self.console.is_terminal:
+        terminal = self.console.is_terminal
+        due = not terminal and time.monotonic() - self._last_line >= _LINE_SECONDS
+        if progress.detail or due:
+            left = progress.seconds_left if due else None
+            parts = [progress.detail, f"about {_minutes(left)} left" if left else ""]
+            self.say(f"    {progress.task} {progress.done}/{progress.total}: " + ", ".join(filter(None, parts)))
+            self._last_line = time.monotonic()
+        if not terminal:
             return
         if progress.task not in self._tasks:
             self._tasks[progress.task] = self._bars.add_task(progress.task, total=progress.total, detail="")
@@ -111,6 +120,10 @@ class Screen:
             ("the chosen model", selected),
         ):
             self.say(f"{what + ':':<18}{path}")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _duration(milliseconds: float) -> str:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees of long work where nothing can be drawn: in a log file, a pipe."""
+
+import pytest
+
+from learn2compress.cli import screen as module
+from learn2compress.compression.progress import Progress
+
+
+def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(monkeypatch, capfd):
+    seconds = iter([0.0, 10.0, 31.0, 31.0, 40.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
+    with module.Screen() as screen:
+        for done, spent in ((100, 10.0), (310, 31.0), (400, 40.0)):
+            screen.show_progress(Progress("asking the teacher: view", done, 3000, "", spent))
+
+    [line] = capfd.readouterr().out.splitlines()
+    assert line.strip() == "asking the teacher: view 310/3000: about 4 min left"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(80.0, "80 s"), (200.0, "3 min")])
+def test_time_left_has_a_unit(seconds, text):
+    assert module._minutes(seconds) == text
