@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole product on CIFAR-10: one joint run from a ResNet-56 teacher, measured from the int8 files it emits.
+
+Epochs are chosen on validation images cut from the training part; the 10,000 test images are looked at once, when the
+files are there. Hours on two cores: stop it and start it again, it goes on from the last epoch. Other files, as MLPerf
+Tiny's ResNet-8, are measured beside the students on the same images, their latency in turn with the students'.
+
+    python benchmarks/cifar10.py --data cifar10.npz --teacher resnet56_cifar10.h5 --output OUT \
+        [--beside pretrainedResnet_quant.tflite] [--set distill.epochs=30]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+
+from learn2compress.components.example_sources import open_source
+from learn2compress.components.file_evaluation import evaluate_files
+from learn2compress.compression.evaluation import measure_latency
+from learn2compress.schemas.config import DataConfig, EvaluateConfig
+from learn2compress.schemas.reports import Candidate, Report
+from learn2compress.schemas.units import format_bytes, format_count
+
+CONFIG = Path(__file__).parent.parent / "examples" / "cifar10" / "config.yaml"
+# (bytes at most, top-1 at least)
+AIMS = ((250_000, 0.900), (98_496, 0.880), (49_000, 0.860), (24_000, 0.815))
+ROUNDS = 5  # of latency measurements, file after file, so that a busy moment hits all alike
+
+
+def run_pipeline(data: str, teacher: str, output: Path, settings: list[str]) -> Report:
+    """Runs the product as its user does; what is done already is not done again."""
+    overrides = [f"data.path={data}", f"teacher.path={teacher}", *settings]
+    command = [sys.executable, "-m", "learn2compress.cli.main", "run", str(CONFIG), "--output", str(output)]
+    for override in overrides:
+        command += ["--set", override]
+    subprocess.run(command, check=True)
+    return Report.model_validate_json((output / "report.json").read_text(encoding="utf-8"))
+
+
+def latencies(files: list[Path]) -> dict[Path, float]:
+    """Median milliseconds of one image on one thread, files in turn."""
+    times = {path: [] for path in files}
+    for _ in range(ROUNDS):
+        for path in files:
+            times[path].append(measure_latency(path, [1], 100)[0].p50_ms)
+    return {path: float(np.median(found)) for path, found in times.items()}
+
+
+def row(name: str, candidate: Candidate, latency: float) -> str:
+    """A line of the table."""
+    figures = candidate.figures["test"]
+    half = (figures.top1_interval.high - figures.top1_interval.low) / 2
+    return (
+        f"| {name} | {format_bytes(candidate.bytes)} | {format_count(candidate.macs or 0)} | "
+        f"{figures.top1:.2%} ±{half:.2%} | {latency:.2f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="CIFAR-10 as .npz")
+    parser.add_argument("--teacher", required=True, help="a Keras classifier of its images")
+    parser.add_argument("--output", type=Path, required=True, help="the run's folder; go on with the same one")
+    parser.add_argument("--beside", type=Path, action="append", default=[], help="a .tflite to compare with")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="override a field of the config")
+    options = parser.parse_args()
+    data, teacher = str(Path(options.data).resolve()), str(Path(options.teacher).resolve())
+    report = run_pipeline(data, teacher, options.output, options.settings)
+
+    students = [c for c in report.evaluation.candidates if c.variant == "int8" and not c.baseline]
+    beside = evaluate_files(options.beside, open_source(DataConfig(path=data)), EvaluateConfig()).candidates
+    files = {c.name: options.output / "models" / f"{c.name}.tflite" for c in students}
+    files |= {c.name: path for c, path in zip(beside, options.beside, strict=True)}
+    milliseconds = latencies(list(files.values()))
+    hours = sum(epoch.seconds for epoch in report.curves) / 3600
+    images = report.evaluation.images["test"]
+    seed = report.config["pipeline"]["seed"]
+    print(f"\n{images:,} test images, from the .tflite; seed {seed}; {hours:.1f} h of training")
+    print("| file | size | MACs | top-1 | ms, one thread |\n| --- | ---: | ---: | ---: | ---: |")
+    for candidate in (*reversed(students), *beside):
+        print(row(candidate.name, candidate, milliseconds[files[candidate.name]]))
+    met = []
+    for most, least in AIMS:
+        fitting = [c for c in students if c.bytes <= most]
+        best = max((c.figures["test"].top1 for c in fitting), default=0.0)
+        met.append({"bytes_at_most": most, "top1_at_least": least, "top1": round(best, 4), "met": best >= least})
+    print(
+        json.dumps(
+            {
+                "aims": met,
+                "files": [
+                    {
+                        "name": c.name,
+                        "sha256": c.sha256,
+                        "bytes": c.bytes,
+                        "macs": c.macs,
+                        "top1": round(c.figures["test"].top1, 4),
+                        "latency_ms": round(milliseconds[files[c.name]], 3),
+                    }
+                    for c in (*students, *beside)
+                ],
+                "images": images,
+                "training_hours": round(hours, 2),
+                "teacher_forward_passes": report.teacher_forward_passes,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
