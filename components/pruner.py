@@ -17,7 +17,7 @@ from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
 from learn2compress.compression.family import FamilySpec
 from learn2compress.compression.losses import LossSettings
-from learn2compress.compression.pruning import healing_epoch, prune_while_training
+from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
 from learn2compress.compression.student_files import load_family, module_of, read_curves, student_costs, write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
@@ -75,7 +75,7 @@ class PrunerExecutor(base_executor.BaseExecutor):
         accuracy = {student.name: student.validation_accuracy for student in before.students}
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         notes = [*before.notes]
-        if config.sparsity:
+        if config.sparsity and prunable_layers(family):
             # Batches in another order than the Distiller's last epochs.
             data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
             pruned = prune_while_training(family, config.sparsity, config.epochs * data.steps, config.block)
@@ -93,7 +93,9 @@ class PrunerExecutor(base_executor.BaseExecutor):
             family = pruned.strip()
             notes.append(f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(pruned.layers)}")
         else:
-            notes.append("no magnitude pruning was asked for")
+            notes.append(
+                f"no magnitude pruning {'is possible: no layer suits it' if config.sparsity else 'was asked for'}"
+            )
         manifest = write_students(
             output.uri,
             family,

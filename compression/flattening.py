@@ -98,7 +98,7 @@ class _Copies:
         if training is not None and copy._expects_training_arg:
             keywords = {"training": training, **keywords}
         # What two students share is computed once.
-        parts = [id(x) if keras.backend.is_keras_tensor(x) else repr(x) for x in tf.nest.flatten((arguments, keywords))]
+        parts = [id(x) if hasattr(x, "_keras_history") else repr(x) for x in tf.nest.flatten((arguments, keywords))]
         key = (id(copy), *parts)
         if key not in self.computed:
             result = copy(*arguments, **keywords)

@@ -31,7 +31,7 @@ from learn2compress.compression.flatbuffer import ModelFile, prove_full_int8, re
 from learn2compress.compression.flattening import arguments_of
 from learn2compress.compression.quantization import calibrate, quantization_aware
 from learn2compress.schemas.errors import StudentModuleError
-from learn2compress.schemas.manifests import LayerQuantization, Student
+from learn2compress.schemas.manifests import LayerQuantization, Student, quantized_how
 
 # tfmot folds batch normalization into these, and knows it in no other place.
 _FOLDED_INTO = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
@@ -53,16 +53,6 @@ class StudentPlan:
     macs: int
 
 
-def quantized_how(layers: Sequence[LayerQuantization]) -> str:
-    """How a student with these layers comes to 8 bits, in words."""
-    methods = {layer.method for layer in layers}
-    if "float" in methods:
-        return "after training, some layers stay in float"
-    if "post-training" in methods:
-        return "after training"
-    return "trained for it, of some layers the outputs alone" if "output-only" in methods else "trained for it"
-
-
 def trained_for_8_bits(layers: Sequence[LayerQuantization]) -> bool:
     """Whether a student with these layers can be trained for 8 bits."""
     return not {layer.method for layer in layers} & {"post-training", "float"}
@@ -77,7 +67,7 @@ def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPla
     """Tries everything that will be done with the students once they are trained.
 
     Args:
-        family: A functional model without nested models, an output for each of the names.
+        family: A functional model without nested models, an output for each of the names. Its weights are altered.
         names: The students.
 
     Returns:
@@ -86,6 +76,7 @@ def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPla
     Raises:
         StudentModuleError: A student cannot be made into a TensorFlow Lite file at all.
     """
+    _stir(family)
     students = cut_students(family, tuple(names))
     floats = {name: _float_file(name, student) for name, student in students.items()}
     trials = _Trials()
@@ -165,7 +156,7 @@ def _try_training(
     made: list[keras.Model] = []
 
     def train() -> str:
-        aware = quantization_aware(part, False, output_only)
+        aware = quantization_aware(part, True, output_only)  # as after pruning; without it less is asked
         images = _random_images(family)
         calibrate(aware, part, [images])
         with tf.GradientTape() as tape:
@@ -308,6 +299,14 @@ def _reason_of(attempt: Callable[[], str]) -> str:
             return f"tfmot knows no {unknown[1]}"
         text = " ".join(str(error).split())
         return f"{type(error).__name__}: {text[:160]}{'…' if len(text) > 160 else ''}"
+
+
+def _stir(model: keras.Model) -> None:
+    """Moves initial weights a little: the converter would leave out biases of zero and factors of one."""
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.dtype == tf.float32:
+            variable.assign_add(rng.uniform(1e-3, 2e-3, variable.shape).astype(np.float32))
 
 
 def _random_images(model: keras.Model) -> np.ndarray:

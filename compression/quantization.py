@@ -17,7 +17,13 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
     default_8bit_prune_preserve_quantize_scheme as prune_preserve,
 )
-from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_configs
+from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
+    prune_preserve_quantize_registry,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+    default_8bit_quantize_configs,
+    default_8bit_quantize_registry,
+)
 
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import LayerQuantization
@@ -25,6 +31,28 @@ from learn2compress.schemas.manifests import LayerQuantization
 
 class OutputOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):
     """Rounds what a layer gives, and leaves its weights and its inner values as they are."""
+
+
+class _KeepZerosWherePruned(prune_preserve_quantize_registry.Default8bitPrunePreserveQuantizeRegistry):
+    """tfmot's own refuses layers that it trains for 8 bits elsewhere: those have no zeros to keep."""
+
+    def supports(self, layer: keras.layers.Layer) -> bool:
+        """As without zeros."""
+        return default_8bit_quantize_registry.Default8BitQuantizeRegistry().supports(layer)
+
+    def get_quantize_config(self, layer: keras.layers.Layer) -> tfmot.quantization.keras.QuantizeConfig:
+        """With zeros kept where tfmot knows how."""
+        if super().supports(layer):
+            return super().get_quantize_config(layer)
+        return default_8bit_quantize_registry.Default8BitQuantizeRegistry().get_quantize_config(layer)
+
+
+class KeepZeros(prune_preserve.Default8BitPrunePreserveQuantizeScheme):
+    """Quantization-aware training in which zeros of kernels stay zeros."""
+
+    def get_quantize_registry(self) -> _KeepZerosWherePruned:
+        """Which layers it knows."""
+        return _KeepZerosWherePruned()
 
 
 # Keras would otherwise look through the source of each layer for loops to convert, which takes most of the time.
@@ -53,7 +81,7 @@ def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collec
     kinds = {type(layer) for layer in model.layers if not type(layer).__module__.startswith("tf_keras.")}
     with tfmot.quantization.keras.quantize_scope({kind.__name__: kind for kind in (OutputOnly, *kinds)}):
         if keep_zeros:
-            scheme = prune_preserve.Default8BitPrunePreserveQuantizeScheme()
+            scheme = KeepZeros()
             quantized = tfmot.quantization.keras.quantize_apply(annotated, scheme)
         else:
             quantized = tfmot.quantization.keras.quantize_apply(annotated)

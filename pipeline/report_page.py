@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from learn2compress.schemas.manifests import Split
+from learn2compress.schemas.manifests import Split, quantized_how
 from learn2compress.schemas.reports import Candidate, Latency, Report, SplitFigures, Verdict
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -401,6 +401,11 @@ def _facts(report: Report) -> dict[str, Any]:
         "processor": evaluation.host.processor,
         "runtime": evaluation.host.runtime,
         "layers": chosen.layers if chosen else [],
+        "preflight": [
+            {"name": student.name, "how": quantized_how(student.preflight), "layers": student.preflight}
+            for student in report.students.students
+            if student.preflight
+        ],
         "calibration": chosen.calibration if chosen else None,
         "ops": sorted(chosen.ops.items(), key=lambda item: -item[1]) if chosen else [],
         "full_int8": chosen.full_int8 if chosen else False,

@@ -7,6 +7,7 @@ accuracies are fractions in [0, 1].
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -132,6 +133,16 @@ class LayerQuantization(Record):
     type: str  # its class
     method: Literal["quantization-aware", "output-only", "post-training", "float"]
     why: str = ""  # where it is not quantization-aware
+
+
+def quantized_how(layers: Sequence[LayerQuantization]) -> str:
+    """How a student with these layers comes to 8 bits, in words."""
+    methods = {layer.method for layer in layers}
+    if "float" in methods:
+        return "after training, some layers stay in float"
+    if "post-training" in methods:
+        return "after training"
+    return "trained for it, of some layers the outputs alone" if "output-only" in methods else "trained for it"
 
 
 class Student(Record):

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+
+import pytest
+
+from learn2compress.schemas.errors import StudentModuleError
+from learn2compress.schemas.module_source import MOST_BYTES, read_module
+
+
+@pytest.mark.parametrize(("after", "function"), [("", "build"), (":build", "build"), (":make_tiny", "make_tiny")])
+def test_read_module_takes_a_file_and_a_function(tmp_path, after, function):
+    (tmp_path / "mine.py").write_text("x = 'ä'\n", encoding="utf-8")
+
+    source = read_module(f"{tmp_path}/mine.py{after}")
+
+    assert (source.name, source.function, source.text) == ("mine.py", function, "x = 'ä'\n")
+    assert source.sha256 == hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("setting", "content", "message"),
+    [
+        ("gone.py:build", b"", r"must be a readable Python file; .*gone\.py: No such file .*configuration's folder"),
+        ("mine.py:not a name", b"", r"must be FILE\.py:FUNCTION; got .*mine\.py:not a name\. Write"),
+        ("mine.py", b"\xff\xfe", r"must be Python in UTF-8; .*mine\.py"),
+        ("mine.py", b"#" * (MOST_BYTES + 1), r"must be at most 65,536 bytes.*has 65,537"),
+        ("mine.py", b"x = '{{$}}'", r"must not contain '\{\{\$', which Kubeflow replaces"),
+    ],
+)
+def test_read_module_refuses(tmp_path, setting, content, message):
+    (tmp_path / "mine.py").write_bytes(content)
+
+    with pytest.raises(StudentModuleError, match=message):
+        read_module(f"{tmp_path}/{setting}")
