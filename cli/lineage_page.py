@@ -53,6 +53,8 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 <h2>Run {{ chain.run }}</h2>
 <p>{{ chain.output }} of {{ chain.steps[0].node }}, made {{ moment(chain.finished) }}; <code>{{ chain.uri }}</code></p>
 <table>
+{% if chain.trained_teacher %}<tr><th>Teacher, trained along</th><td>
+<span class="digest">{{ chain.trained_teacher.sha256 }}</span></td></tr>{% endif %}
 {% if chain.teacher %}<tr><th>Teacher</th><td><span class="digest">{{ chain.teacher.sha256 }}</span><br>
 {% for key, value in chain.teacher.properties.items() if key not in hidden %}{{ key }} {{ value }}
 {% if not loop.last %} · {% endif %}{% endfor %}</td></tr>{% endif %}

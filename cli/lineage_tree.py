@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from learn2compress.cli.answers import duration, moment, percent
-from learn2compress.schemas.lineage import ArtifactView, Chain, LineageReport, Step
+from learn2compress.schemas.lineage import ArtifactView, Chain, LineageReport, Step, TeacherView
 from learn2compress.schemas.units import format_bytes, format_count
 
 _QUIET = {"code_version"}
@@ -46,7 +46,9 @@ def _chain(report: LineageReport, chain: Chain, number: int) -> Tree:
     if chain.siblings:
         tree.add(Text("Siblings", style="bold")).add(_siblings(chain))
     if chain.teacher:
-        tree.add(_teacher(chain))
+        tree.add(_teacher(chain.teacher, "Teacher  "))
+    if chain.trained_teacher:
+        tree.add(_teacher(chain.trained_teacher, "Teacher, trained along  "))
     if chain.data:
         tree.add(_data(chain))
     if chain.calibration:
@@ -114,8 +116,7 @@ def _verdict(status: str, reason: str | None) -> str:
     return told if told.removeprefix("on the ").startswith(status) else f"{status}: {told}"
 
 
-def _teacher(chain: Chain) -> Text:
-    teacher = chain.teacher
+def _teacher(teacher: TeacherView, title: str) -> Text:
     about = teacher.manifest or {}
     accuracy = about.get("accuracy") or {
         split: teacher.properties[f"{split}_accuracy"]
@@ -129,7 +130,7 @@ def _teacher(chain: Chain) -> Text:
         *(f"{split} {percent(value)}" for split, value in accuracy.items()),
     ]
     facts = " · ".join(part for part in parts if part)
-    return Text.assemble(("Teacher  ", "bold"), f"{facts}\nSHA-256 {teacher.sha256}\nat {teacher.uri}")
+    return Text.assemble((title, "bold"), f"{facts}\nSHA-256 {teacher.sha256}\nat {teacher.uri}")
 
 
 def _data(chain: Chain) -> Text:

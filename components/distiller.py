@@ -1,40 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node that trains the family: all students at once, with shared parameters, from the teacher's cached logits.
 
-Enters: the examples, the teacher and its logits. Leaves: `StudentSet`, stage distilled. The lineage records the sizes
-asked for, every training parameter, the seed, and each student's parameters and validation accuracy.
+Enters: the examples, the teacher and its logits. Leaves: `StudentSet`, stage distilled; `TrainedTeacher` and its
+`TeacherLogits`, which with a fixed teacher say so and hold no more. With `teacher.mode: joint` a copy of the teacher is
+trained along in the loop, and at the end is asked about the views, so that the nodes after this one learn from it. The
+lineage records the sizes asked for, every training parameter, the seed, each student's parameters and validation
+accuracy, and the trained teacher's SHA-256, accuracy and forward passes.
 """
 
 from pathlib import Path
 from typing import Any
 
 from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
+from learn2compress.components.teacher_questions import open_teacher, understanding
+from learn2compress.components.trained_teacher import write_as_imported, write_trained
 from learn2compress.compression.architecture import design
+from learn2compress.compression.joint_teacher import TeacherInLoop, TeacherRecipe
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
 from learn2compress.compression.student_files import write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
-from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
-from learn2compress.schemas.config import DistillConfig, StudentsConfig
-from learn2compress.schemas.manifests import DataManifest, TeacherManifest, read_manifest
+from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
+from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
+from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
 from learn2compress.schemas.module_source import ModuleSource
 
-# Where a module lies does not matter; what is in it does.
-_ELSEWHERE = ("students_module",)
+# Where a module lies does not matter, what is in it does; and of the teacher, how it is trained along: where it is and
+# what it says comes in artifacts.
+_TEACHING = ("mode", "learning_rate", "mutual_weight")
+_ELSEWHERE = (
+    "students_module",
+    *(f"teacher_{field}" for field in TeacherConfig.model_fields if field not in _TEACHING),
+)
 
 
 class DistillerSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(students=StudentsConfig, distill=DistillConfig, without=_ELSEWHERE),
+        **parameters.declare(students=StudentsConfig, distill=DistillConfig, teacher=TeacherConfig, without=_ELSEWHERE),
         "module_name": component_spec.ExecutionParameter(type=str, optional=True),
         "module_function": component_spec.ExecutionParameter(type=str, optional=True),
         "module_sha256": component_spec.ExecutionParameter(type=str, optional=True),
@@ -47,10 +58,14 @@ class DistillerSpec(component_spec.ComponentSpec):
         "teacher": component_spec.ChannelParameter(type=Teacher),
         "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
     }
-    OUTPUTS = {"students": component_spec.ChannelParameter(type=StudentSet)}
+    OUTPUTS = {
+        "students": component_spec.ChannelParameter(type=StudentSet),
+        "trained_teacher": component_spec.ChannelParameter(type=TrainedTeacher),
+        "trained_teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
+    }
 
 
-class DistillerExecutor(base_executor.BaseExecutor):
+class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
     """Solves the family's shape, trains it, and writes each student."""
 
     def Do(
@@ -60,24 +75,37 @@ class DistillerExecutor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         config = parameters.decode(DistillConfig, "distill", exec_properties)
-        asked = parameters.decode(StudentsConfig, "students", exec_properties)
+        wanted = parameters.decode(StudentsConfig, "students", exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
-        teacher = read_manifest(artifact_utils.get_single_uri(input_dict["teacher"]), TeacherManifest)
-        output = artifact_utils.get_single_instance(output_dict["students"])
-        task = read_manifest(examples, DataManifest).task
+        teacher_folder = artifact_utils.get_single_uri(input_dict["teacher"])
+        logits = artifact_utils.get_single_uri(input_dict["teacher_logits"])
+        teacher, asked = read_manifest(teacher_folder, TeacherManifest), read_manifest(logits, TeacherLogitsManifest)
+        outputs = {key: artifact_utils.get_single_instance(found) for key, found in output_dict.items()}
+        output = outputs["students"]
+        manifest = read_manifest(examples, DataManifest)
+        task = manifest.task
 
-        architecture = design(asked, module_source(exec_properties), task, config.student_weights)
+        architecture = design(wanted, module_source(exec_properties), task, config.student_weights)
         say(architecture.describe())
-        data = TrainingData.open(
-            examples, artifact_utils.get_single_uri(input_dict["teacher_logits"]), config.batch_size, seed
-        )
+        data = TrainingData.open(examples, logits, config.batch_size, seed)
         family = architecture.build(seed)
         names = tuple(architecture.costs())
-        trainer = JointTrainer(family, names, recipe(config, names, data.steps))
+        loop = None
+        if exec_properties["teacher_mode"] == "joint":
+            own = TeacherRecipe(exec_properties["teacher_learning_rate"], exec_properties["teacher_mutual_weight"])
+            loop = TeacherInLoop(open_teacher(understanding(teacher_folder, teacher), task.input_shape), own, seed)
+        trainer = JointTrainer(family, names, recipe(config, names, data.steps), teacher=loop)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         curves = trainer.train(data.epoch, data.validation(), checkpoint)
-        manifest = write_students(
+        notes = []
+        if loop:
+            pipeline, passes = self._make_beam_pipeline(), len(curves) * data.steps * data.batch_size
+            trained = write_trained(loop, teacher, asked, manifest, examples, pipeline, outputs, len(curves), passes)
+            notes.append(f"the teacher was trained along and has become SHA-256 {trained.teacher.sha256[:16]}…")
+        else:
+            write_as_imported(teacher, asked, outputs)
+        students = write_students(
             output.uri,
             family,
             task=task,
@@ -90,16 +118,17 @@ class DistillerExecutor(base_executor.BaseExecutor):
             seed=seed,
             source=architecture.source,
             preflight=architecture.preflight(),
+            notes=notes,
         )
-        describe_students(output, manifest)
+        describe_students(output, students)
         Path(checkpoint).unlink(missing_ok=True)
 
 
-class Distiller(base_component.BaseComponent):
-    """`StudentSet`: the family, jointly distilled."""
+class Distiller(base_beam_component.BaseBeamComponent):
+    """`StudentSet`: the family, jointly distilled; what became of the teacher, and its logits."""
 
     SPEC_CLASS = DistillerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(DistillerExecutor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(DistillerExecutor)
 
     def __init__(
         self,
@@ -108,6 +137,7 @@ class Distiller(base_component.BaseComponent):
         teacher_logits: types.BaseChannel,
         students: StudentsConfig,
         distill: DistillConfig,
+        teaching: TeacherConfig,
         module: ModuleSource | None = None,
         seed: int = 0,
         code_version: str = "",
@@ -120,6 +150,7 @@ class Distiller(base_component.BaseComponent):
             teacher_logits: Of TeacherImporter.
             students: The sizes asked for.
             distill: How to train.
+            teaching: Whether the teacher is trained along, and how.
             module: The students' architecture, if it is a user's own.
             seed: Of initial weights and of the order of images.
             code_version: Changes when the node's results do.
@@ -127,7 +158,10 @@ class Distiller(base_component.BaseComponent):
         spec = DistillerSpec(
             # The sizes are those of the built-in family, and no part of how a module's students come about.
             **parameters.encode(
-                students=students, distill=distill, without=(*_ELSEWHERE, *(["students_sizes"] if module else []))
+                students=students,
+                distill=distill,
+                teacher=teaching,
+                without=(*_ELSEWHERE, *(["students_sizes"] if module else [])),
             ),
             **(_module_parameters(module) if module else {}),
             examples=examples,
@@ -136,6 +170,8 @@ class Distiller(base_component.BaseComponent):
             seed=seed,
             code_version=code_version,
             **{"students": types.Channel(type=StudentSet)},
+            trained_teacher=types.Channel(type=TrainedTeacher),
+            trained_teacher_logits=types.Channel(type=TeacherLogits),
         )
         super().__init__(spec=spec)
 

@@ -15,6 +15,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
+from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.family import FamilySpec
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
@@ -47,6 +48,7 @@ class PrunerSpec(component_spec.ComponentSpec):
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
         "students": component_spec.ChannelParameter(type=StudentSet),
+        "trained_teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
     }
     OUTPUTS = {"pruned_students": component_spec.ChannelParameter(type=StudentSet)}
 
@@ -64,7 +66,7 @@ class PrunerExecutor(base_executor.BaseExecutor):
         distill = parameters.decode(DistillConfig, "distill", exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
-        logits = artifact_utils.get_single_uri(input_dict["teacher_logits"])
+        logits = teaching_logits(input_dict)
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["pruned_students"])
         before = read_manifest(source, StudentSetManifest)
@@ -125,6 +127,7 @@ class Pruner(base_component.BaseComponent):
         self,
         examples: types.BaseChannel,
         teacher_logits: types.BaseChannel,
+        trained_teacher_logits: types.BaseChannel,
         students: types.BaseChannel,
         prune: PruneConfig,
         distill: DistillConfig,
@@ -136,6 +139,7 @@ class Pruner(base_component.BaseComponent):
         Args:
             examples: Of ImageExampleGen.
             teacher_logits: Of TeacherImporter.
+            trained_teacher_logits: Of Distiller: they teach instead where the teacher was trained along.
             students: Of Distiller.
             prune: What and how.
             distill: Whose loss goes on.
@@ -146,6 +150,7 @@ class Pruner(base_component.BaseComponent):
             **parameters.encode(prune=prune, distill=distill, without=_ELSEWHERE),
             examples=examples,
             teacher_logits=teacher_logits,
+            trained_teacher_logits=trained_teacher_logits,
             students=students,
             seed=seed,
             code_version=code_version,

@@ -15,6 +15,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.conversion import INTEGER_TYPES
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
@@ -51,6 +52,7 @@ class QuantizerSpec(component_spec.ComponentSpec):
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
         "students": component_spec.ChannelParameter(type=StudentSet),
+        "trained_teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
     }
     OUTPUTS = {"models": component_spec.ChannelParameter(type=OnDeviceModelSet)}
 
@@ -68,7 +70,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         distill = parameters.decode(DistillConfig, "distill", exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
-        logits = artifact_utils.get_single_uri(input_dict["teacher_logits"])
+        logits = teaching_logits(input_dict)
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["models"])
         before = read_manifest(source, StudentSetManifest)
@@ -109,6 +111,7 @@ class Quantizer(base_component.BaseComponent):
         self,
         examples: types.BaseChannel,
         teacher_logits: types.BaseChannel,
+        trained_teacher_logits: types.BaseChannel,
         students: types.BaseChannel,
         quantize: QuantizeConfig,
         distill: DistillConfig,
@@ -120,6 +123,7 @@ class Quantizer(base_component.BaseComponent):
         Args:
             examples: Of ImageExampleGen.
             teacher_logits: Of TeacherImporter.
+            trained_teacher_logits: Of Distiller: they teach instead where the teacher was trained along.
             students: Of Pruner.
             quantize: Variants, and how to train for them.
             distill: Whose loss goes on.
@@ -130,6 +134,7 @@ class Quantizer(base_component.BaseComponent):
             **parameters.encode(quantize=quantize, distill=distill, without=_ELSEWHERE),
             examples=examples,
             teacher_logits=teacher_logits,
+            trained_teacher_logits=trained_teacher_logits,
             students=students,
             seed=seed,
             code_version=code_version,

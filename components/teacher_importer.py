@@ -3,7 +3,8 @@
 
 Enters: the examples; parameters name the model's file. Leaves: `Teacher`, the model untouched with what was found out
 about it, and `TeacherLogits`, its logits on K fixed views of every training image and on the held-out images as they
-are. The logits are a Beam pipeline with an element a shard. The lineage records: the teacher's SHA-256, format,
+are. A teacher that is to be trained along (`teacher.mode: joint`) is asked about the held-out images alone: of the
+views, Distiller asks the trained one. The lineage records: the teacher's SHA-256, format,
 parameters, bytes, accuracy on validation and test, and the number of its forward passes.
 """
 
@@ -13,48 +14,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
-from learn2compress.components.beam_options import user_errors
+from learn2compress.components.teacher_questions import SPLITS, accuracy_of, ask_teacher, open_teacher
 from learn2compress.compression.examples import iter_numpy, read_examples
-from learn2compress.compression.progress import Task
-from learn2compress.compression.teacher import LoadedTeacher, load_teacher
+from learn2compress.compression.joint_teacher import check_trainable
+from learn2compress.compression.teacher import LoadedTeacher
 from learn2compress.compression.teacher_fit import check_fit
-from learn2compress.compression.teacher_logits import (
-    FLIP_TOLERANCE,
-    ShardCount,
-    mirrored_accuracy,
-    view_recipe,
-    write_logits_shard,
-)
+from learn2compress.compression.teacher_logits import FLIP_TOLERANCE, mirrored_accuracy, view_recipe
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import (
     DataManifest,
-    Split,
     TeacherLogitsManifest,
     TeacherManifest,
-    ViewRecipe,
     read_manifest,
     write_manifest,
 )
 
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _CHECKED_IMAGES = 1024
+# How it is trained along is Distiller's concern; only whether it is decides what is asked here.
+_ELSEWHERE = ("teacher_learning_rate", "teacher_mutual_weight")
 
 
 class TeacherImporterSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(teacher=TeacherConfig),
+        **parameters.declare(teacher=TeacherConfig, without=_ELSEWHERE),
         "teacher_sha256": component_spec.ExecutionParameter(type=str),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -82,6 +75,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         data = read_manifest(examples, DataManifest)
 
         teacher = open_teacher(config, data.task.input_shape)
+        if config.mode == "joint":
+            check_trainable(teacher)
         fit = check_fit(
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
@@ -89,15 +84,17 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         recipe = view_recipe(data.task.input_shape, config.views, config.view_shift, flip, int(exec_properties["seed"]))
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, exec_properties["teacher_sha256"])
         began = time.monotonic()
-        copy = f"{teacher_artifact.uri}/{model}"
-        counts = self._write_logits(config, copy, data, examples, logits_artifact.uri, recipe)
+        # The copy is asked, not the original: the answers are of the model whose digest is recorded.
+        copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
+        splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
+        counts = ask_teacher(self._make_beam_pipeline(), copy, data, examples, logits_artifact.uri, recipe, splits)
         taught = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
             recipe=recipe,
             classes=len(data.task.classes),
-            shards=data.shards,
-            images={split: counts[split].images for split in _SPLITS},
+            shards={split: data.shards[split] if split in splits else [] for split in SPLITS},
+            images={split: counts[split].images for split in SPLITS},
             forward_passes=counts["train"].forward_passes,
             check_passes=counts["validation"].forward_passes
             + counts["test"].forward_passes
@@ -122,11 +119,7 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             parameters=teacher.parameters,
             macs=teacher.macs,
             trainable=teacher.trainable,
-            accuracy={
-                split: counts[split].correct / counts[split].images
-                for split in ("validation", "test")
-                if counts[split].images
-            },
+            accuracy=accuracy_of(counts),
         )
         write_manifest(teacher_artifact.uri, manifest)
         _describe(teacher_artifact, logits_artifact, manifest, taught)
@@ -139,60 +132,6 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             return config.view_flip == "yes", None, 0
         plain, mirrored, images = mirrored_accuracy(teacher, _batches(examples, _CHECKED_IMAGES))
         return mirrored >= plain - FLIP_TOLERANCE, mirrored, images
-
-    def _write_logits(
-        self, config: TeacherConfig, model: str, data: DataManifest, examples: str, output: str, recipe: ViewRecipe
-    ) -> dict[str, ShardCount]:
-        """Runs the Beam pipeline; returns the counts of each split.
-
-        The copy is asked, not the original: the answers are of the model whose digest is recorded.
-        """
-        held_out = recipe.model_copy(update={"count": 1})
-        shards = [
-            (
-                split,
-                f"{examples}/Split-{split}/{name}",
-                f"{output}/Split-{split}/{name}",
-                recipe if split == "train" else held_out,
-            )
-            for split in _SPLITS
-            for name in data.shards[split]
-        ]
-        counts_file = f"{output}/counts"
-        views = recipe.count * data.counts["train"] + data.counts["validation"] + data.counts["test"]
-        with user_errors(), self._make_beam_pipeline() as pipeline:
-            (
-                pipeline
-                | "Shards" >> beam.Create(shards)
-                | "Spread" >> beam.Reshuffle()
-                | "Ask" >> beam.ParDo(_AskTeacher(config, model, data.task.input_shape, views))
-                | "Count" >> beam.CombinePerKey(_add_counts)
-                | "Format" >> beam.Map(lambda item: ",".join(map(str, (item[0], *item[1]))))
-                | "Write" >> beam.io.WriteToText(counts_file, num_shards=1, shard_name_template="")
-            )
-        lines = Path(counts_file).read_text(encoding="utf-8").split()
-        Path(counts_file).unlink()
-        counted = {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
-        return {split: counted.get(split, ShardCount(0, 0, 0)) for split in _SPLITS}
-
-
-class _AskTeacher(beam.DoFn):
-    """Writes the logits of a shard; the teacher is loaded once a worker."""
-
-    def __init__(self, config: TeacherConfig, model: str, input_shape: tuple[int, int, int], views: int) -> None:
-        self.config, self.model, self.input_shape, self.views = config, model, input_shape, views
-
-    def setup(self) -> None:
-        self.teacher = open_teacher(self.config, self.input_shape, self.model)
-        # Seen where the work is done in the caller's process; other processes tell their own logs.
-        self.task = Task("asking the teacher: view", self.views)
-
-    def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
-        split, examples, output, recipe = shard
-        count = write_logits_shard(
-            self.teacher, examples, output, self.input_shape, recipe, on_views=self.task.advance
-        )
-        yield split, (count.images, count.forward_passes, count.correct)
 
 
 class TeacherImporter(base_beam_component.BaseBeamComponent):
@@ -219,7 +158,7 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
             code_version: Changes when the node's results do.
         """
         spec = TeacherImporterSpec(
-            **parameters.encode(teacher=teacher),
+            **parameters.encode(teacher=teacher, without=_ELSEWHERE),
             examples=examples,
             teacher_sha256=teacher_sha256,
             seed=seed,
@@ -227,25 +166,6 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
             **{"teacher": types.Channel(type=Teacher), "teacher_logits": types.Channel(type=TeacherLogits)},
         )
         super().__init__(spec=spec)
-
-
-def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path: str | None = None) -> LoadedTeacher:
-    """Loads the teacher as configured.
-
-    Args:
-        config: How it is to be understood.
-        input_shape: (height, width, channels) of the data.
-        path: Where it is; default: as configured.
-    """
-    return load_teacher(
-        path or config.path,
-        scaling=config.scaling,
-        signature=config.signature,
-        output_name=config.output,
-        class_order=config.class_order,
-        resize=config.resize,
-        image_shape=input_shape,
-    )
 
 
 def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -256,10 +176,6 @@ def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]
         seen += len(batch["label"])
         if seen >= most:
             return
-
-
-def _add_counts(counts) -> tuple[int, int, int]:
-    return tuple(int(n) for n in np.sum(list(counts), axis=0))
 
 
 def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:

@@ -23,13 +23,15 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.family_model import normalize
+from learn2compress.compression.joint_teacher import TeacherInLoop
 from learn2compress.compression.losses import LossSettings, family_losses
 from learn2compress.compression.progress import Task
 from learn2compress.compression.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.manifests import Epoch
 
-# An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+# An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32). Where
+# the teacher is in the loop its logits are computed in the step, and what stands in their place is not looked at.
 EpochBatches = Callable[[int], "tf.data.Dataset"]
 
 
@@ -62,10 +64,11 @@ class JointTrainer:
         after_restore: Called whenever weights were put back in the model (averaged, best, from a checkpoint), to
             restore what they must satisfy (zeros that stay zero).
         state: Variables that the checkpoint must hold beside those of model and optimizer (masks).
+        teacher: Trained along, at its own learning rate; the students learn from what it answers in the same step.
 
     Attributes:
         step: The compiled step: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes], decay
-            of the average []) to the loss of each student [students].
+            of the average []) to the loss of each student [students], and of a teacher in the loop after them.
     """
 
     def __init__(
@@ -77,14 +80,16 @@ class JointTrainer:
         after_step: Callable[[], None] | None = None,
         after_restore: Callable[[], None] | None = None,
         state: Sequence[tf.Variable] = (),
+        teacher: TeacherInLoop | None = None,
     ) -> None:
-        self.model, self.names, self.recipe = model, tuple(names), recipe
+        self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
         self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
         self.optimizer = _optimizer(recipe, model.trainable_variables)
         self.averaged = _averaged_variables(model)
         self.average = [tf.Variable(v, trainable=False) for v in self.averaged] if recipe.ema_decay else []
         self.weights = recipe.student_weights or (1.0,) * len(self.names)
         self.state = [*model.variables, *self.optimizer.variables, *self.average, *state]
+        self.state += teacher.state if teacher else []
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
         self.step = tf.function(self._step_eagerly, autograph=False, reduce_retracing=True)
@@ -93,7 +98,7 @@ class JointTrainer:
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset, checkpoint: Path | None = None
     ) -> list[Epoch]:
-        """Trains to the end, and leaves the best epoch's weights in the model.
+        """Trains to the end, and leaves the best epoch's weights in the model, and a teacher's own best in the teacher.
 
         Args:
             epoch_batches: From an epoch's number, from 0, to its batches: always the same for the same number.
@@ -114,13 +119,16 @@ class JointTrainer:
             if self._out_of_patience(curve):
                 break
             began = time.monotonic()
-            losses = self._train_epoch(epoch, epoch_batches(epoch))
+            losses, teacher_loss = self._train_epoch(epoch, epoch_batches(epoch))
             current = self._swap_in_average()
             accuracy = self.accuracy(validation)
             mean = float(np.mean(list(accuracy.values())))
             if epoch >= self.recipe.choose_from and mean >= best_accuracy:
                 best, best_accuracy = [v.numpy() for v in self.averaged], mean
             self._put(current)
+            teacher_accuracy = self.teacher.accuracy(validation) if self.teacher else None
+            if self.teacher:
+                self.teacher.note(epoch + 1, teacher_accuracy)
             curve.append(
                 Epoch(
                     stage=self.recipe.stage,
@@ -129,11 +137,15 @@ class JointTrainer:
                     accuracy=accuracy,
                     learning_rate=float(self.optimizer.learning_rate.numpy()),
                     seconds=time.monotonic() - began,
+                    teacher_loss=teacher_loss,
+                    teacher_accuracy=teacher_accuracy,
                 )
             )
             self._save(checkpoint, curve, best, best_accuracy)
             task.advance(detail=describe_epoch(curve[-1]))
         self._put(best)
+        if self.teacher:
+            self.teacher.restore_best()
         return curve
 
     def accuracy(self, batches: tf.data.Dataset) -> dict[str, float]:
@@ -153,29 +165,41 @@ class JointTrainer:
         return self._forward(images, training=False)
 
     def _step_eagerly(self, images, labels, teacher_logits, decay):
+        variables, teacher = self.model.trainable_variables, self.teacher
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
+            if teacher:
+                live = teacher.logits(images)
+                teacher_logits = tf.stop_gradient(live)
             losses = [tf.reduce_mean(loss) for loss in family_losses(labels, teacher_logits, outputs, self.recipe.loss)]
             total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
-        variables = self.model.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+            if teacher:
+                losses.append(teacher.loss(labels, live, outputs))
+                total += losses[-1]  # no gradient passes from one side's loss to the other's variables
+        gradients = tape.gradient(total, [*variables, *(teacher.variables if teacher else ())])
+        self.optimizer.apply_gradients(zip(gradients[: len(variables)], variables, strict=True))
+        if teacher:
+            teacher.apply(gradients[len(variables) :])
         if self.after_step:
             self.after_step()
         for average, variable in zip(self.average, self.averaged, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return tf.stack(losses)
 
-    def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> dict[str, float]:
+    def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> tuple[dict[str, float], float | None]:
         recipe = self.recipe
         total_steps = recipe.epochs * recipe.steps_per_epoch
         warmup_steps = int(recipe.warmup_epochs * recipe.steps_per_epoch)
-        losses, steps = np.zeros(len(self.names)), 0
+        losses, steps = np.zeros(len(self.names) + (self.teacher is not None)), 0
         task = Task(f"{recipe.stage}: epoch {epoch + 1} step", recipe.steps_per_epoch)
         for images, labels, teacher_logits in batches:
             step = epoch * recipe.steps_per_epoch + steps
             self.optimizer.learning_rate.assign(
                 cosine_with_warmup(step, total_steps, recipe.learning_rate, warmup_steps)
             )
+            if self.teacher:
+                peak = self.teacher.recipe.learning_rate
+                self.teacher.set_rate(cosine_with_warmup(step, total_steps, peak, warmup_steps))
             if self.before_step:
                 self.before_step(step)
             decay = tf.constant(moving_average_decay(step, recipe.ema_decay), tf.float32)
@@ -187,14 +211,18 @@ class JointTrainer:
             raise TrainingError(
                 "an epoch must have at least one batch; got none. Give more images or a smaller batch_size."
             )
-        return dict(zip(self.names, (losses / steps).tolist(), strict=True))
+        means = (losses / steps).tolist()
+        return dict(zip(self.names, means, strict=False)), means[-1] if self.teacher else None
 
     def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
         if not np.all(np.isfinite(losses)):
-            worst = [name for name, loss in zip(self.names, losses, strict=True) if not math.isfinite(loss)]
+            whose = [*self.names, "the teacher"]
+            worst = [name for name, loss in zip(whose, losses, strict=False) if not math.isfinite(loss)]
+            rates = f"now {self.recipe.learning_rate:g}"
+            rates += f", the teacher's {self.teacher.recipe.learning_rate:g}" if self.teacher else ""
             raise TrainingError(
                 f"the loss of {', '.join(worst)} must be finite; it was not in epoch {epoch + 1}, step {step}. "
-                f"Lower the learning rate (now {self.recipe.learning_rate:g})."
+                f"Lower the learning rate ({rates})."
             )
 
     def _out_of_patience(self, curve: list[Epoch]) -> bool:
@@ -219,7 +247,8 @@ class JointTrainer:
     def _signature(self) -> str:
         """What must be equal for a training to go on: the students, how they are trained, what they are made of."""
         shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.state]
-        return json.dumps([self.names, asdict(self.recipe), shapes])
+        teacher = [asdict(self.teacher.recipe)] if self.teacher else []
+        return json.dumps([self.names, asdict(self.recipe), shapes, *teacher])
 
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
         if path is None:
@@ -267,6 +296,8 @@ class JointTrainer:
 def describe_epoch(epoch: Epoch) -> str:
     """One line for a person: accuracy of each student and seconds."""
     accuracies = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in epoch.accuracy.items())
+    if epoch.teacher_accuracy is not None:
+        accuracies += f", the teacher {epoch.teacher_accuracy:.3f}"
     return f"validation accuracy {accuracies} ({epoch.seconds:.0f} s)"
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.examples import iter_numpy, read_examples, read_with_logits
-from learn2compress.compression.views import apply_view
+from learn2compress.compression.views import apply_view, draw_views
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, read_manifest
+from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, ViewRecipe, read_manifest
 
 _SHUFFLE_BYTES = 64 * 2**20
 
@@ -29,8 +29,9 @@ class TrainingData:
         batch_size: Images a step; less where the split is smaller.
         steps: Full batches an epoch; what is left over comes in another epoch, since each is shuffled anew.
         classes: Number of classes.
-        views: K.
+        recipe: Of the K views.
         seed: Of the order.
+        live: Whether there are no logits of training images, since the teacher is asked in the loop.
     """
 
     examples: Path
@@ -38,9 +39,10 @@ class TrainingData:
     batch_size: int
     steps: int
     classes: int
-    views: int
+    recipe: ViewRecipe
     seed: int
     shuffle_buffer: int
+    live: bool = False
 
     @classmethod
     def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
@@ -56,36 +58,44 @@ class TrainingData:
         batch = min(batch_size, count)
         height, width, channels = data.task.input_shape
         record = height * width * channels + taught.recipe.count * (2 * taught.classes + 6)
-        read_with_logits(examples, logits, "train")  # only for its checks
+        live = not taught.shards["train"]
+        read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
         return cls(
             Path(examples),
             Path(logits),
             batch,
             count // batch,
             taught.classes,
-            taught.recipe.count,
+            taught.recipe,
             seed,
             shuffle_buffer=min(count, max(1024, _SHUFFLE_BYTES // record)),
+            live=live,
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """Batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32)."""
-        batches = read_with_logits(
-            self.examples,
-            self.logits,
-            "train",
-            self.batch_size,
-            self.shuffle_buffer,
-            seed=self.seed * 100_003 + epoch,
-            check=False,
-        )
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+
+        For a teacher in the loop, who is asked about those very images, the logits are [b, 0].
+        """
+        order = (self.batch_size, self.shuffle_buffer, self.seed * 100_003 + epoch)
+        if self.live:
+            batches = read_examples(self.examples, "train", *order).map(self._with_views)
+        else:
+            batches = read_with_logits(self.examples, self.logits, "train", *order, check=False)
+        count = self.recipe.count
 
         def pick_view(batch):
-            view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
+            view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
             return images, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+
+    def _with_views(self, batch: dict) -> dict:
+        """Draws the views that TeacherImporter would have stored with its logits."""
+        views = tf.numpy_function(lambda ids: draw_views(ids, self.recipe), [batch["id"]], tf.int16)
+        views = tf.ensure_shape(views, [None, self.recipe.count, 3])
+        return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
         """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""

@@ -29,6 +29,8 @@ _REPORT = (
     "ImageExampleGen.examples",
     "TeacherImporter.teacher",
     "TeacherImporter.teacher_logits",
+    "Distiller.trained_teacher",
+    "Distiller.trained_teacher_logits",
     "Pruner.pruned_students",
     "Quantizer.models",
     "TFLiteEvaluator.evaluation",

@@ -10,7 +10,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-ARTIFACT_TYPES = ("Teacher", "TeacherLogits", "StudentSet", "OnDeviceModelSet", "ModelEvaluation", "Selection")
+ARTIFACT_TYPES = (
+    "Teacher", "TeacherLogits", "TrainedTeacher", "StudentSet", "OnDeviceModelSet", "ModelEvaluation", "Selection",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

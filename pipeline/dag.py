@@ -64,11 +64,13 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, **seeded)
     logits = importer.outputs["teacher_logits"]
     distiller = Distiller(
-        examples, importer.outputs["teacher"], logits, config.students, config.distill, inputs.module, **seeded
-    )
-    pruner = Pruner(examples, logits, distiller.outputs["students"], config.prune, config.distill, **seeded)
+        examples, importer.outputs["teacher"], logits, config.students, config.distill, config.teacher, inputs.module,
+        **seeded,
+    )  # fmt: skip
+    trained = distiller.outputs["trained_teacher_logits"]
+    pruner = Pruner(examples, logits, trained, distiller.outputs["students"], config.prune, config.distill, **seeded)
     quantizer = Quantizer(
-        examples, logits, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded
+        examples, logits, trained, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded
     )
     models = quantizer.outputs["models"]
     evaluator = TFLiteEvaluator(

@@ -30,6 +30,7 @@ from learn2compress.schemas.lineage import (
 from learn2compress.schemas.provenance import Output, Statement
 
 TEACHER = "learn2compress.Teacher"
+TRAINED_TEACHER = "learn2compress.TrainedTeacher"
 EXAMPLES = "Examples"
 EVALUATION = "learn2compress.ModelEvaluation"
 SELECTION = "learn2compress.Selection"
@@ -129,6 +130,7 @@ class _Tracer:
             pipeline=entry.pipeline,
             finished=entry.finished,
             teacher=self._teacher(steps),
+            trained_teacher=self._teacher(steps, TRAINED_TEACHER),
             data=self._data(steps),
             calibration=(model or {}).get("calibration"),
             model=model,
@@ -215,8 +217,10 @@ class _Tracer:
                 stack.append((source.path, iter(self.steps[source.path][1])))
                 path.append(source.path)
 
-    def _teacher(self, steps: list[Entry]) -> TeacherView | None:
-        for entry, output in self._made(steps, TEACHER):
+    def _teacher(self, steps: list[Entry], kind: str = TEACHER) -> TeacherView | None:
+        for entry, output in self._made(steps, kind):
+            if output.properties.get("mode") == "fixed":  # it says that no teacher was trained
+                continue
             manifest = self._evidence(entry, output, "manifest.json")
             sha256 = (manifest or {}).get("sha256") or output.properties.get("sha256") or output.digest
             return TeacherView(

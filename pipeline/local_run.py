@@ -27,7 +27,7 @@ from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.metadata_address import connection_config
 from learn2compress.pipeline.metadata_store import open_store
 from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.pipeline.output_record import record_output_folder
+from learn2compress.pipeline.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
 from learn2compress.schemas.config import Config
@@ -138,7 +138,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
 
 
 def collect_outputs(result: RunResult, output: Path) -> Path:
-    """Copies the files a user is after to where they look for them: OUT/models/*.tflite and OUT/selected.tflite.
+    """Copies the files a user is after to where they look for them: OUT/models/*.tflite and OUT/selected.tflite, and a
+    teacher that was trained along to OUT/trained_teacher/.
 
     Returns:
         The path of the chosen model.
@@ -152,6 +153,10 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
         shutil.copyfile(file, fresh / file.name)
     shutil.rmtree(models, ignore_errors=True)
     fresh.rename(models)
+    trained = output / TRAINED_TEACHER
+    shutil.rmtree(trained, ignore_errors=True)
+    if (model := result.artifacts["Distiller.trained_teacher"] / "model").is_dir():
+        shutil.copytree(model, trained)
     selected = output / "selected.tflite"
     (chosen,) = result.artifacts["StudentSelector.model"].rglob("*.tflite")
     shutil.copyfile(chosen, selected)
@@ -164,6 +169,8 @@ def report_run(config: Config, result: RunResult, output: Path) -> Report:
         "ImageExampleGen.examples",
         "TeacherImporter.teacher",
         "TeacherImporter.teacher_logits",
+        "Distiller.trained_teacher",
+        "Distiller.trained_teacher_logits",
         "Pruner.pruned_students",
         "Quantizer.models",
         "TFLiteEvaluator.evaluation",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of what a run leaves for its user beside the pipeline root: OUT/models, OUT/selected.tflite, the report,
-the bundle.
+the bundle, a teacher that was trained along.
 
 They are copies of artifacts, or made of them, and no execution in ML Metadata. A record of their own makes a changed
 one known, and names the artifacts behind them. It is written anew whenever they are, so that it is always the latest.
@@ -17,12 +17,14 @@ from learn2compress.pipeline.provenance import describe_output, record_of, save_
 from learn2compress.schemas.provenance import Input, timestamp
 
 NODE = "Output"
+TRAINED_TEACHER = "trained_teacher"
 FILES = {
     "models": "models",
     "selected": "selected.tflite",
     "report_json": "report.json",
     "report_html": "report.html",
     "bundle": "bundle.zip",
+    "trained_teacher": TRAINED_TEACHER,
 }
 TYPE = "learn2compress.Output"
 UNSTORED = "not_in_ml_metadata"

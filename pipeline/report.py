@@ -20,6 +20,7 @@ from learn2compress.schemas.manifests import (
     StudentSetManifest,
     TeacherLogitsManifest,
     TeacherManifest,
+    TrainedTeacherManifest,
     read_manifest,
     write_manifest,
 )
@@ -35,6 +36,8 @@ def assemble_report(
     data_dir: str | Path,
     teacher_dir: str | Path,
     logits_dir: str | Path,
+    trained_dir: str | Path,
+    trained_logits_dir: str | Path,
     students_dir: str | Path,
     models_dir: str | Path,
     evaluation_dir: str | Path,
@@ -48,6 +51,8 @@ def assemble_report(
         data_dir: Folder of Examples.
         teacher_dir: Folder of Teacher.
         logits_dir: Folder of TeacherLogits.
+        trained_dir: Folder of TrainedTeacher.
+        trained_logits_dir: Folder of its TeacherLogits.
         students_dir: Folder of the last StudentSet.
         models_dir: Folder of OnDeviceModelSet.
         evaluation_dir: Folder of ModelEvaluation.
@@ -59,6 +64,8 @@ def assemble_report(
     """
     models = read_manifest(models_dir, OnDeviceModelSetManifest)
     data = read_manifest(data_dir, DataManifest)
+    trained = read_manifest(trained_dir, TrainedTeacherManifest)
+    asked = [read_manifest(folder, TeacherLogitsManifest) for folder in (logits_dir, trained_logits_dir)]
     return Report(
         created=(created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         config=_without_password(config),
@@ -68,7 +75,8 @@ def assemble_report(
         evaluation=read_manifest(evaluation_dir, Evaluation, EVALUATION),
         choice=read_manifest(selection_dir, Choice, SELECTION),
         curves=_read_curves(Path(models_dir, models.curves.path)),
-        teacher_forward_passes=read_manifest(logits_dir, TeacherLogitsManifest).forward_passes,
+        teacher_forward_passes=trained.forward_passes + sum(one.forward_passes for one in asked),
+        trained_teacher=trained if trained.mode == "joint" else None,
     )
 
 

@@ -370,6 +370,8 @@ def _point(value: float | None, scale: float) -> float | None:
 def _facts(report: Report) -> dict[str, Any]:
     """Data, teacher and the host, in words."""
     data, teacher, evaluation = report.data, report.teacher, report.evaluation
+    trained = report.trained_teacher
+    after = trained.teacher.accuracy if trained and trained.teacher else {}
     counts = data["counts"]
     duplicates = {pair.replace("/", " and "): count for pair, count in data["duplicates"].items() if count}
     seconds = sum(epoch.seconds for epoch in report.curves)
@@ -390,8 +392,10 @@ def _facts(report: Report) -> dict[str, Any]:
             ("Parameters", _count(teacher.parameters)),
             ("MACs", _count(teacher.macs)),
             *[(f"Accuracy on {split}", _percent(value)) for split, value in teacher.accuracy.items()],
+            *[(f"Trained along, on {split}", _percent(value)) for split, value in after.items()],
             ("Forward passes spent", f"{report.teacher_forward_passes:,} images"),
             ("SHA-256", teacher.sha256),
+            *([("Trained along, SHA-256", trained.teacher.sha256)] if after else []),
         ],
         "training_time": _duration(seconds),
         "epochs": _epochs(report),

@@ -20,6 +20,19 @@ class Teacher(Artifact):
     TYPE_NAME = "learn2compress.Teacher"
 
 
+class TrainedTeacher(Artifact):
+    """The teacher as it was after it was trained along with its students, or word that it was not.
+
+        <uri>/manifest.json        TrainedTeacherManifest
+        <uri>/model/…              the file, in the format of the imported one; none where the teacher is fixed
+
+    Custom properties: mode, imported_sha256; where it was trained also sha256, format, validation_accuracy,
+    test_accuracy, best_epoch, forward_passes.
+    """
+
+    TYPE_NAME = "learn2compress.TrainedTeacher"
+
+
 class TeacherLogits(Artifact):
     """The teacher's logits on K fixed views of each training image, and on the held-out images as they are.
 
@@ -27,6 +40,8 @@ class TeacherLogits(Artifact):
         <uri>/Split-train/<shard>              a shard for each shard of the examples, the same records in order
         <uri>/Split-validation/<shard>
         <uri>/Split-test/<shard>
+
+    Distiller leaves one of the teacher that it trained along; with a fixed teacher it says as_imported and no more.
 
     Custom properties: teacher_sha256, data_digest, views, forward_passes.
     """

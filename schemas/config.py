@@ -66,6 +66,15 @@ class TeacherConfig(Section):
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
         "auto", description="mirror views left to right; auto: only if the teacher does not mind"
     )
+    mode: Literal["fixed", "joint"] = Field(
+        "fixed",
+        description="fixed: as it is, its logits computed once; joint: a copy is trained along with the students, its "
+        "forward pass in each step",
+    )
+    learning_rate: Rate = Field(1e-4, description="joint: of the teacher, at its peak; warm-up and decay as distill's")
+    mutual_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
+    )
 
 
 class DataConfig(Section):

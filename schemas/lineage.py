@@ -129,6 +129,7 @@ class Chain(Answer):
     pipeline: str
     finished: str | None
     teacher: TeacherView | None
+    trained_teacher: TeacherView | None          # as it was trained along with the students, if it was
     data: DataView | None
     calibration: dict[str, Any] | None
     model: dict[str, Any] | None                 # the file's entry in its manifest

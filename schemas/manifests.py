@@ -118,12 +118,29 @@ class TeacherLogitsManifest(Record):
     data_digest: str
     recipe: ViewRecipe
     classes: int
-    shards: dict[Split, list[str]]
+    shards: dict[Split, list[str]]  # none of train where the teacher is to be trained along and is asked afterwards
     images: dict[Split, int]
     forward_passes: int  # of the teacher over training views, counted in images
     check_passes: int  # over held-out images: its accuracy, its fit, mirroring
     flip_accuracy: float | None = None  # of the teacher on mirrored validation images
     seconds: float
+    as_imported: bool = False  # of a teacher that was not trained: TeacherImporter's logits hold, and nothing lies here
+
+
+class TrainedTeacherManifest(Record):
+    """Of a `TrainedTeacher`: what the students' training made of the teacher.
+
+    Where the teacher is fixed, `teacher` is None and no model lies here: the imported one taught.
+    """
+
+    mode: Literal["fixed", "joint"]
+    imported_sha256: str
+    teacher: TeacherManifest | None = None
+    learning_rate: float | None = None
+    mutual_weight: float | None = None
+    epochs: int = 0
+    best_epoch: int | None = None  # whose weights these are: the best on the validation split
+    forward_passes: int = 0  # in the loop, counted in images
 
 
 class LayerQuantization(Record):
@@ -183,6 +200,8 @@ class Epoch(Record):
     accuracy: dict[str, float]  # by student, validation
     learning_rate: float
     seconds: float
+    teacher_loss: float | None = None  # where it is trained along: its own, train
+    teacher_accuracy: float | None = None  # likewise, validation
 
 
 class Calibration(Record):

@@ -16,6 +16,7 @@ from learn2compress.schemas.manifests import (
     StudentSetManifest,
     Task,
     TeacherManifest,
+    TrainedTeacherManifest,
 )
 
 EVALUATION = "evaluation.json"  # an Evaluation, in ModelEvaluation
@@ -174,4 +175,5 @@ class Report(Record):
     evaluation: Evaluation
     choice: Choice
     curves: list[Epoch]
-    teacher_forward_passes: int
+    teacher_forward_passes: int  # over training images: of the views, and in the loop
+    trained_teacher: TrainedTeacherManifest | None = None  # where the teacher was trained along

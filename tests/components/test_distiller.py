@@ -1,19 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tfx import types
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from learn2compress.components import distiller, parameters
-from learn2compress.components.distiller import Distiller, DistillerExecutor
+from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.distiller import _ELSEWHERE, Distiller, DistillerExecutor
+from learn2compress.compression.examples import iter_numpy, read_with_logits
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.family_model import cut_students
 from learn2compress.compression.progress import listening
 from learn2compress.compression.student_files import load_model, read_curves
-from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
-from learn2compress.schemas.config import DistillConfig, StudentsConfig
+from learn2compress.compression.teacher import load_teacher
+from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
+from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
+from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import FamilyError
-from learn2compress.schemas.manifests import StudentSetManifest, Task, TeacherManifest, read_manifest, write_manifest
+from learn2compress.schemas.manifests import (
+    StudentSetManifest,
+    Task,
+    TeacherLogitsManifest,
+    TeacherManifest,
+    TrainedTeacherManifest,
+    read_manifest,
+    write_manifest,
+)
 from learn2compress.schemas.scaling import Scaling
 
 STUDENTS = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
@@ -44,9 +60,21 @@ def inputs(stripes_artifacts, stripes, artifact, tmp_path_factory):
     }
 
 
-def execute(inputs, output, students=STUDENTS, distill=DISTILL):
-    properties = parameters.encode(students=students, distill=distill)
-    DistillerExecutor().Do(inputs, {"students": [output]}, {**properties, "seed": 3, "code_version": "1"})
+def execute(inputs, output, students=STUDENTS, distill=DISTILL, **teaching):
+    """Executes the node without a runner; returns the artifacts beside the students."""
+    beside = {}
+    for key, kind in (("trained_teacher", TrainedTeacher), ("trained_teacher_logits", TeacherLogits)):
+        beside[key] = kind()
+        beside[key].uri = output.uri.replace("/students/", f"/{key}/")
+    teaching = TeacherConfig(path="t.keras", **teaching)
+    properties = parameters.encode(students=students, distill=distill, teacher=teaching, without=_ELSEWHERE)
+    context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1))
+    DistillerExecutor(context).Do(
+        inputs,
+        {"students": [output]} | {key: [one] for key, one in beside.items()},
+        {**properties, "seed": 3, "code_version": "1"},
+    )
+    return beside
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +83,12 @@ def distilled_here(inputs, artifact, tmp_path_factory):
     output = artifact(StudentSet, tmp_path_factory.mktemp("root") / "Distiller/students/1")
     said = []
     with listening(said.append):
-        execute(inputs, output)
-    return output, said
+        beside = execute(inputs, output)
+    return output, said, beside
 
 
 def test_distiller_leaves_the_family_and_each_student(distilled_here, stripes):
-    output, _ = distilled_here
+    output, *_ = distilled_here
 
     manifest = read_manifest(output.uri, StudentSetManifest)
     assert (manifest.stage, manifest.seed, manifest.teacher_sha256) == ("distilled", 3, "7" * 64)
@@ -84,7 +112,7 @@ def test_distiller_keeps_within_the_sizes_asked_for_with_the_labels(distilled_he
 
 
 def test_distiller_describes_students_for_the_lineage(distilled_here):
-    output, _ = distilled_here
+    output, *_ = distilled_here
     manifest = read_manifest(output.uri, StudentSetManifest)
 
     assert output.get_string_custom_property("stage") == "distilled"
@@ -98,7 +126,7 @@ def test_distiller_describes_students_for_the_lineage(distilled_here):
 
 
 def test_distiller_says_the_sizes_before_the_first_step(distilled_here):
-    _, said = distilled_here
+    _, said, _ = distilled_here
 
     assert said[0].detail.split()[:2] == ["student", "parameters"]
     first_step = next(i for i, progress in enumerate(said) if "step" in progress.task)
@@ -134,6 +162,87 @@ def test_distiller_goes_on_where_it_was_killed_and_removes_its_checkpoint(
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_distiller_says_that_a_fixed_teacher_is_as_it_was_imported(distilled_here):
+    _, _, beside = distilled_here
+
+    trained = read_manifest(beside["trained_teacher"].uri, TrainedTeacherManifest)
+    assert (trained.mode, trained.imported_sha256, trained.teacher) == ("fixed", "7" * 64, None)
+    assert beside["trained_teacher"].get_string_custom_property("mode") == "fixed"
+    logits = read_manifest(beside["trained_teacher_logits"].uri, TeacherLogitsManifest)
+    assert (logits.as_imported, logits.forward_passes, logits.shards["train"]) == (True, 0, [])
+    assert [f.name for one in beside.values() for f in Path(one.uri).iterdir()] == ["manifest.json"] * 2
+
+
+@pytest.fixture(scope="module")
+def joint_inputs(inputs, stripes, stripes_artifacts, artifact, tmp_path_factory):
+    """The teacher as TeacherImporter leaves it where it is to be trained along: a real model, no logits of train."""
+    import tf_keras as keras
+
+    folder = tmp_path_factory.mktemp("trainable")
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input(stripes.SHAPE), keras.layers.Flatten(), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]
+    )
+    (folder / "teacher/model").mkdir(parents=True)
+    model.save(folder / "teacher/model/t.keras")
+    sha256 = file_sha256(folder / "teacher/model/t.keras")
+    about = read_manifest(inputs["teacher"][0].uri, TeacherManifest)
+    about = about.model_copy(update={"sha256": sha256, "scaling": Scaling.named("unit"), "trainable": True})
+    write_manifest(folder / "teacher", about)
+    asked = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    update = {"teacher_sha256": sha256, "shards": asked.shards | {"train": []}, "forward_passes": 0}
+    write_manifest(folder / "logits", asked.model_copy(update=update))
+    for split in ("validation", "test"):
+        shutil.copytree(stripes_artifacts[1] / f"Split-{split}", folder / f"logits/Split-{split}")
+    return inputs | {
+        "teacher": [artifact(Teacher, folder / "teacher")],
+        "teacher_logits": [artifact(TeacherLogits, folder / "logits")],
+    }
+
+
+def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_views(
+    joint_inputs, stripes, artifact, tmp_path
+):
+    output = artifact(StudentSet, tmp_path / "Distiller/students/1")
+    imported = Path(joint_inputs["teacher"][0].uri)
+    before = read_manifest(imported, TeacherManifest)
+
+    distill = DISTILL.model_copy(update={"epochs": 4})
+    beside = execute(joint_inputs, output, distill=distill, mode="joint", learning_rate=0.02, mutual_weight=0.5)
+
+    assert file_sha256(imported / before.model) == before.sha256, "the imported teacher is untouched"
+    folder = Path(beside["trained_teacher"].uri)
+    trained = read_manifest(folder, TrainedTeacherManifest)
+    assert (trained.mode, trained.imported_sha256, trained.epochs) == ("joint", before.sha256, 4)
+    assert (trained.learning_rate, trained.mutual_weight) == (0.02, 0.5)
+    assert trained.forward_passes == 4 * 96
+    assert trained.teacher.sha256 == file_sha256(folder / trained.teacher.model) != before.sha256
+    curves = read_curves(output.uri)
+    assert trained.teacher.accuracy["validation"] == max(epoch.teacher_accuracy for epoch in curves) > 0.6
+    assert curves[trained.best_epoch - 1].teacher_accuracy == trained.teacher.accuracy["validation"]
+    model = load_teacher(folder / trained.teacher.model, scaling="unit")
+    images, labels = stripes.draw(30, 2)
+    assert np.mean(model.logits(images).argmax(-1) == labels) == trained.teacher.accuracy["test"]
+    for name in ("sha256", "imported_sha256", "mode"):
+        assert beside["trained_teacher"].get_string_custom_property(name)
+    test_accuracy = beside["trained_teacher"].get_float_custom_property("test_accuracy")
+    assert test_accuracy == trained.teacher.accuracy["test"]
+    # What Pruner and Quantizer learn from: the same views, and what the trained one says of them.
+    logits = beside["trained_teacher_logits"]
+    taught = read_manifest(logits.uri, TeacherLogitsManifest)
+    assert (taught.teacher_sha256, taught.recipe, taught.forward_passes) == (
+        trained.teacher.sha256,
+        stripes.RECIPE,
+        192,
+    )
+    for batch in iter_numpy(read_with_logits(joint_inputs["examples"][0].uri, logits.uri, "train")):
+        expected = model.logits(batch["image"])
+        np.testing.assert_allclose(batch["logits"][:, 0], expected - expected.max(-1, keepdims=True), atol=5e-3)
+    students = read_manifest(output.uri, StudentSetManifest)
+    assert students.teacher_sha256 == before.sha256
+    assert any(trained.teacher.sha256[:16] in note for note in students.notes)
+
+
 def test_distiller_refuses_a_size_out_of_reach(inputs, artifact, tmp_path):
     students = StudentsConfig(sizes={"a": {"size_bytes": "1KB"}, "b": {"size_bytes": "14KB"}})
 
@@ -144,9 +253,14 @@ def test_distiller_refuses_a_size_out_of_reach(inputs, artifact, tmp_path):
 def test_distiller_builds_with_scalar_parameters():
     channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, Teacher, TeacherLogits)]
 
-    node = Distiller(*channels, STUDENTS, DISTILL, seed=4, code_version="x")
+    teaching = TeacherConfig(path="t.keras", learning_rate=0.5)
+
+    node = Distiller(*channels, STUDENTS, DISTILL, teaching, seed=4, code_version="x")
 
     assert node.exec_properties["students_sizes"] == "{a: {size_bytes: 6000}, b: {size_bytes: 14000}}"
     assert node.exec_properties["distill_epochs"] == 2
+    assert node.exec_properties["teacher_mode"] == "fixed"
+    assert node.exec_properties["teacher_learning_rate"] == 0.5
+    assert "teacher_path" not in node.exec_properties
     assert node.exec_properties["seed"] == 4
     assert node.outputs["students"].type is StudentSet

@@ -14,20 +14,21 @@ from learn2compress.compression.student_files import load_model, read_curves
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig
 from learn2compress.schemas.errors import DataError, TrainingError
-from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
+from learn2compress.schemas.manifests import StudentSetManifest, TeacherLogitsManifest, read_manifest, write_manifest
 
 DISTILL = DistillConfig(batch_size=32, temperature=2.0)
 
 
 @pytest.fixture
-def run(stripes_artifacts, distilled, artifact, tmp_path):
+def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact."""
 
-    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0]):
+    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0], trained=as_imported):
         output = artifact(StudentSet, tmp_path / "Pruner/pruned_students/1")
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, examples)],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
+            "trained_teacher_logits": [artifact(TeacherLogits, trained)],
             "students": [artifact(StudentSet, students)],
         }
         properties = parameters.encode(prune=prune, distill=DISTILL, without=_ELSEWHERE)
@@ -102,8 +103,18 @@ def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
     }
 
 
+def test_pruner_learns_from_the_teacher_that_was_trained_along(run, stripes_artifacts, tmp_path):
+    asked = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    write_manifest(tmp_path / "trained", asked.model_copy(update={"data_digest": "others"}))
+
+    with pytest.raises(DataError, match=r"logits in .*/trained must be of the examples.*got those of data others"):
+        run(PruneConfig(), trained=tmp_path / "trained")
+
+
 def test_pruner_builds_with_scalar_parameters():
-    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, StudentSet)]
+    channels = [
+        types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, TeacherLogits, StudentSet)
+    ]
 
     node = Pruner(*channels, PruneConfig(sparsity=0.25), DISTILL, seed=4, code_version="x")
 

@@ -40,7 +40,7 @@ def pruned(distilled, stripes, tmp_path_factory):
 
 
 @pytest.fixture
-def run(stripes_artifacts, pruned, artifact, tmp_path):
+def run(stripes_artifacts, as_imported, pruned, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact and manifest."""
 
     def run(quantize: QuantizeConfig):
@@ -48,6 +48,7 @@ def run(stripes_artifacts, pruned, artifact, tmp_path):
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
+            "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
             "students": [artifact(StudentSet, pruned)],
         }
         properties = parameters.encode(quantize=quantize, distill=DISTILL, without=_ELSEWHERE)
@@ -98,7 +99,9 @@ def test_quantizer_quantizes_after_training_with_no_epochs(run, stripes):
 
 
 def test_quantizer_builds_with_scalar_parameters():
-    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, StudentSet)]
+    channels = [
+        types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, TeacherLogits, StudentSet)
+    ]
 
     node = Quantizer(*channels, QuantizeConfig(variants=["int8"]), DISTILL, seed=4, code_version="x")
 

@@ -190,6 +190,23 @@ def test_importer_says_where_the_copy_did_not_fit(run, monkeypatch):
         run()
 
 
+def test_importer_asks_a_teacher_that_is_to_be_trained_along_about_held_out_images_alone(run):
+    teacher, logits = run(mode="joint")
+
+    manifest = read_manifest(logits.uri, TeacherLogitsManifest)
+    assert (manifest.forward_passes, manifest.images["train"], manifest.shards["train"]) == (0, 0, [])
+    assert (manifest.recipe.count, manifest.images["test"]) == (3, 30)
+    assert not Path(logits.uri, "Split-train").exists()
+    assert read_manifest(teacher.uri, TeacherManifest).accuracy == {"validation": 1.0, "test": 1.0}
+
+
+def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, tmp_path):
+    path = save_teacher(tmp_path / "saved", stripes)
+
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be trained along"):
+        run(path, mode="joint")
+
+
 def test_importer_builds_with_scalar_parameters():
     examples = types.Channel(type=standard_artifacts.Examples)
 
@@ -198,6 +215,8 @@ def test_importer_builds_with_scalar_parameters():
     assert node.exec_properties["teacher_path"] == "t.keras"
     assert node.exec_properties["teacher_class_order"] == "[1, 0]"
     assert node.exec_properties["teacher_sha256"] == "ab"
+    assert node.exec_properties["teacher_mode"] == "fixed"
+    assert "teacher_learning_rate" not in node.exec_properties
     assert node.outputs["teacher"].type is Teacher
     assert node.outputs["teacher_logits"].type is TeacherLogits
 

@@ -45,7 +45,7 @@ def shown(data: TrainingData, epoch: int, views) -> list[tuple[int, bytes]]:
 
 
 def test_open_reads_what_training_must_know(data):
-    assert (data.batch_size, data.steps, data.classes, data.views) == (32, 3, 3, 2)
+    assert (data.batch_size, data.steps, data.classes, data.recipe.count) == (32, 3, 3, 2)
     assert data.shuffle_buffer == 96
 
 
@@ -150,3 +150,21 @@ def test_open_refuses_a_training_split_without_images(stripes_artifacts, tmp_pat
 
     with pytest.raises(DataError, match=r"must have training images; got none\. Check data\.path"):
         TrainingData.open(empty, logits, 32, 0)
+
+
+def test_epoch_shows_the_same_views_in_the_same_order_to_a_teacher_in_the_loop(stripes_artifacts, data, tmp_path):
+    shutil.copytree(stripes_artifacts[1], tmp_path / "logits")
+    manifest = json.loads((tmp_path / "logits/manifest.json").read_text())
+    manifest["shards"]["train"] = []
+    (tmp_path / "logits/manifest.json").write_text(json.dumps(manifest))
+    shutil.rmtree(tmp_path / "logits/Split-train")
+
+    live = TrainingData.open(stripes_artifacts[0], tmp_path / "logits", batch_size=32, seed=3)
+
+    assert live.live
+    assert not data.live
+    for epoch in (0, 1):
+        for ours, theirs in zip(live.epoch(epoch), data.epoch(epoch), strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+            assert ours[2].shape == (32, 0)

@@ -97,9 +97,10 @@ def test_run_records_every_node_in_ml_metadata(finished):
     nodes = {c.name.rsplit(".", 1)[-1] for c in store.get_contexts_by_type("node")}
     assert {"ImageExampleGen", "TeacherImporter", "Distiller", "Pruner", "Quantizer", "StudentSelector"} <= nodes
     (teacher,) = store.get_artifacts_by_type("learn2compress.Teacher")
-    assert teacher.custom_properties["sha256"].string_value == Report.model_validate_json(
-        (output / "report.json").read_text()
-    ).teacher.sha256
+    assert (
+        teacher.custom_properties["sha256"].string_value
+        == Report.model_validate_json((output / "report.json").read_text()).teacher.sha256
+    )
 
 
 @pytest.fixture
@@ -171,6 +172,27 @@ def test_run_again_notices_a_changed_teacher_and_changed_data_by_content(copy, j
     result = command("run", job, "--output", copy, *quick)
     assert result.returncode == 0, result.stdout + result.stderr
     assert states(result.stdout)["ImageExampleGen"] == "ran"
+
+
+def test_run_trains_the_teacher_along_and_leaves_it_beside_the_students(copy, job):
+    imported = file_sha256(job.parent / "teacher.keras")
+    settings = ("teacher.mode=joint", "teacher.mutual_weight=0.2", "distill.epochs=2", "prune.sparsity=0")
+    result = command("run", job, "--output", copy, *[f"--set={s}" for s in (*settings, "quantize.epochs=0")])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"distilled: epoch 2/2: validation accuracy small .*, the teacher \d\.\d{3} \(", result.stdout)
+    report = Report.model_validate_json((copy / "report.json").read_text())
+    trained = report.trained_teacher
+    assert report.teacher.sha256 == trained.imported_sha256 == file_sha256(job.parent / "teacher.keras") == imported
+    assert file_sha256(copy / "trained_teacher/teacher.keras") == trained.teacher.sha256 != imported
+    assert set(trained.teacher.accuracy) == {"validation", "test"}
+    assert "Trained along, on test" in (copy / "report.html").read_text()
+    images = report.data["counts"]["train"]
+    assert report.teacher_forward_passes == trained.forward_passes + 2 * images
+    traced = json.loads(command("lineage", copy / "selected.tflite", "--at", copy, "--json").stdout)
+    assert traced["chains"][0]["teacher"]["sha256"] == imported
+    assert traced["chains"][0]["trained_teacher"]["sha256"] == trained.teacher.sha256
+    checked = command("verify", copy)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_run_goes_on_from_the_last_epoch_after_it_was_killed(tmp_path):

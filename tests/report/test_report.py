@@ -8,18 +8,21 @@ import pytest
 
 from learn2compress import schemas
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
+from learn2compress.pipeline.report_page import render_report
 from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.manifests import (
     DataManifest,
     File,
     OnDeviceModelSetManifest,
     TeacherLogitsManifest,
+    TrainedTeacherManifest,
     ViewRecipe,
+    read_manifest,
     write_manifest,
 )
 from learn2compress.schemas.report_schema import report_schema
 
-FOLDERS = ("data", "teacher", "logits", "students", "models", "evaluation", "selection")
+FOLDERS = ("data", "teacher", "logits", "trained", "trained_logits", "students", "models", "evaluation", "selection")
 
 
 @pytest.fixture
@@ -31,20 +34,20 @@ def artifacts(tmp_path, sample):
         DataManifest(**report.data, shards={"train": ["a"], "validation": ["b"], "test": ["c"]}),
     )
     write_manifest(tmp_path / "teacher", report.teacher)
-    write_manifest(
-        tmp_path / "logits",
-        TeacherLogitsManifest(
-            teacher_sha256="t",
-            data_digest="d",
-            recipe=ViewRecipe(count=4, shift_pixels=(3, 3), flip=True, seed=0),
-            classes=10,
-            shards={},
-            images={},
-            forward_passes=report.teacher_forward_passes,
-            check_passes=1,
-            seconds=1.0,
-        ),
+    logits = TeacherLogitsManifest(
+        teacher_sha256="t",
+        data_digest="d",
+        recipe=ViewRecipe(count=4, shift_pixels=(3, 3), flip=True, seed=0),
+        classes=10,
+        shards={},
+        images={},
+        forward_passes=report.teacher_forward_passes,
+        check_passes=1,
+        seconds=1.0,
     )
+    write_manifest(tmp_path / "logits", logits)
+    write_manifest(tmp_path / "trained", TrainedTeacherManifest(mode="fixed", imported_sha256="t"))
+    write_manifest(tmp_path / "trained_logits", logits.model_copy(update={"forward_passes": 0, "as_imported": True}))
     write_manifest(tmp_path / "students", report.students)
     (tmp_path / "models").mkdir()
     curves = json.dumps([epoch.model_dump(mode="json") for epoch in report.curves])
@@ -75,6 +78,26 @@ def test_assemble_report_gathers_what_the_nodes_left(artifacts, sample):
     report, thumbnails = sample
     assert assembled(artifacts, report.config) == report
     assert read_thumbnails(artifacts / "evaluation") == thumbnails
+
+
+def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_passes(artifacts, sample):
+    report, _ = sample
+    teacher = report.teacher.model_copy(update={"sha256": "e" * 64, "accuracy": {"test": 0.875}})
+    trained = TrainedTeacherManifest(
+        mode="joint", imported_sha256="t", teacher=teacher, epochs=2, best_epoch=1, forward_passes=70
+    )
+    write_manifest(artifacts / "trained", trained)
+    asked = read_manifest(artifacts / "trained_logits", TeacherLogitsManifest)
+    write_manifest(artifacts / "trained_logits", asked.model_copy(update={"forward_passes": 5, "as_imported": False}))
+
+    found = assembled(artifacts, report.config)
+
+    assert found.trained_teacher == trained
+    assert found.teacher_forward_passes == report.teacher_forward_passes + 75
+    page = render_report(found, {})
+    assert "Trained along, on test" in page
+    assert "87.5" in page
+    assert "e" * 64 in page
 
 
 @pytest.mark.parametrize("name", ["curves.json", "manifest.json"])
