@@ -280,7 +280,7 @@ def branch_choices(student: str, index: int, side: int, least_width: int, most_w
     """
     width = least_width
     while width <= most_width:
-        for stride in (1, 2) if index and side > SMALLEST_SIDE else (1,):
+        for stride in (1, 2) if index and side > 3 * SMALLEST_SIDE else (1,):
             here = math.ceil(side / stride)
             for depth in range(1, 7):
                 segment = tuple(

@@ -33,7 +33,9 @@ from learn2compress.schemas.units import format_bytes, format_count
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
 COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk, more cost all students
 LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
-COMPUTE_EXPONENT = 0.8  # MACs grow as this power of bytes: more would go into training time than comes out in accuracy
+COMPUTE_EXPONENT = 0.9  # MACs grow as this power of bytes: more goes into time, less out of accuracy
+COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
+TAIL_SHARE = 0.03  # of the largest student's MACs: what a tail may work before it is held to be dear
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
 BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
 
@@ -149,7 +151,7 @@ def solve_family(
         except _Infeasible as error:
             failures.append(error)
         else:
-            solved.append((score + 0.1 * abs(math.log2(width / COMFORTABLE_STEM)), spec))
+            solved.append((score + 0.3 * abs(math.log2(width / COMFORTABLE_STEM)), spec))
     if not solved:
         raise min(failures, key=lambda failure: failure.order)
     return min(solved, key=lambda pair: pair[0])[1]
@@ -174,10 +176,11 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
                 nearest = min(nearest, measure)
                 if measure <= budget.limit:
                     last = index == len(budgets) - 1
-                    score = _score(budget, cost, branch, costs[0] if costs else None, last)
+                    score = _score(budget, cost, branch, side, costs[0] if costs else None, last)
                     if not last:
                         # What is not of the trunk is what joint training costs beside the largest student.
-                        score += 2 * (1 - trunk.then(branch.segment).macs / cost.macs)
+                        tail = cost.macs - trunk.then(branch.segment).macs
+                        score += 5 * max(0.0, tail / _expected_macs(budget, cost, budgets[-1]) - TAIL_SHARE)
                     choices.append((score, branch, cost))
             if least > budget.limit and least > nearest:
                 break  # wider ones only cost more
@@ -191,20 +194,29 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
     return total, spec
 
 
-def _score(budget: Budget, cost: Cost, branch: Branch, smallest: Cost | None, last: bool) -> float:
+def _expected_macs(budget: Budget, cost: Cost, largest: Budget) -> float:
+    """What the largest student will work, if its compute grows as it should."""
+    if (budget.macs is None) != (largest.macs is None):
+        return cost.macs
+    exponent = COMPUTE_EXPONENT if largest.macs is None else 1.0
+    return cost.macs * (largest.limit / budget.limit) ** exponent
+
+
+def _score(budget: Budget, cost: Cost, branch: Branch, side: int, smallest: Cost | None, last: bool) -> float:
     """Less is better: an unused budget, a shallow or a very deep segment, compute out of step with size."""
     unused = math.log(budget.limit / budget.measure(cost))
     score = 10 * max(0.0, unused - 0.05) + unused
-    score += 0.02 * abs(len(branch.segment) - 3)
+    score += 0.05 * abs(len(branch.segment) - 3) + 0.1 * (len(branch.segment) < 2)
+    score += 0.2 * max(0.0, math.log2(COMFORTABLE_FEATURES / branch.tail[-1].filters))
     if smallest is not None:
         growth = math.log(cost.int8_bytes / smallest.int8_bytes)
         compute = math.log(cost.macs / smallest.macs)
         score += 0.6 * abs(compute - COMPUTE_EXPONENT * growth)
         if last:
-            score += 5 * max(0.0, math.log(1.05 * LEAST_SPREAD) - compute)
+            score += 20 * max(0.0, math.log(1.05 * LEAST_SPREAD) - compute)
     else:
-        # The first student's compute is everybody's: what it spends there the larger ones spend too.
-        score += 0.1 * math.log(cost.macs / cost.parameters)
+        # All others build on the first student: it works where the trunk begins, not at a few pixels.
+        score += 0.2 * abs(math.log(cost.macs / (0.7 * side**2 * cost.parameters)))
     return score
 
 
