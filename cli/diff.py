@@ -65,4 +65,6 @@ def _short(value: Any) -> str:
     if value is None:
         return "–"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if "\n" in text:
+        return f"a text of {len(text.splitlines()):,} lines"
     return f"{text[:16]}…" if len(text) == 64 else text

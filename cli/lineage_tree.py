@@ -174,7 +174,7 @@ def _made(output: ArtifactView) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = " ".join(str(value).split())
     return text if len(text) <= 48 else f"{text[:20]}…{text[-12:]}"
 
 

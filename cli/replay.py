@@ -79,7 +79,7 @@ def _run(
         from learn2compress.compression.progress import listening
         from learn2compress.pipeline.local_run import run_pipeline
 
-        config, limit = replay_config(graph, report, teacher, data)
+        config, limit = replay_config(graph, report, output, teacher, data)
         if quiet:
             run_pipeline(config, output, limit)
         else:

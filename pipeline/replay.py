@@ -39,11 +39,12 @@ _FIGURES = ("top1", "agreement")
 
 
 def replay_config(
-    graph: Graph, report: LineageReport, teacher: Path | None = None, data: str | None = None
+    graph: Graph, report: LineageReport, output: Path, teacher: Path | None = None, data: str | None = None
 ) -> tuple[configuration.Config, int | None]:
     """Read back the configuration under which a file was made.
 
     Args:
+        output: The folder of the replay, where the text of a user's own students is put, if the file is one of them.
         teacher: Where the teacher is now, if not where it was.
         data: Where the data are now, likewise.
 
@@ -64,6 +65,11 @@ def replay_config(
     found["teacher_path"] = str(_find_teacher(graph, chain, parameters, teacher))
     if data is not None:
         found["data_path"] = data
+    if "module_text" in parameters:
+        module = output / "replayed" / Path(parameters["module_name"]).name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(parameters["module_text"], encoding="utf-8")
+        found["students_module"] = f"{module}:{parameters['module_function']}"
     # Figures measured on a phone are not measured again here.
     found.pop("evaluate_device_results", None)
     try:
@@ -238,4 +244,3 @@ def _compare_figures(chain: Chain, again: Chain, tolerance: float) -> Iterator[R
 def _figure(model: str, name: str, recorded: float, now: float | None, tolerance: float) -> ReplayedFigure:
     within = now is not None and abs(now - recorded) <= tolerance
     return ReplayedFigure(model=model, figure=name, recorded=recorded, replayed=now, within=within)
-

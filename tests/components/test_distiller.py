@@ -13,9 +13,9 @@ from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.distiller import _ELSEWHERE, Distiller, DistillerExecutor
 from learn2compress.compression.examples import iter_numpy, read_with_logits
 from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.family_model import cut_students
+from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.progress import listening
-from learn2compress.compression.student_files import load_model, read_curves
+from learn2compress.compression.student_files import load_family, load_model, read_curves
 from learn2compress.compression.teacher import load_teacher
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
@@ -30,6 +30,7 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
+from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.scaling import Scaling
 
 STUDENTS = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
@@ -60,7 +61,7 @@ def inputs(stripes_artifacts, stripes, artifact, tmp_path_factory):
     }
 
 
-def execute(inputs, output, students=STUDENTS, distill=DISTILL, **teaching):
+def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, **teaching):
     """Executes the node without a runner; returns the artifacts beside the students."""
     beside = {}
     for key, kind in (("trained_teacher", TrainedTeacher), ("trained_teacher_logits", TeacherLogits)):
@@ -72,7 +73,7 @@ def execute(inputs, output, students=STUDENTS, distill=DISTILL, **teaching):
     DistillerExecutor(context).Do(
         inputs,
         {"students": [output]} | {key: [one] for key, one in beside.items()},
-        {**properties, "seed": 3, "code_version": "1"},
+        {**properties, **(module or {}), "seed": 3, "code_version": "1"},
     )
     return beside
 
@@ -264,3 +265,42 @@ def test_distiller_builds_with_scalar_parameters():
     assert "teacher_path" not in node.exec_properties
     assert node.exec_properties["seed"] == 4
     assert node.outputs["students"].type is StudentSet
+
+
+def test_distiller_trains_the_students_of_a_module(inputs, artifact, tmp_path, stripes):
+    text = """
+import tf_keras as keras
+
+class Half(keras.layers.Layer):
+    def call(self, x):
+        return 0.5 * x
+
+def build(input_shape, classes):
+    image = keras.Input(input_shape)
+    x = keras.layers.Flatten()(Half()(image))
+    wide = keras.layers.Dense(classes)(keras.layers.Dense(16, activation="relu")(x))
+    return keras.Model(image, {"wide": wide, "narrow": keras.layers.Dense(classes)(x)})
+"""
+    source = ModuleSource("mine.py", "build", text)
+    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, Teacher, TeacherLogits)]
+    teaching, students = TeacherConfig(path="t.keras"), StudentsConfig(module="/somewhere/mine.py:build")
+    node = Distiller(*channels, students, DISTILL, teaching, source, seed=3)
+    assert node.exec_properties["module_sha256"] == source.sha256
+    assert not [value for value in node.exec_properties.values() if "/somewhere" in str(value)]
+    output = artifact(StudentSet, tmp_path / "Distiller/students/1")
+
+    module = {key: value for key, value in node.exec_properties.items() if key.startswith("module_")}
+    execute(inputs, output, students, module=module)
+
+    manifest = read_manifest(output.uri, StudentSetManifest)
+    assert [student.name for student in manifest.students] == ["narrow", "wide"]
+    assert [student.predicted_int8_bytes for student in manifest.students] == [None, None]
+    assert manifest.family_spec is None
+    assert (tmp_path / "Distiller/students/1/module/mine.py").read_text() == text
+    assert {row.method for row in manifest.students[1].preflight} <= {"quantization-aware", "output-only"}
+    family = load_family(output.uri, manifest)
+    images = normalize(stripes.draw(33, 1)[0])
+    labels = stripes.draw(33, 1)[1]
+    accuracy = np.mean(np.argmax(family(images)[1], axis=1) == labels)
+    assert accuracy == pytest.approx(manifest.students[1].validation_accuracy)
+    assert accuracy > 0.5

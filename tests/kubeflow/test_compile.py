@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a configuration compiles to: the committed pipeline, and in it only what a changed field should change."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ def test_resources_are_written_as_the_backend_reads_them():
         "accelerator": {"type": "nvidia.com/gpu", "count": "1"},
     }
     assert changed(setting) == ["deploymentSpec.executors.Distiller_executor.container.resources"]
+
+
+def test_a_module_travels_as_its_text_and_its_path_does_not(tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text("def make(input_shape, classes):\n    return {}\n")
+    config = load_config(CONFIG)
+    students = config.students.model_validate({"module": f"{module}:make"})
+    text = compile_pipeline(config.model_copy(update={"students": students}), IMAGE)
+
+    given = yaml.safe_load(text)["root"]["dag"]["tasks"]["Distiller"]["inputs"]["parameters"]
+    values = {key: one["runtimeValue"]["constant"] for key, one in given.items() if "runtimeValue" in one}
+    assert values["module_text"] == module.read_text()
+    assert values["module_sha256"] == hashlib.sha256(module.read_bytes()).hexdigest()
+    assert (values["module_name"], values["module_function"]) == ("mine.py", "make")
+    assert "students_sizes" not in values
+    assert str(tmp_path) not in text
 
 
 def test_retries_and_caching_are_by_node():

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from learn2compress.pipeline import replay
 from learn2compress.pipeline.graph import open_graph
 from learn2compress.pipeline.lineage import lineage_of_file
 from learn2compress.pipeline.replay import compare_replay
 from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.module_source import read_module
 
 
 @pytest.fixture
@@ -95,3 +97,27 @@ def test_file_that_no_record_knows_cannot_be_compared(make_run, tmp_path: Path) 
 
     with pytest.raises(LineageError, match=r"x\.tflite must be a file that a record knows"):
         compare_replay(graph, lineage_of_file(graph, tmp_path / "x.tflite"), graph, tmp_path)
+
+
+def test_a_user_s_own_students_are_built_again_from_the_recorded_text(make_run, tmp_path: Path, monkeypatch) -> None:
+    run = make_run(tmp_path / "recorded")
+    graph = open_graph(tmp_path / "recorded")
+    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+    recorded = {
+        "teacher_sha256": "a" * 64,
+        "data_digest": "b" * 64,
+        "data_path": "digits",
+        "distill_epochs": 2,
+        "module_name": "mine.py",
+        "module_function": "make",
+        "module_text": "def make(input_shape, classes):\n    return {}\n",
+    }
+    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
+    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
+    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
+
+    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+
+    source = read_module(config.students.module)
+    assert (source.name, source.function, source.text) == ("mine.py", "make", recorded["module_text"])
+    assert config.distill.epochs == 2

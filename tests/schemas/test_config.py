@@ -69,6 +69,10 @@ def test_every_field_says_what_it_is():
             {"students": {"sizes": {"small": {"macs": "2M", "multiplier": 2}, "large": 1}}},
             r"students\.sizes\.small: .*only one of multiplier, size_bytes and macs may be given\.$",
         ),
+        (
+            {"students": {"sizes": {"a": 1, "b": 2}, "module": "m.py"}},
+            r"students: only one of sizes and module may be given: a module's students have the sizes it builds\.$",
+        ),
         ({"students": {"sizes": {"small": None}}}, r"students\.sizes is wrong: .*at least 2 items"),
         ({"students": {"sizes": dict.fromkeys("abcdefg", 1)}}, r"students\.sizes is wrong: .*at most 6 items"),
         (
@@ -121,6 +125,15 @@ def test_student_size_is_a_name_alone_a_number_or_a_budget(given, expected):
     sizes = {"sizes": {"small": given, "other": 1}}
 
     assert parse_config(PATHS | {"students": sizes}).students.sizes["small"] == expected
+
+
+def test_load_config_takes_a_module_from_the_folder_of_the_config_and_its_students_names_as_given(config_file):
+    path = config_file(MINIMAL + "students: {module: mine.py:make}\ndistill: {student_weights: {any_name: 2}}\n")
+
+    config = load_config(path)
+
+    assert config.students.module == str(path.parent / "mine.py:make")
+    assert config.distill.student_weights == {"any_name": 2}
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", "yes"), ("no", "no"), ("'no'", "no"), ("auto", "auto")])
