@@ -35,7 +35,7 @@ COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk
 LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
 COMPUTE_EXPONENT = 0.9  # MACs grow as this power of bytes: more goes into time, less out of accuracy
 COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
-TAIL_SHARE = 0.03  # of the largest student's MACs: what a tail may work before it is held to be dear
+TAIL_SHARE = 0.02  # of the largest student's MACs: what a tail may work before it is held to be dear
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
 BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
 
