@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node that trains the students for 8-bit arithmetic and writes the files that ship.
 
-Enters: the examples, the teacher's logits, the pruned students. Leaves: `OnDeviceModelSet`, a .tflite file for each
-student and variant, with labels and normalization as metadata. Ranges are set by training images only. The lineage
-records the variants, the training parameters, and each file's SHA-256 and bytes.
+Enters: the examples, the teacher and its logits, the pruned students. Leaves: `OnDeviceModelSet`, a .tflite file for
+each student and variant, with labels and normalization as metadata, and the teacher's own files as reference points.
+Ranges are set by training images only. The lineage records the variants, the training parameters, and each file's
+SHA-256 and bytes.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.trained_teacher import teaching_logits
+from learn2compress.compression.baselines import add_baselines
 from learn2compress.compression.conversion import INTEGER_TYPES
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
@@ -25,7 +27,7 @@ from learn2compress.compression.quantization import calibrate, quantization_awar
 from learn2compress.compression.student_files import load_family, read_curves
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
-from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, TeacherLogits
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
 
@@ -50,6 +52,7 @@ class QuantizerSpec(component_spec.ComponentSpec):
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "teacher": component_spec.ChannelParameter(type=Teacher),
         "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
         "students": component_spec.ChannelParameter(type=StudentSet),
         "trained_teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
@@ -97,6 +100,8 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             curves += trainer.train(data.epoch, data.validation(), checkpoint)
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
+        teacher = artifact_utils.get_single_uri(input_dict["teacher"])
+        manifest = add_baselines(output.uri, manifest, teacher, config.teacher_variants, images, ids)
         _describe(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 
@@ -110,6 +115,7 @@ class Quantizer(base_component.BaseComponent):
     def __init__(
         self,
         examples: types.BaseChannel,
+        teacher: types.BaseChannel,
         teacher_logits: types.BaseChannel,
         trained_teacher_logits: types.BaseChannel,
         students: types.BaseChannel,
@@ -122,6 +128,7 @@ class Quantizer(base_component.BaseComponent):
 
         Args:
             examples: Of ImageExampleGen.
+            teacher: Of TeacherImporter.
             teacher_logits: Of TeacherImporter.
             trained_teacher_logits: Of Distiller: they teach instead where the teacher was trained along.
             students: Of Pruner.
@@ -133,6 +140,7 @@ class Quantizer(base_component.BaseComponent):
         spec = QuantizerSpec(
             **parameters.encode(quantize=quantize, distill=distill, without=_ELSEWHERE),
             examples=examples,
+            teacher=teacher,
             teacher_logits=teacher_logits,
             trained_teacher_logits=trained_teacher_logits,
             students=students,

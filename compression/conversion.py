@@ -51,7 +51,7 @@ def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
 
 
-def _finish(data: bytes) -> bytes:
+def finish(data: bytes) -> bytes:
     """Compacts a file, and gives its ends names for an app: the converter's own are those of inner operators."""
     model = unpack(data, file="the model")
     graph = model.subgraphs[0]
@@ -72,7 +72,7 @@ def convert_float(student: keras.Model, variant: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    return _finish(converter.convert())
+    return finish(converter.convert())
 
 
 def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
@@ -85,7 +85,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
-    return _finish(converter.convert())
+    return finish(converter.convert())
 
 
 def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
@@ -131,4 +131,4 @@ def _convert_by_examples(student: keras.Model, variant: str, images: Iterable[np
     # Without the second, an operator that there is not in 8 bits would be an error instead of staying in float.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *also]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
-    return _finish(converter.convert())
+    return finish(converter.convert())

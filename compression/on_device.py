@@ -20,9 +20,9 @@ from learn2compress.compression.conversion import (
     convert_quantization_aware,
 )
 from learn2compress.compression.family_model import cut_students
-from learn2compress.compression.flatbuffer import prove_full_int8, read_model
+from learn2compress.compression.flatbuffer import prove_full_int8, read_model, read_model_file
 from learn2compress.compression.metadata import write_metadata
-from learn2compress.compression.progress import Task
+from learn2compress.compression.progress import Task as Progress
 from learn2compress.compression.quantization import after_training_layers, describe_layers, representative_ids_digest
 from learn2compress.compression.student_files import write_curves
 from learn2compress.schemas.errors import ModelFileError
@@ -34,8 +34,12 @@ from learn2compress.schemas.manifests import (
     OnDeviceModel,
     OnDeviceModelSetManifest,
     StudentSetManifest,
+    Task,
     write_manifest,
 )
+from learn2compress.schemas.scaling import Scaling
+
+PIXELS = Scaling.named("none")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def write_models(
     aware = cut_students(family.aware, learned) if family.aware is not None else {}
     plans = {student.name: student.preflight for student in source.students}
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
-    task = Task("converting", len(family.students) * len(variants))
+    task = Progress("converting", len(family.students) * len(variants))
     models = []
     for student in family.students:
         for variant in variants:
@@ -130,30 +134,52 @@ def _write_model(
 ) -> OnDeviceModel:
     name = f"{student}-{variant}"
     full, integer = variant in INTEGER_TYPES, variant.removesuffix("-mixed") in INTEGER_TYPES
-    # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
-    normalization = {"mean": source.normalization.mean, "std": source.normalization.std} if integer else {}
-    data = write_metadata(
+    file = write_file(
+        folder,
+        name,
         data,
-        name=name,
-        description=f"Image classifier of {len(source.task.classes)} classes, distilled by Learn2Compress.",
-        labels=source.task.classes,
-        output_name=OUTPUT_NAME,
-        file=name,
-        **normalization,
+        source.task,
+        "distilled by Learn2Compress",
+        # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
+        source.normalization if integer else PIXELS,
     )
-    proof = prove_full_int8(read_model(data, file=name))
+    proof = prove_full_int8(read_model_file(folder / file.path))
     if full and not proof.holds:
         raise ModelFileError(
             f"{name} must be full {variant}; {'; '.join(proof.reasons)}. Leave {variant} out of quantize.variants."
         )
-    path = f"{name}.tflite"
-    (folder / path).write_bytes(data)
     return OnDeviceModel(
         name=name,
         student=student,
         variant=variant,
-        file=File.of(folder, path),
+        file=file,
         layers=layers,
         calibration=calibration if integer else None,
         full_int8=proof.holds,
     )
+
+
+def write_file(folder: Path, name: str, data: bytes, task: Task, made: str, normalization: Scaling) -> File:
+    """Writes a .tflite file with labels and normalization as metadata.
+
+    Args:
+        folder: Of the artifact.
+        name: student-variant.
+        data: The converted model.
+        task: Whose classes are the labels.
+        made: How, for the file's description.
+        normalization: What its input means: (pixel - mean) / std.
+    """
+    data = write_metadata(
+        data,
+        name=name,
+        description=f"Image classifier of {len(task.classes)} classes, {made}.",
+        labels=task.classes,
+        output_name=OUTPUT_NAME,
+        file=name,
+        mean=normalization.mean,
+        std=normalization.std,
+    )
+    path = f"{name}.tflite"
+    (folder / path).write_bytes(data)
+    return File.of(folder, path)

@@ -48,7 +48,7 @@ class View(NamedTuple):
 
     measured: list[Measured]  # able candidates, in the order that resolves ties
     failed: dict[str, str]  # name: why
-    baselines: list[str]
+    baselines: dict[str, str]  # name: what there is to say
     teacher_accuracy: float | None
     latency_source: str  # "on Pixel 8, 1 thread"
 
@@ -59,12 +59,13 @@ def validation_view(evaluation: Evaluation) -> View:
     Latency is the one with the fewest threads. Ties are resolved by the order of `measured`: fewer bytes,
     lower latency, fewer MACs, name; what was not measured comes last.
     """
-    measured, failed, baselines = [], {}, []
+    measured, failed, baselines = [], {}, {}
     threads = min((entry.threads for c in evaluation.candidates for entry in c.latency), default=None)
     for candidate in evaluation.candidates:
         figures = candidate.figures.get("validation")
         if candidate.baseline:
-            baselines.append(candidate.name)
+            said = "a plain conversion of the teacher, for reference"
+            baselines[candidate.name] = said if candidate.failed is None else f"{said}; {candidate.failed}"
         elif candidate.failed is not None or figures is None:
             failed[candidate.name] = candidate.failed or "not measured on the validation split"
         else:
@@ -131,9 +132,7 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
             reason = f"dominated by {able[above].name}: {_compare(able[above], m, cost)}"
             verdicts.append(_verdict(m.name, "dominated", reason + _even(m, able[above], correctness)))
     verdicts += [_verdict(name, "failed", why) for name, why in sorted(view.failed.items())]
-    verdicts += [
-        _verdict(name, "baseline", "a plain conversion of the teacher, for reference") for name in view.baselines
-    ]
+    verdicts += [_verdict(name, "baseline", said) for name, said in view.baselines.items()]
     order = ("chosen", "front", "dominated", "over limit", "failed", "baseline")
     return Choice(
         limits=limits,

@@ -15,7 +15,10 @@ def prepare(opened: OpenedModel, scaling: Scaling, resize: bool, images: tf.Tens
     """Turn pixels 0..255 into what a model takes."""
     height, width, _ = opened.image_shape
     if resize and height is not None and width is not None and tuple(images.shape[1:3]) != (height, width):
-        images = tf.image.resize(images, (height, width), antialias=True)
+        # Where nothing is made smaller there is nothing to smooth, and TensorFlow Lite knows plain resizing only.
+        sides = zip((height, width), images.shape[1:3], strict=True)
+        smaller = any(own is None or wanted < own for wanted, own in sides)
+        images = tf.image.resize(images, (height, width), antialias=smaller)
     if opened.dtype.is_integer:
         # Views of an image may be fractional; the model was made for whole pixels.
         if images.dtype.is_floating:

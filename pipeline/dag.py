@@ -70,7 +70,14 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     trained = distiller.outputs["trained_teacher_logits"]
     pruner = Pruner(examples, logits, trained, distiller.outputs["students"], config.prune, config.distill, **seeded)
     quantizer = Quantizer(
-        examples, logits, trained, pruner.outputs["pruned_students"], config.quantize, config.distill, **seeded
+        examples,
+        importer.outputs["teacher"],
+        logits,
+        trained,
+        pruner.outputs["pruned_students"],
+        config.quantize,
+        config.distill,
+        **seeded,
     )
     models = quantizer.outputs["models"]
     evaluator = TFLiteEvaluator(

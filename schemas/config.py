@@ -28,6 +28,7 @@ Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(K|M|G|T|Ki|Mi|
 # YAML reads a bare yes or no as a truth value.
 YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
 Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]
+TeacherVariant = Literal["float32", "float16", "dynamic", "int8"]
 
 
 def _name_of_class(value: Any) -> Any:
@@ -189,6 +190,10 @@ class QuantizeConfig(Section):
         ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
     )
     calibration_images: PositiveInt = Field(256, description="training images that set ranges")
+    teacher_variants: list[TeacherVariant] = Field(
+        ["float16", "dynamic", "int8"],
+        description="the teacher itself, plainly converted, to compare with: float32, float16, dynamic, int8; []: none",
+    )
 
 
 class EvaluateConfig(Section):

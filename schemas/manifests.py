@@ -234,6 +234,7 @@ class OnDeviceModelSetManifest(Record):
     models: list[OnDeviceModel]
     curves: File
     seed: int
+    notes: list[str] = []  # what could not be made, and why
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -177,3 +177,4 @@ class Report(Record):
     curves: list[Epoch]
     teacher_forward_passes: int  # over training images: of the views, and in the loop
     trained_teacher: TrainedTeacherManifest | None = None  # where the teacher was trained along
+    notes: list[str] = []  # files that could not be made, and why

@@ -54,3 +54,41 @@ def distilled(stripes, trained_weights, tmp_path_factory):
         notes=["a note"],
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def imported(stripes, tmp_path_factory):
+    """The folder of a `Teacher` as TeacherImporter leaves it: the mean brightness of each pair of columns."""
+    import numpy as np
+    import tf_keras as keras
+
+    from learn2compress.schemas.digests import file_sha256
+    from learn2compress.schemas.manifests import Task, TeacherManifest, write_manifest
+    from learn2compress.schemas.scaling import Scaling
+
+    folder = tmp_path_factory.mktemp("teacher")
+    kernel = np.zeros((*stripes.SHAPE, 3), np.float32)
+    for c in range(3):
+        kernel[:, 3 * c : 3 * c + 2, :, c] = 255 / 160
+    image = keras.Input(stripes.SHAPE)
+    logits = keras.layers.Dense(3, use_bias=False)(keras.layers.Flatten()(image))
+    model = keras.Model(image, logits)
+    model.layers[-1].set_weights([kernel.reshape(-1, 3)])
+    path = folder / "model" / "t.keras"
+    path.parent.mkdir()
+    model.save(path)
+    manifest = TeacherManifest(
+        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
+        model="model/t.keras",
+        format="keras2-keras",
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        output="logits",
+        scaling=Scaling.named("unit"),
+        parameters=192,
+        macs=192,
+        trainable=True,
+        accuracy={"validation": 1.0, "test": 1.0},
+    )
+    write_manifest(folder, manifest)
+    return folder

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
 
 import pytest
 from tfx import types
@@ -8,11 +9,19 @@ from learn2compress.components import parameters
 from learn2compress.components.quantizer import _ELSEWHERE, Quantizer, QuantizerExecutor
 from learn2compress.compression.family import family_costs
 from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.metadata import read_metadata
 from learn2compress.compression.pruning import prune_while_training
 from learn2compress.compression.student_files import load_model, read_curves, write_students
-from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, TeacherLogits
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
-from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    OnDeviceModelSetManifest,
+    StudentSetManifest,
+    read_manifest,
+    write_manifest,
+)
 
 DISTILL = DistillConfig(batch_size=32)
 
@@ -40,13 +49,16 @@ def pruned(distilled, stripes, tmp_path_factory):
 
 
 @pytest.fixture
-def run(stripes_artifacts, as_imported, pruned, artifact, tmp_path):
+def run(stripes_artifacts, imported, as_imported, pruned, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact and manifest."""
 
-    def run(quantize: QuantizeConfig):
+    def run(quantize: QuantizeConfig, examples=None):
+        if "teacher_variants" not in quantize.model_fields_set:
+            quantize = quantize.model_copy(update={"teacher_variants": []})
         output = artifact(OnDeviceModelSet, tmp_path / "Quantizer/models/1")
         inputs = {
-            "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
+            "examples": [artifact(standard_artifacts.Examples, examples or stripes_artifacts[0])],
+            "teacher": [artifact(Teacher, imported)],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
             "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
             "students": [artifact(StudentSet, pruned)],
@@ -98,13 +110,38 @@ def test_quantizer_quantizes_after_training_with_no_epochs(run, stripes):
     assert manifest.models[0].calibration.images == stripes.COUNTS["train"]
 
 
+def test_quantizer_adds_the_teachers_own_files(run, stripes):
+    output, manifest = run(QuantizeConfig(variants=["float16"], teacher_variants=["float16", "int8"]))
+
+    baselines = [model for model in manifest.models if model.baseline]
+    assert [model.name for model in baselines] == ["teacher-float16", "teacher-int8"]
+    assert [model.full_int8 for model in baselines] == [False, True]
+    assert baselines[1].calibration.images == stripes.COUNTS["train"]
+    images, labels = stripes.draw(60, 8)
+    for model in baselines:
+        data = Path(output.uri, model.file.path).read_bytes()
+        assert (open_model(data).predict(images).argmax(-1) == labels).all()
+        assert read_metadata(data).labels == tuple(stripes.CLASSES)
+        assert read_metadata(data).description.endswith("the teacher as it is, converted by Learn2Compress.")
+        key = model.name.replace("-", "_")
+        assert output.get_string_custom_property(f"sha256_{key}") == model.file.sha256
+
+
+def test_quantizer_refuses_examples_without_training_images(run, stripes_artifacts, tmp_path):
+    data = read_manifest(stripes_artifacts[0], DataManifest)
+    write_manifest(tmp_path / "empty", data.model_copy(update={"counts": {**data.counts, "train": 0}}))
+
+    with pytest.raises(DataError, match=r"must have training images; got none. Check data.path"):
+        run(QuantizeConfig(epochs=0, variants=["int8"]), examples=tmp_path / "empty")
+
+
 def test_quantizer_builds_with_scalar_parameters():
-    channels = [
-        types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, TeacherLogits, StudentSet)
-    ]
+    kinds = (standard_artifacts.Examples, Teacher, TeacherLogits, TeacherLogits, StudentSet)
+    channels = [types.Channel(type=kind) for kind in kinds]
 
     node = Quantizer(*channels, QuantizeConfig(variants=["int8"]), DISTILL, seed=4, code_version="x")
 
     assert node.exec_properties["quantize_variants"] == "[int8]"
     assert node.exec_properties["quantize_epochs"] == 4
+    assert node.exec_properties["quantize_teacher_variants"] == "[float16, dynamic, int8]"
     assert node.outputs["models"].type is OnDeviceModelSet

@@ -174,6 +174,13 @@ def test_choose_never_takes_a_baseline_or_a_failure():
     assert reasons(choice)["broken-int8"] == ("failed", "cut short")
 
 
+def test_choose_says_why_a_baseline_has_no_figures():
+    broken = candidate("teacher-int8", 0.99, 1, baseline=True, failed="it has no built-in operators")
+    choice = choose(evaluation(SMALL, broken), Limits())
+    said = "a plain conversion of the teacher, for reference; it has no built-in operators"
+    assert reasons(choice)["teacher-int8"] == ("baseline", said)
+
+
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [(Limits(max_size=30_000), "the only one that satisfies max_size 30 KB"), (Limits(), "the only one there is")],

@@ -60,7 +60,7 @@ SETTINGS = {
     "students": {"sizes": {"small": None, "medium": None, "large": None}},
     "distill": {"epochs": 8, "batch_size": 50, "learning_rate": 0.01, "ema_decay": 0.9},
     "prune": {"sparsity": 0.5, "epochs": 3, "learning_rate": 0.002},
-    "quantize": {"epochs": 2},
+    "quantize": {"epochs": 2, "teacher_variants": ["int8"]},
     "evaluate": {"latency_runs": 5},
     "select": {"max_size": "60KB"},
     "pipeline": {"name": "tiny"},

@@ -143,7 +143,7 @@ def test_training_image_leads_to_all_models(finished, audited) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads(result.stdout)
     assert [(cause["kind"], cause["split"]) for cause in report["causes"]] == [("example", "train")]
-    assert len(report["models"]) == 6
+    assert len(report["models"]) == 7
 
 
 def test_replay_gives_the_same_bytes(audited, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def states(output: str) -> dict[str, str]:
 def test_run_leaves_models_choice_report_and_metadata(finished):
     output, result = finished
     names = {f"{student}-{variant}" for student in ("small", "medium", "large") for variant in ("float32", "int8")}
+    names.add("teacher-int8")
     assert {f.stem for f in (output / "models").glob("*.tflite")} == names
     report = Report.model_validate_json((output / "report.json").read_text())
     digests = {candidate.name: candidate.sha256 for candidate in report.evaluation.candidates}
@@ -84,6 +85,16 @@ def test_run_students_learn_and_figures_come_from_held_out_images(finished):
         for split, images in report.evaluation.images.items():
             assert sum(map(sum, candidate.figures[split].confusion)) == images
     assert report.teacher_forward_passes == 2 * report.data["counts"]["train"]
+
+
+def test_run_shows_what_plain_conversion_of_the_teacher_would_have_given(finished):
+    output, _ = finished
+    report = Report.model_validate_json((output / "report.json").read_text())
+    (plain,) = [candidate for candidate in report.evaluation.candidates if candidate.baseline]
+    assert plain.name == "teacher-int8"
+    assert plain.figures["test"].top1 > report.teacher.accuracy["test"] - 0.05
+    assert plain.bytes < report.teacher.bytes / 2
+    assert [v.status for v in report.choice.verdicts if v.candidate == "teacher-int8"] == ["baseline"]
 
 
 def test_run_records_every_node_in_ml_metadata(finished):
