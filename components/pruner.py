@@ -1,30 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that makes the students sparser while they go on learning from the teacher.
+"""The node that makes the students thinner and sparser while they go on learning from the teacher.
 
 Enters: the examples, the teacher's logits, the distilled students. Leaves: `StudentSet`, stage pruned; the family still
-shares its parameters. The lineage records the sparsity asked for and reached, and each student's validation accuracy.
+shares its parameters. The lineage records the targets asked for, the sparsity reached, and each student's parameters
+and validation accuracy.
+
+Two stages, each optional and each with a checkpoint of its own: whole channels first, then zeros in the kernels. Before
+each it is measured, on a few validation images, which of them matter.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import tf_keras as keras
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
-from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.checkpoints import checkpoint_path, remembered
 from learn2compress.components.student_properties import describe_students
 from learn2compress.components.trained_teacher import teaching_logits
-from learn2compress.compression.family import FamilySpec
+from learn2compress.compression.channel_pruning import ChannelPlan, plan_channels, remove_channels
+from learn2compress.compression.channel_targets import check_reachable, describe_widths
+from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.losses import LossSettings
+from learn2compress.compression.progress import say
 from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
+from learn2compress.compression.sensitivity import layer_sensitivity
+from learn2compress.compression.spreading import spread_sparsity
 from learn2compress.compression.student_files import load_family, module_of, read_curves, student_costs, write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig
-from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
+from learn2compress.schemas.manifests import Epoch, Sensitivity, StudentSetManifest, read_manifest
 
 # Of the distillation, the loss goes on; its length, speed and start do not concern pruning.
 _ELSEWHERE = tuple(
@@ -72,49 +84,36 @@ class PrunerExecutor(base_executor.BaseExecutor):
         before = read_manifest(source, StudentSetManifest)
         spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
         costs = student_costs(before)
-        family = load_family(source, before)
-        curves = read_curves(source)
+        work = _Work(tuple(costs), load_family(source, before), spec, read_curves(source), [*before.notes])
         accuracy = {student.name: student.validation_accuracy for student in before.students}
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
-        notes = [*before.notes]
-        if config.sparsity and prunable_layers(family):
-            # Batches in another order than the Distiller's last epochs.
-            data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
-            pruned = prune_while_training(family, config.sparsity, config.epochs * data.steps, config.block)
-            trainer = JointTrainer(
-                pruned.model,
-                tuple(costs),
-                recipe(config, distill, tuple(costs), data.steps),
-                before_step=pruned.before_step,
-                after_step=pruned.apply_masks,
-                after_restore=pruned.apply_masks,
-                state=pruned.state,
-            )
-            curves += trainer.train(data.epoch, data.validation(), checkpoint)
-            accuracy = trainer.accuracy(data.validation())
-            family = pruned.strip()
-            notes.append(f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(pruned.layers)}")
-        else:
-            notes.append(
-                f"no magnitude pruning {'is possible: no layer suits it' if config.sparsity else 'was asked for'}"
-            )
+        if config.channels and spec:
+            check_reachable(spec, config.channels)  # before anything is trained
+        # Batches in another order than the Distiller's last epochs.
+        data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
+        work = _thin(work, config, distill, data, checkpoint)
+        work = _sparsify(work, config, distill, data, checkpoint)
+        if work.trained:
+            accuracy = work.trained.accuracy(data.validation())
         manifest = write_students(
             output.uri,
-            family,
+            work.family,
             task=before.task,
             stage="pruned",
             teacher_sha256=before.teacher_sha256,
-            spec=spec,
-            costs=costs,
+            spec=work.spec,
+            costs=family_costs(work.spec) if work.spec else costs,
             accuracy=accuracy,
-            curves=curves,
+            curves=work.curves,
             seed=seed,
-            notes=notes,
+            notes=work.notes,
             source=module_of(source, before),
             preflight={student.name: student.preflight for student in before.students},
+            sensitivity=work.sensitivity,
         )
         describe_students(output, manifest)
-        Path(checkpoint).unlink(missing_ok=True)
+        for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
+            file.unlink()
 
 
 class Pruner(base_component.BaseComponent):
@@ -159,7 +158,106 @@ class Pruner(base_component.BaseComponent):
         super().__init__(spec=spec)
 
 
-def recipe(config: PruneConfig, distill: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
+@dataclass(frozen=True)
+class _Work:
+    """What the stages hand on.
+
+    Attributes:
+        names: The students, in the order of the outputs.
+        family: The joint model.
+        spec: Its shape; None for students that are not of the built-in family.
+        curves: The training so far.
+        notes: What a reader of the report should know.
+        sensitivity: What was measured.
+        trained: By the last stage that trained.
+    """
+
+    names: tuple[str, ...]
+    family: keras.Model
+    spec: FamilySpec | None
+    curves: list[Epoch]
+    notes: list[str]
+    sensitivity: Sensitivity | None = None
+    trained: JointTrainer | None = field(default=None, repr=False)
+
+
+def _thin(work: _Work, config: PruneConfig, distill: DistillConfig, data: TrainingData, checkpoint: Path) -> _Work:
+    """Removes channels, and lets the rest recover."""
+    if config.channels is None:
+        return work
+    if work.spec is None:
+        return replace(work, notes=[*work.notes, "no channels were removed: the students' shape is not ours to change"])
+    settings = recipe(config, distill, work.names, data.steps)
+    images, labels = data.first_validation(config.sensitivity_images)
+    plan = remembered(
+        checkpoint.with_suffix(".channels.json"),
+        ChannelPlan,
+        lambda: plan_channels(
+            work.family, work.spec, config, data.epoch(0), images, labels, settings.loss, settings.student_weights
+        ),
+    )
+    family, spec = remove_channels(work.family, work.spec, plan, data.epoch(0))
+    say(describe_widths(work.spec, spec))
+    settings = replace(
+        settings,
+        stage="thinned",
+        epochs=config.channel_epochs,
+        learning_rate=config.channel_learning_rate,
+        choose_from=0,
+    )
+    trainer = JointTrainer(family, work.names, settings)
+    curves = trainer.train(data.epoch, data.validation(), checkpoint.with_suffix(".channels.npz"))
+    return replace(
+        work,
+        family=family,
+        spec=spec,
+        curves=[*work.curves, *curves],
+        notes=[*work.notes, f"{config.criterion} pruning of {describe_widths(work.spec, spec)}"],
+        sensitivity=Sensitivity(images=len(images), layers=[], channels=plan.sensitivity) if len(images) else None,
+        trained=trainer,
+    )
+
+
+def _sparsify(work: _Work, config: PruneConfig, distill: DistillConfig, data: TrainingData, checkpoint: Path) -> _Work:
+    """Measures the layers, and makes the smallest weights zero while training goes on."""
+    sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
+    images, labels = data.first_validation(config.sensitivity_images)
+    if len(images):
+        measured = remembered(
+            checkpoint.with_suffix(".layers.json"),
+            Sensitivity,
+            lambda: Sensitivity(images=len(images), layers=layer_sensitivity(work.family, work.names, images, labels)),
+        )
+        channels = work.sensitivity.channels if work.sensitivity else []
+        if sparsity:
+            sparsity = spread_sparsity(measured.layers, sparsity, work.names)
+            given = [layer.model_copy(update={"sparsity": sparsity.get(layer.layer)}) for layer in measured.layers]
+            measured = measured.model_copy(update={"layers": given})
+        work = replace(work, sensitivity=measured.model_copy(update={"channels": channels}))
+    if not sparsity:
+        why = "is possible: no layer suits it" if config.sparsity else "was asked for"
+        return replace(work, notes=[*work.notes, f"no magnitude pruning {why}"])
+    pruned = prune_while_training(work.family, sparsity, config.epochs * data.steps, config.block)
+    trainer = JointTrainer(
+        pruned.model,
+        work.names,
+        recipe(config, distill, work.names, data.steps),
+        before_step=pruned.before_step,
+        after_step=pruned.apply_masks,
+        after_restore=pruned.apply_masks,
+        state=pruned.state,
+    )
+    # In another order than the stage before.
+    later = replace(data, seed=data.seed + 1) if work.trained else data
+    curves = trainer.train(later.epoch, data.validation(), checkpoint)
+    how = ", spread by sensitivity" if len(images) else ""
+    note = f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(pruned.layers)}{how}"
+    return replace(
+        work, family=pruned.strip(), curves=[*work.curves, *curves], notes=[*work.notes, note], trained=trainer
+    )
+
+
+def recipe(config: PruneConfig, distill: DistillConfig, names: Sequence[str], steps: int) -> Recipe:
     """The recipe for `JointTrainer`: only epochs at the full sparsity count."""
     return Recipe(
         stage="pruned",

@@ -10,6 +10,7 @@ import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.family import Block, Conv, FamilySpec, is_residual
+from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.scaling import Scaling
 
 # Of the batch statistics: short trainings must not end with statistics of their first steps.
@@ -57,6 +58,19 @@ def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras
     return {
         name: keras.Model(family.input, output, name=name) for name, output in zip(names, family.outputs, strict=True)
     }
+
+
+def block_of(spec: FamilySpec, layer: str) -> Block:
+    """The block that a layer is part of: `_apply` names layers after their blocks.
+
+    Raises:
+        FamilyError: There is none.
+    """
+    blocks = [*spec.stem, *(b for branch in spec.branches for b in (*branch.segment, *branch.tail))]
+    found = [b for b in blocks if layer == b.name or layer.startswith(f"{b.name}_")]
+    if not found:
+        raise FamilyError(f"layer {layer!r} must be part of a block of the family; it is of none. Distill again.")
+    return max(found, key=lambda block: len(block.name))
 
 
 def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:

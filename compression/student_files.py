@@ -21,6 +21,7 @@ from learn2compress.schemas.manifests import (
     Epoch,
     File,
     LayerQuantization,
+    Sensitivity,
     Student,
     StudentSetManifest,
     Task,
@@ -47,6 +48,7 @@ def write_students(
     notes: Sequence[str] = (),
     source: ModuleSource | None = None,
     preflight: Mapping[str, Sequence[LayerQuantization]] | None = None,
+    sensitivity: Sensitivity | None = None,
 ) -> StudentSetManifest:
     """Writes a `StudentSet`.
 
@@ -64,6 +66,7 @@ def write_students(
         notes: What a reader of the report should know.
         source: The user's module that the students are of; None for the built-in family.
         preflight: How each layer will come to 8 bits, by student, where that was found out.
+        sensitivity: How much each layer matters, where it was measured.
     """
     folder = Path(folder)
     _save(family, folder / FAMILY_FILE)
@@ -95,6 +98,7 @@ def write_students(
         curves=write_curves(folder, curves),
         seed=seed,
         notes=list(notes),
+        sensitivity=sensitivity,
     )
     write_manifest(folder, manifest)
     return manifest

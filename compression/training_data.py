@@ -6,6 +6,7 @@ views of every image, and each batch mixes them.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,21 @@ class TrainingData:
         """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
         return batches.map(lambda batch: (batch["image"], batch["label"]))
+
+    def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first validation images in the order of their ids.
+
+        Returns:
+            At most `count` images, [n, h, w, c] uint8, and their labels, [n] int64.
+        """
+        batches = islice(
+            iter_numpy(read_examples(self.examples, "validation", max(1, min(count, 256)))), -(-count // 256)
+        )
+        found = list(batches)
+        if not found:
+            return np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
+        images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("image", "label"))
+        return images[:count], labels[:count]
 
     def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
         """The first training images in the order of their ids, which is random with respect to content.

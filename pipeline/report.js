@@ -34,6 +34,18 @@
   });
   select.addEventListener("change", () => sortBy(...select.value.split(" ").map(Number)));
 
+  // Plain tables: a row is a row, the largest figures first.
+  for (const plain of $$("table.sortable")) {
+    const columns = $$("thead th", plain);
+    columns.forEach((head, index) => head.querySelector("button").addEventListener("click", () => {
+      const down = head.hasAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : index > 0;
+      const value = (row) => Number(row.cells[index].dataset.value);
+      plain.tBodies[0].append(...[...plain.tBodies[0].rows].sort((a, b) => (down ? value(b) - value(a) : value(a) - value(b))));
+      columns.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    }));
+  }
+
   // One file's mistakes at a time; pictures come out of the data when they are first wanted.
   const picker = document.getElementById("file");
   picker?.addEventListener("change", () => {

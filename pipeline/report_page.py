@@ -13,6 +13,7 @@ import base64
 import gzip
 import importlib.util
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -23,7 +24,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from learn2compress.schemas.manifests import Split, quantized_how
+from learn2compress.schemas.manifests import Drop, Split, quantized_how
 from learn2compress.schemas.reports import Candidate, Latency, Report, SplitFigures, Verdict
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -35,6 +36,7 @@ SHOWN_FLIPS = 12  # of each kind
 STAGES = {
     "features": "learning the teacher's features",
     "distilled": "distillation",
+    "thinned": "fine-tuning without the removed channels",
     "pruned": "pruning",
     "quantized": "quantization",
 }
@@ -71,6 +73,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
         rows=_rows(report),
         mistakes=_mistakes(report),
         facts=_facts(report),
+        sensitivity=_sensitivity(report),
         report=report,
         config=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
     )
@@ -418,6 +421,90 @@ def _facts(report: Report) -> dict[str, Any]:
         "test": f"{evaluation.images.get('test', 0):,}",
         "chosen_sha256": report.choice.sha256 or "",
         "tried": sum(not c.baseline for c in evaluation.candidates),
+    }
+
+
+def _sensitivity(report: Report) -> dict[str, Any] | None:
+    """How much each layer minds, as tables whose cells have a text, a number to sort by, and a heat from 0 to 1."""
+    found = report.students.sensitivity
+    if found is None:
+        return None
+    shares = next((one.zeros for one in found.layers if one.zeros), ())
+    tables = [
+        {
+            "id": "layers-mind",
+            "title": "By layer",
+            "note": "Its smallest weights made zero, or its weights and its output rounded to 8 bits. What minds "
+            "is given fewer zeros. Depthwise layers and the first convolution are left dense: few weights, dear ones.",
+            "heads": [
+                ("Layer", ""),
+                ("Students", "wide"),
+                ("Weights", "n wide"),
+                *((f"{drop.share:.0%} zeros", "n") for drop in shares),
+                ("8 bits", "n"),
+                ("Zeros given", "n"),
+            ],
+            "rows": [
+                {
+                    "name": layer.layer,
+                    "cells": [
+                        _cell(", ".join(layer.students), len(layer.students), "wide"),
+                        _cell(f"{layer.weights:,}", layer.weights, "n wide"),
+                        *(_heat(drop) for drop in layer.zeros or [None] * len(shares)),
+                        _heat(layer.int8),
+                        _cell("–" if layer.sparsity is None else f"{layer.sparsity:.0%}", layer.sparsity or 0),
+                    ],
+                }
+                for layer in found.layers
+            ],
+        }
+    ]
+    if found.channels:
+        tables.append(
+            {
+                "id": "channels-mind",
+                "title": "By channel group",
+                "note": "The least important channels of all layers that share them removed.",
+                "heads": [
+                    ("Group", ""),
+                    ("Students", "wide"),
+                    ("Channels", "n"),
+                    *((f"{drop.share:.0%} removed", "n") for drop in found.channels[0].removed),
+                    ("Kept", "n"),
+                ],
+                "rows": [
+                    {
+                        "name": group.group,
+                        "cells": [
+                            _cell(", ".join(group.students), len(group.students), "wide"),
+                            _cell(f"{group.channels:,}", group.channels),
+                            *map(_heat, group.removed),
+                            _cell("–" if group.kept is None else f"{group.kept:,}", group.kept or 0),
+                        ],
+                    }
+                    for group in found.channels
+                ],
+            }
+        )
+    return {"images": f"{found.images:,}", "tables": [table for table in tables if table["rows"]]}
+
+
+def _cell(text: str, value: float, kind: str = "n") -> dict[str, Any]:
+    return {"text": text, "value": value, "kind": kind, "heat": None}
+
+
+def _heat(drop: Drop | None) -> dict[str, Any]:
+    if drop is None:
+        return _cell("–", -1)
+    # From a thousandth of a nat, which is noise, to a few, where nothing is left of the answers.
+    heat = (math.log10(max(drop.divergence, 1e-3)) + 3) / 3.3
+    points = f"{100 * drop.accuracy_drop:.1f}"
+    return {
+        "text": points.replace("-", "−") if float(points) else "0.0",
+        "value": drop.divergence,
+        "kind": "n heat",
+        "heat": round(min(heat, 1), 2),
+        "title": f"{drop.divergence:.2g}",
     }
 
 

@@ -175,6 +175,46 @@ class Student(Record):
     preflight: list[LayerQuantization] = []  # how each layer will come to 8 bits, found out before training
 
 
+class Drop(Record):
+    """What a change to one place of the students did to them, all else as it was."""
+
+    share: float  # of the weights that were made zero, or of the channels that were removed
+    accuracy_drop: float  # mean over the students that have the place; below zero: it got better
+    divergence: float  # mean Kullback-Leibler divergence of the answers from what they were, in nats
+
+
+class LayerSensitivity(Record):
+    """Of one layer alone."""
+
+    layer: str
+    type: str
+    weights: int  # in its kernel
+    students: list[str]  # which have it
+    zeros: list[Drop]  # its smallest weights made zero; none: it is left dense
+    int8: Drop | None  # its weights and its output rounded to 8 bits
+    sparsity: float | None = None  # the share of zeros that it was given
+
+
+class ChannelSensitivity(Record):
+    """Of the channels that several layers have in common: depthwise layers, residual sums."""
+
+    group: str  # the first block that makes them
+    blocks: list[str]  # all that do
+    channels: int
+    students: list[str]
+    removed: list[Drop]  # the least important channels gone
+    kept: int | None = None  # channels that it was left
+
+
+class Sensitivity(Record):
+    """How much each layer matters, each tried alone on a few images."""
+
+    split: Literal["validation"] = "validation"
+    images: int
+    layers: list[LayerSensitivity]
+    channels: list[ChannelSensitivity] = []  # before any were removed
+
+
 class StudentSetManifest(Record):
     """Of a `StudentSet`: students smallest first, and the family they were cut from while they share parameters."""
 
@@ -189,12 +229,13 @@ class StudentSetManifest(Record):
     curves: File  # curves.json: a list of Epoch
     seed: int
     notes: list[str] = []
+    sensitivity: Sensitivity | None = None
 
 
 class Epoch(Record):
     """One line of a training curve."""
 
-    stage: Literal["features", "distilled", "pruned", "quantized"]
+    stage: Literal["features", "distilled", "thinned", "pruned", "quantized"]
     epoch: int
     loss: dict[str, float]  # by student, train
     accuracy: dict[str, float]  # by student, validation

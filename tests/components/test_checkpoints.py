@@ -2,9 +2,11 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.checkpoints import checkpoint_path, remembered
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
+from learn2compress.schemas.errors import TrainingError
 
 PARAMETERS = {"epochs": 3, "rate": 0.1, "seed": 0}
 
@@ -55,3 +57,25 @@ def test_checkpoint_is_not_that_of_other_work(place, change):
 def test_checkpoint_needs_inputs_with_a_manifest(artifact, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
         checkpoint_path(artifact(StudentSet, tmp_path / "a/b/c"), {"x": [artifact(StudentSet, Path("none"))]}, {})
+
+
+class Decision(BaseModel):
+    kept: list[int]
+
+
+def test_remembered_decides_once(tmp_path):
+    path = tmp_path / "checkpoints/a.channels.json"
+
+    first = remembered(path, Decision, lambda: Decision(kept=[1, 2]))
+    second = remembered(path, Decision, lambda: Decision(kept=[3]))
+
+    assert first == second == Decision(kept=[1, 2])
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_remembered_refuses_what_is_damaged(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"kept": [1')
+
+    with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to decide anew"):
+        remembered(path, Decision, lambda: Decision(kept=[]))

@@ -38,7 +38,7 @@ OTHER = {
         "patience": 3,
         "ema_decay": 0,
     },
-    "prune": {"sparsity": 0, "block": "1x4"},
+    "prune": {"sparsity": 0, "block": "1x4", "channels": {"macs": "50%"}, "criterion": "magnitude"},
     "quantize": {"epochs": 0, "variants": ["int8", "float16", "uint8"]},
     "evaluate": {"threads": [4, 1], "device_results": "phone.json"},
     "select": {"max_size": "60KB", "max_macs": "2M", "max_latency_ms": 1, "min_accuracy": 1, "objective": "knee"},

@@ -8,12 +8,14 @@ from tfx.types import standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.pruner import _ELSEWHERE, Pruner, PrunerExecutor, PrunerSpec
-from learn2compress.compression.family_model import cut_students
+from learn2compress.compression.family import FamilySpec, family_costs
+from learn2compress.compression.family_model import build_family, cut_students
 from learn2compress.compression.pruning import kernel_sparsity
 from learn2compress.compression.student_files import load_model, read_curves
+from learn2compress.compression.training import JointTrainer
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
-from learn2compress.schemas.config import DistillConfig, PruneConfig
-from learn2compress.schemas.errors import DataError, TrainingError
+from learn2compress.schemas.config import ChannelTarget, DistillConfig, PruneConfig
+from learn2compress.schemas.errors import DataError, FamilyError, TrainingError
 from learn2compress.schemas.manifests import StudentSetManifest, TeacherLogitsManifest, read_manifest, write_manifest
 
 DISTILL = DistillConfig(batch_size=32, temperature=2.0)
@@ -23,8 +25,8 @@ DISTILL = DistillConfig(batch_size=32, temperature=2.0)
 def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact."""
 
-    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0], trained=as_imported):
-        output = artifact(StudentSet, tmp_path / "Pruner/pruned_students/1")
+    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0], trained=as_imported, folder=1):
+        output = artifact(StudentSet, tmp_path / f"Pruner/pruned_students/{folder}")
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, examples)],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
@@ -59,10 +61,118 @@ def test_pruner_leaves_students_with_the_sparsity_asked_for(run, stripes, tmp_pa
     assert manifest.notes[0] == "a note"
     assert "sparsity of 0.5 in: trunk1_1_pw" in manifest.notes[1]
     assert not list(tmp_path.rglob("checkpoints/*"))
+    layers = {layer.layer: layer for layer in manifest.sensitivity.layers}
+    assert manifest.sensitivity.images == 33
+    assert layers["stem"].sparsity is None
+    for name in ("trunk1_1_pw", "large_logits"):
+        assert layers[name].sparsity == pytest.approx(kernel_sparsity(family, [name]), abs=0.03)
+    assert len({layer.sparsity for layer in layers.values()}) > 3
+    assert manifest.notes[1].endswith(", spread by sensitivity")
+
+
+def test_pruner_spreads_zeros_evenly_when_no_sensitivity_is_asked_for(run):
+    output = run(PruneConfig(sparsity=0.5, epochs=1, sensitivity_images=0))
+
+    manifest = read_manifest(output.uri, StudentSetManifest)
+    family = load_model(output.uri, manifest.family)
+    assert kernel_sparsity(family, ["trunk1_1_pw"]) == kernel_sparsity(family, ["large_tail1_pw"]) == 0.5
+    assert manifest.sensitivity is None
+    assert manifest.notes[1].endswith("large_logits")
+
+
+THIN = PruneConfig(channels={"bytes": 0.9}, channel_epochs=2, channel_learning_rate=5e-3, sparsity=0)
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "magnitude"])
+def test_pruner_leaves_thinner_students_that_still_know(run, distilled, criterion):
+    output = run(THIN.model_copy(update={"criterion": criterion}))
+
+    before, after = (read_manifest(folder, StudentSetManifest) for folder in (distilled, output.uri))
+    old, new = before.students[-1], after.students[-1]
+    assert 0.85 * old.predicted_int8_bytes <= new.predicted_int8_bytes <= 0.9 * old.predicted_int8_bytes
+    assert new.macs < old.macs
+    assert new.model.bytes < old.model.bytes
+    assert all(student.validation_accuracy >= 0.8 for student in after.students)  # a third would be chance
+    spec = FamilySpec.from_dict(after.family_spec)
+    family = load_model(output.uri, after.family)
+    assert [tuple(w.shape) for w in family.get_weights()] == [tuple(w.shape) for w in build_family(spec).get_weights()]
+    assert family_costs(spec)["large"].parameters == new.parameters
+    assert [epoch.stage for epoch in read_curves(output.uri)] == ["distilled", "thinned", "thinned"]
+    assert after.notes[1].startswith(f"{criterion} pruning of channels: ")
+    groups = {group.group: group for group in after.sensitivity.channels}
+    assert groups["trunk2_1"].kept == spec.path("large")[2].filters < groups["trunk2_1"].channels == 16
+
+
+@pytest.mark.slow
+def test_pruner_goes_on_with_the_same_channels_after_an_interruption(run, monkeypatch, tmp_path):
+    both = THIN.model_copy(update={"channel_epochs": 1, "sparsity": 0.5, "epochs": 1})
+    expected = load_model(
+        run(both, folder=1).uri, read_manifest(tmp_path / "Pruner/pruned_students/1", StudentSetManifest).family
+    )
+    trained = []
+
+    class Interrupted(Exception):
+        pass
+
+    class Trainer(JointTrainer):
+        def train(self, batches, validation, checkpoint):
+            trained.append(self.recipe.stage)
+            if self.recipe.stage == "pruned":
+                raise Interrupted
+            return super().train(batches, validation, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("learn2compress.components.pruner.JointTrainer", Trainer)
+        with pytest.raises(Interrupted):
+            run(both, folder=2)
+    kept = sorted(path.suffixes[0] for path in (tmp_path / "Pruner/checkpoints").iterdir())
+    assert kept == [".channels", ".channels", ".layers"]
+    with monkeypatch.context() as patch:
+        patch.setattr("learn2compress.components.pruner.plan_channels", None)
+        patch.setattr("learn2compress.components.pruner.layer_sensitivity", None)
+        patch.setattr(JointTrainer, "_train_epoch", _only("pruned", JointTrainer._train_epoch))
+        output = run(both, folder=3)
+
+    assert trained == ["thinned", "pruned"]
+    again = load_model(output.uri, read_manifest(output.uri, StudentSetManifest).family)
+    for ours, theirs in zip(again.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert not list((tmp_path / "Pruner/checkpoints").iterdir())
+
+
+def _only(stage, train_epoch):
+    """An epoch of the stage; one of another stage should have come from its checkpoint."""
+
+    def checked(self, *arguments):
+        assert self.recipe.stage == stage
+        return train_epoch(self, *arguments)
+
+    return checked
+
+
+def test_pruner_refuses_a_target_out_of_reach_before_it_trains(run, monkeypatch):
+    monkeypatch.setattr("learn2compress.components.pruner.JointTrainer", None)
+
+    with pytest.raises(
+        FamilyError, match=r"prune\.channels must be within reach of student 'large'; got \{bytes: 3000\}"
+    ):
+        run(THIN.model_copy(update={"channels": ChannelTarget(bytes=3000)}))
+
+
+def test_pruner_leaves_the_shape_of_a_users_own_students(run, distilled, tmp_path):
+    copy = shutil.copytree(distilled, tmp_path / "own")
+    manifest = read_manifest(copy, StudentSetManifest)
+    write_manifest(copy, manifest.model_copy(update={"family_spec": None}))
+
+    after = read_manifest(run(THIN, students=copy).uri, StudentSetManifest)
+
+    assert after.notes[1] == "no channels were removed: the students' shape is not ours to change"
+    assert after.students[-1].parameters == manifest.students[-1].parameters
+    assert after.sensitivity.layers
 
 
 def test_pruner_passes_the_students_on_when_no_sparsity_is_asked_for(run, distilled):
-    output = run(PruneConfig(sparsity=0.0))
+    output = run(PruneConfig(sparsity=0.0, sensitivity_images=0))
 
     before, after = (read_manifest(folder, StudentSetManifest) for folder in (distilled, output.uri))
     models = [load_model(folder, m.family) for folder, m in ((distilled, before), (output.uri, after))]
@@ -70,6 +180,7 @@ def test_pruner_passes_the_students_on_when_no_sparsity_is_asked_for(run, distil
         np.testing.assert_array_equal(new, old)
     assert after.stage == "pruned"
     assert after.notes == ["a note", "no magnitude pruning was asked for"]
+    assert after.sensitivity is None
 
 
 def test_pruner_refuses_students_that_were_changed_on_disk(run, distilled, tmp_path):

@@ -9,10 +9,14 @@ from learn2compress.compression.metadata import write_metadata
 from learn2compress.compression.selection import choose
 from learn2compress.compression.thumbnails import thumbnail
 from learn2compress.schemas.manifests import (
+    ChannelSensitivity,
     DataManifest,
+    Drop,
     Epoch,
     File,
     LayerQuantization,
+    LayerSensitivity,
+    Sensitivity,
     Student,
     StudentSetManifest,
     Task,
@@ -65,6 +69,39 @@ def tally_at(rng, labels, teacher, ids, accuracy, classes):
     lost = np.flatnonzero((teacher == labels) & ~right)[:24]
     won = np.flatnonzero((teacher != labels) & right)[:24]
     return Tally(ids, labels, teacher, predicted, confidence, ranks, [flip(i) for i in lost], [flip(i) for i in won])
+
+
+def make_sensitivity(rng):
+    """Of five layers and two groups of channels."""
+
+    def drops(height):
+        return [
+            Drop(share=s, accuracy_drop=round(height * s**3 - 0.004, 4), divergence=height * s**2)
+            for s in (0.25, 0.5, 0.75)
+        ]
+
+    layers = ["stem", "trunk1_1_dw", "trunk1_1_pw", "large_tail1_pw", "large_logits"]
+    return Sensitivity(
+        images=256,
+        layers=[
+            LayerSensitivity(
+                layer=name,
+                type="DepthwiseConv2D" if name.endswith("dw") else "Conv2D",
+                weights=int(rng.integers(90, 9000)),
+                students=["large"] if name.startswith("large") else ["small", "medium", "large"],
+                zeros=drops(height) if number >= 2 else [],
+                int8=Drop(share=1.0, accuracy_drop=0.001 * number, divergence=0.0004 * number),
+                sparsity=0.3 + 0.1 * number if number >= 2 else None,
+            )
+            for number, (name, height) in enumerate(zip(layers, (0, 0, 2.5, 0.4, 0.1), strict=True))
+        ],
+        channels=[
+            ChannelSensitivity(
+                group=group, blocks=[group, f"{group}b"], channels=24, students=["large"], removed=drops(1.0), kept=kept
+            )
+            for group, kept in (("down1", 20), ("trunk3_1", None))
+        ],
+    )
 
 
 def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy", pictures=None):
@@ -210,6 +247,7 @@ def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy",
             family_spec=None,
             curves=file,
             seed=0,
+            sensitivity=make_sensitivity(rng),
         ),
         evaluation=evaluation,
         choice=chosen,

@@ -8,6 +8,7 @@ import subprocess
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from learn2compress.pipeline.report_page import render_report
@@ -97,6 +98,29 @@ def test_report_page_can_be_read_without_seeing_it(page):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
+def test_report_page_shows_which_layers_mind(page):
+    text = " ".join(" ".join(page.text).split())
+    assert "on 256 validation images" in text
+    assert "trunk1_1_pw small, medium, large" in text
+    # 2.5 · 0.75³ - 0.004 of accuracy, darkest; a layer that got better by a thousandth; one that was left dense.
+    assert re.search(r"trunk1_1_pw small, medium, large [\d,]+ 3\.5 30\.9 105\.1 0\.2 50%", text)
+    assert re.search(r"large_logits large [\d,]+ −0\.2 0\.9 3\.8 0\.4 70%", text)
+    assert re.search(r"stem small, medium, large [\d,]+ – – – 0\.0 –", text)
+    assert re.search(r"down1 large 24 1\.2 12\.1 41\.8 20", text)
+    heats = [float(cell["style"].removeprefix("--h:")) for cell in page.all("td") if "heat" in cell.get("class", "")]
+    assert len(heats) == 3 * 3 + 5 + 2 * 3
+    assert all(0 <= heat <= 1 for heat in heats)
+    assert max(heats) == pytest.approx((np.log10(2.5 * 0.75**2) + 3) / 3.3, abs=0.01)
+
+
+def test_report_page_has_no_table_of_sensitivity_when_none_was_measured(sample):
+    report, thumbnails = sample
+    students = report.students.model_copy(update={"sensitivity": None})
+    html = render_report(report.model_copy(update={"students": students}), thumbnails)
+    assert "Which layers mind" not in html
+    assert "#sensitivity" not in html
+
+
 def test_report_page_shows_the_pictures_of_the_chosen_files_flips(page, sample):
     report, thumbnails = sample
     chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
@@ -163,6 +187,9 @@ const wait = setInterval(() => {{
   head.click();
   result.sorted = [...doc.querySelectorAll("#candidates tbody")].map((b) => Number(b.rows[0].cells[5].dataset.value));
   result.sort = head.closest("th").getAttribute("aria-sort");
+  const mind = doc.getElementById("layers-mind"), worst = mind.querySelectorAll("thead button")[5];
+  worst.click();
+  result.minding = [...mind.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const picker = doc.getElementById("file");
   picker.value = "m1";
   picker.dispatchEvent(new Event("change"));
@@ -199,5 +226,6 @@ def test_report_page_in_chromium_cuts_nothing_and_logs_no_error(tmp_path, html, 
     assert result["marks"] > 20
     assert result["sorted"] == sorted(result["sorted"])
     assert result["sort"] == "ascending"
+    assert result["minding"][:3] == ["trunk1_1_pw", "large_tail1_pw", "large_logits"]
     assert result["shown"] == ["m1"]
     assert result["pictures"] == 24

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from learn2compress.schemas.config import Config, StudentSize, load_config, parse_config
+from learn2compress.schemas.config import ChannelTarget, Config, StudentSize, load_config, parse_config
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.scaling import Scaling
 
@@ -53,6 +53,7 @@ def test_every_field_says_what_it_is():
 
     assert undocumented(Config, "") == []
     assert undocumented(StudentSize, "students.sizes.*.") == []
+    assert undocumented(ChannelTarget, "prune.channels.") == []
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,26 @@ def test_every_field_says_what_it_is():
             {"students": {"sizes": {"small": {"size_bytes": "24kb"}, "large": 1}}},
             r"students\.sizes\.small\.size_bytes: A size must be a whole number with one of the units .*got '24kb'",
         ),
+        ({"prune": {"sparsity": 1}}, r"prune\.sparsity is wrong: .*less than 1; got 1\."),
+        ({"prune": {"sparsity": -0.1}}, r"prune\.sparsity is wrong: .*greater than or equal to 0; got -0\.1\."),
+        ({"prune": {"channels": {"fraction": 0}}}, r"prune\.channels\.fraction is wrong: .*greater than 0; got 0\."),
+        ({"prune": {"channels": {"fraction": 1}}}, r"prune\.channels\.fraction is wrong: .*less than 1; got 1\."),
+        (
+            {"prune": {"channels": {"bytes": "100%"}}},
+            r"prune\.channels\.bytes: a share must be above 0 and below 1; got 100%",
+        ),
+        ({"prune": {"channels": {"bytes": -0.5}}}, r"prune\.channels\.bytes: a share must be above 0 .*; got -0\.5\."),
+        ({"prune": {"channels": {"macs": "5 TMACs"}}}, r"prune\.channels\.macs: A count must be a whole number"),
+        (
+            {"prune": {"channels": {"bytes": 0.5, "macs": 0.5}}},
+            r"prune\.channels: one of fraction, bytes and macs must be given, and only one\. Write \{bytes: 50%\}\.$",
+        ),
+        ({"prune": {"channels": {}}}, r"prune\.channels: one of fraction, bytes and macs must be given"),
+        (
+            {"prune": {"channels": {"size_bytes": "5KB"}}},
+            r"prune\.channels\.size_bytes is no known key\. Did you mean bytes\?",
+        ),
+        ({"prune": {"criterion": "random"}}, r"prune\.criterion is wrong: .*'taylor' or 'magnitude'; got 'random'\."),
         ({"distill": {"epochs": 0}}, r"distill\.epochs is wrong: .*greater than or equal to 1; got 0\."),
         ({"distill": {"epochs": "many"}}, r"distill\.epochs is wrong: .*integer.*; got 'many'\."),
         ({"distill": {"soft_weight": 1.5}}, r"distill\.soft_weight is wrong: .*less than or equal to 1; got 1\.5"),
@@ -278,3 +299,24 @@ def test_the_demos_config_is_read():
 
     assert config.data.path == "digits"
     assert Path(config.teacher.path).name == "teacher.keras"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ({"fraction": 0.3}, {"fraction": 0.3}),
+        ({"bytes": 0.5}, {"bytes": 0.5}),
+        ({"bytes": "50%"}, {"bytes": 0.5}),
+        ({"bytes": "12.5 %"}, {"bytes": 0.125}),
+        ({"bytes": "50KB"}, {"bytes": 50_000}),
+        ({"bytes": 24_000}, {"bytes": 24_000}),
+        ({"macs": "0.25"}, {"macs": 0.25}),
+        ({"macs": "5M"}, {"macs": 5_000_000}),
+    ],
+)
+def test_channel_target_is_a_share_or_an_amount(written, meant):
+    config = parse_config(PATHS | {"prune": {"channels": written}})
+
+    assert config.prune.channels.model_dump(exclude_none=True) == meant
+    (value,) = meant.values()
+    assert type(getattr(config.prune.channels, *meant)) is type(value)

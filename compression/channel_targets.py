@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many channels each group keeps under a target, from arithmetic and a figure of damage for each channel.
+
+Channels are removed a few at a time, always where the damage is least for what it saves. The target is the largest
+student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels): while the largest is cut,
+what they have in common is not cut further than that share allows, unless nothing else is left to cut; then each
+smaller one's own tail, which no other student has, makes up what is missing, but keeps a quarter of its channels. Where
+the trunk alone already takes more than the share from a student, its tail stays whole.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from learn2compress.compression.channels import CHANNEL_STEP, ChannelGroup, channel_groups, with_widths
+from learn2compress.compression.family import FamilySpec, student_cost
+from learn2compress.schemas.config import ChannelTarget
+from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.units import format_bytes, format_count
+
+_OVERSHOOT = 0.02  # of a smaller student's share: channels come in fours, so it is not met to the byte
+LEAST_TAIL = 0.25  # of a smaller student's own tail: below that it would pay for the trunk's share with its accuracy
+_DETOURS = 4  # steps to look further where widths coincide, see `with_widths`
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What is counted, and how much of it each student may have left."""
+
+    kind: str  # "bytes", "macs" or "channels"
+    limits: dict[str, float]
+
+    def measure(self, spec: FamilySpec, student: str) -> int:
+        if self.kind == "channels":
+            return sum(group.width for group in channel_groups(spec) if student in group.students)
+        cost = student_cost(spec, student)
+        return cost.int8_bytes if self.kind == "bytes" else cost.macs
+
+    def show(self, value: float) -> str:
+        if self.kind == "bytes":
+            return format_bytes(round(value))
+        return f"{format_count(round(value))} {'MACs' if self.kind == 'macs' else self.kind}"
+
+    def excess(self, spec: FamilySpec, student: str) -> float:
+        return self.measure(spec, student) / self.limits[student]
+
+
+def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Finds the widths.
+
+    Args:
+        spec: The family.
+        target: Of the largest student.
+        damage: By group, [channels]: what it costs to lose each channel, in any one unit.
+
+    Returns:
+        Channels left, by group. All are kept where the target is met already.
+
+    Raises:
+        FamilyError: No widths meet the target; the smallest that can be reached is named.
+    """
+    goal = _goal(spec, target)
+    check_reachable(spec, target)
+    search = _Search(spec, goal, damage)
+    largest = spec.students[-1]
+    shared = [g for g in search.groups if largest in g.students]
+    search.cut(shared, largest, [s for s in spec.students if s != largest])
+    search.cut(shared, largest, [])
+    search.give_back([g for g in shared if g.students == (largest,)], largest)
+    for student in spec.students[:-1]:
+        own = [g for g in search.groups if g.students == (student,)]
+        search.cut(own, student, [], LEAST_TAIL)
+        search.give_back(own, student)
+    return search.widths
+
+
+def check_reachable(spec: FamilySpec, target: ChannelTarget) -> None:
+    """Makes sure that there are widths for a target, before anything is trained.
+
+    Raises:
+        FamilyError: There are none; the smallest that can be reached is named.
+    """
+    goal, largest = _goal(spec, target), spec.students[-1]
+    groups = [g for g in channel_groups(spec) if largest in g.students]
+    search = _Search(spec, goal, {g.name: np.zeros(g.width) for g in groups})
+    search.cut(groups, largest, [])
+    least = goal.measure(search.spec, largest)
+    if least > goal.limits[largest]:
+        asked = ", ".join(f"{k}: {v}" for k, v in target.model_dump(exclude_none=True).items())
+        raise FamilyError(
+            f"prune.channels must be within reach of student {largest!r}; got {{{asked}}}, which is "
+            f"{goal.show(goal.limits[largest])} of its {goal.show(goal.measure(spec, largest))}, and the smallest "
+            f"reachable is {goal.show(least)}. Ask for no less, or give it a smaller size in students.sizes."
+        )
+
+
+def describe_widths(spec: FamilySpec, thin: FamilySpec) -> str:
+    """One line: the channels that each group had and has left, and what the students weigh and work now."""
+    widths = [
+        f"{old.name} {old.width} → {new.width}"
+        for old, new in zip(channel_groups(spec), channel_groups(thin), strict=True)
+        if old.width != new.width
+    ]
+    sizes = []
+    for student in spec.students:
+        old, new = student_cost(spec, student), student_cost(thin, student)
+        sizes.append(
+            f"{student} about {format_bytes(old.int8_bytes)} → {format_bytes(new.int8_bytes)} as int8, "
+            f"{format_count(old.macs)} → {format_count(new.macs)} MACs"
+        )
+    return f"channels: {', '.join(widths) or 'all stay'}; {'; '.join(sizes)}"
+
+
+def _goal(spec: FamilySpec, target: ChannelTarget) -> _Goal:
+    kind, value = next(
+        (kind, value)
+        for kind, value in (("channels", target.fraction), ("bytes", target.bytes), ("macs", target.macs))
+        if value is not None
+    )
+    plain = _Goal(kind, {})
+    now = {student: plain.measure(spec, student) for student in spec.students}
+    absolute = value / now[spec.students[-1]] if value >= 1 else value
+    share = 1 - value if kind == "channels" else absolute
+    return _Goal(kind, {student: share * measure for student, measure in now.items()})
+
+
+class _Search:
+    """Widths that are cut and given back, a step of a group at a time."""
+
+    def __init__(self, spec: FamilySpec, goal: _Goal, damage: Mapping[str, np.ndarray]) -> None:
+        self.original = self.spec = spec
+        self.goal, self.groups = goal, channel_groups(spec)
+        self.widths = {group.name: group.width for group in self.groups}
+        # What it costs to keep only the best w channels of a group.
+        self.lost = {name: np.concatenate([[0.0], np.cumsum(np.sort(values))])[::-1] for name, values in damage.items()}
+
+    def cut(self, groups: Iterable[ChannelGroup], student: str, spared: Iterable[str], least: float = 0.0) -> None:
+        """Removes channels until the student's limit holds or there are none to remove.
+
+        Args:
+            groups: From which.
+            student: Whose limit is to hold.
+            spared: Students that shall not fall below their own limits.
+            least: The share of its channels that each group keeps anyway.
+        """
+        groups, spared = list(groups), list(spared)
+        while self.goal.excess(self.spec, student) > 1:
+            now = self.goal.measure(self.spec, student)
+            moves = []
+            for group in groups:
+                width, spec = self._next(group, -CHANNEL_STEP)
+                if spec is None or width < least * group.width:
+                    continue
+                fallen = (s for s in spared if s in group.students and self.goal.excess(spec, s) < 1 - _OVERSHOOT)
+                saved = now - self.goal.measure(spec, student)
+                if saved > 0 and next(fallen, None) is None:
+                    lost = self.lost[group.name]
+                    moves.append(((lost[width] - lost[self.widths[group.name]]) / saved, group.name, width, spec))
+            if not moves:
+                return
+            _, name, self.widths[name], self.spec = min(moves, key=lambda move: move[:3])
+
+    def give_back(self, groups: Iterable[ChannelGroup], student: str) -> None:
+        """Puts channels back, the most missed ones first, as far as the limit allows: the last cut was a coarse one."""
+        groups = list(groups)
+        while True:
+            moves = []
+            for group in groups:
+                width, spec = self._next(group, CHANNEL_STEP)
+                if spec is None or self.goal.excess(spec, student) > 1:
+                    continue
+                gained = self.goal.measure(spec, student) - self.goal.measure(self.spec, student)
+                lost = self.lost[group.name]
+                moves.append(((lost[self.widths[group.name]] - lost[width]) / gained, group.name, width, spec))
+            if not moves:
+                return
+            _, name, self.widths[name], self.spec = max(moves, key=lambda move: move[:3])
+
+    def _next(self, group: ChannelGroup, step: int) -> tuple[int, FamilySpec | None]:
+        """The next narrower or wider width of a group at which the family stays the same network."""
+        width = self.widths[group.name]
+        for _ in range(_DETOURS):
+            # To a multiple of the step's size, whatever the width was; all of them at most.
+            width = min(group.width, (width // step + 1) * step)
+            if width < group.least or width == self.widths[group.name]:
+                break
+            spec = with_widths(self.original, {**self.widths, group.name: width})
+            if spec is not None:
+                return width, spec
+        return width, None

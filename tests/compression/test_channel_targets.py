@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from learn2compress.compression.channel_targets import check_reachable, choose_widths, describe_widths
+from learn2compress.compression.channels import CHANNEL_STEP, channel_groups, with_widths
+from learn2compress.compression.family import Branch, Conv, FamilySpec, family_costs
+from learn2compress.compression.sizing import solve_family
+from learn2compress.schemas.config import ChannelTarget, StudentSize
+from learn2compress.schemas.errors import FamilyError
+
+
+@pytest.fixture(scope="module")
+def spec():
+    """The default family for 32x32 photographs."""
+    return solve_family({name: StudentSize() for name in ("small", "medium", "large")}, (32, 32, 3), 10)
+
+
+@pytest.fixture(scope="module")
+def damage(spec):
+    """A few channels that matter and many that matter little, as importances are."""
+    rng = np.random.default_rng(0)
+    return {group.name: rng.exponential(size=group.width) ** 2 for group in channel_groups(spec)}
+
+
+def shares(spec, thin, what):
+    """What each student has left."""
+    before, after = family_costs(spec), family_costs(thin)
+    return {name: getattr(after[name], what) / getattr(before[name], what) for name in before}
+
+
+def test_choose_widths_leaves_every_student_its_share_of_the_bytes(spec, damage):
+    widths = choose_widths(spec, ChannelTarget(bytes=0.5), damage)
+
+    left = shares(spec, with_widths(spec, widths), "int8_bytes")
+    assert 0.475 <= left["large"] <= 0.5
+    assert left["medium"] == pytest.approx(0.5, abs=0.1)
+    assert left["small"] == pytest.approx(0.5, abs=0.1)
+    groups = {group.name: group for group in channel_groups(spec)}
+    assert all(width % CHANNEL_STEP == 0 for width in widths.values())
+    assert all(groups[name].least <= width <= groups[name].width for name, width in widths.items())
+
+
+def test_choose_widths_takes_macs_as_a_share_or_a_count(spec, damage):
+    most = family_costs(spec)["large"].macs // 2
+
+    by_share, by_count = (choose_widths(spec, ChannelTarget(macs=value), damage) for value in (0.5, most))
+
+    assert by_count == by_share
+    assert 0.475 <= shares(spec, with_widths(spec, by_share), "macs")["large"] <= 0.5
+
+
+def test_choose_widths_takes_a_size(spec, damage):
+    widths = choose_widths(spec, ChannelTarget(bytes="50KB"), damage)
+
+    assert 47_500 <= family_costs(with_widths(spec, widths))["large"].int8_bytes <= 50_000
+
+
+def test_choose_widths_takes_a_fraction_of_the_channels(spec, damage):
+    widths = choose_widths(spec, ChannelTarget(fraction=0.3), damage)
+
+    for student in spec.students:
+        groups = [group for group in channel_groups(spec) if student in group.students]
+        left = sum(widths[group.name] for group in groups) / sum(group.width for group in groups)
+        assert left == pytest.approx(0.7, abs=0.05)
+
+
+def test_choose_widths_removes_where_the_damage_is_least():
+    spec = FamilySpec((8, 8, 1), 2, (Conv("a", 32, stride=2), Conv("b", 32, stride=2)), (Branch("only", (), ()),))
+    damage = {"a": np.full(32, 1.0), "b": np.full(32, 100.0)}
+
+    widths = choose_widths(spec, ChannelTarget(fraction=0.25), damage)
+
+    assert widths == {"a": 16, "b": 32}
+
+
+def test_choose_widths_keeps_all_channels_where_the_target_is_met(spec, damage):
+    assert choose_widths(spec, ChannelTarget(bytes="1MB"), damage) == {g.name: g.width for g in channel_groups(spec)}
+
+
+def test_choose_widths_never_makes_another_network(spec, damage):
+    """Widths of neighbours that are not tied never coincide where that would make a block residual."""
+    for share in np.arange(0.25, 0.95, 0.05):
+        assert with_widths(spec, choose_widths(spec, ChannelTarget(bytes=float(share)), damage)) is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            {"bytes": "3KB"},
+            r"student 'large'; got \{bytes: 3000\}, which is 3 KB of its .* reachable is 1\d\.\d KB\.",
+        ),
+        ({"macs": "1%"}, r"got \{macs: 0\.01\}.* MACs, and the smallest reachable is .* MACs\. Ask for no less"),
+        ({"fraction": 0.97}, r"got \{fraction: 0\.97\}.* channels, and the smallest reachable is .* channels\."),
+    ],
+)
+def test_choose_widths_refuses_what_no_widths_meet(spec, damage, target, message):
+    target = ChannelTarget.model_validate(target)
+
+    with pytest.raises(FamilyError, match=message):
+        choose_widths(spec, target, damage)
+    with pytest.raises(FamilyError, match=message):
+        check_reachable(spec, target)
+
+
+def test_check_reachable_names_a_size_that_can_be_reached(spec):
+    with pytest.raises(FamilyError) as found:
+        check_reachable(spec, ChannelTarget(bytes=3000))
+
+    least = float(str(found.value).split("reachable is ")[1].split(" KB")[0])
+    check_reachable(spec, ChannelTarget(bytes=f"{least + 0.1:.1f}KB"))
+
+
+def test_describe_widths_says_what_the_students_weigh_before_and_after(stripes):
+    thin = with_widths(stripes.SPEC, {"trunk2_1": 12})
+
+    text = describe_widths(stripes.SPEC, thin)
+
+    assert text == (
+        "channels: trunk2_1 16 → 12; small about 4.52 KB → 4.52 KB as int8, 16.6K → 16.6K MACs; "
+        "large about 7.57 KB → 7.04 KB as int8, 31.4K → 26.4K MACs"
+    )
