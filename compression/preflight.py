@@ -35,6 +35,7 @@ from learn2compress.schemas.manifests import LayerQuantization, Student, quantiz
 
 # tfmot folds batch normalization into these, and knows it in no other place.
 _FOLDED_INTO = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+_OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}  # what Keras makes of `x * 2`
 _IMAGES = 4
 
 
@@ -114,7 +115,7 @@ def describe_preflight(plans: Mapping[str, StudentPlan]) -> str:
         for layer in plan.layers:
             if layer.method != "quantization-aware":
                 reasons.setdefault((layer.method, layer.why), []).append(f"{layer.layer} ({layer.type})")
-        lines += [f"  {method}: {', '.join(layers)} – {why}" for (method, why), layers in reasons.items()]
+        lines += [f"  {method}: {_some(layers)} – {why}" for (method, why), layers in reasons.items()]
     return "\n".join(lines)
 
 
@@ -128,6 +129,8 @@ class _Trials:
         """Why tfmot does not take a layer; empty if it does."""
         if not output_only and _is_folded(layer):
             return ""
+        if type(layer).__name__ in _OPERATIONS:
+            return "tfmot knows no bare TensorFlow operation"
         return self._remember(layer, f"wrap {output_only}", lambda: _wrap(_alone(layer), output_only))
 
     def stays_float(self, layer: keras.layers.Layer, aware: bool, output_only: bool = False) -> str:
@@ -183,7 +186,9 @@ def _floating(student: keras.Model, trials: _Trials, refused: Mapping[str, str])
         why = trials.stays_float(layer, aware=True, output_only=layer.name in refused)
         if why:
             start = (
-                f"{refused[layer.name]}; with its output alone rounded" if layer.name in refused else "trained for it"
+                f"{refused[layer.name]}; with its output alone rounded"
+                if layer.name in refused
+                else "trained for 8 bits"
             )
             found[layer.name] = f"{start} it leaves {why}"
     return found
@@ -197,7 +202,7 @@ def _after_training(
     left_over = _reason_of(lambda: _unproved(convert_post_training(student, "int8", images)))
     if left_over:
         _convert_or_refuse(name, lambda: convert_mixed(student, "int8", images), "as int8")
-    others = f"its student has {', '.join(bad)}" if bad else f"its student cannot be trained for 8 bits: {failed}"
+    others = f"its student has {_some(list(bad))}" if bad else f"its student cannot be trained for 8 bits: {failed}"
     rows = []
     for layer in _layers(student):
         floats = trials.stays_float(layer, aware=False) if left_over else ""
@@ -319,6 +324,10 @@ def _layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _among(student: keras.Model, names: Mapping[str, str]) -> list[str]:
     return [layer.name for layer in student.layers if layer.name in names]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _row(layer: keras.layers.Layer, method: str, why: str = "") -> LayerQuantization:
