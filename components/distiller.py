@@ -3,12 +3,12 @@
 
 Enters: the examples, the teacher and its logits. Leaves: `StudentSet`, stage distilled; `TrainedTeacher` and its
 `TeacherLogits`, which with a fixed teacher say so and hold no more. With `teacher.mode: joint` a copy of the teacher is
-trained along in the loop, and at the end is asked about the views, so that the nodes after this one learn from it. The
-lineage records the sizes asked for, every training parameter, the seed, each student's parameters and validation
-accuracy, and the trained teacher's SHA-256, accuracy and forward passes.
+trained along in the loop, and at the end is asked about the views, so that the nodes after this one learn from it. With
+`distill.init` the students first learn the teacher's features, or begin as an earlier run's. The lineage records the
+sizes asked for, every training parameter, the seed, each student's parameters and validation accuracy, the trained
+teacher's SHA-256, accuracy and forward passes, and the digest of what the students began as.
 """
 
-from pathlib import Path
 from typing import Any
 
 from tfx import types
@@ -21,6 +21,8 @@ from learn2compress.components.student_properties import describe_students
 from learn2compress.components.teacher_questions import open_teacher, understanding
 from learn2compress.components.trained_teacher import write_as_imported, write_trained
 from learn2compress.compression.architecture import design
+from learn2compress.compression.earlier_students import open_earlier
+from learn2compress.compression.feature_learning import FeatureData, describe_features, learn_features
 from learn2compress.compression.joint_teacher import TeacherInLoop, TeacherRecipe
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
@@ -28,7 +30,7 @@ from learn2compress.compression.student_files import write_students
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
-from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
+from learn2compress.schemas.config import INIT_WORDS, DistillConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
 from learn2compress.schemas.module_source import ModuleSource
 
@@ -46,6 +48,7 @@ class DistillerSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         **parameters.declare(students=StudentsConfig, distill=DistillConfig, teacher=TeacherConfig, without=_ELSEWHERE),
+        "init_sha256": component_spec.ExecutionParameter(type=str, optional=True),
         "module_name": component_spec.ExecutionParameter(type=str, optional=True),
         "module_function": component_spec.ExecutionParameter(type=str, optional=True),
         "module_sha256": component_spec.ExecutionParameter(type=str, optional=True),
@@ -87,6 +90,10 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
         task = manifest.task
 
         architecture = design(wanted, module_source(exec_properties), task, config.student_weights)
+        earlier = None
+        if config.init not in INIT_WORDS:
+            earlier = open_earlier(config.init, architecture, wanted.sizes, task, exec_properties.get("init_sha256"))
+            architecture = earlier.architecture
         say(architecture.describe())
         data = TrainingData.open(examples, logits, config.batch_size, seed)
         family = architecture.build(seed)
@@ -95,13 +102,23 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
         if exec_properties["teacher_mode"] == "joint":
             own = TeacherRecipe(exec_properties["teacher_learning_rate"], exec_properties["teacher_mutual_weight"])
             loop = TeacherInLoop(open_teacher(understanding(teacher_folder, teacher), task.input_shape), own, seed)
-        trainer = JointTrainer(family, names, recipe(config, names, data.steps), teacher=loop)
+        how = recipe(config, names, data.steps)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
-        curves = trainer.train(data.epoch, data.validation(), checkpoint)
+        beginning = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
+        curves, initialization = [], None
+        if earlier:
+            initialization = earlier.copy_to(family)
+        elif config.init == "features":
+            features = FeatureData.open(examples, logits, config.batch_size, seed)
+            curves = learn_features(family, names, features, how, config.init_epochs, beginning)
+            initialization = describe_features(logits, config.init_epochs)
+        trainer = JointTrainer(family, names, how, teacher=loop)
+        learned = trainer.train(data.epoch, data.validation(), checkpoint)
+        curves += learned
         notes = []
         if loop:
-            pipeline, passes = self._make_beam_pipeline(), len(curves) * data.steps * data.batch_size
-            trained = write_trained(loop, teacher, asked, manifest, examples, pipeline, outputs, len(curves), passes)
+            pipeline, passes = self._make_beam_pipeline(), len(learned) * data.steps * data.batch_size
+            trained = write_trained(loop, teacher, asked, manifest, examples, pipeline, outputs, len(learned), passes)
             notes.append(f"the teacher was trained along and has become SHA-256 {trained.teacher.sha256[:16]}…")
         else:
             write_as_imported(teacher, asked, outputs)
@@ -119,9 +136,11 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
             source=architecture.source,
             preflight=architecture.preflight(),
             notes=notes,
+            initialization=initialization,
         )
         describe_students(output, students)
-        Path(checkpoint).unlink(missing_ok=True)
+        for file in (checkpoint, beginning):
+            file.unlink(missing_ok=True)
 
 
 class Distiller(base_beam_component.BaseBeamComponent):
@@ -139,6 +158,7 @@ class Distiller(base_beam_component.BaseBeamComponent):
         distill: DistillConfig,
         teaching: TeacherConfig,
         module: ModuleSource | None = None,
+        init_sha256: str | None = None,
         seed: int = 0,
         code_version: str = "",
     ) -> None:
@@ -152,6 +172,7 @@ class Distiller(base_beam_component.BaseBeamComponent):
             distill: How to train.
             teaching: Whether the teacher is trained along, and how.
             module: The students' architecture, if it is a user's own.
+            init_sha256: `students_sha256` of the earlier run's students to begin as, so that others are no cache hit.
             seed: Of initial weights and of the order of images.
             code_version: Changes when the node's results do.
         """
@@ -164,6 +185,7 @@ class Distiller(base_beam_component.BaseBeamComponent):
                 without=(*_ELSEWHERE, *(["students_sizes"] if module else [])),
             ),
             **(_module_parameters(module) if module else {}),
+            **({"init_sha256": init_sha256} if init_sha256 else {}),
             examples=examples,
             teacher=teacher,
             teacher_logits=teacher_logits,

@@ -24,16 +24,16 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.components.beam_options import user_errors
-from learn2compress.components.example_records import SPLITS, Plan, make_record
+from learn2compress.components.example_records import PARTS, SPLITS, Plan, make_record
 from learn2compress.components.raw_examples import Piece
-from learn2compress.schemas.manifests import BadFile, Split
+from learn2compress.schemas.manifests import BadFile
 
 NAMED_BAD_FILES = 100
 NAMED_DUPLICATES = 50
 _INDEX_BATCH = 4096
 
 INDEX = np.dtype([("id", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
-"""Where a record waits in a spill file; `split` counts in SPLITS. It is all of an example that Beam groups."""
+"""Where a record waits in a spill file; `split` counts in PARTS. It is all of an example that Beam groups."""
 
 
 def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
         OutputError: The disk is full.
     """
     Path(plan.spill).mkdir(parents=True)
-    for split in SPLITS:
+    for split in plan.shards:
         Path(plan.folder, f"Split-{split}").mkdir(parents=True, exist_ok=True)
     report = Path(plan.spill, "report.json")
     with user_errors(), pipeline:
@@ -59,7 +59,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("ids", "counts", main="index")
         )
         # A shard to which no example falls is written, too.
-        every = [((split, shard), None) for split in SPLITS for shard in range(plan.shards[split])]
+        every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
         _ = (
             (read.index, pipeline | "Shards" >> beam.Create(every, reshuffle=False))
             | beam.Flatten()
@@ -86,7 +86,7 @@ class ReadPiece(beam.DoFn):
     def process(self, piece: Piece) -> Iterator[Any]:
         # A name of its own for each try: what an interrupted try wrote is never referred to.
         spill = uuid.uuid4().hex
-        examples: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         bad: list[list[str]] = []
         bad_count = 0
         rows: list[tuple[int, int, int, int]] = []
@@ -98,7 +98,7 @@ class ReadPiece(beam.DoFn):
                     continue
                 split, identity, record = make_record(raw, self.plan)
                 examples[split][str(raw.label)] += 1
-                rows.append((int(identity, 16), SPLITS.index(split), stream.tell(), len(record)))
+                rows.append((int(identity, 16), PARTS.index(split), stream.tell(), len(record)))
                 stream.write(record)
                 if len(rows) == _INDEX_BATCH:
                     yield from self._index(spill, rows)
@@ -108,8 +108,10 @@ class ReadPiece(beam.DoFn):
 
     def _index(self, spill: str, rows: list[tuple[int, int, int, int]]) -> Iterator[Any]:
         index = np.array(rows, INDEX)
-        for number, split in enumerate(SPLITS):
+        for number, split in enumerate(PARTS):
             own = index[index["split"] == number]
+            if not len(own):
+                continue
             shards = own["id"] % self.plan.shards[split]
             for shard in np.unique(shards).tolist():
                 yield (split, shard), (spill, own[shards == shard])
@@ -124,7 +126,7 @@ class WriteShard(beam.DoFn):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def process(self, element: tuple[tuple[Split, int], Iterable[Any]]) -> Iterator[Any]:
+    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[Any]:
         (split, shard), spills = element
         records: list[tuple[int, bytes]] = []
         for spill, index in filter(None, spills):
@@ -158,9 +160,9 @@ class FindDuplicates(beam.DoFn):
         tallies: dict[int, Counter[str]] = defaultdict(Counter)
         for _, index in repeated:
             for row in index:
-                tallies[int(row["id"])][SPLITS[row["split"]]] += 1
+                tallies[int(row["id"])][PARTS[row["split"]]] += 1
         for identity, tally in tallies.items():
-            for one, other in itertools.combinations_with_replacement(SPLITS, 2):
+            for one, other in itertools.combinations_with_replacement(PARTS, 2):
                 # Within a split all but the first count; between two, those of the second that are in the first.
                 count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
                 if count > 0:
@@ -181,7 +183,7 @@ class FindDuplicates(beam.DoFn):
             wanted = index[np.isin(index["id"], np.array(sorted(ids), np.uint64))]
             for row, (identity, record) in zip(wanted, _fetch(self.plan, spill, wanted), strict=True):
                 source = tf.train.Example.FromString(record).features.feature["source"].bytes_list.value[0]
-                sources[identity, SPLITS[row["split"]]].append(source.decode())
+                sources[identity, PARTS[row["split"]]].append(source.decode())
         return {key: sorted(names) for key, names in sources.items()}
 
 
@@ -192,7 +194,7 @@ class WriteReport(beam.DoFn):
         self.path = path
 
     def process(self, element: tuple[int, Iterable[dict[str, Any]]]) -> None:
-        examples: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         duplicates: Counter[str] = Counter()
         bad: list[list[str]] = []
         pairs: list[list[Any]] = []
@@ -205,7 +207,7 @@ class WriteReport(beam.DoFn):
             bad_count += part.get("bad_count", 0)
             pairs += part.get("duplicate_examples", [])
         report = {
-            "examples": examples,
+            "examples": {part: counted for part, counted in examples.items() if part in SPLITS or counted},
             "bad": sorted(bad)[:NAMED_BAD_FILES],
             "bad_count": bad_count,
             "duplicates": dict(sorted(duplicates.items())),

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from learn2compress.components.raw_examples import ExampleSource, Part, RawExample
+from learn2compress.components.raw_examples import UNLABELED, ExampleSource, Part, RawExample
 from learn2compress.compression.images import fit_image
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.manifests import Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+PARTS = (*SPLITS, UNLABELED)
 SHARD_BYTES = 16 << 20
 # Small splits are cut finer than their bytes ask for, so that the nodes after this one have something to share out.
 EXAMPLES_A_SHARD, FINE_SHARDS = 512, 8
@@ -35,7 +36,7 @@ class Plan:
         shape: Height, width and channels of every image.
         validation_fraction: Share of the training images to be kept apart; 0 where the source has a part for it.
         test_fraction: The same of the whole, taken first.
-        shards: Number of shards of each split.
+        shards: Number of shards of each split, and of the images without labels if there are any.
         buckets: Number of groups in which duplicates are looked for.
     """
 
@@ -44,12 +45,12 @@ class Plan:
     shape: tuple[int, int, int]
     validation_fraction: float
     test_fraction: float
-    shards: dict[Split, int]
+    shards: dict[str, int]
     buckets: int
 
-    def split_of(self, part: Part, digest: bytes) -> Split:
+    def split_of(self, part: Part, digest: bytes) -> str:
         """The split of an example: what its source says, else by its pixels' digest."""
-        if part in ("validation", "test"):
+        if part in ("validation", "test", UNLABELED):
             return part
         # Other bytes than the id's, which decide on the shard.
         for split, fraction, piece in (
@@ -60,29 +61,36 @@ class Plan:
                 return split
         return "train"
 
-    def shard_name(self, split: Split, shard: int) -> str:
+    def shard_name(self, split: str, shard: int) -> str:
         return f"data_tfrecord-{shard:05d}-of-{self.shards[split]:05d}.gz"
 
 
-def make_plan(config: DataConfig, source: ExampleSource, shape: tuple[int, int, int], folder: str, spill: str) -> Plan:
-    """Settle what the source leaves open."""
+def make_plan(
+    config: DataConfig,
+    source: ExampleSource,
+    shape: tuple[int, int, int],
+    folder: str,
+    spill: str,
+    unlabeled: int = 0,
+) -> Plan:
+    """Settle what the source leaves open; `unlabeled` is the number of images without labels beside it."""
     counts = source.counts
     test_fraction = 0.0 if "test" in counts else config.test_fraction
     validation_fraction = 0.0 if "validation" in counts else config.validation_fraction
     rest = counts.get("train", 0) + counts.get(None, 0)
     held_out = rest * (1 - test_fraction)
-    expected: dict[Split, float] = {
+    expected: dict[str, float] = {
         "train": held_out * (1 - validation_fraction),
         "validation": counts.get("validation", held_out * validation_fraction),
         "test": counts.get("test", rest * test_fraction),
     }
-    shards = {split: _shard_count(round(expected[split]), int(np.prod(shape))) for split in SPLITS}
-    return Plan(
-        folder, spill, shape, validation_fraction, test_fraction, shards, 1 + sum(counts.values()) // _IDS_A_BUCKET
-    )
+    expected |= {UNLABELED: unlabeled} if unlabeled else {}
+    shards = {part: _shard_count(round(count), int(np.prod(shape))) for part, count in expected.items()}
+    buckets = 1 + (sum(counts.values()) + unlabeled) // _IDS_A_BUCKET
+    return Plan(folder, spill, shape, validation_fraction, test_fraction, shards, buckets)
 
 
-def make_record(raw: RawExample, plan: Plan) -> tuple[Split, str, bytes]:
+def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
     """Make the record of an example, as `DataManifest` describes it.
 
     Returns:

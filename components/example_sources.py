@@ -2,6 +2,7 @@
 """Opening the user's examples, whatever their format. Needs neither Beam nor TensorFlow before a record is read."""
 
 import glob
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from learn2compress.components.folder_source import folder_digest, open_folder
 from learn2compress.components.npz_source import npz_digest, open_npz
 from learn2compress.components.raw_examples import ExampleSource
 from learn2compress.components.tfrecord_source import holds_records, open_tfrecord, tfrecord_digest
+from learn2compress.components.unlabeled_source import unlabeled_digest
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 
@@ -49,13 +51,17 @@ def data_digest(config: DataConfig) -> str:
     """Compute a SHA-256 of the examples' content, so that a changed file is noticed whatever its date.
 
     Returns:
-        64 hexadecimal digits: of the .npz file, of all below the folder, of the TFRecord files, of the digits' arrays.
+        64 hexadecimal digits: of the .npz file, of all below the folder, of the TFRecord files, of the digits' arrays;
+        where there are images without labels, the SHA-256 of that line and of theirs.
 
     Raises:
         DataError: There is nothing at the path, its format cannot be told, or a file cannot be read.
     """
     try:
-        return FORMATS[find_format(config)].digest(config)
+        digest = FORMATS[find_format(config)].digest(config)
+        if config.unlabeled is None:
+            return digest
+        return hashlib.sha256(f"{digest}\n{unlabeled_digest(config)}\n".encode()).hexdigest()
     except OSError as error:
         raise DataError(
             f"{error.filename or config.path} must be readable; got: {error.strerror}. Check its permissions."

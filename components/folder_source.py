@@ -120,17 +120,27 @@ def _class_files(root: Path, folder: Path) -> dict[str, list[str]]:
     """The files of each class folder, as sorted names relative to the root."""
     listing: dict[str, list[str]] = {}
     for class_folder in _subfolders(folder):
-        names = []
-        for place, subfolders, files in os.walk(class_folder, onerror=_raise_unreadable):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            visible = (name for name in files if not name.startswith(".") and name.lower() not in _LITTER)
-            names += [Path(place, name).relative_to(root).as_posix() for name in visible]
+        names = visible_files(root, class_folder)
         if not names:
             raise DataError(
                 f"class folder {class_folder} must hold images; got an empty folder. Add images or remove the folder."
             )
-        listing[class_folder.name] = sorted(names)
+        listing[class_folder.name] = names
     return listing
+
+
+def visible_files(root: Path, folder: Path) -> list[str]:
+    """The files below a folder, as sorted names relative to the root; without what desktops leave behind.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    names = []
+    for place, subfolders, files in os.walk(folder, onerror=_raise_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = (name for name in files if not name.startswith(".") and name.lower() not in _LITTER)
+        names += [Path(place, name).relative_to(root).as_posix() for name in visible]
+    return sorted(names)
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -5,9 +5,10 @@ Enters: nothing; the data section of the config says where the images are (examp
 parameter, so that a changed file is no cache hit. Leaves: TFX `Examples` with the splits train, validation and test,
 gzip TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
 
-What the source keeps for test stays test. The rest is split by the pixels' digest: an image always falls into the same
-split, its copies fall into it with it, and new images move no old ones. The lineage records: data_digest, classes,
-images, <split>_images, skipped, and duplicates (held-out images that are in another split, too).
+Images without labels (`data.unlabeled`) lie beside the splits and are none of them. What the source keeps for test
+stays test. The rest is split by the pixels' digest: an image always falls into the same split, its copies fall into it
+with it, and new images move no old ones. The lineage records: data_digest, classes, images, <split>_images,
+unlabeled_images, skipped, and duplicates (held-out images that are elsewhere, too).
 """
 
 import logging
@@ -22,11 +23,13 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.example_ingestion import ingest
-from learn2compress.components.example_records import SPLITS, make_plan
+from learn2compress.components.example_records import SPLITS, Plan, make_plan
 from learn2compress.components.example_sources import open_source, resolve_shape
+from learn2compress.components.raw_examples import UNLABELED
+from learn2compress.components.unlabeled_source import open_unlabeled
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import BadFile, DataManifest, Task, write_manifest
+from learn2compress.schemas.manifests import BadFile, DataManifest, Task, Unlabeled, write_manifest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,12 +60,14 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         folder = Path(examples.uri)
         source = open_source(config, exec_properties.get("limit"))
+        beside = open_unlabeled(config, exec_properties.get("limit")) if config.unlabeled else None
         shape = resolve_shape(config, source)
         # Beside the splits, since renaming a finished shard into its place asks for the same file system.
         spill = folder / f".spill-{uuid.uuid4().hex}"
         try:
-            plan = make_plan(config, source, shape, str(folder), str(spill))
-            report = ingest(self._make_beam_pipeline(), source.pieces, plan)
+            plan = make_plan(config, source, shape, str(folder), str(spill), beside.count if beside else 0)
+            pieces = [*source.pieces, *(beside.pieces if beside else ())]
+            report = ingest(self._make_beam_pipeline(), pieces, plan)
         finally:
             shutil.rmtree(spill, ignore_errors=True)
         check_report(report, config, source.classes)
@@ -71,16 +76,18 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             split: [report["examples"][split].get(str(label), 0) for label in range(len(source.classes))]
             for split in SPLITS
         }
+        unlabeled = sum(report["examples"].get(UNLABELED, {}).values())
         manifest = DataManifest(
             task=Task(input_shape=shape, classes=list(source.classes)),
             digest=exec_properties["data_digest"],
             counts={split: sum(per_class[split]) for split in SPLITS},
             per_class=per_class,
-            shards={split: [plan.shard_name(split, shard) for shard in range(plan.shards[split])] for split in SPLITS},
+            shards={split: _shard_names(plan, split) for split in SPLITS},
             duplicates=report["duplicates"],
             duplicate_examples=[tuple(pair) for pair in report["duplicate_examples"]],
             skipped=[BadFile(source=name, reason=reason) for name, reason in report["bad"]],
             skipped_count=report["bad_count"],
+            unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if beside else None,
         )
         write_manifest(folder, manifest)
         _warn(manifest)
@@ -131,18 +138,20 @@ def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str,
         DataError: More than `data.max_bad_fraction` was unreadable, a split is empty, or a class has no training image.
     """
     counts = {split: sum(report["examples"][split].values()) for split in SPLITS}
-    total, bad = sum(counts.values()), report["bad_count"]
+    total, bad = sum(sum(found.values()) for found in report["examples"].values()), report["bad_count"]
+    where = f"{config.path} and {config.unlabeled}" if config.unlabeled else config.path
     if bad > config.max_bad_fraction * (total + bad):
         named = "; ".join(f"{name}: {reason}" for name, reason in report["bad"][:3])
         raise DataError(
-            f"at most {config.max_bad_fraction:.2%} of the images in {config.path} may be unreadable; got {bad} of "
+            f"at most {config.max_bad_fraction:.2%} of the images in {where} may be unreadable; got {bad} of "
             f"{total + bad}: {named}. Mend or remove them, or raise data.max_bad_fraction."
         )
     empty = [split for split in SPLITS if not counts[split]]
     if empty:
         raise DataError(
-            f"each of the splits train, validation and test must hold images; got none for {empty[0]} of {total} in "
-            f"{config.path}. Give more images, raise --limit, or raise data.validation_fraction or data.test_fraction."
+            f"each of the splits train, validation and test must hold images; got none for {empty[0]} of "
+            f"{sum(counts.values())} in {config.path}. Give more images, raise --limit, or raise "
+            "data.validation_fraction or data.test_fraction."
         )
     lacking = [name for label, name in enumerate(classes) if not report["examples"]["train"].get(str(label))]
     if lacking:
@@ -152,13 +161,19 @@ def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str,
         )
 
 
+def _shard_names(plan: Plan, part: str) -> list[str]:
+    return [plan.shard_name(part, shard) for shard in range(plan.shards.get(part, 0))]
+
+
 def _warn(manifest: DataManifest) -> None:
     for bad in manifest.skipped:
         _LOGGER.warning("skipped %s: %s", bad.source, bad.reason)
     between = {pair: count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1}
     for pair, count in between.items():
         one, other = pair.split("/")
-        _LOGGER.warning("%d images of %s are in %s, too; manifest.json names some", count, other, one)
+        # A training image without its label tells nothing new; a held-out one has been seen before it is measured on.
+        if pair != f"train/{UNLABELED}":
+            _LOGGER.warning("%d images of %s are in %s, too; manifest.json names some", count, other, one)
 
 
 def _describe(examples: types.Artifact, manifest: DataManifest) -> None:
@@ -171,6 +186,12 @@ def _describe(examples: types.Artifact, manifest: DataManifest) -> None:
     examples.set_int_custom_property("images", sum(manifest.counts.values()))
     for split, count in manifest.counts.items():
         examples.set_int_custom_property(f"{split}_images", count)
+    if manifest.unlabeled:
+        examples.set_int_custom_property("unlabeled_images", manifest.unlabeled.count)
     examples.set_int_custom_property("skipped", manifest.skipped_count)
-    between = (count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1)
+    between = (
+        count
+        for pair, count in manifest.duplicates.items()
+        if len(set(pair.split("/"))) > 1 and pair != f"train/{UNLABELED}"
+    )
     examples.set_int_custom_property("duplicates", sum(between))

@@ -99,7 +99,7 @@ class NpzPiece(Piece):
         ):
             if index < row:
                 continue
-            pixels = _to_pixels(image, f"{self.images.path}: row {index} of {self.images.name}")
+            pixels = to_pixels(image, f"{self.images.path}: row {index} of {self.images.name}")
             yield RawExample(f"{self.images.name}[{index}]", self.part, self.relabel[int(label.item())], pixels)
             row = next(wanted, None)
             if row is None:
@@ -112,7 +112,7 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
     Raises:
         DataError: It is no .npz file, is cut short, or its arrays are not images and labels that fit each other.
     """
-    arrays = _list_arrays(config.path)
+    arrays = list_arrays(config.path)
     layout = next((lines for lines in LAYOUTS if lines[0][1] in arrays and lines[0][2] in arrays), None)
     if layout is None:
         raise DataError(
@@ -127,7 +127,7 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
                 raise DataError(
                     f"{config.path} must hold {name} beside {images if name == labels else labels}; got none."
                 )
-        shapes[images] = _image_shape(arrays[images])
+        shapes[images] = image_shape(arrays[images])
         highest = max(highest, _check_labels(arrays[labels], arrays[images]))
         counts[part] = len(EvenSample(arrays[images].shape[0], limit))
     if len(set(shapes.values())) > 1:
@@ -146,7 +146,12 @@ def npz_digest(config: DataConfig) -> str:
     return file_sha256(config.path)
 
 
-def _list_arrays(path: str) -> dict[str, Array]:
+def list_arrays(path: str) -> dict[str, Array]:
+    """The arrays of a file, by name.
+
+    Raises:
+        DataError: It is no .npz file, or an array is stored in another order than C's.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -181,7 +186,8 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     raise ValueError(f"array format {version[0]}.{version[1]}")
 
 
-def _image_shape(images: Array) -> tuple[int, int, int]:
+def image_shape(images: Array) -> tuple[int, int, int]:
+    """Height, width and channels of an array of images (DataError: it is none)."""
     what = f"{images.path}: {images.name}"
     if images.dtype.kind not in "ui":
         advice = "Save (255 * x).round().astype('uint8') if its pixels are 0..1."
@@ -233,7 +239,8 @@ def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tupl
     return classes, tuple(classes.index(name) for name in found)
 
 
-def _to_pixels(image: np.ndarray, where: str) -> np.ndarray:
+def to_pixels(image: np.ndarray, where: str) -> np.ndarray:
+    """A row as [height, width, channels] uint8 (DataError: its numbers are no pixels)."""
     if image.dtype != np.uint8:
         if image.min() < 0 or image.max() > 255:
             raise DataError(f"{where} must hold pixels 0..255; got {image.min()} to {image.max()}. Rescale them.")

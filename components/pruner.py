@@ -110,6 +110,7 @@ class PrunerExecutor(base_executor.BaseExecutor):
             source=module_of(source, before),
             preflight={student.name: student.preflight for student in before.students},
             sensitivity=work.sensitivity,
+            initialization=before.initialization,
         )
         describe_students(output, manifest)
         for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):

@@ -9,14 +9,16 @@ reading needs, so that a worker relies on nothing of the process that opened the
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile, Split
 
-Part = Split | None
-"""The split to which a source assigns an example; None where it leaves that to us."""
+UNLABELED: Literal["unlabeled"] = "unlabeled"
+Part = Split | Literal["unlabeled"] | None
+"""The split to which a source assigns an example, or no split; None where it leaves that to us."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class RawExample:
     Attributes:
         source: Where it came from: a file, or a file and a row of it.
         part: Its split, if the source says.
-        label: Index of its class.
+        label: Index of its class; -1 where it has none.
         image: [height, width, 1 or 3] uint8.
     """
 

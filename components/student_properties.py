@@ -11,6 +11,9 @@ def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) ->
     artifact.set_string_custom_property("stage", manifest.stage)
     artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
     artifact.set_string_custom_property("students", ",".join(student.name for student in manifest.students))
+    if manifest.initialization:
+        artifact.set_string_custom_property("init", manifest.initialization.kind)
+        artifact.set_string_custom_property("init_sha256", manifest.initialization.source_sha256)
     for student in manifest.students:
         artifact.set_int_custom_property(f"{student.name}_parameters", student.parameters)
         artifact.set_float_custom_property(f"{student.name}_validation_accuracy", student.validation_accuracy)

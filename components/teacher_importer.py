@@ -4,8 +4,9 @@
 Enters: the examples; parameters name the model's file. Leaves: `Teacher`, the model untouched with what was found out
 about it, and `TeacherLogits`, its logits on K fixed views of every training image and on the held-out images as they
 are. A teacher that is to be trained along (`teacher.mode: joint`) is asked about the held-out images alone: of the
-views, Distiller asks the trained one. The lineage records: the teacher's SHA-256, format,
-parameters, bytes, accuracy on validation and test, and the number of its forward passes.
+views, Distiller asks the trained one. Where the students are to begin with its features (`distill.init: features`),
+those are written, too, for each view of each training image and of those without labels. The lineage records: the
+teacher's SHA-256, format, parameters, bytes, accuracy on validation and test, and the number of its forward passes.
 """
 
 import shutil
@@ -20,18 +21,20 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
-from learn2compress.components.teacher_questions import SPLITS, accuracy_of, ask_teacher, open_teacher
+from learn2compress.components.teacher_questions import FEATURE_PARTS, SPLITS, accuracy_of, ask_teacher, open_teacher
 from learn2compress.compression.examples import iter_numpy, read_examples
 from learn2compress.compression.joint_teacher import check_trainable
 from learn2compress.compression.teacher import LoadedTeacher
+from learn2compress.compression.teacher_features import TeacherFeatures, find_feature_layer
 from learn2compress.compression.teacher_fit import check_fit
-from learn2compress.compression.teacher_logits import FLIP_TOLERANCE, mirrored_accuracy, view_recipe
+from learn2compress.compression.teacher_logits import FLIP_TOLERANCE, ShardCount, mirrored_accuracy, view_recipe
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import (
     DataManifest,
+    TeacherFeaturesManifest,
     TeacherLogitsManifest,
     TeacherManifest,
     read_manifest,
@@ -49,6 +52,7 @@ class TeacherImporterSpec(component_spec.ComponentSpec):
     PARAMETERS = {
         **parameters.declare(teacher=TeacherConfig, without=_ELSEWHERE),
         "teacher_sha256": component_spec.ExecutionParameter(type=str),
+        "features": component_spec.ExecutionParameter(type=int),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -77,6 +81,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         teacher = open_teacher(config, data.task.input_shape)
         if config.mode == "joint":
             check_trainable(teacher)
+        with_features = bool(exec_properties["features"])
+        features = find_feature_layer(teacher, config.feature_layer) if with_features else None
         fit = check_fit(
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
@@ -87,7 +93,9 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         # The copy is asked, not the original: the answers are of the model whose digest is recorded.
         copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
         splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
-        counts = ask_teacher(self._make_beam_pipeline(), copy, data, examples, logits_artifact.uri, recipe, splits)
+        counts = ask_teacher(
+            self._make_beam_pipeline(), copy, data, examples, logits_artifact.uri, recipe, splits, with_features
+        )
         taught = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
@@ -103,6 +111,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             flip_accuracy=flip_accuracy,
             seconds=round(time.monotonic() - began, 3),
         )
+        if features:
+            taught = taught.model_copy(update={"features": _describe_features(features, data, counts)})
         write_manifest(logits_artifact.uri, taught)
         manifest = TeacherManifest(
             task=data.task,
@@ -145,6 +155,7 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
         examples: types.BaseChannel,
         teacher: TeacherConfig,
         teacher_sha256: str,
+        features: bool = False,
         seed: int = 0,
         code_version: str = "",
     ) -> None:
@@ -154,6 +165,7 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
             examples: Of ImageExampleGen.
             teacher: Where the model is and how it is to be understood.
             teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
+            features: Whether the students are to begin with its features.
             seed: Of the views.
             code_version: Changes when the node's results do.
         """
@@ -161,11 +173,26 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
             **parameters.encode(teacher=teacher, without=_ELSEWHERE),
             examples=examples,
             teacher_sha256=teacher_sha256,
+            features=int(features),
             seed=seed,
             code_version=code_version,
             **{"teacher": types.Channel(type=Teacher), "teacher_logits": types.Channel(type=TeacherLogits)},
         )
         super().__init__(spec=spec)
+
+
+def _describe_features(
+    features: TeacherFeatures, data: DataManifest, counts: dict[str, ShardCount]
+) -> TeacherFeaturesManifest:
+    train, unlabeled = (counts[part] for part in FEATURE_PARTS)
+    return TeacherFeaturesManifest(
+        layer=features.layer,
+        side=features.side,
+        width=features.width,
+        shards={"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []},
+        images={"train": train.images, "unlabeled": unlabeled.images},
+        forward_passes=train.forward_passes + unlabeled.forward_passes,
+    )
 
 
 def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -218,3 +245,6 @@ def _describe(
     logits.set_string_custom_property("data_digest", taught.data_digest)
     logits.set_int_custom_property("views", taught.recipe.count)
     logits.set_int_custom_property("forward_passes", taught.forward_passes)
+    if taught.features:
+        logits.set_string_custom_property("feature_layer", taught.features.layer)
+        logits.set_int_custom_property("feature_passes", taught.features.forward_passes)

@@ -12,13 +12,16 @@ import apache_beam as beam
 import numpy as np
 
 from learn2compress.components.beam_options import user_errors
+from learn2compress.compression.examples import FEATURES_FOLDER
 from learn2compress.compression.progress import Task
 from learn2compress.compression.teacher import LoadedTeacher, load_teacher
-from learn2compress.compression.teacher_logits import ShardCount, write_logits_shard
+from learn2compress.compression.teacher_features import find_feature_layer
+from learn2compress.compression.teacher_logits import ShardCount, write_features_shard, write_logits_shard
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.manifests import DataManifest, Split, TeacherManifest, ViewRecipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+FEATURE_PARTS = ("features/train", "features/unlabeled")
 
 
 def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path: str | None = None) -> LoadedTeacher:
@@ -60,7 +63,8 @@ def ask_teacher(
     output: str,
     recipe: ViewRecipe,
     splits: Sequence[Split] = SPLITS,
-) -> dict[Split, ShardCount]:
+    with_features: bool = False,
+) -> dict[str, ShardCount]:
     """Writes the teacher's logits on K views of the training images, and on held-out images as they are.
 
     Args:
@@ -71,9 +75,12 @@ def ask_teacher(
         output: Folder of `TeacherLogits`.
         recipe: Of the views.
         splits: Which to ask about.
+        with_features: Whether to write its features, too, on K views of the training images and of those without
+            labels.
 
     Returns:
-        What was counted in each split; zeros in one that was left out.
+        What was counted in each split, zeros in one that was left out; and of features as `features/train` and
+        `features/unlabeled`.
 
     Raises:
         TeacherError: A logit is not finite.
@@ -86,6 +93,15 @@ def ask_teacher(
         for name in data.shards[split]
     ]
     views = sum(recipes[split].count * data.counts[split] for split in splits)
+    if with_features:
+        folder = f"{output}/{FEATURES_FOLDER}"
+        parts = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
+        shards += [
+            (f"features/{part}", f"{examples}/Split-{part}/{name}", f"{folder}/Split-{part}/{name}", recipe)
+            for part, names in parts.items()
+            for name in names
+        ]
+        views += recipe.count * (data.counts["train"] + (data.unlabeled.count if data.unlabeled else 0))
     counts_file = f"{output}/counts"
     with user_errors(), pipeline:
         (
@@ -100,10 +116,10 @@ def ask_teacher(
     lines = Path(counts_file).read_text(encoding="utf-8").split()
     Path(counts_file).unlink()
     counted = {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
-    return {split: counted.get(split, ShardCount(0, 0, 0)) for split in SPLITS}
+    return {part: counted.get(part, ShardCount(0, 0, 0)) for part in (*SPLITS, *FEATURE_PARTS)}
 
 
-def accuracy_of(counts: dict[Split, ShardCount]) -> dict[Split, float]:
+def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
     """A teacher's accuracy on the held-out images that it was asked about."""
     held_out: tuple[Split, ...] = ("validation", "test")
     return {split: counts[split].correct / counts[split].images for split in held_out if counts[split].images}
@@ -122,6 +138,13 @@ class _AskTeacher(beam.DoFn):
 
     def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
         split, examples, output, recipe = shard
+        if split in FEATURE_PARTS:
+            features = find_feature_layer(self.teacher, self.config.feature_layer)
+            images = write_features_shard(
+                features, examples, output, self.input_shape, recipe, on_views=self.task.advance
+            )
+            yield split, (images, images * recipe.count, 0)
+            return
         count = write_logits_shard(self.teacher, examples, output, self.input_shape, recipe, on_views=self.task.advance)
         yield split, (count.images, count.forward_passes, count.correct)
 

@@ -37,7 +37,7 @@ class TFRecordPiece(Piece):
     Attributes:
         offset: How many records of the part lie in the files before this one.
         count: How many lie in this one.
-        labels: The label that stands for each label of the file, an index or a name.
+        labels: The label that stands for each label of the file, an index or a name; None where labels do not matter.
     """
 
     path: str
@@ -48,7 +48,7 @@ class TFRecordPiece(Piece):
     count: int
     image_feature: str
     label_feature: str
-    labels: dict[int | str, int]
+    labels: dict[int | str, int] | None
 
     def read(self) -> Iterator[RawExample | BadFile]:
         # The positions whose rows lie in this file: row(p) = p * total // len, so that the first is a ceiling.
@@ -60,8 +60,8 @@ class TFRecordPiece(Piece):
             where = f"{self.path}, record {index}"
             features = _parse(data, where)
             encoded = _value(features, self.image_feature, "image_feature", ("bytes_list",), where)
-            label = _label(features, self.label_feature, where)
-            if label not in self.labels:
+            label = None if self.labels is None else _label(features, self.label_feature, where)
+            if self.labels is not None and label not in self.labels:
                 raise DataError(
                     f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
                     "Name all classes in data.classes, or leave it out."
@@ -72,7 +72,7 @@ class TFRecordPiece(Piece):
             except ValueError as error:
                 yield BadFile(source=source, reason=str(error))
                 continue
-            yield RawExample(source, self.part, self.labels[label], image)
+            yield RawExample(source, self.part, -1 if self.labels is None else self.labels[label], image)
 
 
 def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource:
@@ -84,7 +84,7 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
         DataError: There are none, one is cut short, some tell their split by name and others do not, or a feature is
             missing.
     """
-    files = _list_files(config.path)
+    files = list_files(config.path)
     parts = {file: _part(file) for file in files}
     if len(set(parts.values())) > 1 and None in parts.values():
         nameless = next(file for file, part in parts.items() if part is None)
@@ -113,7 +113,7 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
 
 def tfrecord_digest(config: DataConfig) -> str:
     """Compute the digest of the files that the path stands for and of their names: the rule is `tree_sha256`'s."""
-    lines = [f"{file_sha256(path)}  {name}\n".encode() for name, path in _list_files(config.path).items()]
+    lines = [f"{file_sha256(path)}  {name}\n".encode() for name, path in list_files(config.path).items()]
     return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
@@ -122,7 +122,7 @@ def holds_records(folder: Path) -> bool:
     return any(_RECORD_NAME.search(name) for _, _, names in os.walk(folder) for name in names)
 
 
-def _list_files(pattern: str) -> dict[str, Path]:
+def list_files(pattern: str) -> dict[str, Path]:
     """The files by name (relative to the folder, or the whole path of a pattern's match), in order."""
     root = Path(pattern)
     if root.is_dir():

@@ -13,7 +13,7 @@ import apache_beam as beam
 from tfx import types
 from tfx.types import artifact_utils
 
-from learn2compress.components.teacher_questions import accuracy_of, ask_teacher, open_teacher, understanding
+from learn2compress.components.teacher_questions import SPLITS, accuracy_of, ask_teacher, open_teacher, understanding
 from learn2compress.compression.joint_teacher import TeacherInLoop
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import (
@@ -81,7 +81,8 @@ def write_trained(
         update={
             "teacher_sha256": about.sha256,
             "shards": data.shards,
-            "images": {split: count.images for split, count in counts.items()},
+            "images": {split: counts[split].images for split in SPLITS},
+            "features": None,
             "forward_passes": counts["train"].forward_passes,
             "check_passes": counts["validation"].forward_passes + counts["test"].forward_passes,
             "flip_accuracy": None,
@@ -116,6 +117,7 @@ def write_as_imported(
             "shards": none,
             "images": dict.fromkeys(none, 0),
             "forward_passes": 0,
+            "features": None,
             "check_passes": 0,
             "seconds": 0.0,
             "as_imported": True,

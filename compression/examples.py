@@ -5,6 +5,8 @@ That order is the ids', which are digests of the pixels: random with respect to 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import tensorflow as tf
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, Split, TeacherLogitsManifest, read_manifest
 
+FEATURES_FOLDER = "features"
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
 _SCALAR_INT = tf.io.FixedLenFeature([], tf.int64)
 
@@ -83,8 +86,59 @@ def read_with_logits(
         batch_size,
         shuffle_buffer,
         seed,
-        lambda batch, beside: _parse_examples(batch, shape) | _parse_logits(beside, count, classes),
+        lambda batch, beside: (
+            _parse_examples(batch, shape) | _parse_views(beside, "logits", tf.float16, count, classes)
+        ),
     )
+
+
+def read_with_features(
+    examples: str | Path, logits: str | Path, batch_size: int, shuffle_buffer: int, seed: int, check: bool = True
+) -> tf.data.Dataset:
+    """Read the training images and those without labels together with the teacher's features.
+
+    Args:
+        examples: The folder of the `Examples` artifact.
+        logits: The folder of the `TeacherLogits` artifact that has features.
+        shuffle_buffer: As in `read_examples`.
+        check: As in `read_with_logits`.
+
+    Returns:
+        Batches {image, label (-1 without one), id, features: [batch, views, width] float32, views: [batch, views, 3]}.
+
+    Raises:
+        DataError: A shard is missing, or the features are of other examples.
+    """
+    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    wanted = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
+    if taught.features is None or taught.data_digest != data.digest or taught.features.shards != wanted:
+        raise DataError(f"features in {logits} must be of the examples in {examples}. Run the teacher again.")
+    by_part = [
+        list(zip(_shards(examples, part, names), _shards(Path(logits, FEATURES_FOLDER), part, names), strict=True))
+        for part, names in wanted.items()
+    ]
+    # In turn, so that a shuffle buffer that does not hold them all mixes both kinds.
+    pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
+    for shard, beside in pairs if check else ():
+        _check_ids(shard, beside)
+    records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    shape, count, width = data.task.input_shape, taught.recipe.count, taught.features.width
+
+    def parse(batch, beside):
+        return _parse_examples(batch, shape) | _parse_views(beside, "features", tf.float32, count, width)
+
+    return _batch(records, batch_size, shuffle_buffer, seed, parse)
+
+
+def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
+    """Read the teacher's features alone: batches [batch, views, width] float32."""
+    taught = read_manifest(logits, TeacherLogitsManifest)
+    folder = Path(logits, FEATURES_FOLDER)
+    paths = [path for part, names in taught.features.shards.items() for path in _shards(folder, part, names)]
+    parse = partial(
+        _parse_views, name="features", dtype=tf.float32, views=taught.recipe.count, width=taught.features.width
+    )
+    return _records(paths).batch(batch_size).map(parse).map(lambda batch: batch["features"])
 
 
 def read_shard(path: str, input_shape: tuple[int, int, int], batch_size: int = 256) -> tf.data.Dataset:
@@ -111,7 +165,7 @@ def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
         ) from error
 
 
-def _shards(folder: str | Path, split: Split, names: list[str]) -> list[str]:
+def _shards(folder: str | Path, split: str, names: list[str]) -> list[str]:
     paths = [Path(folder, f"Split-{split}", name) for name in names]
     absent = next((path for path in paths if not path.is_file()), None)
     if absent:
@@ -145,11 +199,11 @@ def _parse_examples(batch: tf.Tensor, shape: tuple[int, int, int]) -> dict[str, 
     return {"image": images, "label": parsed["label"], "id": parsed["id"]}
 
 
-def _parse_logits(batch: tf.Tensor, views: int, classes: int) -> dict[str, tf.Tensor]:
-    parsed = tf.io.parse_example(batch, {"logits": _SCALAR_STRING, "views": _SCALAR_STRING})
-    logits = tf.reshape(tf.io.decode_raw(parsed["logits"], tf.float16), [-1, views, classes])
+def _parse_views(batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int) -> dict[str, tf.Tensor]:
+    parsed = tf.io.parse_example(batch, {name: _SCALAR_STRING, "views": _SCALAR_STRING})
+    values = tf.reshape(tf.io.decode_raw(parsed[name], dtype), [-1, views, width])
     return {
-        "logits": tf.cast(logits, tf.float32),
+        name: tf.cast(values, tf.float32),
         "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, 3]),
     }
 

@@ -20,6 +20,7 @@ from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,
     File,
+    Initialization,
     LayerQuantization,
     Sensitivity,
     Student,
@@ -49,6 +50,7 @@ def write_students(
     source: ModuleSource | None = None,
     preflight: Mapping[str, Sequence[LayerQuantization]] | None = None,
     sensitivity: Sensitivity | None = None,
+    initialization: Initialization | None = None,
 ) -> StudentSetManifest:
     """Writes a `StudentSet`.
 
@@ -67,6 +69,7 @@ def write_students(
         source: The user's module that the students are of; None for the built-in family.
         preflight: How each layer will come to 8 bits, by student, where that was found out.
         sensitivity: How much each layer matters, where it was measured.
+        initialization: What the students began as, if not at random.
     """
     folder = Path(folder)
     _save(family, folder / FAMILY_FILE)
@@ -99,6 +102,7 @@ def write_students(
         seed=seed,
         notes=list(notes),
         sensitivity=sensitivity,
+        initialization=initialization,
     )
     write_manifest(folder, manifest)
     return manifest

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from learn2compress.compression.examples import iter_numpy, read_shard
 from learn2compress.compression.teacher import LoadedTeacher
+from learn2compress.compression.teacher_features import TeacherFeatures
 from learn2compress.compression.views import apply_view, draw_views
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import ViewRecipe
@@ -114,9 +115,50 @@ def write_logits_shard(
     return ShardCount(images, passes, correct)
 
 
-def _record(key: bytes, logits: np.ndarray, views: np.ndarray) -> bytes:
+def write_features_shard(
+    features: TeacherFeatures,
+    examples: str,
+    output: str,
+    input_shape: tuple[int, int, int],
+    recipe: ViewRecipe,
+    on_views: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Writes the teacher's features for one shard of examples, with labels or without.
+
+    Args:
+        features: Asked once for each view of each image.
+        examples: A gzip TFRecord file of examples.
+        output: The file to write; see TeacherFeaturesManifest for its records.
+        input_shape: (height, width, channels) of the examples.
+        recipe: Which views.
+        on_views: Told how many more views the teacher has seen.
+
+    Returns:
+        The images.
+
+    Raises:
+        TeacherError: A feature is not finite.
+    """
+    images = 0
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    partial = output + ".partial"
+    with tf.io.TFRecordWriter(partial, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for batch in iter_numpy(read_shard(examples, input_shape, _PIECE)):
+            views = draw_views(batch["id"], recipe)
+            seen = [features.features(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)]
+            for key, values, drawn in zip(
+                batch["id"], np.stack(seen, axis=1).astype("<f4"), views.astype("<i2"), strict=True
+            ):
+                writer.write(_record(key, values, drawn, "features"))
+            images += len(views)
+            on_views(len(views) * recipe.count)
+    tf.io.gfile.rename(partial, output, overwrite=True)
+    return images
+
+
+def _record(key: bytes, values: np.ndarray, views: np.ndarray, name: str = "logits") -> bytes:
     def feature(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    features = {"id": feature(key), "logits": feature(logits.tobytes()), "views": feature(views.tobytes())}
+    features = {"id": feature(key), name: feature(values.tobytes()), "views": feature(views.tobytes())}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,8 @@ class JointTrainer:
             restore what they must satisfy (zeros that stay zero).
         state: Variables that the checkpoint must hold beside those of model and optimizer (masks).
         teacher: Trained along, at its own learning rate; the students learn from what it answers in the same step.
+        losses: From (labels, what the batches hold third, outputs) to a [batch] of losses a student; default: the
+            recipe's, of labels and teacher logits.
 
     Attributes:
         step: The compiled step: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes], decay
@@ -81,8 +84,10 @@ class JointTrainer:
         after_restore: Callable[[], None] | None = None,
         state: Sequence[tf.Variable] = (),
         teacher: TeacherInLoop | None = None,
+        losses: Callable[..., list] | None = None,
     ) -> None:
         self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
+        self.losses = losses or partial(family_losses, settings=recipe.loss)
         self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
         self.optimizer = _optimizer(recipe, model.trainable_variables)
         self.averaged = _averaged_variables(model)
@@ -96,13 +101,14 @@ class JointTrainer:
         self._predict = tf.function(self._predict_eagerly, input_signature=[images], autograph=False)
 
     def train(
-        self, epoch_batches: EpochBatches, validation: tf.data.Dataset, checkpoint: Path | None = None
+        self, epoch_batches: EpochBatches, validation: tf.data.Dataset | None, checkpoint: Path | None = None
     ) -> list[Epoch]:
         """Trains to the end, and leaves the best epoch's weights in the model, and a teacher's own best in the teacher.
 
         Args:
             epoch_batches: From an epoch's number, from 0, to its batches: always the same for the same number.
-            validation: Batches of (images [b, h, w, c] uint8, labels [b] int64), read once an epoch.
+            validation: Batches of (images [b, h, w, c] uint8, labels [b] int64), read once an epoch; None where nothing
+                is classified: then the last epoch is the best.
             checkpoint: A file that is written after each epoch and, where it is there already, gone on from.
 
         Returns:
@@ -121,8 +127,8 @@ class JointTrainer:
             began = time.monotonic()
             losses, teacher_loss = self._train_epoch(epoch, epoch_batches(epoch))
             current = self._swap_in_average()
-            accuracy = self.accuracy(validation)
-            mean = float(np.mean(list(accuracy.values())))
+            accuracy = {} if validation is None else self.accuracy(validation)
+            mean = float(np.mean(list(accuracy.values()) or [0.0]))
             if epoch >= self.recipe.choose_from and mean >= best_accuracy:
                 best, best_accuracy = [v.numpy() for v in self.averaged], mean
             self._put(current)
@@ -171,7 +177,7 @@ class JointTrainer:
             if teacher:
                 live = teacher.logits(images)
                 teacher_logits = tf.stop_gradient(live)
-            losses = [tf.reduce_mean(loss) for loss in family_losses(labels, teacher_logits, outputs, self.recipe.loss)]
+            losses = [tf.reduce_mean(loss) for loss in self.losses(labels, teacher_logits, outputs)]
             total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
             if teacher:
                 losses.append(teacher.loss(labels, live, outputs))
@@ -295,6 +301,8 @@ class JointTrainer:
 
 def describe_epoch(epoch: Epoch) -> str:
     """One line for a person: accuracy of each student and seconds."""
+    if not epoch.accuracy:
+        return f"loss {', '.join(f'{name} {loss:.3f}' for name, loss in epoch.loss.items())} ({epoch.seconds:.0f} s)"
     accuracies = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in epoch.accuracy.items())
     if epoch.teacher_accuracy is not None:
         accuracies += f", the teacher {epoch.teacher_accuracy:.3f}"

@@ -20,6 +20,11 @@ from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest
 _SHUFFLE_BYTES = 64 * 2**20
 
 
+def shuffle_buffer(count: int, record_bytes: int) -> int:
+    """From how many records each next one is drawn: of all, or as many as fit in the memory kept for it."""
+    return min(count, max(1024, _SHUFFLE_BYTES // record_bytes))
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The examples with the teacher's logits, ready for `JointTrainer`.
@@ -69,7 +74,7 @@ class TrainingData:
             taught.classes,
             taught.recipe,
             seed,
-            shuffle_buffer=min(count, max(1024, _SHUFFLE_BYTES // record)),
+            shuffle_buffer(count, record),
             live=live,
         )
 

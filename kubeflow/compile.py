@@ -24,7 +24,7 @@ from learn2compress.components.example_sources import data_digest, open_source, 
 from learn2compress.kubeflow.lint import check_spec
 from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume, is_remote
 from learn2compress.pipeline.dag import Inputs, build_pipeline
-from learn2compress.schemas.config import PATH_FIELDS, Config, NodeResources
+from learn2compress.schemas.config import INIT_WORDS, PATH_FIELDS, Config, NodeResources
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.module_source import read_module
@@ -93,6 +93,8 @@ def _check_paths(config: Config) -> None:
         value = getattr(getattr(config, section), field)
         # Data and teacher are checked below; a module's text is part of what is compiled.
         if value is None or (section, field) in (("teacher", "path"), ("data", "path"), ("students", "module")):
+            continue
+        if (section, field) == ("distill", "init") and value in INIT_WORDS:
             continue
         reachable = is_on_volume(value, mount) or (is_remote(value) and section in ("students", "distill", "data"))
         if not reachable:

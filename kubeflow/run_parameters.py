@@ -40,7 +40,7 @@ OPTIONAL = frozenset(
     }
 )
 
-LOCATIONS = ("data_path", "teacher_path")
+LOCATIONS = ("data_path", "teacher_path", "data_unlabeled", "distill_init")
 """Parameters that name a file or a folder, which a step fetches before its node runs."""
 
 REMOTE = ("s3://", "gs://", "minio://")

@@ -123,7 +123,7 @@ def _settle_places(config: Config, values: dict[str, Any], inputs: str, say: Say
     settled: dict[str, Any] = {}
     for place, digest, local, compute in (
         ("teacher_path", "teacher_sha256", config.teacher.path, lambda: path_sha256(config.teacher.path)),
-        ("data_path", "data_digest", config.data.path, lambda: data_digest(config.data)),
+        ("data_path", "data_digest", config.data.path, lambda: _name_data(config)),
     ):
         if place not in values:
             source = Path(local)
@@ -141,6 +141,11 @@ def _settle_places(config: Config, values: dict[str, Any], inputs: str, say: Say
             remote = is_remote(values[place])
             settled[digest] = object_store.fingerprint(values[place]) if remote else f"unread-{uuid.uuid4().hex}"
     return settled
+
+
+def _name_data(config: Config) -> str:
+    """The data's digest, or where there are images on the cluster besides, a text that no earlier run had."""
+    return f"unread-{uuid.uuid4().hex}" if config.data.unlabeled else data_digest(config.data)
 
 
 def _upload(endpoint: Endpoint, client: Any, text: str, name: str, version: str, say: Say) -> tuple[str, str]:

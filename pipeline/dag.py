@@ -32,6 +32,7 @@ class Inputs:
         code_version: Of the code that the results depend on.
         limit: Examples to take of each part of the data, or None for all.
         module: The students' architecture, if it is a user's own.
+        init_sha256: Of the earlier run's students that the students begin as, if they do.
     """
 
     data_digest: str
@@ -39,6 +40,7 @@ class Inputs:
     code_version: str
     limit: int | None = None
     module: ModuleSource | None = None
+    init_sha256: str | None = None
 
 
 def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_connection_config=None) -> Pipeline:
@@ -61,11 +63,12 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     statistics = statistics_gen.outputs["statistics"]
     schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
     validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
-    importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, **seeded)
+    learns_features = config.distill.init == "features"
+    importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, learns_features, **seeded)
     logits = importer.outputs["teacher_logits"]
     distiller = Distiller(
         examples, importer.outputs["teacher"], logits, config.students, config.distill, config.teacher, inputs.module,
-        **seeded,
+        inputs.init_sha256, **seeded,
     )  # fmt: skip
     trained = distiller.outputs["trained_teacher_logits"]
     pruner = Pruner(examples, logits, trained, distiller.outputs["students"], config.prune, config.distill, **seeded)

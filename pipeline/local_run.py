@@ -19,6 +19,7 @@ from tfx.orchestration.portable import launcher
 from learn2compress.components.beam_options import user_errors
 from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
 from learn2compress.compression.architecture import design
+from learn2compress.compression.earlier_students import students_sha256
 from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
 from learn2compress.pipeline.bundle import write_bundle
@@ -30,7 +31,7 @@ from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
-from learn2compress.schemas.config import Config
+from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import Task
 from learn2compress.schemas.module_source import read_module
@@ -119,10 +120,13 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
         StudentModuleError: The user's own students do not keep to the contract.
+        TrainingError: The students to begin as are not there.
     """
     # First, since it is quick: a file that is no model should not be found out only after the data has been read.
     teacher = describe_file(config.teacher.path)
     module = read_module(config.students.module) if config.students.module else None
+    earlier = config.distill.init not in INIT_WORDS
+    init_sha256 = students_sha256(config.distill.init) if earlier else None
     source = open_source(config.data, limit)
     default = None
     if source.image_shape is None:
@@ -133,7 +137,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
         # Built and tried now: what is wrong with it should not be found out only after the teacher's work.
         task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
         design(config.students, module, task, config.distill.student_weights).preflight()
-    inputs = Inputs(data_digest(data), path_sha256(config.teacher.path), code_version(), limit, module)
+    teacher_sha256 = path_sha256(config.teacher.path)
+    inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256)
     return config.model_copy(update={"data": data}), inputs
 
 

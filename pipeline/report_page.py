@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from learn2compress.schemas.manifests import Drop, Split, quantized_how
+from learn2compress.schemas.manifests import Drop, Initialization, Split, quantized_how
 from learn2compress.schemas.reports import Candidate, Latency, Report, SplitFigures, Verdict
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -402,6 +402,7 @@ def _facts(report: Report) -> dict[str, Any]:
         ],
         "training_time": _duration(seconds),
         "epochs": _epochs(report),
+        "beginning": _beginning(report.students.initialization),
         "host": _host(report),
         "statistic": next((c.latency[0].statistic for c in evaluation.candidates if c.latency), "median"),
         "host_is_device": evaluation.host.source == "device",
@@ -506,6 +507,20 @@ def _heat(drop: Drop | None) -> dict[str, Any]:
         "heat": round(min(heat, 1), 2),
         "title": f"{drop.divergence:.2g}",
     }
+
+
+def _beginning(began: Initialization | None) -> str:
+    """What the students began as, in a sentence."""
+    if began is None:
+        return ""
+    if began.kind == "students":
+        logits = ", but for their logits, since the classes are others" if began.new_logits else ""
+        return f"They began as an earlier run’s students (SHA-256 {began.source_sha256[:16]}…){logits}."
+    unlabeled = f" and on {began.unlabeled_images:,} without labels" if began.unlabeled_images else ""
+    return (
+        f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
+        f"{began.labeled_images:,} training images{unlabeled}: {began.forward_passes:,} views."
+    )
 
 
 def _epochs(report: Report) -> str:

@@ -40,6 +40,8 @@ class TeacherLogits(Artifact):
         <uri>/Split-train/<shard>              a shard for each shard of the examples, the same records in order
         <uri>/Split-validation/<shard>
         <uri>/Split-test/<shard>
+        <uri>/features/Split-train/<shard>     where the students begin with the teacher's features
+        <uri>/features/Split-unlabeled/<shard>
 
     Distiller leaves one of the teacher that it trained along; with a fixed teacher it says as_imported and no more.
 
@@ -57,7 +59,8 @@ class StudentSet(Artifact):
         <uri>/family/family.h5         while they share parameters
         <uri>/<student>/student.h5
 
-    Custom properties: students, teacher_sha256, stage, <student>_accuracy, <student>_parameters.
+    Custom properties: students, teacher_sha256, stage, <student>_accuracy, <student>_parameters; where they did not
+    begin at random also init and init_sha256, of the teacher or of the StudentSet that they began as.
     """
 
     TYPE_NAME = "learn2compress.StudentSet"

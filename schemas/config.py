@@ -76,6 +76,11 @@ class TeacherConfig(Section):
     mutual_weight: Annotated[float, Field(ge=0)] = Field(
         0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
     )
+    feature_layer: str | None = Field(
+        None,
+        description="layer whose output the students learn where distill.init is features (default: what enters the "
+        "layer of the logits)",
+    )
 
 
 class DataConfig(Section):
@@ -102,6 +107,11 @@ class DataConfig(Section):
     )
     image_feature: str = Field("image/encoded", description="TFRecord: name of the image feature")
     label_feature: str = Field("image/class/label", description="TFRecord: name of the label feature")
+    unlabeled: str | None = Field(
+        None,
+        description="images without labels, for distill.init: features: a folder of any depth, a .npz file (images) or "
+        "TFRecord files",
+    )
     max_bad_fraction: Fraction = Field(0.01, description="share of unreadable images that is skipped and counted")
 
 
@@ -168,6 +178,12 @@ class DistillConfig(Section):
     patience: PositiveInt | None = Field(
         None, description="epochs without a better validation accuracy before stopping"
     )
+    init: str = Field(
+        "none",
+        description="what the students begin as, where data is scarce: none (at random), features (they first learn to "
+        "predict the teacher's, on data.unlabeled too), or the output folder of an earlier run with the same sizes",
+    )
+    init_epochs: PositiveInt = Field(10, description="of learning the teacher's features, where init is features")
 
 
 def _share_or(parse: Any) -> BeforeValidator:
@@ -346,6 +362,16 @@ class Config(Section):
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
         if unknown and self.students.module is None:  # a module's names are known once it is built
             raise ValueError(f"distill.student_weights must name students; got {unknown}")
+        if self.data.unlabeled is not None and self.distill.init != "features":
+            raise ValueError(
+                f"data.unlabeled must be left out unless distill.init is features; got {self.distill.init}, which "
+                "learns nothing from images without labels"
+            )
+        if self.distill.init == "features" and self.students.module is not None:
+            raise ValueError(
+                "distill.init must be none or a folder where students.module is set; got features, which are learned "
+                "by the built-in family alone"
+            )
         return self
 
 
@@ -392,10 +418,16 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
         raise ConfigError(f"{source}: " + " ".join(_explain(e) for e in error.errors()[:3])) from error
 
 
-# The fields that hold locations; a bare word such as `digits` or a URL stays as it is.
+# Words that stand where a location may, and are none.
+DATA_WORDS = ("digits",)
+INIT_WORDS = ("none", "features")
+_WORDS = {("data", "path"): DATA_WORDS, ("distill", "init"): INIT_WORDS}
+# The fields that hold locations; one of those words or a URL stays as it is.
 PATH_FIELDS = (
     ("teacher", "path"),
     ("data", "path"),
+    ("data", "unlabeled"),
+    ("distill", "init"),
     ("students", "module"),
     ("evaluate", "device_results"),
     ("pipeline", "push_to"),
@@ -406,7 +438,8 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     for section, key in PATH_FIELDS:
         values = tree.get(section)
         value = values.get(key) if isinstance(values, dict) else None
-        if isinstance(value, str) and value != "digits" and "://" not in value and not Path(value).is_absolute():
+        is_word = value in _WORDS.get((section, key), ())
+        if isinstance(value, str) and not is_word and "://" not in value and not Path(value).is_absolute():
             values[key] = str(folder / Path(value).expanduser())
 
 

@@ -54,6 +54,16 @@ class BadFile(Record):
     reason: str
 
 
+class Unlabeled(Record):
+    """Images without labels, in Split-unlabeled beside the splits: records as theirs, the label -1.
+
+    No split: no statistics are taken of them, and nothing is measured on them.
+    """
+
+    count: int
+    shards: list[str]
+
+
 class DataManifest(Record):
     """Of `Examples`, at `manifest.json` beside the Split-* folders.
 
@@ -72,6 +82,7 @@ class DataManifest(Record):
     duplicate_examples: list[tuple[str, str]]  # some of them, by source
     skipped: list[BadFile]  # the first hundred
     skipped_count: int
+    unlabeled: Unlabeled | None = None
 
 
 class ViewRecipe(Record):
@@ -107,6 +118,20 @@ class TeacherManifest(Record):
     accuracy: dict[Split, float]  # validation and test
 
 
+class TeacherFeaturesManifest(Record):
+    """Of the folder `features` of a `TeacherLogits`: a shard for each one of the examples, the same records in order.
+
+    A record is a tf.Example: `id`, `features` (float32 bytes, views x width), `views` (as of the logits).
+    """
+
+    layer: str
+    side: Literal["input", "output"]  # of the layer: which of the two the features are
+    width: int
+    shards: dict[Literal["train", "unlabeled"], list[str]]
+    images: dict[Literal["train", "unlabeled"], int]
+    forward_passes: int  # of the teacher up to that layer, counted in images
+
+
 class TeacherLogitsManifest(Record):
     """Of `TeacherLogits`: for each shard of the examples, a shard of the same name with the same records in order.
 
@@ -124,6 +149,7 @@ class TeacherLogitsManifest(Record):
     check_passes: int  # over held-out images: its accuracy, its fit, mirroring
     flip_accuracy: float | None = None  # of the teacher on mirrored validation images
     seconds: float
+    features: TeacherFeaturesManifest | None = None
     as_imported: bool = False  # of a teacher that was not trained: TeacherImporter's logits hold, and nothing lies here
 
 
@@ -215,6 +241,19 @@ class Sensitivity(Record):
     channels: list[ChannelSensitivity] = []  # before any were removed
 
 
+class Initialization(Record):
+    """What the students began as, if not at random."""
+
+    kind: Literal["features", "students"]
+    source_sha256: str  # of the teacher whose features they learned, or of the StudentSet (tree digest)
+    new_logits: bool  # whether the layers of the logits began at random all the same
+    feature_layer: str | None = None
+    epochs: int = 0  # of learning features
+    labeled_images: int = 0
+    unlabeled_images: int = 0
+    forward_passes: int = 0  # of the teacher, counted in images: each view once, whatever the epochs
+
+
 class StudentSetManifest(Record):
     """Of a `StudentSet`: students smallest first, and the family they were cut from while they share parameters."""
 
@@ -230,6 +269,7 @@ class StudentSetManifest(Record):
     seed: int
     notes: list[str] = []
     sensitivity: Sensitivity | None = None
+    initialization: Initialization | None = None
 
 
 class Epoch(Record):

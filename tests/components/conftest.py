@@ -29,6 +29,31 @@ def as_imported(stripes_artifacts, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
+    """The folder of `Examples` with images without labels: those of validation once more, under the label -1."""
+    import shutil
+
+    import tensorflow as tf
+
+    from learn2compress.schemas.manifests import DataManifest, Unlabeled, read_manifest, write_manifest
+
+    folder = tmp_path_factory.mktemp("unlabeled") / "examples"
+    shutil.copytree(stripes_artifacts[0], folder)
+    data = read_manifest(folder, DataManifest)
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    (folder / "Split-unlabeled").mkdir()
+    for name in data.shards["validation"]:
+        with tf.io.TFRecordWriter(str(folder / "Split-unlabeled" / name), options) as writer:
+            for record in tf.data.TFRecordDataset(str(folder / "Split-validation" / name), "GZIP"):
+                example = tf.train.Example.FromString(record.numpy())
+                example.features.feature["label"].int64_list.value[:] = [-1]
+                writer.write(example.SerializeToString())
+    unlabeled = Unlabeled(count=stripes.COUNTS["validation"], shards=data.shards["validation"])
+    write_manifest(folder, data.model_copy(update={"unlabeled": unlabeled}))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def distilled(stripes, trained_weights, tmp_path_factory):
     """The folder of a `StudentSet` of stripes.SPEC."""
     from learn2compress.compression.family import family_costs

@@ -17,13 +17,18 @@ from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.progress import listening
 from learn2compress.compression.student_files import load_family, load_model, read_curves
 from learn2compress.compression.teacher import load_teacher
+from learn2compress.compression.teacher_logits import write_features_shard
+from learn2compress.pipeline.location import open_location
+from learn2compress.pipeline.provenance import describe_output
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
-from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.digests import file_sha256, tree_sha256
+from learn2compress.schemas.errors import DataError, FamilyError, TrainingError
 from learn2compress.schemas.manifests import (
+    DataManifest,
     StudentSetManifest,
     Task,
+    TeacherFeaturesManifest,
     TeacherLogitsManifest,
     TeacherManifest,
     TrainedTeacherManifest,
@@ -61,7 +66,7 @@ def inputs(stripes_artifacts, stripes, artifact, tmp_path_factory):
     }
 
 
-def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, **teaching):
+def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, init_sha256=None, **teaching):
     """Executes the node without a runner; returns the artifacts beside the students."""
     beside = {}
     for key, kind in (("trained_teacher", TrainedTeacher), ("trained_teacher_logits", TeacherLogits)):
@@ -73,7 +78,8 @@ def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, **t
     DistillerExecutor(context).Do(
         inputs,
         {"students": [output]} | {key: [one] for key, one in beside.items()},
-        {**properties, **(module or {}), "seed": 3, "code_version": "1"},
+        {**properties, **(module or {}), "seed": 3, "code_version": "1"}
+        | ({"init_sha256": init_sha256} if init_sha256 else {}),
     )
     return beside
 
@@ -244,6 +250,114 @@ def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_view
     assert any(trained.teacher.sha256[:16] in note for note in students.notes)
 
 
+@pytest.fixture(scope="module")
+def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifact, tmp_path_factory):
+    """The teacher's features beside its logits: the mean brightness of each pair of columns, and a constant."""
+
+    class Brightness:
+        asked = 0
+
+        def features(self, images):
+            self.asked += len(images)
+            values = stripes.StripesTeacher().logits(images)
+            return np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1)
+
+    folder = tmp_path_factory.mktemp("features") / "logits"
+    shutil.copytree(stripes_artifacts[1], folder)
+    data = read_manifest(stripes_unlabeled, DataManifest)
+    shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards}
+    for part, names in shards.items():
+        for name in names:
+            place = f"Split-{part}/{name}"
+            target = str(folder / "features" / place)
+            write_features_shard(Brightness(), str(stripes_unlabeled / place), target, stripes.SHAPE, stripes.RECIPE)
+    features = TeacherFeaturesManifest(
+        layer="pool",
+        side="output",
+        width=4,
+        shards=shards,
+        images={"train": 96, "unlabeled": 33},
+        forward_passes=2 * 129,
+    )
+    asked = read_manifest(folder, TeacherLogitsManifest)
+    write_manifest(folder, asked.model_copy(update={"features": features}))
+    return inputs | {
+        "examples": [artifact(standard_artifacts.Examples, stripes_unlabeled)],
+        "teacher_logits": [artifact(TeacherLogits, folder)],
+    }
+
+
+def test_distiller_begins_with_the_teachers_features_and_records_it(feature_inputs, artifact, tmp_path, monkeypatch):
+    distill = DISTILL.model_copy(update={"epochs": 1, "init": "features", "init_epochs": 6})
+    output = artifact(StudentSet, tmp_path / "Distiller/students/1")
+
+    execute(feature_inputs, output, distill=distill)
+
+    manifest = read_manifest(output.uri, StudentSetManifest)
+    found = manifest.initialization
+    assert (found.kind, found.source_sha256, found.feature_layer, found.epochs) == ("features", "7" * 64, "pool", 6)
+    assert (found.labeled_images, found.unlabeled_images, found.forward_passes) == (96, 33, 258)
+    assert output.get_string_custom_property("init") == "features"
+    curves = read_curves(output.uri)
+    assert [epoch.stage for epoch in curves] == [*["features"] * 6, "distilled"]
+    assert all(curves[5].loss[name] < 0.7 * curves[0].loss[name] for name in ("a", "b")), curves
+    assert not [name for name in load_model(output.uri, manifest.family).output_names if "projection" in name]
+    assert not list((tmp_path / "Distiller/checkpoints").iterdir())
+
+    # A kill in the distillation that follows: the features are not learned again, and the end is the same.
+    class Killed(Exception):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(distiller, "write_students", killed)
+        with pytest.raises(Killed):
+            execute(feature_inputs, artifact(StudentSet, tmp_path / "Distiller/students/2"), distill=distill)
+    said, again = [], artifact(StudentSet, tmp_path / "Distiller/students/3")
+    with listening(said.append):
+        execute(feature_inputs, again, distill=distill)
+    assert not [progress for progress in said if "step" in progress.task]
+    weights = [
+        load_model(one.uri, read_manifest(one.uri, StudentSetManifest).family).get_weights() for one in (output, again)
+    ]
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_distiller_refuses_features_of_other_examples(feature_inputs, inputs, artifact, tmp_path):
+    distill = DISTILL.model_copy(update={"init": "features"})
+    mixed = feature_inputs | {"examples": inputs["examples"]}
+
+    with pytest.raises(DataError, match=r"features in .* must be of the examples in .*Run the teacher again"):
+        execute(mixed, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
+
+
+def test_distiller_begins_as_an_earlier_runs_students(inputs, distilled_here, artifact, tmp_path):
+    """With a rate of next to nothing they stay what they were."""
+    source = Path(distilled_here[0].uri)
+    distill = DISTILL.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "init": str(source), "ema_decay": 0.0})
+    output = artifact(StudentSet, tmp_path / "Distiller/students/1")
+
+    execute(inputs, output, distill=distill, init_sha256=tree_sha256(source))
+
+    manifest = read_manifest(output.uri, StudentSetManifest)
+    expected = describe_output(open_location(source.parent), str(source), "students", StudentSet.TYPE_NAME).digest
+    assert manifest.initialization.kind == "students"
+    assert manifest.initialization.source_sha256 == expected, "the digest that the earlier run's record has of it"
+    assert output.get_string_custom_property("init_sha256") == expected
+    before = load_model(source, read_manifest(source, StudentSetManifest).family)
+    after = load_model(output.uri, manifest.family)
+    for layer in before.layers:
+        if "bn" not in layer.name:
+            for ours, theirs in zip(after.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+    with pytest.raises(TrainingError, match=r"must have the SHA-256 0{16}… that they had when the run began; got"):
+        execute(inputs, artifact(StudentSet, tmp_path / "2"), distill=distill, init_sha256="0" * 64)
+
+
 def test_distiller_refuses_a_size_out_of_reach(inputs, artifact, tmp_path):
     students = StudentsConfig(sizes={"a": {"size_bytes": "1KB"}, "b": {"size_bytes": "14KB"}})
 
@@ -256,10 +370,11 @@ def test_distiller_builds_with_scalar_parameters():
 
     teaching = TeacherConfig(path="t.keras", learning_rate=0.5)
 
-    node = Distiller(*channels, STUDENTS, DISTILL, teaching, seed=4, code_version="x")
+    node = Distiller(*channels, STUDENTS, DISTILL, teaching, init_sha256="ab", seed=4, code_version="x")
 
     assert node.exec_properties["students_sizes"] == "{a: {size_bytes: 6000}, b: {size_bytes: 14000}}"
     assert node.exec_properties["distill_epochs"] == 2
+    assert node.exec_properties["init_sha256"] == "ab"
     assert node.exec_properties["teacher_mode"] == "fixed"
     assert node.exec_properties["teacher_learning_rate"] == 0.5
     assert "teacher_path" not in node.exec_properties

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
@@ -22,7 +24,7 @@ from learn2compress.components import parameters
 from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.example_sources import data_digest
 from learn2compress.components.image_example_gen import ImageExampleGen, ImageExampleGenExecutor, statistics_options
-from learn2compress.compression.examples import iter_numpy, read_examples
+from learn2compress.compression.examples import iter_numpy, read_examples, read_shard
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, read_manifest
@@ -198,3 +200,96 @@ def test_image_example_gen_error_comes_out_of_the_runner_as_itself(tmp_path):
     )
     with pytest.raises(DataError, match=r"may be unreadable; got 3 of 9: cat/torn0.jpg"):
         LocalDagRunner().run(pipeline)
+
+
+def save_unlabeled(folder, kind: str, count=25):
+    """Images without labels, in one of the formats."""
+    rng = np.random.default_rng(9)
+    images = rng.integers(0, 256, (count, 9, 8, 3), np.uint8)
+    if kind == "folder":
+        (folder / "deep/er").mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(folder / ("deep/er" if number % 2 else ".") / f"{number:03}.png")
+        (folder / "Thumbs.db").write_bytes(b"x")
+        return folder
+    if kind == "npz":
+        np.savez(folder.with_suffix(".npz"), images=images)
+        return folder.with_suffix(".npz")
+    folder.mkdir()
+    for part in range(2):
+        with tf.io.TFRecordWriter(str(folder / f"test.tfrecord-{part:05}-of-00002")) as writer:
+            for image in images[part::2]:
+                encoded = tf.io.encode_png(image).numpy()
+                feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "tfrecord"])
+def test_images_without_labels_lie_beside_the_splits_and_are_none_of_them(kind, tmp_path):
+    config = save_images(tmp_path / "images")
+    config = config.model_copy(update={"unlabeled": str(save_unlabeled(tmp_path / "more", kind))})
+    plain = run(config.model_copy(update={"unlabeled": None}), tmp_path / "plain")
+
+    examples = run(config, tmp_path / "out")
+
+    manifest, before = (read_manifest(tmp_path / name, DataManifest) for name in ("out", "plain"))
+    assert (manifest.unlabeled.count, manifest.skipped_count) == (25, 0)
+    assert before.unlabeled is None
+    assert manifest.model_copy(update={"unlabeled": None}) == before
+    assert examples.split_names == plain.split_names, "StatisticsGen takes none of them"
+    assert examples.get_int_custom_property("unlabeled_images") == 25
+    for split, names in manifest.shards.items():
+        for name in names:
+            place = f"Split-{split}/{name}"
+            assert (tmp_path / "out" / place).read_bytes() == (tmp_path / "plain" / place).read_bytes()
+    shards = [tmp_path / "out/Split-unlabeled" / name for name in manifest.unlabeled.shards]
+    found = [batch for shard in shards for batch in iter_numpy(read_shard(str(shard), (5, 4, 1)))]
+    assert sum(len(batch["id"]) for batch in found) == 25
+    assert {label for batch in found for label in batch["label"].tolist()} == {-1}
+    assert data_digest(config) != data_digest(config.model_copy(update={"unlabeled": None}))
+
+
+def test_images_without_labels_are_limited_counted_where_bad_and_told_where_held_out(tmp_path, caplog):
+    config = save_images(tmp_path / "images", count=40).model_copy(update={"max_bad_fraction": 0.5})
+    whole = run(config, tmp_path / "whole")
+    held_out = read_manifest(tmp_path / "whole", DataManifest).counts["test"]
+    # The labelled images once more: those of train tell nothing new, of the others the user is told.
+    more = tmp_path / "more"
+    shutil.copytree(tmp_path / "images", more)
+    (more / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    config = config.model_copy(update={"unlabeled": str(more)})
+
+    with caplog.at_level(logging.WARNING):
+        examples = run(config, tmp_path / "out")
+
+    manifest = read_manifest(tmp_path / "out", DataManifest)
+    assert (manifest.unlabeled.count, manifest.skipped_count) == (80, 1)
+    assert manifest.duplicates["test/unlabeled"] == held_out
+    assert manifest.duplicates["train/unlabeled"] == manifest.counts["train"]
+    assert f"{held_out} images of unlabeled are in test, too" in caplog.text
+    assert "unlabeled are in train" not in caplog.text
+    assert whole.get_int_custom_property("duplicates") == 0
+    assert examples.get_int_custom_property("duplicates") == held_out + manifest.counts["validation"]
+    run(config, tmp_path / "limited", limit=50)
+    assert read_manifest(tmp_path / "limited", DataManifest).unlabeled.count == 50
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: None, r"data\.unlabeled must be a folder of images, a \.npz file or TFRecord files; got .*more"),
+        (lambda path: path.mkdir(), r"data\.unlabeled must hold images; got none at .*more"),
+        (
+            lambda path: np.savez(path.with_suffix(".npz"), pixels=np.zeros(3)),
+            r"must hold images, train_images or x_train; got pixels",
+        ),
+    ],
+)
+def test_images_without_labels_that_are_not_there_are_refused(make, message, tmp_path):
+    config = save_images(tmp_path / "images")
+    make(tmp_path / "more")
+    path = next(iter(tmp_path.glob("more*")), tmp_path / "more")
+
+    with pytest.raises(DataError, match=message):
+        run(config.model_copy(update={"unlabeled": str(path)}), tmp_path / "out")

@@ -10,7 +10,7 @@ from tfx.types import standard_artifacts
 from learn2compress.components import parameters, teacher_importer
 from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
-from learn2compress.compression.examples import iter_numpy, read_with_logits
+from learn2compress.compression.examples import iter_numpy, read_with_features, read_with_logits
 from learn2compress.compression.progress import listening
 from learn2compress.compression.views import apply_view
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
@@ -29,7 +29,8 @@ def save_teacher(path, stripes, *, classes=3, kernel=None):
         for c in range(classes):
             kernel[:, 3 * c : 3 * c + 2, :, c] = 1 / 160
     image = keras.Input(stripes.SHAPE)
-    logits = keras.layers.Dense(classes, use_bias=False)(keras.layers.Flatten()(image))
+    flat = keras.layers.Flatten(name="flatten")(image)
+    logits = keras.layers.Dense(classes, use_bias=False, name="dense")(flat)
     model = keras.Model(image, logits)
     model.layers[-1].set_weights([kernel.reshape(-1, classes)])
     model.save(path)
@@ -45,17 +46,18 @@ def teacher_file(stripes, tmp_path_factory):
 def run(stripes_artifacts, teacher_file, artifact, tmp_path):
     """Executes the node without a runner; returns its two output artifacts."""
 
-    def run(path=teacher_file, sha256=None, **config):
+    def run(path=teacher_file, sha256=None, features=False, examples=stripes_artifacts[0], **config):
         teacher = artifact(Teacher, tmp_path / "TeacherImporter/teacher/1")
         logits = artifact(TeacherLogits, tmp_path / "TeacherImporter/teacher_logits/1", 2)
         section = TeacherConfig(**{"path": str(path), "views": 3, "view_shift": 0.125, **config})
         context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1), tmp_dir=str(tmp_path / "beam"))
         TeacherImporterExecutor(context).Do(
-            {"examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])]},
+            {"examples": [artifact(standard_artifacts.Examples, examples)]},
             {"teacher": [teacher], "teacher_logits": [logits]},
             {
                 **parameters.encode(teacher=section),
                 "teacher_sha256": sha256 or path_sha256(path),
+                "features": int(features),
                 "seed": 5,
                 "code_version": "1",
             },
@@ -205,6 +207,37 @@ def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, t
 
     with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be trained along"):
         run(path, mode="joint")
+
+
+@pytest.mark.parametrize("mode", ["fixed", "joint"])
+def test_importer_takes_features_once_of_each_view_of_training_images_and_of_those_without_labels(
+    run, stripes_unlabeled, mode
+):
+    _, artifact = run(features=True, examples=stripes_unlabeled, mode=mode)
+
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert (manifest.features.layer, manifest.features.side, manifest.features.width) == ("dense", "input", 64)
+    assert manifest.features.images == {"train": 96, "unlabeled": 33}
+    assert manifest.features.forward_passes == 3 * (96 + 33)
+    assert manifest.forward_passes == (3 * 96 if mode == "fixed" else 0)
+    assert artifact.get_int_custom_property("feature_passes") == 3 * 129
+    # This teacher's features are the pixels themselves.
+    seen = 0
+    for batch in iter_numpy(read_with_features(stripes_unlabeled, artifact.uri, 32, 0, 0)):
+        for k in range(3):
+            pixels = apply_view(batch["image"], batch["views"][:, k]).numpy()
+            np.testing.assert_array_equal(batch["features"][:, k], pixels.reshape(-1, 64))
+        seen += len(batch["id"])
+    assert seen == 129
+
+
+def test_importer_refuses_before_it_asks_where_features_cannot_be_taken(run, stripes, tmp_path):
+    with pytest.raises(TeacherError, match=r"feature_layer must be a layer of teacher .*got 'pool'.*flatten, dense"):
+        run(features=True, feature_layer="pool")
+    path = save_teacher(tmp_path / "saved", stripes)
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file for its features.*hides its layers"):
+        run(path, features=True)
+    assert not list(tmp_path.rglob("Split-*"))
 
 
 def test_importer_builds_with_scalar_parameters():

@@ -220,6 +220,7 @@ def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy",
             "duplicate_examples": [["cifar10.npz[train 12]", "cifar10.npz[test 900]"]],
             "skipped": [{"source": "cats/0113.jpg", "reason": "image file is truncated"}],
             "skipped_count": 1,
+            "unlabeled": None,
         },
         teacher=TeacherManifest(
             task=task,

@@ -13,6 +13,7 @@ from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.manifests import (
     DataManifest,
     File,
+    Initialization,
     OnDeviceModelSetManifest,
     TeacherLogitsManifest,
     TrainedTeacherManifest,
@@ -98,6 +99,25 @@ def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_pas
     assert "Trained along, on test" in page
     assert "87.5" in page
     assert "e" * 64 in page
+
+
+@pytest.mark.parametrize(
+    ("began", "told"),
+    [
+        (
+            {"kind": "features", "feature_layer": "pool", "labeled_images": 60, "unlabeled_images": 4000},
+            "features at its layer pool, on 60 training images and on 4,000 without labels: 8,120 views.",
+        ),
+        ({"kind": "students", "new_logits": True}, "(SHA-256 abababababababab…), but for their logits, since"),
+    ],
+)
+def test_report_says_what_the_students_began_as(sample, began, told):
+    report, _ = sample
+    fields = {"source_sha256": "ab" * 32, "new_logits": False, "forward_passes": 8120} | began
+    students = report.students.model_copy(update={"initialization": Initialization(**fields)})
+
+    assert told in render_report(report.model_copy(update={"students": students}), {})
+    assert "They began" not in render_report(report, {})
 
 
 @pytest.mark.parametrize("name", ["curves.json", "manifest.json"])

@@ -320,3 +320,29 @@ def test_channel_target_is_a_share_or_an_amount(written, meant):
     assert config.prune.channels.model_dump(exclude_none=True) == meant
     (value,) = meant.values()
     assert type(getattr(config.prune.channels, *meant)) is type(value)
+
+
+def test_init_is_a_word_or_a_folder_that_is_taken_from_the_files(tmp_path):
+    path = tmp_path / "c.yaml"
+    for init, expected in (("none", "none"), ("features", "features"), ("../out", f"{tmp_path}/../out")):
+        path.write_text(f"teacher: {{path: t.keras}}\ndata: {{path: digits}}\ndistill: {{init: {init}}}\n")
+        assert load_config(path).distill.init == expected
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"data": {"path": "digits", "unlabeled": "more"}},
+            "data.unlabeled must be left out unless distill.init is feat",
+        ),
+        (
+            {"distill": {"init": "features"}, "students": {"module": "own.py"}},
+            "distill.init must be none or a folder where students.module is set; got features",
+        ),
+        ({"teacher": {"path": "t", "mode": "both"}}, "teacher.mode is wrong: input should be 'fixed' or 'joint'"),
+    ],
+)
+def test_settings_without_an_effect_are_refused(sections, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"teacher": {"path": "t"}, "data": {"path": "digits"}} | sections)

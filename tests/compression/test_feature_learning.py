@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is learned are standardized features; the nodes' tests have the whole of it (test_distiller.py)."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from learn2compress.compression.family_model import build_family
+from learn2compress.compression.feature_learning import FeatureData, feature_losses, learn_features
+from learn2compress.compression.progress import listening
+from learn2compress.compression.teacher_logits import write_features_shard
+from learn2compress.compression.training import Recipe
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import (
+    TeacherFeaturesManifest,
+    TeacherLogitsManifest,
+    read_manifest,
+    write_manifest,
+)
+
+
+class Columns:
+    """The mean brightness of each pair of columns, 5 and a million times as bright, and what never varies."""
+
+    def features(self, images):
+        values = images.astype(np.float32).mean(axis=(1, 3)).reshape(-1, 4, 2).mean(axis=2)[:, :2]
+        return np.concatenate([values * [5, 1e6], np.full((len(values), 1), 7)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folders(stripes, stripes_artifacts, tmp_path_factory):
+    """Examples, and logits with features of the training images: there are none without labels."""
+    examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    folder = tmp_path_factory.mktemp("features")
+    for name in asked.shards["train"]:
+        target = str(folder / "features/Split-train" / name)
+        images = write_features_shard(
+            Columns(), str(examples / "Split-train" / name), target, stripes.SHAPE, stripes.RECIPE
+        )
+        assert images == 48
+    features = TeacherFeaturesManifest(
+        layer="pool",
+        side="output",
+        width=3,
+        shards={"train": asked.shards["train"], "unlabeled": []},
+        images={"train": 96, "unlabeled": 0},
+        forward_passes=192,
+    )
+    write_manifest(folder, asked.model_copy(update={"features": features}))
+    return examples, folder
+
+
+def test_features_are_standardized_over_the_images_and_go_with_the_view_that_is_shown(folders, stripes):
+    data = FeatureData.open(*folders, batch_size=32, seed=3)
+
+    assert (data.batch_size, data.steps, data.views) == (32, 3, 2)
+    plain = Columns().features(stripes.draw(96, 0)[0]).astype(np.float64)
+    np.testing.assert_allclose(data.mean, plain.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(data.deviation[:2], plain.std(0)[:2], rtol=1e-4)
+    shown = 0
+    for images, _, features in data.epoch(1):
+        expected = (Columns().features(images.numpy()) - data.mean) / data.deviation
+        np.testing.assert_allclose(features[:, :2], expected[:, :2], atol=1e-3)
+        np.testing.assert_array_equal(features[:, 2], 0.0)
+        shown += len(images)
+    assert shown == 96
+
+
+def test_feature_losses_are_mean_squared_errors():
+    first, second = tf.constant([[1.0, 3.0], [0.0, 0.0]]), tf.constant([[1.0, 1.0], [0.0, 2.0]])
+
+    found = feature_losses(None, tf.constant([[1.0, 1.0], [0.0, 0.0]]), [first, second])
+
+    np.testing.assert_allclose(found, [[2.0, 0.0], [0.0, 2.0]])
+
+
+def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes):
+    data = FeatureData.open(*folders, batch_size=32, seed=3)
+    family = build_family(stripes.LEAST, seed=1)
+    before = {layer.name: layer.get_weights() for layer in family.layers}
+    said = []
+
+    with listening(said.append):
+        recipe = Recipe("distilled", 30, 7, 2e-2, ema_decay=0.5)
+        curve = learn_features(family, stripes.LEAST.students, data, recipe, epochs=5)
+
+    assert [(epoch.stage, epoch.accuracy) for epoch in curve] == [("features", {})] * 5
+    assert all(curve[-1].loss[name] < curve[0].loss[name] for name in stripes.LEAST.students)
+    moved = {n for n, w in before.items() if w and not np.array_equal(w[0], family.get_layer(n).get_weights()[0])}
+    assert moved == {name for name, weights in before.items() if weights and "logits" not in name}
+    assert said[-1].detail.startswith("loss small 0.")
+
+
+def test_features_that_are_not_there_are_refused(stripes_artifacts):
+    with pytest.raises(DataError, match=r"features in .* must be of the examples in .*Run the teacher again"):
+        FeatureData.open(*stripes_artifacts, batch_size=32, seed=3)
