@@ -21,13 +21,23 @@ def run(
     """Turn a TensorFlow classifier into a family of small TensorFlow Lite models.
 
     Run it again to go on after an interruption: finished work is not done twice.
+
+    With distill.strategy multi_worker, every worker that TF_CONFIG names runs the same command; the chief does the job,
+    the others take part in its trainings.
     """
     from learn2compress.cli.screen import Screen, quiet_output
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output_folder import claim_output
+    from learn2compress.schemas.cluster import check_divisible, read_cluster
     from learn2compress.schemas.config import load_config
 
     chosen = load_config(config, settings)
+    if chosen.distill.strategy == "multi_worker":
+        cluster = read_cluster()
+        check_divisible(chosen.distill.batch_size, len(cluster.addresses))
+        if not cluster.is_chief:
+            _take_part(output, cluster.index)
+            return
     began = time.monotonic()
     claim_output(output, chosen.pipeline.name)
     prepare_environment()
@@ -43,3 +53,24 @@ def run(
                 report = report_run(chosen, result, output)
                 bundle = bundle_run(result, output, report, selected)
         screen.summary(report, output, bundle, selected, time.monotonic() - began)
+
+
+def _take_part(output: Path, index: int) -> None:
+    """What a worker that is not the chief does; the output folder is the chief's to claim."""
+    import signal
+
+    from learn2compress.cli.screen import Screen, quiet_output
+    from learn2compress.pipeline.environment import prepare_environment
+
+    # While it waits for the others a worker is within TensorFlow, where Python hears of no signal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    prepare_environment()
+    with Screen() as screen:
+        screen.say("Starting TensorFlow and TFX …")
+        with quiet_output(output.parent / f"{output.name}-worker-{index}.log"):
+            from learn2compress.compression.progress import listening
+            from learn2compress.pipeline.worker import take_part
+
+            with listening(screen.show_progress):
+                trained = take_part()
+        screen.say(f"Done: trained along in {', '.join(trained) or 'nothing, for all came from the cache'}.")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from tfx import types
 
+from learn2compress.compression.distribution import Distribution
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import MANIFEST
@@ -41,12 +42,20 @@ def checkpoint_path(
     return Path(output.uri).parent.parent / "checkpoints" / f"{key}.npz"
 
 
-def remembered(path: Path, kind: type[R], make: Callable[[], R]) -> R:
-    """What was decided in an earlier try of the same work, or else decided now and written down.
+def remembered(path: Path, kind: type[R], make: Callable[[], R], distribution: Distribution) -> R:
+    """What was decided in an earlier try of the same work, or else decided now and written down: by the chief, for all.
 
     Raises:
         TrainingError: What was written down is damaged.
     """
+    if not distribution.is_chief:
+        return kind.model_validate_json(distribution.share(None))
+    record = _remembered_here(path, kind, make)
+    distribution.share(record.model_dump_json().encode())
+    return record
+
+
+def _remembered_here(path: Path, kind: type[R], make: Callable[[], R]) -> R:
     if path.exists():
         try:
             return kind.model_validate_json(path.read_bytes())

@@ -19,8 +19,10 @@ from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_students
 from learn2compress.components.teacher_questions import open_teacher, understanding
+from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import write_as_imported, write_trained
 from learn2compress.compression.architecture import design
+from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.earlier_students import open_earlier
 from learn2compress.compression.feature_learning import FeatureData, describe_features, learn_features
 from learn2compress.compression.joint_teacher import TeacherInLoop, TeacherRecipe
@@ -79,6 +81,8 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
     ) -> None:
         config = parameters.decode(DistillConfig, "distill", exec_properties)
         wanted = parameters.decode(StudentsConfig, "students", exec_properties)
+        distribution = open_distribution(config.strategy)
+        call_workers(distribution, "Distiller", input_dict, exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         teacher_folder = artifact_utils.get_single_uri(input_dict["teacher"])
@@ -110,11 +114,15 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
             initialization = earlier.copy_to(family)
         elif config.init == "features":
             features = FeatureData.open(examples, logits, config.batch_size, seed)
-            curves = learn_features(family, names, features, how, config.init_epochs, beginning)
+            curves = learn_features(family, names, features, how, config.init_epochs, beginning, distribution)
             initialization = describe_features(logits, config.init_epochs)
-        trainer = JointTrainer(family, names, how, teacher=loop)
+        model = distribution.spread(family)
+        trainer = JointTrainer(model, names, how, teacher=loop, distribution=distribution)
         learned = trainer.train(data.epoch, data.validation(), checkpoint)
+        if not distribution.is_chief:
+            return
         curves += learned
+        distribution.gather(model, family)
         notes = []
         if loop:
             pipeline, passes = self._make_beam_pipeline(), len(learned) * data.steps * data.batch_size

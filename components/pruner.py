@@ -22,9 +22,11 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path, remembered
 from learn2compress.components.student_properties import describe_students
+from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.channel_pruning import ChannelPlan, plan_channels, remove_channels
 from learn2compress.compression.channel_targets import check_reachable, describe_widths
+from learn2compress.compression.distribution import Distribution, open_distribution
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
@@ -39,12 +41,10 @@ from learn2compress.schemas.config import DistillConfig, PruneConfig
 from learn2compress.schemas.manifests import Epoch, Sensitivity, StudentSetManifest, read_manifest
 
 # Of the distillation, the loss goes on; its length, speed and start do not concern pruning.
-_ELSEWHERE = tuple(
-    f"distill_{field}"
-    for field in DistillConfig.model_fields
-    if field
-    not in ("batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights")
-)
+_GOES_ON = (
+    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights",
+)  # fmt: skip
+_ELSEWHERE = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
 _AVERAGE_DECAY = 0.9  # short: the masks move while weights are averaged
 
 
@@ -76,6 +76,8 @@ class PrunerExecutor(base_executor.BaseExecutor):
     ) -> None:
         config = parameters.decode(PruneConfig, "prune", exec_properties)
         distill = parameters.decode(DistillConfig, "distill", exec_properties)
+        distribution = open_distribution(distill.strategy)
+        call_workers(distribution, "Pruner", input_dict, exec_properties)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         logits = teaching_logits(input_dict)
@@ -91,8 +93,10 @@ class PrunerExecutor(base_executor.BaseExecutor):
             check_reachable(spec, config.channels)  # before anything is trained
         # Batches in another order than the Distiller's last epochs.
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
-        work = _thin(work, config, distill, data, checkpoint)
-        work = _sparsify(work, config, distill, data, checkpoint)
+        work = _thin(work, config, distill, data, checkpoint, distribution)
+        work = _sparsify(work, config, distill, data, checkpoint, distribution)
+        if not distribution.is_chief:
+            return
         if work.trained:
             accuracy = work.trained.accuracy(data.validation())
         manifest = write_students(
@@ -182,7 +186,14 @@ class _Work:
     trained: JointTrainer | None = field(default=None, repr=False)
 
 
-def _thin(work: _Work, config: PruneConfig, distill: DistillConfig, data: TrainingData, checkpoint: Path) -> _Work:
+def _thin(
+    work: _Work,
+    config: PruneConfig,
+    distill: DistillConfig,
+    data: TrainingData,
+    checkpoint: Path,
+    distribution: Distribution,
+) -> _Work:
     """Removes channels, and lets the rest recover."""
     if config.channels is None:
         return work
@@ -196,6 +207,7 @@ def _thin(work: _Work, config: PruneConfig, distill: DistillConfig, data: Traini
         lambda: plan_channels(
             work.family, work.spec, config, data.epoch(0), images, labels, settings.loss, settings.student_weights
         ),
+        distribution,
     )
     family, spec = remove_channels(work.family, work.spec, plan, data.epoch(0))
     say(describe_widths(work.spec, spec))
@@ -206,8 +218,10 @@ def _thin(work: _Work, config: PruneConfig, distill: DistillConfig, data: Traini
         learning_rate=config.channel_learning_rate,
         choose_from=0,
     )
-    trainer = JointTrainer(family, work.names, settings)
+    model = distribution.spread(family)
+    trainer = JointTrainer(model, work.names, settings, distribution=distribution)
     curves = trainer.train(data.epoch, data.validation(), checkpoint.with_suffix(".channels.npz"))
+    distribution.gather(model, family)
     return replace(
         work,
         family=family,
@@ -219,7 +233,14 @@ def _thin(work: _Work, config: PruneConfig, distill: DistillConfig, data: Traini
     )
 
 
-def _sparsify(work: _Work, config: PruneConfig, distill: DistillConfig, data: TrainingData, checkpoint: Path) -> _Work:
+def _sparsify(
+    work: _Work,
+    config: PruneConfig,
+    distill: DistillConfig,
+    data: TrainingData,
+    checkpoint: Path,
+    distribution: Distribution,
+) -> _Work:
     """Measures the layers, and makes the smallest weights zero while training goes on."""
     sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
     images, labels = data.first_validation(config.sensitivity_images)
@@ -228,6 +249,7 @@ def _sparsify(work: _Work, config: PruneConfig, distill: DistillConfig, data: Tr
             checkpoint.with_suffix(".layers.json"),
             Sensitivity,
             lambda: Sensitivity(images=len(images), layers=layer_sensitivity(work.family, work.names, images, labels)),
+            distribution,
         )
         channels = work.sensitivity.channels if work.sensitivity else []
         if sparsity:
@@ -238,7 +260,9 @@ def _sparsify(work: _Work, config: PruneConfig, distill: DistillConfig, data: Tr
     if not sparsity:
         why = "is possible: no layer suits it" if config.sparsity else "was asked for"
         return replace(work, notes=[*work.notes, f"no magnitude pruning {why}"])
-    pruned = prune_while_training(work.family, sparsity, config.epochs * data.steps, config.block)
+    model = distribution.spread(work.family)
+    with distribution.scope():
+        pruned = prune_while_training(model, sparsity, config.epochs * data.steps, config.block)
     trainer = JointTrainer(
         pruned.model,
         work.names,
@@ -247,15 +271,15 @@ def _sparsify(work: _Work, config: PruneConfig, distill: DistillConfig, data: Tr
         after_step=pruned.apply_masks,
         after_restore=pruned.apply_masks,
         state=pruned.state,
+        distribution=distribution,
     )
     # In another order than the stage before.
     later = replace(data, seed=data.seed + 1) if work.trained else data
     curves = trainer.train(later.epoch, data.validation(), checkpoint)
     how = ", spread by sensitivity" if len(images) else ""
+    distribution.gather(pruned.strip(), work.family)
     note = f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(pruned.layers)}{how}"
-    return replace(
-        work, family=pruned.strip(), curves=[*work.curves, *curves], notes=[*work.notes, note], trained=trainer
-    )
+    return replace(work, curves=[*work.curves, *curves], notes=[*work.notes, note], trained=trainer)
 
 
 def recipe(config: PruneConfig, distill: DistillConfig, names: Sequence[str], steps: int) -> Recipe:

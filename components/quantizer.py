@@ -10,15 +10,18 @@ SHA-256 and bytes.
 from pathlib import Path
 from typing import Any
 
+import tf_keras as keras
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.baselines import add_baselines
 from learn2compress.compression.conversion import INTEGER_TYPES
+from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.on_device import QuantizedFamily, write_models
@@ -32,12 +35,10 @@ from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
 
 # Of the distillation, the loss goes on; its length, speed and start do not concern quantization.
-_ELSEWHERE = tuple(
-    f"distill_{field}"
-    for field in DistillConfig.model_fields
-    if field
-    not in ("batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights")
-)
+_GOES_ON = (
+    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights",
+)  # fmt: skip
+_ELSEWHERE = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
 
@@ -71,6 +72,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
     ) -> None:
         config = parameters.decode(QuantizeConfig, "quantize", exec_properties)
         distill = parameters.decode(DistillConfig, "distill", exec_properties)
+        distribution = open_distribution(distill.strategy)
         seed = int(exec_properties["seed"])
         examples = artifact_utils.get_single_uri(input_dict["examples"])
         logits = teaching_logits(input_dict)
@@ -86,18 +88,28 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         quantized, curves = None, read_curves(source)
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
+            call_workers(distribution, "Quantizer", input_dict, exec_properties)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
-            quantized = quantization_aware(part, keep_zeros, output_only_layers(before.students))
             batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
+
+            def wrap() -> keras.Model:
+                return quantization_aware(part, keep_zeros, output_only_layers(before.students))
+
+            quantized = wrap()
             calibrate(quantized, part, batches)
+            model = distribution.spread(quantized, wrap)
             trainer = JointTrainer(
-                quantized,
+                model,
                 learning,
                 recipe(config, distill, learning, data.steps),
-                after_restore=lambda: settle_weight_ranges(quantized),
+                after_restore=lambda: settle_weight_ranges(model),
+                distribution=distribution,
             )
             curves += trainer.train(data.epoch, data.validation(), checkpoint)
+            if not distribution.is_chief:
+                return
+            distribution.gather(model, quantized)
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
         teacher = artifact_utils.get_single_uri(input_dict["teacher"])

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.distribution import Distribution
 from learn2compress.compression.examples import read_features, read_with_features
 from learn2compress.compression.family_model import feature_outputs
 from learn2compress.compression.training import JointTrainer, Recipe
@@ -110,6 +111,7 @@ def learn_features(
     recipe: Recipe,
     epochs: int,
     checkpoint: Path | None = None,
+    distribution: Distribution | None = None,
 ) -> list[Epoch]:
     """Trains a family, all but its logits, to predict the teacher's features.
 
@@ -120,6 +122,7 @@ def learn_features(
         recipe: Of the distillation that follows: its rate, warm-up, decay and average hold here, too.
         epochs: Of learning features.
         checkpoint: As of `JointTrainer.train`.
+        distribution: On which devices.
 
     Returns:
         The curve: of losses alone.
@@ -140,8 +143,13 @@ def learn_features(
         warmup_epochs=min(recipe.warmup_epochs, epochs / 2),
         patience=None,
     )
-    trainer = JointTrainer(keras.Model(family.input, outputs), names, own, losses=feature_losses)
-    return trainer.train(data.epoch, None, checkpoint)
+    distribution = distribution or Distribution()
+    predicting = keras.Model(family.input, outputs)
+    model = distribution.spread(predicting)
+    trainer = JointTrainer(model, names, own, losses=feature_losses, distribution=distribution)
+    curve = trainer.train(data.epoch, None, checkpoint)
+    distribution.gather(model, predicting)
+    return curve
 
 
 def feature_losses(labels: tf.Tensor, features: tf.Tensor, outputs: list[tf.Tensor]) -> list[tf.Tensor]:  # noqa: ARG001

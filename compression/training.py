@@ -8,6 +8,7 @@ from its last epoch as if nothing had happened.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -23,11 +24,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.distribution import Distribution
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.joint_teacher import TeacherInLoop
 from learn2compress.compression.losses import LossSettings, family_losses
 from learn2compress.compression.progress import Task
 from learn2compress.compression.schedules import cosine_with_warmup, moving_average_decay
+from learn2compress.schemas.cluster import check_divisible
 from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.manifests import Epoch
 
@@ -68,6 +71,7 @@ class JointTrainer:
         teacher: Trained along, at its own learning rate; the students learn from what it answers in the same step.
         losses: From (labels, what the batches hold third, outputs) to a [batch] of losses a student; default: the
             recipe's, of labels and teacher logits.
+        distribution: On which devices; model and masks must have been made in its scope: see `spread`.
 
     Attributes:
         step: The compiled step: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes], decay
@@ -85,20 +89,29 @@ class JointTrainer:
         state: Sequence[tf.Variable] = (),
         teacher: TeacherInLoop | None = None,
         losses: Callable[..., list] | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
         self.losses = losses or partial(family_losses, settings=recipe.loss)
         self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
-        self.optimizer = _optimizer(recipe, model.trainable_variables)
+        self.distribution = distribution or Distribution()
+        if teacher and self.distribution.replicas > 1:
+            raise TrainingError(
+                f"a teacher that is trained along must be on one device; got {self.distribution.replicas}. Set "
+                "distill.strategy to none, or teacher.mode to fixed."
+            )
         self.averaged = _averaged_variables(model)
-        self.average = [tf.Variable(v, trainable=False) for v in self.averaged] if recipe.ema_decay else []
+        with self.distribution.scope():
+            self.optimizer = _optimizer(recipe, model.trainable_variables)
+            self.average = [self._average_of(v) for v in self.averaged] if recipe.ema_decay else []
+        self.distribution.synchronize(model)
         self.weights = recipe.student_weights or (1.0,) * len(self.names)
         self.state = [*model.variables, *self.optimizer.variables, *self.average, *state]
         self.state += teacher.state if teacher else []
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
-        self.step = tf.function(self._step_eagerly, autograph=False, reduce_retracing=True)
-        self._predict = tf.function(self._predict_eagerly, input_signature=[images], autograph=False)
+        self.step = self.distribution.compile(self._step_eagerly, reduce_retracing=True)
+        self._predict = self.distribution.compile(self._predict_eagerly, input_signature=[images])
 
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset | None, checkpoint: Path | None = None
@@ -130,7 +143,7 @@ class JointTrainer:
             accuracy = {} if validation is None else self.accuracy(validation)
             mean = float(np.mean(list(accuracy.values()) or [0.0]))
             if epoch >= self.recipe.choose_from and mean >= best_accuracy:
-                best, best_accuracy = [v.numpy() for v in self.averaged], mean
+                best, best_accuracy = [self._read(v) for v in self.averaged], mean
             self._put(current)
             teacher_accuracy = self.teacher.accuracy(validation) if self.teacher else None
             if self.teacher:
@@ -172,13 +185,16 @@ class JointTrainer:
 
     def _step_eagerly(self, images, labels, teacher_logits, decay):
         variables, teacher = self.model.trainable_variables, self.teacher
+        # A replica's loss is its share of the whole batch's: the optimizer adds the gradients up.
+        images, labels, teacher_logits = self.distribution.part(images, labels, teacher_logits)
+        share = 1 / self.distribution.replicas
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
             if teacher:
                 live = teacher.logits(images)
                 teacher_logits = tf.stop_gradient(live)
             losses = [tf.reduce_mean(loss) for loss in self.losses(labels, teacher_logits, outputs)]
-            total = tf.add_n([weight * loss for weight, loss in zip(self.weights, losses, strict=True)])
+            total = tf.add_n([weight * share * loss for weight, loss in zip(self.weights, losses, strict=True)])
             if teacher:
                 losses.append(teacher.loss(labels, live, outputs))
                 total += losses[-1]  # no gradient passes from one side's loss to the other's variables
@@ -190,7 +206,7 @@ class JointTrainer:
             self.after_step()
         for average, variable in zip(self.average, self.averaged, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
-        return tf.stack(losses)
+        return self.distribution.sum(share * tf.stack(losses))
 
     def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> tuple[dict[str, float], float | None]:
         recipe = self.recipe
@@ -199,6 +215,7 @@ class JointTrainer:
         losses, steps = np.zeros(len(self.names) + (self.teacher is not None)), 0
         task = Task(f"{recipe.stage}: epoch {epoch + 1} step", recipe.steps_per_epoch)
         for images, labels, teacher_logits in batches:
+            check_divisible(len(labels), self.distribution.replicas)
             step = epoch * recipe.steps_per_epoch + steps
             self.optimizer.learning_rate.assign(
                 cosine_with_warmup(step, total_steps, recipe.learning_rate, warmup_steps)
@@ -207,7 +224,8 @@ class JointTrainer:
                 peak = self.teacher.recipe.learning_rate
                 self.teacher.set_rate(cosine_with_warmup(step, total_steps, peak, warmup_steps))
             if self.before_step:
-                self.before_step(step)
+                with self.distribution.scope():
+                    self.before_step(step)
             decay = tf.constant(moving_average_decay(step, recipe.ema_decay), tf.float32)
             losses += self.step(images, labels, teacher_logits, decay).numpy()
             steps += 1
@@ -239,9 +257,9 @@ class JointTrainer:
 
     def _swap_in_average(self) -> list[np.ndarray]:
         """Puts the averaged weights in the model; returns those that were there."""
-        current = [v.numpy() for v in self.averaged]
+        current = [self._read(v) for v in self.averaged]
         if self.average:
-            self._put([v.numpy() for v in self.average])
+            self._put([self._read(v) for v in self.average])
         return current
 
     def _put(self, values: list[np.ndarray]) -> None:
@@ -250,6 +268,18 @@ class JointTrainer:
         if self.after_restore:
             self.after_restore()
 
+    def _average_of(self, variable: tf.Variable) -> tf.Variable:
+        # Each replica averages by itself: what it averages is the same in all.
+        return tf.Variable(
+            self._read(variable),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def _read(self, variable: tf.Variable) -> np.ndarray:
+        return self.distribution.read(variable)
+
     def _signature(self) -> str:
         """What must be equal for a training to go on: the students, how they are trained, what they are made of."""
         shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.state]
@@ -257,9 +287,9 @@ class JointTrainer:
         return json.dumps([self.names, asdict(self.recipe), shapes, *teacher])
 
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
-        if path is None:
+        if path is None or not self.distribution.is_chief:
             return
-        arrays = {f"state{i}": v.numpy() for i, v in enumerate(self.state)}
+        arrays = {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
         arrays |= {f"best{i}": v for i, v in enumerate(best)}
         partial = path.with_suffix(".partial")
         try:
@@ -281,10 +311,12 @@ class JointTrainer:
             ) from error
 
     def _restore(self, path: Path | None) -> tuple[list[Epoch], list[np.ndarray], float]:
-        if path is None or not path.exists():
-            return [], [v.numpy() for v in self.averaged], -1.0
         try:
-            with np.load(path, allow_pickle=False) as file:
+            there = path is not None and self.distribution.is_chief and path.exists()
+            content = self.distribution.share(b"." + path.read_bytes() if there else b"")
+            if not content:
+                return [], [self._read(v) for v in self.averaged], -1.0
+            with np.load(io.BytesIO(content[1:]), allow_pickle=False) as file:
                 saved = {key: file[key] for key in file.files}
             if str(saved["signature"]) != self._signature():
                 raise TrainingError(

@@ -55,6 +55,11 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
     image = image or config.kubeflow.image
     if not image:
         raise ConfigError("an image must be given; got none. Pass --image, or set kubeflow.image.")
+    if config.distill.strategy == "multi_worker":
+        raise ConfigError(
+            "distill.strategy must be none or mirrored on a cluster; got multi_worker, and a step is one container. "
+            "Set mirrored, with kubeflow.resources for several accelerators, or see docs/distribution.md."
+        )
     _check_paths(config)
     config = _with_shape(config)
     spec, platform = _compile(config, image)

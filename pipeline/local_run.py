@@ -18,7 +18,9 @@ from tfx.orchestration.portable import launcher
 
 from learn2compress.components.beam_options import user_errors
 from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
+from learn2compress.components.team import dismiss_workers
 from learn2compress.compression.architecture import design
+from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.earlier_students import students_sha256
 from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
@@ -92,6 +94,7 @@ def run_pipeline(
         Learn2CompressError: Something the user can mend, in one line.
     """
     output = Path(output).resolve()
+    distribution = open_distribution(config.distill.strategy)  # before anything else is done with TensorFlow
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
@@ -108,6 +111,7 @@ def run_pipeline(
 
     with user_errors(), _watched(root, len(pipeline.components), on_node, finished):
         local_dag_runner.LocalDagRunner().run(pipeline)
+    dismiss_workers(distribution)
     return RunResult(artifacts, tuple(executed), tuple(cached))
 
 

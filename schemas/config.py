@@ -161,7 +161,7 @@ class DistillConfig(Section):
     """Joint training of the family from the teacher's logits."""
 
     epochs: PositiveInt = Field(30, description="over the training images, a view of each")
-    batch_size: PositiveInt = Field(128, description="images a step")
+    batch_size: PositiveInt = Field(128, description="images a step, of all workers together")
     learning_rate: Rate = Field(4e-3, description="peak, after the warm-up; cosine decay to zero")
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(1.0, description="of a learning rate that rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decoupled (AdamW, 1711.05101)")
@@ -184,6 +184,11 @@ class DistillConfig(Section):
         "predict the teacher's, on data.unlabeled too), or the output folder of an earlier run with the same sizes",
     )
     init_epochs: PositiveInt = Field(10, description="of learning the teacher's features, where init is features")
+    strategy: Literal["none", "mirrored", "multi_worker"] = Field(
+        "none",
+        description="where Distiller, Pruner and Quantizer train: on one device, mirrored on all of this machine's, or "
+        "with the workers that TF_CONFIG names, see docs/distribution.md",
+    )
 
 
 def _share_or(parse: Any) -> BeforeValidator:
@@ -359,6 +364,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        if self.teacher.mode == "joint" and self.distill.strategy != "none":
+            raise ValueError(
+                f"distill.strategy must be none where the teacher is trained along (teacher.mode joint); got "
+                f"{self.distill.strategy}"
+            )
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
         if unknown and self.students.module is None:  # a module's names are known once it is built
             raise ValueError(f"distill.student_weights must name students; got {unknown}")

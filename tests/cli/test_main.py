@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line's manners: quick help, one line for what the user can mend, and the exit status it documents."""
 
+import json
 import subprocess
 import sys
 
@@ -91,3 +92,27 @@ def test_run_refuses_an_output_folder_of_another_pipeline(capfd, tmp_path):
     status, _, error = run(capfd, "run", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "out"))
     assert status == 2
     assert "must belong to pipeline 'learn2compress'; it holds a run of 'flowers'" in error
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        (None, "TF_CONFIG must be set for distill.strategy multi_worker; it is not."),
+        (["a:1", "b:2", "c:3"], "a batch must be divisible by the 3 replicas that train together; got 128 images."),
+    ],
+)
+def test_run_refuses_at_once_a_team_that_cannot_train(capfd, tmp_path, monkeypatch, workers, message):
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if workers:
+        task = {"type": "worker", "index": 0}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": workers}, "task": task}))
+
+    output = tmp_path / "out"
+    status, _, error = run(
+        capfd, "run", str(tmp_path / "c.yaml"), "-o", str(output), "--set", "distill.strategy=multi_worker"
+    )
+
+    assert status == 2
+    assert error.startswith(f"learn2compress: {message}")
+    assert not output.exists()

@@ -5,7 +5,9 @@ import pytest
 from pydantic import BaseModel
 
 from learn2compress.components.checkpoints import checkpoint_path, remembered
+from learn2compress.compression.distribution import Distribution
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
+from learn2compress.schemas.cluster import Cluster
 from learn2compress.schemas.errors import TrainingError
 
 PARAMETERS = {"epochs": 3, "rate": 0.1, "seed": 0}
@@ -66,8 +68,8 @@ class Decision(BaseModel):
 def test_remembered_decides_once(tmp_path):
     path = tmp_path / "checkpoints/a.channels.json"
 
-    first = remembered(path, Decision, lambda: Decision(kept=[1, 2]))
-    second = remembered(path, Decision, lambda: Decision(kept=[3]))
+    first = remembered(path, Decision, lambda: Decision(kept=[1, 2]), Distribution())
+    second = remembered(path, Decision, lambda: Decision(kept=[3]), Distribution())
 
     assert first == second == Decision(kept=[1, 2])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -78,4 +80,22 @@ def test_remembered_refuses_what_is_damaged(tmp_path):
     path.write_text('{"kept": [1')
 
     with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to decide anew"):
-        remembered(path, Decision, lambda: Decision(kept=[]))
+        remembered(path, Decision, lambda: Decision(kept=[]), Distribution())
+
+
+def test_remembered_takes_the_chiefs_decision_in_every_worker(tmp_path):
+    class Line(Distribution):
+        said = b""
+
+        def share(self, data):
+            Line.said = data if self.is_chief else Line.said
+            return Line.said
+
+    chief, other = Line(), Line()
+    chief.cluster, other.cluster = Cluster(("a:1", "b:2"), 0), Cluster(("a:1", "b:2"), 1)
+
+    first = remembered(tmp_path / "chief.json", Decision, lambda: Decision(kept=[1, 2]), chief)
+    second = remembered(tmp_path / "other.json", Decision, lambda: Decision(kept=[3]), other)
+
+    assert first == second == Decision(kept=[1, 2])
+    assert [path.name for path in tmp_path.iterdir()] == ["chief.json"]

@@ -211,6 +211,7 @@ def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
         "distill_in_place_weight",
         "distill_label_smoothing",
         "distill_student_weights",
+        "distill_strategy",
     }
 
 

@@ -147,6 +147,7 @@ def test_digest_has_a_default_where_a_copy_is_here(tmp_path):
         (["kubeflow.teacher=t.keras"], r"kubeflow\.teacher must be an s3://.* got t\.keras"),
         (["kubeflow.retries={Pruners: 1}"], r"kubeflow\.retries must name nodes of the pipeline; got 'Pruners'"),
         (["distill.init=out"], r"distill\.init must be an address or lie on kubeflow\.volume for a cluster; got out"),
+        (["distill.strategy=multi_worker"], r"distill\.strategy must be none or mirrored .* got multi_worker"),
         (["pipeline.push_to=/srv"], r"pipeline\.push_to must be an address or lie on kubeflow\.volume"),
         (["evaluate.device_results=phone.json"], r"evaluate\.device_results must be an address or lie on"),
     ],

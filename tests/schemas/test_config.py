@@ -118,6 +118,10 @@ def test_every_field_says_what_it_is():
         ({"quantize": {"teacher_variants": ["uint8"]}}, r"quantize\.teacher_variants\.0 is wrong: .*; got 'uint8'"),
         ({"quantize": {"variants": []}}, r"quantize\.variants is wrong: .*at least 1 item"),
         ({"pipeline": {"name": "My Run"}}, r"pipeline\.name is wrong: .*pattern.*; got 'My Run'"),
+        (
+            {"teacher": {"path": "t", "mode": "joint"}, "distill": {"strategy": "mirrored"}},
+            r"distill\.strategy must be none where the teacher is trained along \(teacher\.mode joint\); got mirrored",
+        ),
         ({"distill": {"student_weights": {"huge": 2}}}, r"distill\.student_weights must name students; got \['huge'\]"),
     ],
 )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that is not the chief: it takes part in the run's trainings, and in nothing else.
+
+It reads the examples, the teacher's logits and the students where the chief's run has put them, so the output folder
+must be on a file system that all workers see, under the same path.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from learn2compress.components.distiller import DistillerExecutor, DistillerSpec
+from learn2compress.components.pruner import PrunerExecutor, PrunerSpec
+from learn2compress.components.quantizer import QuantizerExecutor, QuantizerSpec
+from learn2compress.components.team import Assignment, next_assignment
+from learn2compress.compression.distribution import open_distribution
+from learn2compress.compression.progress import say
+
+_NODES = {
+    "Distiller": (DistillerExecutor, DistillerSpec),
+    "Pruner": (PrunerExecutor, PrunerSpec),
+    "Quantizer": (QuantizerExecutor, QuantizerSpec),
+}
+
+
+def take_part() -> tuple[str, ...]:
+    """Trains along whatever the chief trains, until its run is done.
+
+    Returns:
+        The nodes that were trained, in their order.
+
+    Raises:
+        Learn2CompressError: What the chief is told as well, or the chief is gone.
+    """
+    distribution, trained = open_distribution("multi_worker"), []
+    say(f"Worker {distribution.cluster.index} of {len(distribution.cluster.addresses)} waits for the chief's trainings")
+    while (assignment := next_assignment(distribution)).node:
+        say(f"{assignment.node}: trains along")
+        _execute(assignment)
+        trained.append(assignment.node)
+    return tuple(trained)
+
+
+def _execute(assignment: Assignment) -> None:
+    executor, spec = _NODES[assignment.node]
+    with TemporaryDirectory() as scratch:
+        inputs = {
+            key: [_artifact(spec.INPUTS[key].type, uri) for uri in uris] for key, uris in assignment.inputs.items()
+        }
+        outputs = {
+            key: [_artifact(channel.type, str(Path(scratch, key, "0")))] for key, channel in spec.OUTPUTS.items()
+        }
+        executor().Do(inputs, outputs, assignment.parameters)
+
+
+def _artifact(kind, uri: str):
+    artifact = kind()
+    artifact.uri = uri
+    return artifact

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker does between the chief's messages; that processes reach each other, test_distribution.py tests."""
+
+import pytest
+from tfx import types
+from tfx.types import standard_artifacts
+
+from learn2compress.components.team import Assignment, call_workers, dismiss_workers, next_assignment
+from learn2compress.compression.distribution import Distribution
+from learn2compress.compression.progress import listening
+from learn2compress.pipeline import worker
+from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
+from learn2compress.schemas.cluster import Cluster
+from learn2compress.schemas.errors import Learn2CompressError
+
+
+class Line(Distribution):
+    """What the chief shares comes out at the other worker, in its order."""
+
+    def __init__(self, index: int, messages: list[bytes]) -> None:
+        self.cluster, self.messages = Cluster(("a:1", "b:2"), index), messages
+
+    def share(self, data):
+        if self.is_chief:
+            self.messages.append(data)
+            return data
+        return self.messages.pop(0)
+
+
+def artifact(kind, uri: str) -> types.Artifact:
+    made = kind()
+    made.uri = str(uri)
+    return made
+
+
+@pytest.fixture
+def line(monkeypatch):
+    """Both ends: the chief's and the worker's."""
+    messages = []
+    chief, other = Line(0, messages), Line(1, messages)
+    monkeypatch.setattr(worker, "open_distribution", lambda _: other)
+    return chief, other
+
+
+def test_workers_are_told_nothing_where_there_are_none_and_tell_nothing_themselves(line):
+    _, other = line
+
+    for distribution in (Distribution(), other):
+        call_workers(distribution, "Distiller", {}, {})
+        dismiss_workers(distribution)
+
+    assert other.messages == []
+
+
+def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeypatch):
+    chief, _ = line
+    seen = []
+
+    class Executor:
+        def Do(self, inputs, outputs, parameters):
+            seen.append((inputs, outputs, parameters))
+
+    monkeypatch.setitem(worker._NODES, "Pruner", (Executor, worker._NODES["Pruner"][1]))
+    inputs = {
+        "examples": [artifact(standard_artifacts.Examples, "/data/1")],
+        "teacher_logits": [artifact(TeacherLogits, "/logits/2")],
+        "students": [artifact(StudentSet, "/students/3")],
+    }
+    call_workers(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
+    dismiss_workers(chief)
+    said = []
+
+    with listening(said.append):
+        trained = worker.take_part()
+
+    assert trained == ("Pruner",)
+    ((found, outputs, parameters),) = seen
+    assert {key: [(type(a), a.uri) for a in artifacts] for key, artifacts in found.items()} == {
+        "examples": [(standard_artifacts.Examples, "/data/1")],
+        "teacher_logits": [(TeacherLogits, "/logits/2")],
+        "students": [(StudentSet, "/students/3")],
+    }
+    assert parameters == {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1}
+    (students,) = outputs["pruned_students"]
+    assert type(students) is StudentSet
+    assert not students.uri.startswith("/students")
+    assert [line.detail for line in said] == ["Worker 1 of 2 waits for the chief's trainings", "Pruner: trains along"]
+
+
+@pytest.mark.parametrize("node", ["Distiller", "Pruner", "Quantizer"])
+def test_take_part_says_what_the_node_says_when_its_inputs_are_not_to_be_seen_from_here(line, node, tmp_path):
+    chief, _ = line
+    inputs = {key: [artifact(channel.type, tmp_path / key)] for key, channel in worker._NODES[node][1].INPUTS.items()}
+    call_workers(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
+
+    with pytest.raises(Learn2CompressError, match=r"manifest\.json must be a readable \w+Manifest; .*No such file"):
+        worker.take_part()
+
+
+def test_assignments_are_read_as_they_were_told(line):
+    chief, other = line
+    call_workers(chief, "Distiller", {"students": [artifact(StudentSet, "/s/1")]}, {"distill_epochs": 3})
+
+    assert next_assignment(other) == Assignment("Distiller", {"students": ["/s/1"]}, {"distill_epochs": 3})
