@@ -8,7 +8,8 @@ smaller one's own tail, which no other student has, makes up what is missing, bu
 the trunk alone already takes more than the share from a student, its tail stays whole.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 
 _OVERSHOOT = 0.02  # of a smaller student's share: channels come in fours, so it is not met to the byte
 LEAST_TAIL = 0.25  # of a smaller student's own tail: below that it would pay for the trunk's share with its accuracy
-_DETOURS = 4  # steps to look further where widths coincide, see `with_widths`
+_STRIDES = (1, 2, 3, 4, 6, 8, 12, 16)  # in steps of four channels: how far one look goes
 
 
 @dataclass(frozen=True)
@@ -149,43 +150,52 @@ class _Search:
             now = self.goal.measure(self.spec, student)
             moves = []
             for group in groups:
-                width, spec = self._next(group, -CHANNEL_STEP)
-                if spec is None or width < least * group.width:
-                    continue
-                fallen = (s for s in spared if s in group.students and self.goal.excess(spec, s) < 1 - _OVERSHOOT)
-                saved = now - self.goal.measure(spec, student)
-                if saved > 0 and next(fallen, None) is None:
-                    lost = self.lost[group.name]
-                    moves.append(((lost[width] - lost[self.widths[group.name]]) / saved, group.name, width, spec))
+                for width, spec in self._other(group, -1, max(group.least, least * group.width)):
+                    saved = now - self.goal.measure(spec, student)
+                    fallen = (s for s in spared if s in group.students and self.goal.excess(spec, s) < 1 - _OVERSHOOT)
+                    if saved > 0 and next(fallen, None) is None:
+                        moves.append((self._harm(group, width) / saved, group.name, width, spec))
             if not moves:
                 return
-            _, name, self.widths[name], self.spec = min(moves, key=lambda move: move[:3])
+            self._take(min(moves, key=lambda move: move[:3]))
 
     def give_back(self, groups: Iterable[ChannelGroup], student: str) -> None:
         """Puts channels back, the most missed ones first, as far as the limit allows: the last cut was a coarse one."""
         groups = list(groups)
         while True:
+            now = self.goal.measure(self.spec, student)
             moves = []
             for group in groups:
-                width, spec = self._next(group, CHANNEL_STEP)
-                if spec is None or self.goal.excess(spec, student) > 1:
-                    continue
-                gained = self.goal.measure(spec, student) - self.goal.measure(self.spec, student)
-                lost = self.lost[group.name]
-                moves.append(((lost[self.widths[group.name]] - lost[width]) / gained, group.name, width, spec))
+                for width, spec in self._other(group, 1, group.width):
+                    gained = self.goal.measure(spec, student) - now
+                    if self.goal.excess(spec, student) <= 1:
+                        missed = -self._harm(group, width)
+                        moves.append((missed / gained if gained > 0 else math.inf, group.name, width, spec))
             if not moves:
                 return
-            _, name, self.widths[name], self.spec = max(moves, key=lambda move: move[:3])
+            self._take(max(moves, key=lambda move: move[:3]))
 
-    def _next(self, group: ChannelGroup, step: int) -> tuple[int, FamilySpec | None]:
-        """The next narrower or wider width of a group at which the family stays the same network."""
-        width = self.widths[group.name]
-        for _ in range(_DETOURS):
-            # To a multiple of the step's size, whatever the width was; all of them at most.
-            width = min(group.width, (width // step + 1) * step)
-            if width < group.least or width == self.widths[group.name]:
-                break
+    def _take(self, move: tuple) -> None:
+        _, name, self.widths[name], self.spec = move
+
+    def _harm(self, group: ChannelGroup, width: int) -> float:
+        lost = self.lost[group.name]
+        return lost[width] - lost[self.widths[group.name]]
+
+    def _other(self, group: ChannelGroup, sign: int, bound: float) -> Iterator[tuple[int, FamilySpec]]:
+        """Narrower (-1) or wider (1) widths of a group, up to a bound, at which the family stays the same network.
+
+        Some are further off: a width that no other layer has costs bytes of its own in a file, so that a few channels
+        less may save nothing, and more of them a lot.
+        """
+        seen = {self.widths[group.name]}
+        for steps in _STRIDES:
+            # To multiples, whatever the width was.
+            width = (self.widths[group.name] // (sign * CHANNEL_STEP) + steps) * sign * CHANNEL_STEP
+            width = min(width, group.width)
+            if width in seen or sign * (width - bound) > 0:
+                continue
+            seen.add(width)
             spec = with_widths(self.original, {**self.widths, group.name: width})
             if spec is not None:
-                return width, spec
-        return width, None
+                yield width, spec

@@ -74,6 +74,19 @@ def test_choose_widths_removes_where_the_damage_is_least():
     assert widths == {"a": 16, "b": 32}
 
 
+def test_choose_widths_looks_beyond_a_width_that_saves_nothing():
+    """Two layers of one width share their zero points: to narrow one of them a little makes the file larger."""
+    blocks = (Conv("a", 288), Conv("b", 288, kernel=1))
+    spec = FamilySpec((8, 8, 1), 2, blocks, (Branch("only", (), ()),))
+    before = family_costs(spec)["only"].int8_bytes
+    assert family_costs(with_widths(spec, {"b": 284}))["only"].int8_bytes > before
+
+    widths = choose_widths(spec, ChannelTarget(bytes=0.7), {"a": np.full(288, 1e6), "b": np.full(288, 1.0)})
+
+    assert widths["a"] == 288
+    assert 0.68 * before <= family_costs(with_widths(spec, widths))["only"].int8_bytes <= 0.7 * before
+
+
 def test_choose_widths_keeps_all_channels_where_the_target_is_met(spec, damage):
     assert choose_widths(spec, ChannelTarget(bytes="1MB"), damage) == {g.name: g.width for g in channel_groups(spec)}
 

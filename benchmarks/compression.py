@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pruning saves in the file that ships, and what it costs: CIFAR-10, the same job with and without.
+
+    python benchmarks/compression.py --data cifar10.npz --teacher resnet20_cifar10.h5 --output OUT \
+        [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured --show magnitude]
+
+Each side is a run of the product with the same data, teacher, seed and distillation (which is done once, and comes from
+the cache then); what is not pruned is trained on for as many epochs, at the same rate. Every figure is read from the
+emitted .tflite, accuracies from its predictions on the test images. Stop it and start it again: it goes on. The last
+line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+from learn2compress.compression.flatbuffer import ModelFile, read_model_file
+from learn2compress.schemas.reports import Candidate, Report
+from learn2compress.schemas.units import format_bytes, format_count
+
+CONFIG = Path(__file__).parent.parent / "examples" / "cifar10" / "config.yaml"
+SIZES = {"small": "49KB", "medium": "98496B", "large": "250KB"}
+STUDENTS, LARGE = tuple(SIZES), "large"
+# What is to be pruned is nothing; the training is the same. A target that is met already leaves all channels.
+UNPRUNED = ("prune.channels={bytes: 1000MB}", "prune.sparsity=0")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of the product left."""
+
+    candidates: dict[str, Candidate]
+    files: dict[str, ModelFile]
+
+    def top1(self, name: str) -> float:
+        """On the test images."""
+        return self.candidates[name].figures["test"].top1
+
+
+class Job:
+    """The product on CIFAR-10, its settings but for what is compared."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.done = options, {}
+
+    def run(self, *settings: str) -> Run:
+        """Runs the whole pipeline, of which what is the same as before is not done again."""
+        if settings not in self.done:
+            self.done[settings] = self._run(settings)
+        return self.done[settings]
+
+    def _run(self, settings: tuple[str, ...]) -> Run:
+        options, output = self.options, self.options.output
+        common = (
+            f"data.path={options.data.resolve()}",
+            f"teacher.path={options.teacher.resolve()}",
+            f"students.sizes={json.dumps({name: {'size_bytes': size} for name, size in SIZES.items()})}",
+            f"teacher.views={options.views}",
+            f"distill.epochs={options.epochs}",
+            "distill.ema_decay=0.99",
+            f"prune.epochs={options.fine_tune}",
+            f"prune.channel_epochs={options.fine_tune}",
+            "prune.learning_rate=0.002",
+            "prune.channel_learning_rate=0.002",
+            f"quantize.epochs={options.quantize_epochs}",
+            "quantize.variants=[float32, int8]",
+            f"pipeline.seed={options.seed}",
+        )
+        command = [sys.executable, "-m", "learn2compress.cli.main", "run", str(CONFIG), "--output", str(output)]
+        command += ["--limit", str(options.images)] if options.images else []
+        for setting in (*common, *settings):
+            command += ["--set", setting]
+        print(f"\n{' '.join(settings)}", flush=True)
+        subprocess.run(command, check=True)
+        report = Report.model_validate_json((output / "report.json").read_text(encoding="utf-8"))
+        files = {path.stem: read_model_file(path) for path in sorted((output / "models").glob("*.tflite"))}
+        return Run({candidate.name: candidate for candidate in report.evaluation.candidates}, files)
+
+
+def show_structured(job: Job) -> dict:
+    """Half the bytes of the large student by removing channels."""
+    before, after = job.run(*UNPRUNED), job.run("prune.channels={bytes: 50%}", "prune.sparsity=0")
+    found, rows = {}, []
+    for student in STUDENTS:
+        for variant in ("float32", "int8"):
+            name = f"{student}-{variant}"
+            old, new = before.candidates[name], after.candidates[name]
+            found[name] = {
+                "bytes": [old.bytes, new.bytes],
+                "bytes_ratio": round(new.bytes / old.bytes, 4),
+                "macs_ratio": round(new.macs / old.macs, 4),
+                "top1": [round(before.top1(name), 4), round(after.top1(name), 4)],
+                "retained": round(after.top1(name) / before.top1(name), 4),
+            }
+            rows.append(
+                f"| {name} | {format_bytes(old.bytes)} | {format_bytes(new.bytes)} | {format_count(old.macs)} | "
+                f"{format_count(new.macs)} | {before.top1(name):.2%} | {after.top1(name):.2%} |"
+            )
+    print("\n| file | bytes | thinner | MACs | thinner | top-1 | thinner |\n| --- |" + " ---: |" * 6)
+    print("\n".join(rows))
+    large = [found[f"{LARGE}-{variant}"] for variant in ("float32", "int8")]
+    return {
+        "files": found,
+        # The target is the int8 file's; of the float file less is fixed, so it falls by more.
+        "bytes_halved_within_5_percent": abs(large[1]["bytes_ratio"] - 0.5) <= 0.025
+        and large[0]["bytes_ratio"] <= 0.525,
+        "retains_97_percent": all(row["retained"] >= 0.97 for row in large),
+        "macs_fall_by_40_percent": all(row["macs_ratio"] <= 0.6 for row in large),
+    }
+
+
+def show_magnitude(job: Job) -> dict:
+    """Three quarters of the weights zero, kept through quantization."""
+    before, after = job.run(*UNPRUNED), job.run("prune.sparsity=0.75")
+    found, rows = {}, []
+    for student in STUDENTS:
+        name = f"{student}-int8"
+        old, new = before.candidates[name], after.candidates[name]
+        zeros = [pruned_zeros(run.files[name]) for run in (before, after)]
+        found[name] = {
+            "zeros": [round(share, 4) for share in zeros],
+            "gzip_bytes": [old.gzip_bytes, new.gzip_bytes],
+            "gzip_ratio": round(new.gzip_bytes / old.gzip_bytes, 4),
+            "top1": [round(before.top1(name), 4), round(after.top1(name), 4)],
+        }
+        rows.append(
+            f"| {name} | {zeros[0]:.1%} | {zeros[1]:.1%} | {format_bytes(old.gzip_bytes)} | "
+            f"{format_bytes(new.gzip_bytes)} | {before.top1(name):.2%} | {after.top1(name):.2%} |"
+        )
+    print("\n| file | zeros | sparser | gzip | sparser | top-1 | sparser |\n| --- |" + " ---: |" * 6)
+    print("\n".join(rows))
+    large = found[f"{LARGE}-int8"]
+    return {
+        "files": found,
+        "zeros_at_least_74_percent": all(row["zeros"][1] >= 0.74 for row in found.values()),
+        "gzip_at_most_75_percent": large["gzip_ratio"] <= 0.75,
+        "within_1.5_points": large["top1"][0] - large["top1"][1] <= 0.015,
+    }
+
+
+def pruned_zeros(model: ModelFile) -> float:
+    """Share of zeros in the kernels that magnitude pruning takes: dense and convolutional, but for the first one."""
+    operators = [o for o in model.operators if o.name in ("CONV_2D", "FULLY_CONNECTED")]
+    tensors = {(tensor.subgraph, tensor.index): tensor for tensor in model.tensors}
+    kernels = [tensors[operator.subgraph, operator.inputs[1]] for operator in operators[1:]]
+    return sum(k.sparsity * k.elements for k in kernels) / sum(k.elements for k in kernels)
+
+
+SHOWS: dict[str, Callable[[Job], dict]] = {"structured": show_structured, "magnitude": show_magnitude}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 as .npz")
+    parser.add_argument("--teacher", type=Path, required=True, help="a Keras classifier of its images, pixels 0..255")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs; go on with the same one")
+    parser.add_argument("--images", type=int, default=10_000, help="of each part of the data; 0: all")
+    parser.add_argument("--epochs", type=int, default=20, help="of the distillation")
+    parser.add_argument("--fine-tune", type=int, default=10, help="epochs of pruning, or of going on without")
+    parser.add_argument("--quantize-epochs", type=int, default=2, help="of quantization-aware training")
+    parser.add_argument("--views", type=int, default=4, help="of each image, seen by the teacher once")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", choices=SHOWS, action="append", help="default: all")
+    options = parser.parse_args()
+    job = Job(options)
+    found = {show: SHOWS[show](job) for show in options.show or SHOWS}
+    settings = {key: getattr(options, key) for key in ("images", "epochs", "fine_tune", "quantize_epochs", "seed")}
+    print(json.dumps({**found, "settings": settings}))
+
+
+if __name__ == "__main__":
+    main()
