@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a teacher gives where images are few: students by several recipes, from the .tflite files, on held-out images.
+
+Of each seed: other training images of the classes, other initial weights, another order. By default students that were
+distilled jointly from the teacher are held against each student trained alone on the labels, without a teacher; with
+--init, jointly distilled ones that began with the teacher's features (of images without labels, too) against those that
+began at random. All else is equal: views, epochs, batches, rates, and the choice of the epoch on validation images that
+are cut from the few. Each student alone gets as many epochs as the family.
+
+    python benchmarks/distillation_gain.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--per-class 60]
+        [--seeds 0 1 2] [--epochs 60] [--init [--unlabeled 10000]]
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tf_keras as keras
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import standard_artifacts
+
+from learn2compress.components import parameters
+from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.distiller import recipe
+from learn2compress.components.example_sources import data_digest
+from learn2compress.components.image_example_gen import ImageExampleGenExecutor
+from learn2compress.components.teacher_importer import TeacherImporterExecutor
+from learn2compress.compression.conversion import convert_float
+from learn2compress.compression.family import FamilySpec
+from learn2compress.compression.family_model import build_family, cut_students
+from learn2compress.compression.feature_learning import FeatureData, learn_features
+from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.sizing import describe_family, label_bytes, solve_family
+from learn2compress.compression.training import JointTrainer
+from learn2compress.compression.training_data import TrainingData
+from learn2compress.schemas.artifacts import Teacher, TeacherLogits
+from learn2compress.schemas.config import DataConfig, DistillConfig, StudentSize, TeacherConfig
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
+
+# Each student alone has functions of its own, which TensorFlow takes for one that is compiled again and again.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+NAMES = ("small", "medium", "large")
+
+
+def write_subset(source: Path, folder: Path, per_class: int, unlabeled: int, seed: int) -> None:
+    """Writes data.npz, a few training images of each class and all test images, and more.npz, others without labels."""
+    with np.load(source) as data:
+        images, labels = data["train_images"], data["train_labels"].ravel()
+        order = np.random.default_rng(seed).permutation(len(labels))
+        chosen = np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
+        rest = np.setdiff1d(order, chosen)
+        names = {"class_names": data["class_names"]} if "class_names" in data.files else {}
+        np.savez(
+            folder / "data.npz",
+            train_images=images[chosen],
+            train_labels=labels[chosen],
+            test_images=data["test_images"],
+            test_labels=data["test_labels"].ravel(),
+            **names,
+        )
+        np.savez(folder / "more.npz", images=images[np.random.default_rng(seed).permutation(rest)[:unlabeled]])
+
+
+def execute(executor: type, inputs: dict, outputs: dict, values: dict) -> None:
+    """Runs a node without a pipeline around it."""
+    context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1))
+    executor(context).Do(inputs, outputs, values)
+
+
+def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path, Path, Path]:
+    """The folders of Examples, Teacher and TeacherLogits for a seed's images."""
+    write_subset(options.data, folder, options.per_class, options.unlabeled, seed)
+    data = DataConfig(path=str(folder / "data.npz"), unlabeled=str(folder / "more.npz") if options.init else None)
+    height, width, channels = np.load(folder / "data.npz")["test_images"].shape[1:]
+    data = data.model_copy(update={"height": height, "width": width, "channels": channels})
+    teacher = TeacherConfig(path=str(options.teacher), scaling=options.scaling, views=options.views)
+    found = {}
+    for key, kind in (("examples", standard_artifacts.Examples), ("teacher", Teacher), ("logits", TeacherLogits)):
+        found[key] = kind()
+        found[key].uri = str(folder / key)
+    common = {"code_version": "", "seed": seed}
+    values = parameters.encode(data=data) | {"data_digest": data_digest(data)} | common
+    execute(ImageExampleGenExecutor, {}, {"examples": [found["examples"]]}, values)
+    sha256 = path_sha256(options.teacher)
+    values = parameters.encode(teacher=teacher) | {"teacher_sha256": sha256, "features": int(options.init)} | common
+    outputs = {"teacher": [found["teacher"]], "teacher_logits": [found["logits"]]}
+    execute(TeacherImporterExecutor, {"examples": [found["examples"]]}, outputs, values)
+    return folder / "examples", folder / "teacher", folder / "logits"
+
+
+def train(model: keras.Model, names: tuple[str, ...], config: DistillConfig, data: TrainingData) -> None:
+    """Trains as Distiller does, and leaves the best epoch's weights."""
+    JointTrainer(model, names, recipe(config, names, data.steps)).train(data.epoch, data.validation())
+
+
+def top1(student: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of the file that is emitted."""
+    return float(np.mean(open_model(convert_float(student, "float32")).predict(images).argmax(-1) == labels))
+
+
+def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str, float]], float, str]:
+    """Top-1 by recipe and student for one seed; the teacher's; and the table of sizes."""
+    config = DistillConfig(
+        epochs=options.epochs,
+        init_epochs=options.init_epochs,
+        batch_size=options.batch,
+        learning_rate=options.learning_rate,
+        ema_decay=options.ema,
+    )
+    alone = config.model_copy(update={"soft_weight": 0.0})
+    with tempfile.TemporaryDirectory() as place:
+        with contextlib.redirect_stdout(None):
+            examples, teacher, logits = prepare(options, Path(place), seed)
+        task = read_manifest(examples, DataManifest).task
+        sizes = {name: StudentSize() for name in NAMES}
+        spec = solve_family(sizes, task.input_shape, len(task.classes), label_bytes(task.classes))
+        data = TrainingData.open(examples, logits, options.batch, seed)
+        models: dict[str, dict[str, keras.Model]] = {}
+        joint = build_family(spec, seed)
+        if options.init:
+            began = build_family(spec, seed)
+            features = FeatureData.open(examples, logits, options.batch, seed)
+            learn_features(began, NAMES, features, recipe(config, NAMES, data.steps), options.init_epochs)
+            train(began, NAMES, config, data)
+            models["features"] = cut_students(began, NAMES)
+        else:
+            models["alone"] = {name: train_alone(spec, name, alone, data, seed) for name in NAMES}
+        train(joint, NAMES, config, data)
+        models["random" if options.init else "distilled"] = cut_students(joint, NAMES)
+        with np.load(Path(place, "data.npz")) as arrays:
+            images, labels = (arrays[f"test_{kind}"][: options.test_images] for kind in ("images", "labels"))
+        found = {
+            how: {name: top1(m, images, labels) for name, m in students.items()} for how, students in models.items()
+        }
+        asked = read_manifest(logits, TeacherLogitsManifest)
+        passes = asked.forward_passes + (asked.features.forward_passes if asked.features else 0)
+        count = read_manifest(examples, DataManifest).counts["train"]
+        print(f"seed {seed}: {count:,} training images, {passes:,} views by the teacher", flush=True)
+        return found, read_manifest(teacher, TeacherManifest).accuracy["test"], describe_family(spec)
+
+
+def train_alone(spec: FamilySpec, name: str, config: DistillConfig, data: TrainingData, seed: int) -> keras.Model:
+    """One student by itself, from the same initial weights that it has in the family."""
+    student = cut_students(build_family(spec, seed), spec.students)[name]
+    train(student, (name,), config, data)
+    return student
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of the sample) in percent."""
+    return 100 * float(np.mean(values)), 100 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help=".npz with train_images, train_labels, test_images …")
+    parser.add_argument("--teacher", type=Path, required=True, help="a Keras classifier of its images")
+    parser.add_argument("--scaling", default="none", help="as teacher.scaling")
+    parser.add_argument("--init", action="store_true", help="compare beginnings, not teachers")
+    parser.add_argument("--per-class", type=int, default=60, help="training images of a class")
+    parser.add_argument("--unlabeled", type=int, default=10_000, help="with --init: further images, without labels")
+    parser.add_argument("--test-images", type=int, default=10_000, help="at most so many")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--init-epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--ema", type=float, default=0.99)
+    options = parser.parse_args()
+
+    began = time.monotonic()
+    found, teacher = [], 0.0
+    for number, seed in enumerate(options.seeds):
+        accuracies, teacher, sizes = measure(options, seed)
+        found.append(accuracies)
+        if not number:
+            print(sizes)
+    before, after = ("random", "features") if options.init else ("alone", "distilled")
+    titles = {
+        "alone": "alone, labels only",
+        "distilled": "jointly distilled",
+        "random": "begun at random",
+        "features": f"begun with features ({options.init_epochs} epochs, {options.unlabeled:,} more images)",
+    }
+    print(
+        f"\nTop-1 in % of the float32 .tflite on held-out images, {options.per_class} training images a class, "
+        f"{len(options.seeds)} seeds: mean ± standard deviation. The teacher: {100 * teacher:.2f}."
+    )
+    print(f"| student | {titles[before]} | {titles[after]} | gain, seed by seed |\n| --- | ---: | ---: | ---: |")
+    rows = {}
+    for name in NAMES:
+        sides = {how: [one[how][name] for one in found] for how in (before, after)}
+        gains = [b - a for a, b in zip(sides[before], sides[after], strict=True)]
+        rows[name] = {how: spread(values) for how, values in sides.items()} | {"gain": spread(gains)}
+        cells = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in rows[name].values()]
+        cells[-1] = f"{rows[name]['gain'][0]:+.2f} ± {rows[name]['gain'][1]:.2f}"
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(
+        json.dumps(
+            {
+                "students": {
+                    name: {how: {"mean": round(m, 3), "std": round(s, 3)} for how, (m, s) in row.items()}
+                    for name, row in rows.items()
+                },
+                "runs": found,
+                "seeds": options.seeds,
+                "per_class": options.per_class,
+                "unlabeled": options.unlabeled if options.init else 0,
+                "epochs": options.epochs,
+                "teacher": round(teacher, 4),
+                "minutes": round((time.monotonic() - began) / 60, 1),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
