@@ -12,6 +12,7 @@ from learn2compress.schemas.errors import LineageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from learn2compress.kubeflow.cluster_records import ClusterRecords
     from learn2compress.pipeline.graph import Graph
     from learn2compress.schemas.lineage import Answer, Problem
 
@@ -19,6 +20,12 @@ AT = typer.Option(
     None,
     "--at",
     help="Where the run's outputs lie: a folder or an fsspec URL (s3://…, gs://…). Default: near the file or here.",
+)
+METADATA_GRPC = typer.Option(
+    None,
+    "--metadata-grpc",
+    metavar="HOST:PORT",
+    help="Of a cluster that keeps ML Metadata: also ask its service, as Kubeflow Pipelines fills it.",
 )
 JSON = typer.Option(False, "--json", help="Print JSON, by schemas/lineage.schema.json.")
 STATUSES = (
@@ -46,6 +53,20 @@ def graph_for(at: str | None, file: Path | None = None) -> "Graph":
             "Name the place where the run's outputs lie with --at."
         )
     return open_graph(place)
+
+
+def cluster_for(address: str | None) -> "ClusterRecords | None":
+    """Reads a cluster's ML Metadata, if it was asked for.
+
+    Raises:
+        ConfigError: The address is none.
+        LineageError: It cannot be reached, or knows no step of ours.
+    """
+    if address is None:
+        return None
+    from learn2compress.kubeflow.cluster_records import ClusterRecords
+
+    return ClusterRecords(address)
 
 
 def answer(report: "Answer", as_json: bool, render: Callable[["Console"], None]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for, moment
+from learn2compress.cli.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for, moment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +29,7 @@ def impact(
         ..., help="A file or folder (a teacher, a picture …), a digest or its first digits, or an example's id."
     ),
     at: str | None = AT,
+    metadata_grpc: str | None = METADATA_GRPC,
     as_json: bool = JSON,
 ) -> int:
     """List the executions and models that derive from something.
@@ -38,7 +39,10 @@ def impact(
     from learn2compress.pipeline.impact import impact_of
 
     path = Path(subject)
-    report = impact_of(graph_for(at, path if path.exists() else None), subject)
+    cluster = cluster_for(metadata_grpc)
+    graph = cluster.open_graph(at) if cluster else graph_for(at, path if path.exists() else None)
+    report = impact_of(graph, subject)
+    report = cluster.judge(report, graph) if cluster else report
     return answer(report, as_json, lambda console: _print(console, report))
 
 

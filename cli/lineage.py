@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for
+from learn2compress.cli.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for
 
 
 class Format(str, Enum):
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 def lineage(
     file: Path = typer.Argument(..., help="A .tflite file, under whatever name; or any other file of a run."),
     at: str | None = AT,
+    metadata_grpc: str | None = METADATA_GRPC,
     form: Format = typer.Option(Format.tree, "--format", help="How to write it."),
     as_json: bool = JSON,
     chains: int = typer.Option(10, min=1, help="Where several runs made the same bytes, show so many, newest first."),
@@ -43,7 +44,10 @@ def lineage(
 
     if not file.is_file():
         raise LineageError(f"{file} must be a file; there is none of that name.")
-    report = lineage_of_file(graph_for(at, file), file, chains)
+    cluster = cluster_for(metadata_grpc)
+    graph = cluster.open_graph(at) if cluster else graph_for(at, file)
+    report = lineage_of_file(graph, file, chains)
+    report = cluster.judge(report, graph) if cluster else report
     if form is Format.mermaid:
         from learn2compress.cli.lineage_drawing import draw, to_mermaid
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for
+from learn2compress.cli.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for
 
 if TYPE_CHECKING:
     from learn2compress.schemas.lineage import VerifyReport
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     path: str = typer.Argument(..., help="An output folder or a part of it, a bucket's URL, or a single file."),
     at: str | None = AT,
+    metadata_grpc: str | None = METADATA_GRPC,
     public_key: Path | None = typer.Option(
         None, "--public-key", help="Check each record's signature with this key (PEM), as `sign` made it."
     ),
@@ -36,11 +37,18 @@ def verify(
     """
     from learn2compress.pipeline.verify import open_for_verifying, verify_file, verify_place
 
+    cluster = cluster_for(metadata_grpc)
     if Path(path).is_file():
-        report = verify_file(graph_for(at, Path(path)), Path(path), public_key)
+        graph = cluster.open_graph(at) if cluster else graph_for(at, Path(path))
+        report = verify_file(graph, Path(path), public_key)
+        if cluster:
+            from learn2compress.pipeline.lineage import lineage_of_file
+
+            report = cluster.judge(report, graph, lineage_of_file(graph, Path(path)))
     else:
         graph, place, inside = open_for_verifying(path, at)
         report = verify_place(graph, place, inside, public_key)
+        report = cluster.judge(report, graph) if cluster else report
     return answer(report, as_json, lambda console: console.print(_summary(report), markup=False))
 
 

@@ -35,7 +35,7 @@ def download(url: str, folder: Path) -> Path:
     Raises:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
-    with _answers(url, "be readable"):
+    with answers(url, "be readable"):
         store, path = _open(url)
         store.invalidate_cache()
         target = folder / posixpath.basename(path)
@@ -64,7 +64,7 @@ def upload(source: Path, url: str) -> None:
     Raises:
         ClusterError: The store refuses or cannot be reached.
     """
-    with _answers(url, "be writable"):
+    with answers(url, "be writable"):
         store, path = _open(url)
         store.invalidate_cache()
         files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
@@ -81,7 +81,7 @@ def fingerprint(url: str) -> str:
     Raises:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
-    with _answers(url, "be readable"):
+    with answers(url, "be readable"):
         store, path = _open(url)
         store.invalidate_cache()
         if any(sign in path for sign in "*?["):
@@ -100,7 +100,7 @@ def exists(url: str) -> bool:
     Raises:
         ClusterError: The store refuses or cannot be reached.
     """
-    with _answers(url, "be readable"):
+    with answers(url, "be readable"):
         store, path = _open(url)
         store.invalidate_cache()
         return bool(store.exists(path))
@@ -112,7 +112,7 @@ def find(url: str) -> list[str]:
     Raises:
         ClusterError: The store refuses or cannot be reached.
     """
-    with _answers(url, "be readable"):
+    with answers(url, "be readable"):
         store, path = _open(url)
         store.invalidate_cache()
         return sorted(url.rstrip("/") + name[len(path) :] for name in store.find(path))
@@ -125,7 +125,7 @@ def match(pattern: str) -> list[str]:
         ClusterError: The store refuses or cannot be reached.
     """
     scheme = pattern.partition("://")[0]
-    with _answers(pattern, "be readable"):
+    with answers(pattern, "be readable"):
         store, path = _open(pattern)
         store.invalidate_cache()
         return sorted(f"{scheme}://{name.rstrip('/')}" for name in store.glob(path))
@@ -137,7 +137,7 @@ def read(url: str) -> bytes:
     Raises:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
-    with _answers(url, "be readable"):
+    with answers(url, "be readable"):
         store, path = _open(url)
         return bytes(store.cat_file(path))
 
@@ -149,7 +149,7 @@ def check_access(url: str) -> None:
         ClusterError: One of the three is refused.
     """
     content = uuid.uuid4().bytes
-    with _answers(url, "be writable and readable"):
+    with answers(url, "be writable and readable"):
         store, path = _open(url)
         store.invalidate_cache()
         probe = f"{path}/.learn2compress-{uuid.uuid4().hex}"
@@ -178,7 +178,7 @@ def _entity(info: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _answers(url: str, rule: str) -> Iterator[None]:
+def answers(url: str, rule: str) -> Iterator[None]:
     """Names the remedy for each way in which a store fails."""
     try:
         yield

@@ -115,8 +115,7 @@ def record_of(
         seed: Of random numbers (default: the parameter `seed`, or one whose name ends in it).
         internal: Further internal parameters.
     """
-    if seed is None:
-        seed = next((parameters[key] for key in sorted(parameters) if key == "seed" or key.endswith("_seed")), None)
+    seed = seed_of(parameters) if seed is None else seed
     about = {
         "node": node,
         "pipeline": pipeline,
@@ -141,6 +140,11 @@ def record_of(
         cached=cached,
         code=[code_descriptor()],
     )
+
+
+def seed_of(parameters: Mapping[str, Any]) -> int | None:
+    """The seed among a node's parameters."""
+    return next((parameters[key] for key in sorted(parameters) if key == "seed" or key.endswith("_seed")), None)
 
 
 def record_path(node: str, execution: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
@@ -186,6 +187,39 @@ def test_cluster_root_is_audited_like_a_local_one(runs, tmp_path):
     store = MetadataStore(config)
     assert len(store.get_executions()) == len(runs.made)
     assert {one.name.split(".")[-1] for one in store.get_contexts_by_type("node")} == set(runs.made)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tmp_path, monkeypatch):
+    """Records and Kubeflow's own ML Metadata of a real run say the same; the latter alone leads as far."""
+    import s3fs
+
+    from learn2compress.kubeflow.cluster_records import ClusterRecords
+    from learn2compress.pipeline.graph import open_graph
+    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.pipeline.verify import open_for_verifying, verify_place
+
+    kfp, spec = load("kfp_metadata"), next(iter(yaml.safe_load_all(backend[1].read_text())))
+    [chosen] = runs.path("StudentSelector", "model").rglob("*.tflite")
+    with kfp.serving(tmp_path / "cluster.db") as (address, client):
+        given = {"limit": LIMIT, "teacher_sha256": "the first"}
+        kfp.record_emulated_run(client, spec, given, runs.made, "run-1")
+        records = ClusterRecords(address)
+
+    graph, place, inside = open_for_verifying(str(runs.folder))
+    report = records.judge(verify_place(graph, place, inside), graph)
+    assert (report.status, report.problems) == ("whole", [])
+    with load("s3_server").serving(runs.store) as server:
+        server.refuse = {"GET", "HEAD"}
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        told = lineage_of_file(records.open_graph(), chosen)
+    known = lineage_of_file(open_graph(runs.folder), chosen)
+    assert [(step.node, step.parameters.keys()) for step in told.chains[0].steps] == [
+        (step.node, step.parameters.keys()) for step in known.chains[0].steps
+    ]
 
 
 @pytest.mark.e2e
