@@ -20,6 +20,7 @@ from learn2compress.components.beam_options import user_errors
 from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
 from learn2compress.components.team import dismiss_workers
 from learn2compress.compression.architecture import design
+from learn2compress.compression.channel_targets import check_reachable
 from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.earlier_students import students_sha256
 from learn2compress.compression.teacher_formats import describe_file
@@ -124,6 +125,7 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
         StudentModuleError: The user's own students do not keep to the contract.
+        FamilyError: No structure meets the target of pruning.
         TrainingError: The students to begin as are not there.
     """
     # First, since it is quick: a file that is no model should not be found out only after the data has been read.
@@ -137,10 +139,13 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
         default = open_model(teacher, config.teacher.signature, config.teacher.output).image_shape
     height, width, channels = resolve_shape(config.data, source, default)
     data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
-    if module is not None:
-        # Built and tried now: what is wrong with it should not be found out only after the teacher's work.
+    if module is not None or config.prune.channels is not None:
+        # Now: what is wrong with a module or out of reach of pruning should not be found out only after hours of work.
         task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
-        design(config.students, module, task, config.distill.student_weights).preflight()
+        students = design(config.students, module, task, config.distill.student_weights)
+        students.preflight()
+        if config.prune.channels is not None and students.spec is not None:
+            check_reachable(students.spec, config.prune.channels)
     teacher_sha256 = path_sha256(config.teacher.path)
     inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256)
     return config.model_copy(update={"data": data}), inputs
