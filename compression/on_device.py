@@ -25,6 +25,7 @@ from learn2compress.compression.metadata import write_metadata
 from learn2compress.compression.progress import Task as Progress
 from learn2compress.compression.quantization import after_training_layers, describe_layers, representative_ids_digest
 from learn2compress.compression.student_files import write_curves
+from learn2compress.compression.training_curves import write_events
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
     Calibration,
@@ -117,6 +118,7 @@ def write_models(
         teacher_sha256=source.teacher_sha256,
         models=models,
         curves=write_curves(folder, curves),
+        events=write_events(folder, curves),
         seed=source.seed,
     )
     write_manifest(folder, manifest)

@@ -16,6 +16,7 @@ from learn2compress.compression.family import Cost, FamilySpec
 from learn2compress.compression.family_model import NORMALIZATION, cut_students
 from learn2compress.compression.pruning import kernel_sparsity
 from learn2compress.compression.student_module import custom_layers
+from learn2compress.compression.training_curves import write_events
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,
@@ -99,6 +100,7 @@ def write_students(
         family_spec=spec.to_dict() if spec else None,
         module=_write_module(folder, source) if source else None,
         curves=write_curves(folder, curves),
+        events=write_events(folder, curves),
         seed=seed,
         notes=list(notes),
         sensitivity=sensitivity,

@@ -332,13 +332,17 @@ class JointTrainer:
 
 
 def describe_epoch(epoch: Epoch) -> str:
-    """One line for a person: accuracy of each student and seconds."""
-    if not epoch.accuracy:
-        return f"loss {', '.join(f'{name} {loss:.3f}' for name, loss in epoch.loss.items())} ({epoch.seconds:.0f} s)"
-    accuracies = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in epoch.accuracy.items())
-    if epoch.teacher_accuracy is not None:
-        accuracies += f", the teacher {epoch.teacher_accuracy:.3f}"
-    return f"validation accuracy {accuracies} ({epoch.seconds:.0f} s)"
+    """One line for a person: validation accuracy and training loss of each student, and seconds."""
+    figures = {"validation accuracy": dict(epoch.accuracy), "loss": dict(epoch.loss)}
+    for shown, teachers in zip(figures.values(), (epoch.teacher_accuracy, epoch.teacher_loss), strict=True):
+        if teachers is not None:
+            shown["the teacher"] = teachers
+    parts = [
+        f"{what} {', '.join(f'{name} {value:.3f}' for name, value in shown.items())}"
+        for what, shown in figures.items()
+        if shown
+    ]
+    return f"{'; '.join(parts)} ({epoch.seconds:.0f} s)"
 
 
 def _optimizer(recipe: Recipe, variables: Sequence[tf.Variable]) -> keras.optimizers.Optimizer:

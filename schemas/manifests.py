@@ -266,6 +266,7 @@ class StudentSetManifest(Record):
     family_spec: dict[str, Any] | None  # as compression.family wrote it; none: the students are a user's own
     module: File | None = None  # the text of the user's own architecture, which defines its custom layers too
     curves: File  # curves.json: a list of Epoch
+    events: list[File] = []  # the same for TensorBoard
     seed: int
     notes: list[str] = []
     sensitivity: Sensitivity | None = None
@@ -314,6 +315,7 @@ class OnDeviceModelSetManifest(Record):
     teacher_sha256: str
     models: list[OnDeviceModel]
     curves: File
+    events: list[File] = []
     seed: int
     notes: list[str] = []  # what could not be made, and why
 

@@ -107,6 +107,8 @@ def test_distiller_leaves_the_family_and_each_student(distilled_here, stripes):
         np.testing.assert_array_equal(load_model(output.uri, student.model)(images), model(images))
     curves = read_curves(output.uri)
     assert [(epoch.stage, epoch.epoch) for epoch in curves] == [("distilled", 1), ("distilled", 2)]
+    runs = ["distilled/", "distilled/a/", "distilled/b/"]
+    assert [file.path for file in manifest.events] == [f"tensorboard/{r}events.out.tfevents.curve" for r in runs]
 
 
 def test_distiller_keeps_within_the_sizes_asked_for_with_the_labels(distilled_here):

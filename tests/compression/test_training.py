@@ -376,10 +376,14 @@ def test_train_tells_its_progress_by_step_and_by_epoch(new_trainer, epoch_batche
         ("distilled: epoch 2 step", 2, 2),
         ("distilled: epoch", 2, 2),
     ]
-    assert re.fullmatch(r"validation accuracy small 0\.\d{3}, large [01]\.\d{3} \(\d+ s\)", seen[2].detail)
+    shown = r"validation accuracy small 0\.\d{3}, large [01]\.\d{3}; loss small \d\.\d{3}, large \d\.\d{3} \(\d+ s\)"
+    assert re.fullmatch(shown, seen[2].detail)
 
 
 def test_describe_epoch_is_one_line():
-    epoch = Epoch(stage="pruned", epoch=3, loss={}, accuracy={"a": 0.5, "b": 1.0}, learning_rate=0.1, seconds=12.4)
+    losses, accuracies = {"a": 2.34567, "b": 0.5}, {"a": 0.5, "b": 1.0}
+    epoch = Epoch(stage="pruned", epoch=3, loss=losses, accuracy=accuracies, learning_rate=0.1, seconds=12.4)
 
-    assert describe_epoch(epoch) == "validation accuracy a 0.500, b 1.000 (12 s)"
+    assert describe_epoch(epoch) == "validation accuracy a 0.500, b 1.000; loss a 2.346, b 0.500 (12 s)"
+    without = epoch.model_copy(update={"accuracy": {}})
+    assert describe_epoch(without) == "loss a 2.346, b 0.500 (12 s)"

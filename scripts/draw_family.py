@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws the family that the default sizes come to for CIFAR-10's images: docs/family.svg.
+
+python scripts/draw_family.py [docs/family.svg]
+"""
+
+import sys
+from pathlib import Path
+
+from learn2compress.compression.family_drawing import draw_family
+from learn2compress.compression.sizing import solve_family
+from learn2compress.schemas.config import StudentsConfig
+
+if __name__ == "__main__":
+    picture = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/family.svg")
+    picture.write_text(draw_family(solve_family(StudentsConfig().sizes, (32, 32, 3), 10)), encoding="utf-8")
+    print(picture)
