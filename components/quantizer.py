@@ -3,6 +3,7 @@
 
 Enters: the examples, the teacher and its logits, the pruned students. Leaves: `OnDeviceModelSet`, a .tflite file for
 each student and variant, with labels and normalization as metadata, and the teacher's own files as reference points.
+The manifest ranks each student's layers by what 8 bits do to them; a further file may keep the worst of them in float.
 Ranges are set by training images only. The lineage records the variants, the training parameters, and each file's
 SHA-256 and bytes.
 """
@@ -21,6 +22,7 @@ from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.baselines import add_baselines
 from learn2compress.compression.conversion import INTEGER_TYPES
+from learn2compress.compression.diagnosis import RescueSettings, diagnose
 from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.family_model import normalize
 from learn2compress.compression.losses import LossSettings
@@ -32,6 +34,7 @@ from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
+from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
 
 # Of the distillation, the loss goes on; its length, speed and start do not concern quantization.
@@ -41,6 +44,7 @@ _GOES_ON = (
 _ELSEWHERE = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
+_RESCUE_IMAGES = 2000  # of the validation split, at most
 
 
 class QuantizerSpec(component_spec.ComponentSpec):
@@ -112,6 +116,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             distribution.gather(model, quantized)
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
+        manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
         teacher = artifact_utils.get_single_uri(input_dict["teacher"])
         manifest = add_baselines(output.uri, manifest, teacher, config.teacher_variants, images, ids)
         _describe(output, manifest)
@@ -174,6 +179,18 @@ def recipe(config: QuantizeConfig, distill: DistillConfig, names: tuple[str, ...
         ema_decay=_AVERAGE_DECAY,
         student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
     )
+
+
+def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:
+    if not config.rescue:
+        return None
+    images, labels = data.first_validation(_RESCUE_IMAGES)
+    if not len(labels):
+        raise DataError(
+            f"the examples in {data.examples} must have validation images to rescue by; got none. "
+            "Set quantize.rescue: false, or raise data.validation_fraction."
+        )
+    return RescueSettings(config.rescue_drop, config.rescue_layers, images, labels)
 
 
 def _describe(artifact: types.Artifact, manifest: OnDeviceModelSetManifest) -> None:

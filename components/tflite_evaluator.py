@@ -180,6 +180,7 @@ def _describe(folder: Path, model: OnDeviceModel, data: DataManifest) -> Candida
         baseline=model.baseline,
         layers=model.layers,
         calibration=model.calibration,
+        rescue=model.rescue,
     )
     candidate = describe(folder / model.file.path, identity, data.task)
     if candidate.sha256 != model.file.sha256 and candidate.failed is None:

@@ -60,6 +60,15 @@ def finish(data: bytes) -> bytes:
     return compact(pack(model))
 
 
+def convert_reference(student: keras.Model) -> bytes:
+    """Converts a float student for comparison with its int8 file: the same operators, nothing lost of their names.
+
+    Args:
+        student: Takes normalized pixels; so does the file.
+    """
+    return _converter(with_probabilities(student)).convert()
+
+
 def convert_float(student: keras.Model, variant: str) -> bytes:
     """Converts a float student.
 

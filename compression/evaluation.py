@@ -23,7 +23,7 @@ from learn2compress.compression.flatbuffer import prove_full_int8, read_bytes, r
 from learn2compress.compression.interpreter import Classifier, open_model
 from learn2compress.compression.predictions import ModelPredictions, SplitPredictions
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import Calibration, LayerQuantization, Split, Task
+from learn2compress.schemas.manifests import Calibration, LayerQuantization, Rescue, Split, Task
 from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
 
 FLIPS = 24  # of each kind that are named in the figures; predictions.npz has all
@@ -77,6 +77,7 @@ class Identity(NamedTuple):
     baseline: bool = False
     layers: Sequence[LayerQuantization] = ()
     calibration: Calibration | None = None
+    rescue: Rescue | None = None
 
 
 def check_classifier(classifier: Classifier, task: Task) -> None:

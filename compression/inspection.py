@@ -140,6 +140,10 @@ def describe_quantization(model: ModelFile) -> str:
     small = [kernel for kernel in kernels if not kernel.is_float]
     if prove_full_int8(model).holds:
         return f"full int8{_granularity(small)}"
+    ends = [tensor.dtype for tensor in (*model.inputs, *model.outputs)]
+    between = _in_float(model)
+    if between and any(tensor.quantized for tensor in small) and all(dtype in ("int8", "uint8") for dtype in ends):
+        return f"{ends[0]}, {between} layer{'s' * (between > 1)} in float{_granularity(small)}"
     if kernels and len(small) == len(kernels):
         computed = [t for t in model.tensors if not t.constant and t.quantized]
         if computed:
@@ -149,6 +153,16 @@ def describe_quantization(model: ModelFile) -> str:
         return f"mixed: {len(small)} of {len(kernels)} kernels are quantized{_granularity(small)}"
     halves = [t for t in model.tensors if t.constant and t.dtype in ("float16", "bfloat16")]
     return "none: weights in 16-bit floats" if halves else "none: float32"
+
+
+def _in_float(model: ModelFile) -> int:
+    """The operators that compute in floats, not counting those that only pass from one type to the other."""
+    floats = {(tensor.subgraph, tensor.index) for tensor in model.tensors if tensor.is_float}
+    return sum(
+        operator.name not in ("QUANTIZE", "DEQUANTIZE")
+        and any((operator.subgraph, index) in floats for index in operator.outputs)
+        for operator in model.operators
+    )
 
 
 def _granularity(kernels: list[Tensor]) -> str:

@@ -170,6 +170,34 @@ def open_model(
     return Classifier(data, model, threads, _pixel_table(image, mean, std, file))
 
 
+def run_images(data: bytes, inputs: np.ndarray, *, file: str = "the model") -> list[np.ndarray]:
+    """Runs a model of one input and any outputs, an image at a time.
+
+    Args:
+        data: the bytes of a .tflite file.
+        inputs: [n, ...] as the model takes them.
+        file: what errors call it.
+
+    Returns:
+        For each output [n, ...], as the model gives them.
+
+    Raises:
+        ModelFileError: the runtime cannot run it.
+    """
+    model = read_model(data, file=file)
+    interpreter = _open(data, model, 1, OpResolverType.AUTO)
+    found: list[list[np.ndarray]] = [[] for _ in model.outputs]
+    for image in inputs:
+        interpreter.set_tensor(model.input.index, image[None])
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise _refused(file, error) from error
+        for values, tensor in zip(found, model.outputs, strict=True):
+            values.append(interpreter.get_tensor(tensor.index)[0])
+    return [np.stack(values) for values in found]
+
+
 def activation_bytes(model: ModelFile) -> int:
     """Returns the memory the activations need at once: the largest sum of tensors that are alive together.
 

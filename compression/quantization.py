@@ -25,7 +25,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
     default_8bit_quantize_registry,
 )
 
-from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.errors import DataError, TrainingError
 from learn2compress.schemas.manifests import LayerQuantization
 
 
@@ -130,6 +130,29 @@ def settle_weight_ranges(quantized: keras.Model) -> None:
     for layer in quantized.layers:
         for weight, quantizer, ranges in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, ranges)
+
+
+def without_rounding(quantized: keras.Model, floating: keras.Model) -> keras.Model:
+    """A float model with what a quantization-aware one has learned: what its int8 file would be without 8 bits.
+
+    Args:
+        quantized: The quantization-aware family.
+        floating: A float student of the family.
+
+    Raises:
+        TrainingError: A layer of the student is not in the family.
+    """
+    learned = {_plain_name(weight): weight for layer in quantized.layers for weight in layer.weights}
+    copy = keras.models.clone_model(floating)
+    for weight in copy.weights:
+        if _plain_name(weight) not in learned:
+            raise TrainingError(f"weight {weight.name} must be one of the quantization-aware students'; it is not.")
+        weight.assign(learned[_plain_name(weight)])
+    return copy
+
+
+def _plain_name(weight: tf.Variable) -> str:
+    return weight.name.removeprefix("quant_")
 
 
 def describe_layers(

@@ -18,7 +18,7 @@ from learn2compress.compression.metrics import mcnemar_of
 from learn2compress.compression.pareto import Point, dominator, knee, pareto_front
 from learn2compress.schemas.errors import ConfigError, SelectionError
 from learn2compress.schemas.reports import Choice, Evaluation, Latency, Limits, Verdict
-from learn2compress.schemas.units import format_bytes, format_count
+from learn2compress.schemas.units import format_bytes, format_count, format_points
 
 CHANCE = 0.05  # two candidates are even where McNemar's p is above it
 NEAREST = 3  # candidates named when nothing fits
@@ -164,16 +164,16 @@ def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None
             misses.append(Miss(limit, reason, value / ceiling - 1))
     if limits.min_accuracy is not None and measured.accuracy < limits.min_accuracy:
         short = limits.min_accuracy - measured.accuracy
-        reason = f"{_format_points(short)} under min_accuracy ({_format_share(limits.min_accuracy)})"
+        reason = f"{format_points(short)} under min_accuracy ({_format_share(limits.min_accuracy)})"
         misses.append(Miss("min_accuracy", reason, short / limits.min_accuracy))
     if limits.max_accuracy_drop is not None and teacher_accuracy is not None:
         drop = teacher_accuracy - measured.accuracy
         # Differences of two shares of images: a hair over the limit in binary is not over it.
         if drop > limits.max_accuracy_drop + 1e-9:
             reason = (
-                f"{_format_points(drop)} below the teacher, "
-                f"{_format_points(drop - limits.max_accuracy_drop)} over max_accuracy_drop "
-                f"({_format_points(limits.max_accuracy_drop)})"
+                f"{format_points(drop)} below the teacher, "
+                f"{format_points(drop - limits.max_accuracy_drop)} over max_accuracy_drop "
+                f"({format_points(limits.max_accuracy_drop)})"
             )
             misses.append(Miss("max_accuracy_drop", reason, (drop - limits.max_accuracy_drop) / teacher_accuracy))
     return misses
@@ -272,7 +272,7 @@ def _why_chosen(
 def _compare(first: Measured, second: Measured, cost: _Cost) -> str:
     """Says what the first is against the second: "0.4 points better at 12 KB less"."""
     gain, extra = first.accuracy - second.accuracy, cost.of(first) - cost.of(second)
-    accuracy = f"{_format_points(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "equally accurate"
+    accuracy = f"{format_points(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "equally accurate"
     if cost.field == "latency_ms":
         how = f"{_format_ms(abs(extra))} {cost.more if extra > 0 else cost.less}" if extra else "equally fast"
         return f"{accuracy} and {how}"
@@ -284,7 +284,7 @@ def _even(first: Measured, second: Measured, correctness: Mapping[str, np.ndarra
     if not _is_even(first, second, correctness):
         return ""
     p = mcnemar_of(correctness[first.name], correctness[second.name])
-    difference = _format_points(abs(first.accuracy - second.accuracy))
+    difference = format_points(abs(first.accuracy - second.accuracy))
     return f"; even with {second.name}: the difference of {difference} could be chance (McNemar p = {p:.2f})"
 
 
@@ -314,7 +314,7 @@ def _format_limits(limits: Limits) -> str:
         "max_latency_ms": _format_ms,
         "max_macs": format_count,
         "min_accuracy": _format_share,
-        "max_accuracy_drop": _format_points,
+        "max_accuracy_drop": format_points,
     }
     given = limits.model_dump(exclude_none=True)
     return " and ".join(f"{name} {written[name](value)}" for name, value in given.items()) or "no limit"
@@ -322,13 +322,6 @@ def _format_limits(limits: Limits) -> str:
 
 def _format_share(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _format_points(difference: float) -> str:
-    points = f"{100 * difference:.1f}"
-    if points == "0.0" and difference:
-        points = f"{100 * difference:.2g}"
-    return f"{points} point{'s' * (points != '1.0')}"
 
 
 def _format_ms(milliseconds: float) -> str:

@@ -177,8 +177,9 @@ def _metrics(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _input_type(chain: Chain) -> str:
-    variant = (chain.model or {}).get("variant")
-    return {"int8": "int8", "uint8": "uint8"}.get(str(variant), "float32")
+    # int8-rescued and int8-mixed take integers as well.
+    variant = str((chain.model or {}).get("variant")).split("-")[0]
+    return variant if variant in ("int8", "uint8") else "float32"
 
 
 def _name(report: LineageReport, chain: Chain) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from learn2compress.schemas.lineage import Chain, Difference, DiffReport, LineageReport, Step, status_of
 
-_NOT_FIGURES = {"name", "student", "variant", "file", "sha256", "layers", "calibration"}
+_NOT_FIGURES = {"name", "student", "variant", "file", "sha256", "layers", "calibration", "rescue"}
 _DETAILS = {"confusion", "per_class", "flips"}
 
 

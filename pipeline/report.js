@@ -125,7 +125,7 @@
         textfont: { size: 11, color: p.status === "chosen" ? color("text") : color("muted") },
         error_y: { type: "data", symmetric: false, array: [p.high - p.accuracy], arrayminus: [p.accuracy - p.low], width: 0, thickness: 1, color: ink },
         marker: {
-          symbol: p.baseline ? "x-thin-open" : SYMBOLS[p.variant] + (out ? "-open" : ""), color: ink,
+          symbol: p.baseline ? "x-thin-open" : (SYMBOLS[p.variant] ?? "pentagon") + (out ? "-open" : ""), color: ink,
           size: p.status === "chosen" ? 15 : 10,
           line: { width: p.baseline ? 2 : out ? 1.5 : p.status === "chosen" ? 2.5 : 0, color: p.status === "chosen" ? color("text") : ink },
         },
@@ -189,7 +189,7 @@
     const { students, variants, points, teacher } = data.plots, grey = color("reference");
     document.getElementById("legend").innerHTML = [
       ...students.map((s) => `<span>${mark(byStudent(s), '<rect x="1" y="5" width="12" height="4" rx="2"/>')}${s}</span>`),
-      ...variants.map((v) => `<span>${mark(color("muted"), shapes[v] ?? "")}${v}</span>`),
+      ...variants.map((v) => `<span>${mark(color("muted"), shapes[v] ?? '<path d="M7 1l6 4.500-2.300 7.500H3.300L1 5.500z"/>')}${v}</span>`),
       ...(points.some((p) => p.status === "over limit") ? [`<span><svg viewBox="0 0 14 14" fill="none" stroke="${color("muted")}" stroke-width="1.5"><circle cx="7" cy="7" r="5"/></svg>over a limit</span>`] : []),
       ...(points.some((p) => p.baseline) ? [`<span><svg viewBox="0 0 14 14" stroke="${grey}" stroke-width="2"><path d="M3 3l8 8M11 3l-8 8"/></svg>teacher, plainly converted</span>`] : []),
       ...(teacher ? [`<span>${mark(grey, '<path stroke="none" d="M7 0l2 5h5l-4 3.2L11.500 14 7 10.500 2.500 14 4 8.200 0 5h5z"/>')}teacher</span>`] : []),

@@ -77,6 +77,7 @@ def assemble_report(
         curves=_read_curves(Path(models_dir, models.curves.path)),
         teacher_forward_passes=trained.forward_passes + sum(one.forward_passes for one in asked),
         trained_teacher=trained if trained.mode == "joint" else None,
+        quantization_error=models.quantization_error,
         notes=models.notes,
     )
 

@@ -26,7 +26,7 @@ from jinja2 import Environment, StrictUndefined
 
 from learn2compress.schemas.manifests import Drop, Initialization, Split, quantized_how
 from learn2compress.schemas.reports import Candidate, Latency, Report, SplitFigures, Verdict
-from learn2compress.schemas.units import format_bytes, format_count
+from learn2compress.schemas.units import format_bytes, format_count, format_points
 
 MANY_CLASSES = 16  # more than that, and the confusion matrix is told as its largest cells
 MANY_FILES_CLASSES = 40  # more than that, and only the chosen file's mistakes are shown
@@ -74,6 +74,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
         mistakes=_mistakes(report),
         facts=_facts(report),
         sensitivity=_sensitivity(report),
+        eight_bits=_eight_bits(report),
         report=report,
         config=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
     )
@@ -149,6 +150,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
                 "status": verdict.status if verdict else "failed",
                 "word": STATUS[verdict.status] if verdict else "",
                 "reason": _after_status(verdict) if verdict else "",
+                "rescue": _rescue(candidate),
                 "sha256": candidate.sha256,
                 "cells": [
                     ("Test accuracy", _accuracy(test), test.top1 if test else -1),
@@ -417,6 +419,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "calibration": chosen.calibration if chosen else None,
         "ops": sorted(chosen.ops.items(), key=lambda item: -item[1]) if chosen else [],
         "full_int8": chosen.full_int8 if chosen else False,
+        "rescue": _rescue(chosen) if chosen else "",
         "latencies": chosen.latency if chosen else [],
         "validation": f"{evaluation.images.get('validation', 0):,}",
         "test": f"{evaluation.images.get('test', 0):,}",
@@ -521,6 +524,51 @@ def _beginning(began: Initialization | None) -> str:
         f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
         f"{began.labeled_images:,} training images{unlabeled}: {began.forward_passes:,} views."
     )
+
+
+def _rescue(candidate: Candidate) -> str:
+    """Which layers were kept in float, what that cost and what it brought."""
+    rescue = candidate.rescue
+    if rescue is None:
+        return ""
+    gain, cost = rescue.accuracy - rescue.int8_accuracy, rescue.bytes_added
+    size = f"{format_bytes(abs(cost))} {'more' if cost >= 0 else 'less'}"
+    return (
+        f"{candidate.arithmetic}: {', '.join(rescue.layers)}. That takes {size} than {rescue.model} and brings "
+        f"{format_points(gain)} on {rescue.images:,} validation images, where float32 has "
+        f"{_percent(rescue.float32_accuracy)}."
+    )
+
+
+def _eight_bits(report: Report) -> list[dict[str, Any]]:
+    """For each student, what 8 bits do to its layers, worst first."""
+    chosen = next((c.student for c in report.evaluation.candidates if c.name == report.choice.chosen), None)
+    return [
+        {
+            "model": found.model,
+            "open": found.student == chosen,
+            "images": found.images,
+            "logits": _decibels(found.logits_sqnr_db),
+            "changed": _percent(found.changed),
+            "layers": [
+                {
+                    "layer": layer.layer,
+                    "op": layer.op,
+                    "cause": {"weights": "rounded weights", "range": "rounded output"}[layer.cause],
+                    "logits": _decibels(layer.logits_sqnr_db),
+                    "changed": _percent(layer.changed),
+                    "own": _decibels(layer.sqnr_db),
+                    "rmse": f"{layer.rmse_over_scale:.2f}",
+                }
+                for layer in found.layers
+            ],
+        }
+        for found in report.quantization_error
+    ]
+
+
+def _decibels(ratio: float | None) -> str:
+    return "nothing lost" if ratio is None else f"{ratio:.1f}\N{NO-BREAK SPACE}dB"
 
 
 def _epochs(report: Report) -> str:

@@ -268,6 +268,13 @@ class QuantizeConfig(Section):
         ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
     )
     calibration_images: PositiveInt = Field(256, description="training images that set ranges")
+    rescue: bool = Field(
+        False, description="where int8 loses too much, write a further file with the layers that lose most in float"
+    )
+    rescue_drop: Fraction = Field(
+        0.005, description="accuracy on the validation split that int8 may lose against float32 before it is rescued"
+    )
+    rescue_layers: PositiveInt = Field(4, description="layers of a rescued file that may be in float")
     teacher_variants: list[TeacherVariant] = Field(
         ["float16", "dynamic", "int8"],
         description="the teacher itself, plainly converted, to compare with: float32, float16, dynamic, int8; []: none",

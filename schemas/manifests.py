@@ -294,6 +294,41 @@ class Calibration(Record):
     digest: str  # SHA-256 over the sorted ids
 
 
+class LayerError(Record):
+    """What 8 bits do to one operator of a file, all others being in float: see compression/quantization_error.py."""
+
+    layer: str  # of the student
+    op: str
+    cause: Literal["weights", "range"]  # rounding of its kernel, or of what it gives
+    sqnr_db: float | None  # of what it gives; none: nothing is lost
+    rmse_over_scale: float
+    logits_sqnr_db: float | None  # of the logits; what layers are ranked by
+    changed: float  # share of images whose class changes
+
+
+class QuantizationError(Record):
+    """Of a student's int8 file, on some training images."""
+
+    student: str
+    model: str  # the file's name
+    images: int
+    logits_sqnr_db: float | None  # all layers in 8 bits
+    changed: float
+    layers: list[LayerError]  # worst first
+
+
+class Rescue(Record):
+    """Layers of a file that were kept in float, what they cost, and what they brought on the validation split."""
+
+    model: str  # the full int8 file's name
+    layers: list[str]
+    bytes_added: int
+    images: int
+    float32_accuracy: float
+    int8_accuracy: float
+    accuracy: float
+
+
 class OnDeviceModel(Record):
     """One .tflite file."""
 
@@ -305,6 +340,7 @@ class OnDeviceModel(Record):
     calibration: Calibration | None = None
     full_int8: bool = False  # proved from the file
     baseline: bool = False  # a plain conversion of the teacher, not a candidate
+    rescue: Rescue | None = None  # int8, with some layers in float
 
 
 class OnDeviceModelSetManifest(Record):
@@ -317,6 +353,7 @@ class OnDeviceModelSetManifest(Record):
     curves: File
     events: list[File] = []
     seed: int
+    quantization_error: list[QuantizationError] = []
     notes: list[str] = []  # what could not be made, and why
 
 

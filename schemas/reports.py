@@ -11,7 +11,9 @@ from learn2compress.schemas.manifests import (
     Calibration,
     Epoch,
     LayerQuantization,
+    QuantizationError,
     Record,
+    Rescue,
     Split,
     StudentSetManifest,
     Task,
@@ -112,6 +114,17 @@ class Candidate(Record):
     figures: dict[Split, SplitFigures] = {}
     layers: list[LayerQuantization] = []
     calibration: Calibration | None = None
+    rescue: Rescue | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        """In what the file computes, in words."""
+        if self.full_int8:
+            return "8-bit integers from input to output, proved from the file"
+        if self.rescue is None:
+            return self.variant
+        count = len(self.rescue.layers)
+        return f"{self.variant.split('-')[0]}, {count} layer{'s' * (count > 1)} in float"
 
 
 class TeacherFigures(Record):
@@ -177,4 +190,5 @@ class Report(Record):
     curves: list[Epoch]
     teacher_forward_passes: int  # over training images: of the views, and in the loop
     trained_teacher: TrainedTeacherManifest | None = None  # where the teacher was trained along
+    quantization_error: list[QuantizationError] = []  # by student
     notes: list[str] = []  # files that could not be made, and why

@@ -50,6 +50,14 @@ def format_count(count: int) -> str:
     return _format(count, (("", 1), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)), "")
 
 
+def format_points(difference: float) -> str:
+    """Writes a difference of accuracies in points of a hundred: `0.4 points`, `1.0 point`, `0.03 points`."""
+    points = f"{100 * difference:.1f}"
+    if points in ("0.0", "-0.0"):
+        points = f"{100 * difference:.2g}" if difference else "0.0"
+    return f"{points} point{'s' * (points != '1.0')}"
+
+
 def _parse(value: int | float | str, what: str, units: dict[str, int], examples: str) -> int:
     rule = f"{what} must be a whole number with one of the units {', '.join(units)}, or none; got {value!r}."
     remedy = f"Write for example {examples}."

@@ -61,11 +61,23 @@ def test_renamed_file_and_moved_folder_without_database_tell_the_whole_chain(aud
     assert sum(chain["data"]["manifest"]["counts"].values()) == 650
     assert chain["calibration"]["split"] == "train"
     assert chain["choices"][0]["status"] == "chosen"
-    assert len(chain["siblings"]) == 5
+    assert len(chain["siblings"]) == 6  # the teacher, plainly converted, among them
     assert all(sibling["reason"] and sibling["test_accuracy"] for sibling in chain["siblings"])
     chosen = json.loads((moved / "report.json").read_text())["choice"]["chosen"]
     assert chain["model"]["name"] == chosen
     assert "../selected.tflite" in chain["copies"]
+
+
+def test_plain_conversion_of_the_teacher_is_traced_as_the_others_are(audited, job) -> None:
+    moved, _ = audited
+
+    result = command("lineage", moved / "models" / "teacher-int8.tflite", "--at", moved, "--json")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    [chain] = json.loads(result.stdout)["chains"]
+    assert (chain["model"]["name"], chain["model"]["full_int8"]) == ("teacher-int8", True)
+    assert chain["teacher"]["sha256"] == file_sha256(job.parent / "teacher.keras")
+    assert chain["choices"][0]["status"] == "baseline"
 
 
 def test_tree_of_a_real_run_is_readable(audited) -> None:

@@ -62,6 +62,8 @@ def artifacts(tmp_path, sample):
             models=[],
             curves=File.of(tmp_path / "models", "curves.json"),
             seed=0,
+            quantization_error=report.quantization_error,
+            notes=report.notes,
         ),
     )
     write_manifest(tmp_path / "evaluation", report.evaluation, "evaluation.json")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from learn2compress.pipeline.report_page import render_report
+from learn2compress.schemas.manifests import Rescue
 from learn2compress.schemas.reports import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -66,6 +67,46 @@ def test_report_page_says_what_was_chosen_and_why(page, sample):
         assert verdict.candidate in text
     assert "12.9 KB over max_size (100 KB)" in text
     assert "30 epochs of distillation, 6 of pruning and 4 of quantization in 61 min" in text
+
+
+def test_report_page_ranks_layers_by_what_8_bits_do_to_them(page):
+    text = " ".join(" ".join(page.text).split())
+    for student in ("small", "medium", "large"):
+        said = "leave the logits at 17.2 dB and change the class of 4.7 % of 64 training images"
+        assert f"{student}-int8: all layers together {said}" in text
+    assert "trunk2_1_dw DEPTHWISE_CONV_2D 17.4 dB 0.0 % 43.2 dB 0.18 rounded output" in text
+    assert text.index("trunk2_1_dw DEPTHWISE_CONV_2D") < text.index("trunk2_1_pw CONV_2D 33.7 dB")
+    assert "flatten RESHAPE nothing lost 0.0 % nothing lost 0.00 rounded weights" in text
+    assert "Teacher resnet56_cifar10.h5 cannot be converted to dynamic" in text
+    opened = [attributes for attributes in page.all("details") if "open" in attributes]
+    assert len(opened) == 1
+
+
+def test_report_page_does_not_call_a_rescued_file_full_int8(sample):
+    report, thumbnails = sample
+    rescue = Rescue(
+        model="medium-int8",
+        layers=["trunk2_1_dw", "trunk2_1_pw"],
+        bytes_added=9_300,
+        images=1000,
+        float32_accuracy=0.868,
+        int8_accuracy=0.71,
+        accuracy=0.861,
+    )
+    update = {"rescue": rescue, "full_int8": False, "variant": "int8-rescued"}
+    candidates = [
+        c.model_copy(update=update) if c.name == report.choice.chosen else c for c in report.evaluation.candidates
+    ]
+    evaluation = report.evaluation.model_copy(update={"candidates": candidates})
+    text = Page(render_report(report.model_copy(update={"evaluation": evaluation}), thumbnails)).text
+    text = " ".join(" ".join(text).split())
+    said = (
+        "int8, 2 layers in float: trunk2_1_dw, trunk2_1_pw. That takes 9.3 KB more than medium-int8 and brings "
+        "15.1 points on 1,000 validation images, where float32 has 86.8 %."
+    )
+    assert f"Not full int8, but {said}" in text
+    assert text.count(said) == 2
+    assert "Full int8, proved" not in text
 
 
 def test_report_page_needs_no_network(html, page):
