@@ -4,8 +4,9 @@
 Channels are removed a few at a time, always where the damage is least for what it saves. The target is the largest
 student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels): while the largest is cut,
 what they have in common is not cut further than that share allows, unless nothing else is left to cut; then each
-smaller one's own tail, which no other student has, makes up what is missing, but keeps a quarter of its channels. Where
-the trunk alone already takes more than the share from a student, its tail stays whole.
+smaller one's own tail, which no other student has, makes up what is missing, but keeps that share of its channels: it
+shall not pay with its accuracy for a trunk that the largest needs. Where the trunk alone already takes more than the
+share from a student, its tail stays whole.
 """
 
 import math
@@ -21,7 +22,6 @@ from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.units import format_bytes, format_count
 
 _OVERSHOOT = 0.02  # of a smaller student's share: channels come in fours, so it is not met to the byte
-LEAST_TAIL = 0.25  # of a smaller student's own tail: below that it would pay for the trunk's share with its accuracy
 _STRIDES = (1, 2, 3, 4, 6, 8, 12, 16)  # in steps of four channels: how far one look goes
 
 
@@ -30,6 +30,7 @@ class _Goal:
     """What is counted, and how much of it each student may have left."""
 
     kind: str  # "bytes", "macs" or "channels"
+    share: float
     limits: dict[str, float]
 
     def measure(self, spec: FamilySpec, student: str) -> int:
@@ -71,7 +72,7 @@ def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, 
     search.give_back([g for g in shared if g.students == (largest,)], largest)
     for student in spec.students[:-1]:
         own = [g for g in search.groups if g.students == (student,)]
-        search.cut(own, student, [], LEAST_TAIL)
+        search.cut(own, student, [], goal.share)
         search.give_back(own, student)
     return search.widths
 
@@ -119,11 +120,11 @@ def _goal(spec: FamilySpec, target: ChannelTarget) -> _Goal:
         for kind, value in (("channels", target.fraction), ("bytes", target.bytes), ("macs", target.macs))
         if value is not None
     )
-    plain = _Goal(kind, {})
+    plain = _Goal(kind, 1.0, {})
     now = {student: plain.measure(spec, student) for student in spec.students}
     absolute = value / now[spec.students[-1]] if value >= 1 else value
     share = 1 - value if kind == "channels" else absolute
-    return _Goal(kind, {student: share * measure for student, measure in now.items()})
+    return _Goal(kind, share, {student: share * measure for student, measure in now.items()})
 
 
 class _Search:

@@ -35,9 +35,11 @@ def test_choose_widths_leaves_every_student_its_share_of_the_bytes(spec, damage)
     left = shares(spec, with_widths(spec, widths), "int8_bytes")
     assert 0.475 <= left["large"] <= 0.5
     assert left["medium"] == pytest.approx(0.5, abs=0.1)
-    assert left["small"] == pytest.approx(0.5, abs=0.1)
+    assert 0.48 <= left["small"] <= 0.65  # more of its file does not depend on the channels
     groups = {group.name: group for group in channel_groups(spec)}
     assert all(width % CHANNEL_STEP == 0 for width in widths.values())
+    tails = [group for group in groups.values() if len(group.students) == 1 and group.students != ("large",)]
+    assert all(widths[group.name] >= 0.5 * group.width for group in tails)
     assert all(groups[name].least <= width <= groups[name].width for name, width in widths.items())
 
 
@@ -62,7 +64,7 @@ def test_choose_widths_takes_a_fraction_of_the_channels(spec, damage):
     for student in spec.students:
         groups = [group for group in channel_groups(spec) if student in group.students]
         left = sum(widths[group.name] for group in groups) / sum(group.width for group in groups)
-        assert left == pytest.approx(0.7, abs=0.05)
+        assert left == pytest.approx(0.7, abs=0.06)
 
 
 def test_choose_widths_removes_where_the_damage_is_least():
