@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pruning saves in the file that ships, and what it costs: CIFAR-10, the same job with and without.
+"""What pruning and 8 bits save in the file that ships, and what they cost: CIFAR-10, the same job with and without.
 
     python benchmarks/compression.py --data cifar10.npz --teacher resnet20_cifar10.h5 --output OUT \
-        [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured --show magnitude]
+        [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured|magnitude|int8|rescue]…
 
 Each side is a run of the product with the same data, teacher, seed and distillation (which is done once, and comes from
 the cache then); what is not pruned is trained on for as many epochs, at the same rate. Every figure is read from the
@@ -23,7 +23,17 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-from learn2compress.compression.flatbuffer import ModelFile, read_model_file
+import numpy as np
+import tf_keras as keras
+
+from learn2compress.compression.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.examples import iter_numpy, read_examples
+from learn2compress.compression.family_model import cut_students
+from learn2compress.compression.flatbuffer import ModelFile, prove_full_int8, read_model_file
+from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.on_device import QuantizedFamily, write_models
+from learn2compress.compression.student_files import load_family
+from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -153,6 +163,110 @@ def has_learned(run: Run) -> bool:
     return run.top1(f"{LARGE}-int8") >= LEARNED
 
 
+def show_int8(job: Job) -> dict:
+    """8 bits against float32 of the same student, trained for them."""
+    run = job.run(*UNPRUNED)
+    found, rows = {}, []
+    for student in STUDENTS:
+        floating, integer = (f"{student}-{variant}" for variant in ("float32", "int8"))
+        sizes = [run.candidates[name].bytes for name in (floating, integer)]
+        accuracies = [run.top1(name) for name in (floating, integer)]
+        found[student] = {
+            "bytes": sizes,
+            "bytes_ratio": round(sizes[1] / sizes[0], 4),
+            "top1": [round(accuracy, 4) for accuracy in accuracies],
+            "full_int8": prove_full_int8(run.files[integer]).holds,
+        }
+        rows.append(
+            f"| {student} | {format_bytes(sizes[0])} | {format_bytes(sizes[1])} | {sizes[1] / sizes[0]:.3f} | "
+            f"{accuracies[0]:.2%} | {accuracies[1]:.2%} |"
+        )
+    print("\n| student | float32 | int8 | ratio | top-1 float32 | int8 |\n| --- |" + " ---: |" * 5)
+    print("\n".join(rows))
+    return {
+        "students": found,
+        "bytes_at_most_33_percent": found[LARGE]["bytes_ratio"] <= 0.33,
+        "within_0.5_points": has_learned(run)
+        and all(row["top1"][0] - row["top1"][1] <= 0.005 for row in found.values()),
+        "full_int8": all(row["full_int8"] for row in found.values()),
+    }
+
+
+def show_rescue(job: Job) -> dict:
+    """A layer of the large student is made bad on purpose; the ranking has to find it, and the rescue to mend it."""
+    job.run(*UNPRUNED)
+    pipeline = job.options.output / "pipeline"
+    source = newest(pipeline / "Pruner" / "pruned_students")
+    examples = newest(pipeline / "ImageExampleGen" / "examples")
+    before = read_manifest(source, StudentSetManifest)
+    names = tuple(student.name for student in before.students)
+    student = cut_students(load_family(source, before), names)[LARGE]
+    images, labels = first_images(examples, "validation", 2000)
+    rescue = RescueSettings(drop=0.005, layers=4, images=images, labels=labels)
+    folder = job.options.output / "spoiled"
+    train, _ = first_images(examples, "train", 256)
+    spoiled, reader = spoil(student)
+    made = QuantizedFamily(student, None, (LARGE,))
+    manifest = write_models(folder, made, before, ["float32", "int8"], list(train), [], [])
+    manifest = diagnose(folder, manifest, made, list(train), rescue)
+    images, labels = first_images(examples, "test", 10_000)
+    found = {}
+    print("\n| file | bytes | top-1 | layers in float |\n| --- | ---: | ---: | --- |")
+    for model in manifest.models:
+        predicted = open_model(folder / model.file.path).predict(images).argmax(axis=1)
+        layers = model.rescue.layers if model.rescue else []
+        found[model.variant] = {"bytes": model.file.bytes, "top1": round(float(np.mean(predicted == labels)), 4)}
+        accuracy = f"{found[model.variant]['top1']:.2%}"
+        print(f"| {model.name} | {format_bytes(model.file.bytes)} | {accuracy} | {', '.join(layers) or '-'} |")
+    (error,) = manifest.quantization_error
+    for layer in error.layers[:5]:
+        print(f"{layer.layer}: logits at {layer.logits_sqnr_db:.1f} dB, its own output at {layer.sqnr_db:.1f} dB")
+    rescued = found.get("int8-rescued")
+    return {
+        "files": found,
+        "spoiled": [spoiled, reader],
+        "ranking": [[layer.layer, round(layer.logits_sqnr_db, 1)] for layer in error.layers[:5]],
+        "ranked_worst": error.layers[0].layer == spoiled,
+        "rescued_within_0.5_points": rescued is not None and found["float32"]["top1"] - rescued["top1"] <= 0.005,
+        "whole_int8_was_bad": found["float32"]["top1"] - found["int8"]["top1"] > 0.05,
+    }
+
+
+def spoil(student: keras.Model) -> tuple[str, str]:
+    """Makes a channel of a depthwise layer three thousand times as large, and its reader's weights as much smaller.
+
+    Floats do not mind. In 8 bits the layer's range has no steps left for its other channels, nor its reader's kernel
+    for the channel's weights.
+
+    Returns:
+        The names of the layer and of its reader.
+    """
+    blocks = [layer.name.removesuffix("_dw") for layer in student.layers if layer.name.endswith("_dw")]
+    block = blocks[len(blocks) // 2]
+    norm, reader = student.get_layer(f"{block}_dw_bn"), student.get_layer(f"{block}_pw")
+    gamma, beta, mean, variance = norm.get_weights()
+    channel = int(np.argmax(np.abs(gamma)))
+    gamma[channel] *= 3000
+    beta[channel] *= 3000
+    norm.set_weights([gamma, beta, mean, variance])
+    kernel, *bias = reader.get_weights()
+    kernel[:, :, channel] /= 3000
+    reader.set_weights([kernel, *bias])
+    return f"{block}_dw", f"{block}_pw"
+
+
+def newest(folder: Path) -> Path:
+    """The artifact of a node's last execution."""
+    return max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def first_images(examples: Path, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many images of a split, [n, h, w, c] uint8, and their labels."""
+    batches = list(iter_numpy(read_examples(examples, split, 256).take(-(-count // 256))))
+    images, labels = (np.concatenate([batch[key] for batch in batches]) for key in ("image", "label"))
+    return images[:count], labels[:count]
+
+
 def pruned_zeros(model: ModelFile) -> float:
     """Share of zeros in the kernels that magnitude pruning takes: dense and convolutional, but for the first one."""
     operators = [o for o in model.operators if o.name in ("CONV_2D", "FULLY_CONNECTED")]
@@ -161,7 +275,12 @@ def pruned_zeros(model: ModelFile) -> float:
     return sum(k.sparsity * k.elements for k in kernels) / sum(k.elements for k in kernels)
 
 
-SHOWS: dict[str, Callable[[Job], dict]] = {"structured": show_structured, "magnitude": show_magnitude}
+SHOWS: dict[str, Callable[[Job], dict]] = {
+    "structured": show_structured,
+    "magnitude": show_magnitude,
+    "int8": show_int8,
+    "rescue": show_rescue,
+}
 
 
 def main() -> None:
