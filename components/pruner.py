@@ -5,6 +5,8 @@ Enters: the examples, the teacher's logits, the distilled students. Leaves: `Stu
 shares its parameters. The lineage records the targets asked for, the sparsity reached, and each student's parameters
 and validation accuracy.
 
+With the parameter `student` it handles that one alone, cut out of the family, so that several can be pruned at once.
+
 Two stages, each optional and each with a checkpoint of its own: whole channels first, then zeros in the kernels. Before
 each it is measured, on a few validation images, which of them matter.
 """
@@ -25,13 +27,14 @@ from learn2compress.components.student_properties import describe_students
 from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.channel_pruning import ChannelPlan, plan_channels, remove_channels
-from learn2compress.compression.channel_targets import check_reachable, describe_widths
+from learn2compress.compression.channel_targets import check_reachable, describe_widths, target_alone
 from learn2compress.compression.distribution import Distribution, open_distribution
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
 from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
 from learn2compress.compression.sensitivity import layer_sensitivity
+from learn2compress.compression.single_student import single_student
 from learn2compress.compression.spreading import spread_sparsity
 from learn2compress.compression.student_files import load_family, module_of, read_curves, student_costs, write_students
 from learn2compress.compression.training import JointTrainer, Recipe
@@ -53,6 +56,7 @@ class PrunerSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         **parameters.declare(prune=PruneConfig, distill=DistillConfig, without=_ELSEWHERE),
+        "student": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -84,9 +88,18 @@ class PrunerExecutor(base_executor.BaseExecutor):
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["pruned_students"])
         before = read_manifest(source, StudentSetManifest)
+        family, notes = load_family(source, before), [*before.notes]
+        if student := exec_properties.get("student"):
+            if distill.in_place_weight and student != before.students[-1].name:
+                notes.append("cut out of the family before it was pruned: the largest student teaches it no more")
+            shape = before.family_spec
+            family, before = single_student(family, before, student)
+            if config.channels and shape:
+                target = target_alone(FamilySpec.from_dict(shape), config.channels, student)
+                config = config.model_copy(update={"channels": target})
         spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
         costs = student_costs(before)
-        work = _Work(tuple(costs), load_family(source, before), spec, read_curves(source), [*before.notes])
+        work = _Work(tuple(costs), family, spec, read_curves(source), notes)
         accuracy = {student.name: student.validation_accuracy for student in before.students}
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         if config.channels and spec:
@@ -135,6 +148,7 @@ class Pruner(base_component.BaseComponent):
         students: types.BaseChannel,
         prune: PruneConfig,
         distill: DistillConfig,
+        student: str | None = None,
         seed: int = 0,
         code_version: str = "",
     ) -> None:
@@ -147,11 +161,13 @@ class Pruner(base_component.BaseComponent):
             students: Of Distiller.
             prune: What and how.
             distill: Whose loss goes on.
+            student: The only one of the set that it handles, cut out of the family; None: all of them, as a family.
             seed: Of the order of images.
             code_version: Changes when the node's results do.
         """
         spec = PrunerSpec(
             **parameters.encode(prune=prune, distill=distill, without=_ELSEWHERE),
+            **({} if student is None else {"student": student}),
             examples=examples,
             teacher_logits=teacher_logits,
             trained_teacher_logits=trained_teacher_logits,

@@ -18,6 +18,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
 from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.student_properties import describe_models
 from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
 from learn2compress.compression.baselines import add_baselines
@@ -29,13 +30,14 @@ from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.on_device import QuantizedFamily, write_models
 from learn2compress.compression.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
+from learn2compress.compression.single_student import single_student
 from learn2compress.compression.student_files import load_family, read_curves
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
 # Of the distillation, the loss goes on; its length, speed and start do not concern quantization.
 _GOES_ON = (
@@ -52,6 +54,7 @@ class QuantizerSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         **parameters.declare(quantize=QuantizeConfig, distill=DistillConfig, without=_ELSEWHERE),
+        "student": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
@@ -83,8 +86,10 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         source = artifact_utils.get_single_uri(input_dict["students"])
         output = artifact_utils.get_single_instance(output_dict["models"])
         before = read_manifest(source, StudentSetManifest)
-        names = tuple(student.name for student in before.students)
         family = load_family(source, before)
+        if student := exec_properties.get("student"):
+            family, before = single_student(family, before, student)
+        names = tuple(student.name for student in before.students)
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
@@ -119,7 +124,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
         teacher = artifact_utils.get_single_uri(input_dict["teacher"])
         manifest = add_baselines(output.uri, manifest, teacher, config.teacher_variants, images, ids)
-        _describe(output, manifest)
+        describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 
 
@@ -138,6 +143,7 @@ class Quantizer(base_component.BaseComponent):
         students: types.BaseChannel,
         quantize: QuantizeConfig,
         distill: DistillConfig,
+        student: str | None = None,
         seed: int = 0,
         code_version: str = "",
     ) -> None:
@@ -151,11 +157,13 @@ class Quantizer(base_component.BaseComponent):
             students: Of Pruner.
             quantize: Variants, and how to train for them.
             distill: Whose loss goes on.
+            student: The only one of the set that it handles; None: all of them.
             seed: Of the order of images.
             code_version: Changes when the node's results do.
         """
         spec = QuantizerSpec(
             **parameters.encode(quantize=quantize, distill=distill, without=_ELSEWHERE),
+            **({} if student is None else {"student": student}),
             examples=examples,
             teacher=teacher,
             teacher_logits=teacher_logits,
@@ -191,12 +199,3 @@ def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None
             "Set quantize.rescue: false, or raise data.validation_fraction."
         )
     return RescueSettings(config.rescue_drop, config.rescue_layers, images, labels)
-
-
-def _describe(artifact: types.Artifact, manifest: OnDeviceModelSetManifest) -> None:
-    artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
-    artifact.set_string_custom_property("models", ",".join(model.name for model in manifest.models))
-    for model in manifest.models:
-        key = model.name.replace("-", "_")
-        artifact.set_string_custom_property(f"sha256_{key}", model.file.sha256)
-        artifact.set_int_custom_property(f"bytes_{key}", model.file.bytes)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ML Metadata shall hold of a set of students, whichever node wrote it."""
+"""What ML Metadata shall hold of a set of students or of their files, whichever node wrote it."""
 
 from tfx import types
 
-from learn2compress.schemas.manifests import StudentSetManifest
+from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSetManifest
 
 
 def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) -> None:
@@ -18,3 +18,13 @@ def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) ->
         artifact.set_int_custom_property(f"{student.name}_parameters", student.parameters)
         artifact.set_float_custom_property(f"{student.name}_validation_accuracy", student.validation_accuracy)
         artifact.set_float_custom_property(f"{student.name}_sparsity", student.sparsity)
+
+
+def describe_models(artifact: types.Artifact, manifest: OnDeviceModelSetManifest) -> None:
+    """Writes the name, digest and size of each file."""
+    artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
+    artifact.set_string_custom_property("models", ",".join(model.name for model in manifest.models))
+    for model in manifest.models:
+        key = model.name.replace("-", "_")
+        artifact.set_string_custom_property(f"sha256_{key}", model.file.sha256)
+        artifact.set_int_custom_property(f"bytes_{key}", model.file.bytes)

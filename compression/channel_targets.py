@@ -21,6 +21,7 @@ from learn2compress.schemas.config import ChannelTarget
 from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.units import format_bytes, format_count
 
+_ROUNDING = 1e-9
 _OVERSHOOT = 0.02  # of a smaller student's share: channels come in fours, so it is not met to the byte
 _STRIDES = (1, 2, 3, 4, 6, 8, 12, 16)  # in steps of four channels: how far one look goes
 
@@ -77,6 +78,24 @@ def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, 
     return search.widths
 
 
+def target_alone(spec: FamilySpec, target: ChannelTarget, student: str) -> ChannelTarget | None:
+    """The target of a student that is cut out of its family: the share that it should lose there.
+
+    A target is the largest student's. A smaller one loses as much of that share as can be reached.
+
+    Returns:
+        None if it loses nothing.
+    """
+    if student == spec.students[-1]:
+        return target
+    goal, alone = _goal(spec, target), spec.alone(student)
+    now = goal.measure(alone, student)
+    share = max(goal.limits[student] / now, _least(alone, goal) / now + _ROUNDING)
+    if share >= 1:
+        return None
+    return ChannelTarget(**{"fraction": 1 - share} if goal.kind == "channels" else {goal.kind: share})
+
+
 def check_reachable(spec: FamilySpec, target: ChannelTarget) -> None:
     """Makes sure that there are widths for a target, before anything is trained.
 
@@ -84,10 +103,7 @@ def check_reachable(spec: FamilySpec, target: ChannelTarget) -> None:
         FamilyError: There are none; the smallest that can be reached is named.
     """
     goal, largest = _goal(spec, target), spec.students[-1]
-    groups = [g for g in channel_groups(spec) if largest in g.students]
-    search = _Search(spec, goal, {g.name: np.zeros(g.width) for g in groups})
-    search.cut(groups, largest, [])
-    least = goal.measure(search.spec, largest)
+    least = _least(spec, goal)
     if least > goal.limits[largest]:
         asked = ", ".join(f"{k}: {v}" for k, v in target.model_dump(exclude_none=True).items())
         raise FamilyError(
@@ -112,6 +128,15 @@ def describe_widths(spec: FamilySpec, thin: FamilySpec) -> str:
             f"{format_count(old.macs)} → {format_count(new.macs)} MACs"
         )
     return f"channels: {', '.join(widths) or 'all stay'}; {'; '.join(sizes)}"
+
+
+def _least(spec: FamilySpec, goal: _Goal) -> int:
+    """What the largest student has left where all is cut that its limit asks for and that can be cut."""
+    largest = spec.students[-1]
+    groups = [g for g in channel_groups(spec) if largest in g.students]
+    search = _Search(spec, goal, {g.name: np.zeros(g.width) for g in groups})
+    search.cut(groups, largest, [])
+    return goal.measure(search.spec, largest)
 
 
 def _goal(spec: FamilySpec, target: ChannelTarget) -> _Goal:

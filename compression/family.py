@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from learn2compress.schemas.errors import FamilyError
 
@@ -97,6 +97,12 @@ class FamilySpec:
         index = self.students.index(student)
         trunk = [block for branch in self.branches[: index + 1] for block in branch.segment]
         return (*self.stem, *trunk, *self.branches[index].tail)
+
+    def alone(self, student: str) -> FamilySpec:
+        """A family of one: the blocks of a student's path, under the same names."""
+        index = self.students.index(student)
+        segment = tuple(block for branch in self.branches[: index + 1] for block in branch.segment)
+        return replace(self, branches=(Branch(student, segment, self.branches[index].tail),))
 
     def to_dict(self) -> dict:
         """Plain lists, strings and numbers; `FamilySpec.from_dict` reads it back."""

@@ -140,7 +140,7 @@ def module_of(folder: str | Path, manifest: StudentSetManifest) -> ModuleSource 
     """The user's module that the students in a folder are of; None for the built-in family."""
     if manifest.module is None:
         return None
-    _check_bytes(folder, manifest.module)
+    check_bytes(folder, manifest.module)
     return ModuleSource(
         Path(manifest.module.path).name, DEFAULT_FUNCTION, (Path(folder) / manifest.module.path).read_text("utf-8")
     )
@@ -167,11 +167,16 @@ def load_model(folder: str | Path, file: File, layers: Mapping[str, type] | None
     Raises:
         TrainingError: They are not, for the file was changed after it was written, or it is gone.
     """
-    _check_bytes(folder, file)
+    check_bytes(folder, file)
     return keras.models.load_model(Path(folder) / file.path, compile=False, custom_objects=layers)
 
 
-def _check_bytes(folder: str | Path, file: File) -> None:
+def check_bytes(folder: str | Path, file: File) -> None:
+    """Refuses a file whose bytes are not those of the manifest.
+
+    Raises:
+        TrainingError: It was changed after it was written, or it is gone.
+    """
     try:
         found = File.of(Path(folder), file.path)
     except OSError as error:

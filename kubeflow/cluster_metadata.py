@@ -6,7 +6,8 @@
     execution   system.ContainerExecution   a step, in both contexts; its node is `task_name`, its parameters are the
                                             fields of `inputs`, as the run was given them
     execution   system.DAGExecution         the run as a whole, which says nothing of its own here
-    artifact    the type's title            what the step left as metadata, as custom properties; a number is a double
+    artifact    the type's title            what the step left as metadata, as custom properties; a number is a double,
+                                            a value with fields is one named `struct` in a struct
     event       INPUT, OUTPUT               the path's one step is the input's or output's key
 
 Source: backend/src/v2/metadata/client.go and converter.go of kubeflow/pipelines. A step is ours if its outputs name
@@ -203,5 +204,7 @@ def _parameters(execution: mlmd.Execution) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value without the point that the layout gives to every number."""
+    """A value as the step left it: the layout gives every number a point, and wraps what has fields once more."""
+    if isinstance(value, dict) and isinstance(value.get("struct"), dict) and set(value["struct"]) == {"struct"}:
+        return value["struct"]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,6 +8,7 @@ as ML Metadata knows it: node, parameters, artifacts, their digests and figures,
 folder, other than those that figures name.
 """
 
+import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from learn2compress.kubeflow.cluster_metadata import ClusterArtifact, ClusterSte
 from learn2compress.kubeflow.object_store import answers, fsspec_url
 from learn2compress.pipeline.graph import Graph
 from learn2compress.pipeline.index import Entry
+from learn2compress.pipeline.lineage import MODEL_SET
 from learn2compress.pipeline.location import Bucket, Found, Location, is_absolute, open_location
 from learn2compress.pipeline.provenance import KUBEFLOW, seed_of
 from learn2compress.schemas.errors import ClusterError, LineageError
@@ -23,10 +25,10 @@ from learn2compress.schemas.lineage import ImpactReport, LineageReport, Problem,
 from learn2compress.schemas.provenance import FileDigest, Input, Output, Statement, build_statement
 
 Report = TypeVar("Report", LineageReport, VerifyReport, ImpactReport)
-MODEL_SET = "learn2compress.OnDeviceModelSet"
 # The step finds these out; a run is given what is compiled in, or any text that changes with the content.
 _FOUND_OUT = {"teacher_sha256": ("learn2compress.Teacher", "sha256"), "data_digest": ("Examples", "data_digest")}
 _THE_STEPS_OWN = "code_version"
+_PLACES = 1e-6
 
 
 class ClusterRecords:
@@ -282,8 +284,26 @@ def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
     outputs, told_outputs = _by_key(recorded.outputs), _by_key(told.outputs)
     if [_identity(one) for one in outputs] != [_identity(one) for one in told_outputs]:
         yield "other outputs"
-    elif [dict(one.properties) for one in outputs] != [dict(one.properties) for one in told_outputs]:
+    elif not all(_same(one.properties, two.properties) for one, two in zip(outputs, told_outputs, strict=True)):
         yield "other figures"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same, as near as ML Metadata keeps them: to six places."""
+    one, other = _decoded(one), _decoded(other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= _PLACES
+    return one == other
+
+
+def _decoded(value: Any) -> Any:
+    """tfx writes what has fields as JSON in a struct; in Kubeflow's layout it is one."""
+    if isinstance(value, Mapping) and isinstance(value.get("struct"), Mapping):
+        inner = value["struct"]
+        return json.loads(inner["__value__"]) if set(inner) == {"__value__"} else inner.get("list", inner)
+    return value
 
 
 def _by_key(artifacts: Sequence[Any]) -> list[Any]:

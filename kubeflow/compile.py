@@ -240,7 +240,12 @@ def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
 
 
 def _for_node(settings: dict[str, Any], node: str, default: Any) -> Any:
-    return settings.get(node, settings.get(DEFAULT, default))
+    """What is set for a node, for its kind (Pruner, of Pruner-small), or for all."""
+    return next((settings[key] for key in (node, _kind_of(node), DEFAULT) if key in settings), default)
+
+
+def _kind_of(node: str) -> str:
+    return node.partition("-")[0]
 
 
 def _resources(wanted: NodeResources) -> Json:
@@ -266,7 +271,7 @@ def _gigabytes(quantity: str | None) -> float | None:
 
 
 def _check_nodes(config: Config, spec: Json) -> None:
-    nodes = set(spec["root"]["dag"]["tasks"])
+    nodes = {name for node in spec["root"]["dag"]["tasks"] for name in (node, _kind_of(node))}
     for field in ("resources", "retries", "cache"):
         unknown = sorted(set(getattr(config.kubeflow, field)) - nodes - {DEFAULT})
         if unknown:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from learn2compress.kubeflow import object_store
+from learn2compress.pipeline.lineage import MODEL_SET
 from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import record_output_folder
-from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
+from learn2compress.pipeline.report import REPORTED, assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.errors import ClusterError, OutputError
 from learn2compress.schemas.manifests import MANIFEST
@@ -25,17 +26,6 @@ from learn2compress.schemas.reports import Report
 
 # Of these the whole folder is wanted, of others what describes them.
 _WHOLE = ("Quantizer.models", "TFLiteEvaluator.evaluation", "StudentSelector.selection", "StudentSelector.model")
-_REPORT = (
-    "ImageExampleGen.examples",
-    "TeacherImporter.teacher",
-    "TeacherImporter.teacher_logits",
-    "Distiller.trained_teacher",
-    "Distiller.trained_teacher_logits",
-    "Pruner.pruned_students",
-    "Quantizer.models",
-    "TFLiteEvaluator.evaluation",
-    "StudentSelector.selection",
-)
 
 
 def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
@@ -56,6 +46,9 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     home = _find_home(root, run)
     records = _walk(home, run)
     claim_output(output, records["StudentSelector"].pipeline)
+    outputs = {f"{statement.node}.{made.key}" for statement in records.values() for made in statement.outputs}
+    whole = {part_of(part, outputs) for part in _WHOLE}
+    reported = [part_of(part, outputs) for part in REPORTED]
     folders = {}
     for statement in records.values():
         root = output / ("pipeline" if statement.run == run else statement.run)
@@ -63,13 +56,14 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
         _save(root / statement.path, object_store.read(f"{place}/{statement.path}"))
         for made in statement.outputs:
             key = f"{statement.node}.{made.key}"
-            if key in {*_REPORT, *_WHOLE}:
-                folders[key] = _bring(place, made, root, key in _WHOLE)
-    missing = sorted({*_REPORT, *_WHOLE} - set(folders))
+            # What a Quantizer of one student says of its files is wanted as well.
+            if key in whole or key in reported or made.type == MODEL_SET:
+                folders[key] = _bring(place, made, root, key in whole)
+    missing = sorted({*reported, *whole} - set(folders))
     if missing:
         raise ClusterError(f"the records of run {run} must lead to every artifact; none leads to {missing[0]}.")
     selected = _collect(folders, output)
-    report = assemble_report(_config_of(records.values()), *(folders[key] for key in _REPORT))
+    report = assemble_report(_config_of(records.values()), *(folders[key] for key in reported))
     write_report(output, report, read_thumbnails(folders["TFLiteEvaluator.evaluation"]))
     record_output_folder(output, folders.values())
     return report, selected
@@ -136,7 +130,7 @@ def _save(path: Path, content: bytes) -> None:
 
 def _collect(folders: dict[str, Path], output: Path) -> Path:
     """Copies the models to where a local run leaves them."""
-    for file in sorted(folders["Quantizer.models"].glob("*.tflite")):
+    for file in sorted(folders[part_of("Quantizer.models", folders)].glob("*.tflite")):
         _save(output / "models" / file.name, file.read_bytes())
     [chosen] = folders["StudentSelector.model"].rglob("*.tflite")
     _save(output / "selected.tflite", chosen.read_bytes())

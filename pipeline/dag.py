@@ -2,19 +2,23 @@
 """The DAG on one screen. The same object runs on one machine and is compiled for Kubeflow."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
 from tfx.components.schema_gen.component import SchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
+from tfx.types.channel import BaseChannel
 
 from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.distiller import Distiller
 from learn2compress.components.image_example_gen import ImageExampleGen, statistics_options
 from learn2compress.components.pruner import Pruner
 from learn2compress.components.quantizer import Quantizer
+from learn2compress.components.student_collector import StudentCollector
 from learn2compress.components.student_selector import StudentSelector
 from learn2compress.components.teacher_importer import TeacherImporter
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator
@@ -71,18 +75,9 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
         inputs.init_sha256, **seeded,
     )  # fmt: skip
     trained = distiller.outputs["trained_teacher_logits"]
-    pruner = Pruner(examples, logits, trained, distiller.outputs["students"], config.prune, config.distill, **seeded)
-    quantizer = Quantizer(
-        examples,
-        importer.outputs["teacher"],
-        logits,
-        trained,
-        pruner.outputs["pruned_students"],
-        config.quantize,
-        config.distill,
-        **seeded,
-    )
-    models = quantizer.outputs["models"]
+    taught = {"examples": examples, "teacher_logits": logits, "trained_teacher_logits": trained, **seeded}
+    compressors = _compressors(config, taught, importer.outputs["teacher"], distiller.outputs["students"])
+    models = compressors[-1].outputs["models"]
     evaluator = TFLiteEvaluator(
         models=models,
         examples=examples,
@@ -96,7 +91,7 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     )
     nodes = [
         example_gen, statistics_gen, schema_gen, validator,
-        importer, distiller, pruner, quantizer, evaluator, selector,
+        importer, distiller, *compressors, evaluator, selector,
     ]  # fmt: skip
     if config.pipeline.push_to:
         destination = pusher_pb2.PushDestination.Filesystem(base_directory=config.pipeline.push_to)
@@ -115,3 +110,28 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=config.pipeline.beam_args or direct_runner_args(config.pipeline.workers),
     )
+
+
+def _compressors(
+    config: Config, taught: dict[str, Any], teacher: BaseChannel, students: BaseChannel
+) -> list[BaseComponent]:
+    """What prunes and quantizes: the family as a whole, or each student in tasks of its own; the last has the models.
+
+    Args:
+        taught: What both kinds of node are given.
+    """
+    prune = {"prune": config.prune, "distill": config.distill, **taught}
+    quantize = {"quantize": config.quantize, "distill": config.distill, "teacher": teacher, **taught}
+    if not config.kubeflow.fan_out:
+        pruner = Pruner(students=students, **prune)
+        return [pruner, Quantizer(students=pruner.outputs["pruned_students"], **quantize)]
+    nodes: list[BaseComponent] = []
+    pruned, models = {}, {}
+    for name in config.students.sizes:
+        pruner = Pruner(students=students, student=name, **prune).with_id(f"Pruner-{name}")
+        if nodes:  # the teacher's own files are made once, by the first
+            quantize["quantize"] = config.quantize.model_copy(update={"teacher_variants": []})
+        quantizer = Quantizer(students=pruner.outputs["pruned_students"], student=name, **quantize)
+        nodes += [pruner, quantizer.with_id(f"Quantizer-{name}")]
+        pruned[name], models[name] = pruner.outputs["pruned_students"], quantizer.outputs["models"]
+    return [*nodes, StudentCollector(pruned, models, taught["code_version"])]

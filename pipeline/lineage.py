@@ -34,6 +34,7 @@ TRAINED_TEACHER = "learn2compress.TrainedTeacher"
 EXAMPLES = "Examples"
 EVALUATION = "learn2compress.ModelEvaluation"
 SELECTION = "learn2compress.Selection"
+MODEL_SET = "learn2compress.OnDeviceModelSet"
 MAX_CHAINS = 10
 _FILE_LISTS = ("shards", "duplicate_examples", "skipped")
 
@@ -121,7 +122,12 @@ class _Tracer:
         steps = self._walk(entry)
         manifest = self._evidence(entry, output, "manifest.json")
         model = _model_entry(manifest, one.sha256)
-        candidates, measurements, choices = self._measured(output, one.sha256)
+        # Students that were made apart were brought together before they were measured.
+        collected = self._consumers(output.digest, MODEL_SET)
+        candidates, measurements, choices = self._measured([output, *(made for _, made in collected)], one.sha256)
+        beside, listed = output, manifest
+        for collector, together in collected[:1]:
+            beside, listed = together, self._evidence(collector, together, "manifest.json")
         return Chain(
             made_by=entry.path,
             output=f"{output.name}/{one.path}" if one.path else output.name,
@@ -136,7 +142,7 @@ class _Tracer:
             model=model,
             measurements=measurements,
             choices=choices,
-            siblings=_siblings(output, one, manifest, candidates, choices),
+            siblings=_siblings(beside, one, listed, candidates, choices),
             copies=self._copied_to(copies, entries),
             served=[other.path for other in served],
             steps=[self.steps[found.path][0] for found in steps],
@@ -248,16 +254,20 @@ class _Tracer:
                     yield entry, output
 
     def _measured(
-        self, models: Output, sha256: str
+        self, holders: list[Output], sha256: str
     ) -> tuple[dict[str, dict[str, Any]], list[Measurement], list[ChoiceView]]:
         """Looks the other way: what was measured of the file, and what was chosen by that.
+
+        Args:
+            holders: The artifacts that hold it.
 
         Returns:
             The figures of the file and its siblings by SHA-256, as measured last; the measurements; the choices.
         """
         candidates: dict[str, dict[str, Any]] = {}
         measurements, choices = [], []
-        for entry, evaluation in self._consumers(models.digest, EVALUATION):
+        evaluations = [found for models in holders for found in self._consumers(models.digest, EVALUATION)]
+        for entry, evaluation in evaluations:
             document = self._evidence(entry, evaluation, "evaluation.json")
             if document is None:
                 continue

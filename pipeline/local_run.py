@@ -33,7 +33,7 @@ from learn2compress.pipeline.metadata_store import open_store
 from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.pipeline.provenance import write_record
-from learn2compress.pipeline.report import assemble_report, read_thumbnails, write_report
+from learn2compress.pipeline.report import REPORTED, assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import Task
@@ -163,7 +163,7 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
     fresh = output / ".models"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for file in sorted(result.artifacts["Quantizer.models"].glob("*.tflite")):
+    for file in sorted(result.artifacts[part_of("Quantizer.models", result.artifacts)].glob("*.tflite")):
         shutil.copyfile(file, fresh / file.name)
     shutil.rmtree(models, ignore_errors=True)
     fresh.rename(models)
@@ -179,18 +179,8 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
 
 def report_run(config: Config, result: RunResult, output: Path) -> Report:
     """Writes OUT/report.json and OUT/report.html."""
-    folders = (
-        "ImageExampleGen.examples",
-        "TeacherImporter.teacher",
-        "TeacherImporter.teacher_logits",
-        "Distiller.trained_teacher",
-        "Distiller.trained_teacher_logits",
-        "Pruner.pruned_students",
-        "Quantizer.models",
-        "TFLiteEvaluator.evaluation",
-        "StudentSelector.selection",
-    )
-    report = assemble_report(config.model_dump(mode="json"), *(result.artifacts[folder] for folder in folders))
+    folders = (result.artifacts[part_of(part, result.artifacts)] for part in REPORTED)
+    report = assemble_report(config.model_dump(mode="json"), *folders)
     write_report(output, report, read_thumbnails(result.artifacts["TFLiteEvaluator.evaluation"]))
     return report
 

@@ -77,6 +77,7 @@ def replay_config(
         config = configuration.Config(
             **sections,
             pipeline=configuration.PipelineConfig(name=chain.pipeline, seed=int(parameters.get("seed", 0))),
+            kubeflow=configuration.KubeflowConfig(fan_out="student" in parameters),
         )
     except ValidationError as error:
         first = error.errors()[0]

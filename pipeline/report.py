@@ -5,6 +5,7 @@ Needs neither TensorFlow nor tfx, so that a report is made again in a second.
 """
 
 import json
+from collections.abc import Container
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,23 @@ from learn2compress.schemas.reports import EVALUATION, SELECTION, THUMBNAILS, Ch
 REPORT = "report.json"
 PAGE = "report.html"
 HIDDEN = "***"
+REPORTED = (
+    "ImageExampleGen.examples",
+    "TeacherImporter.teacher",
+    "TeacherImporter.teacher_logits",
+    "Distiller.trained_teacher",
+    "Distiller.trained_teacher_logits",
+    "Pruner.pruned_students",
+    "Quantizer.models",
+    "TFLiteEvaluator.evaluation",
+    "StudentSelector.selection",
+)
+"""The artifacts that a report is about, as "Node.output", in the order of `assemble_report`."""
+COLLECTED = {
+    "Pruner.pruned_students": "StudentCollector.pruned_students",
+    "Quantizer.models": "StudentCollector.models",
+}
+"""What stands for two of them where each student was pruned and quantized in tasks of its own."""
 
 
 def assemble_report(
@@ -80,6 +98,12 @@ def assemble_report(
         quantization_error=models.quantization_error,
         notes=models.notes,
     )
+
+
+def part_of(part: str, artifacts: Container[str]) -> str:
+    """The name under which a run has an artifact of `REPORTED`: with `kubeflow.fan_out` some are brought together."""
+    collected = COLLECTED.get(part)
+    return collected if collected in artifacts else part
 
 
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:

@@ -344,6 +344,11 @@ class KubeflowConfig(Section):
     teacher: str | None = Field(None, description="where the cluster finds the teacher, if not at teacher.path")
     data: str | None = Field(None, description="where the cluster finds the data, if not at data.path")
     resources: dict[str, NodeResources] = Field({}, description="by node: {cpu: 4, memory: 8Gi, gpu: 1}")
+    fan_out: bool = Field(
+        False,
+        description="prune and quantize each student in tasks of its own, at the same time: Pruner-small, "
+        "Quantizer-small …; it is cut out of the family first",
+    )
     retries: dict[str, NonNegativeInt] = Field({}, description="by node: how often a failed step is tried again")
     cache: dict[str, bool] = Field(
         {}, description="by node: whether an earlier run's result may be taken (default: by all but StudentSelector)"
@@ -379,6 +384,8 @@ class Config(Section):
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
         if unknown and self.students.module is None:  # a module's names are known once it is built
             raise ValueError(f"distill.student_weights must name students; got {unknown}")
+        if self.kubeflow.fan_out and self.students.module is not None:
+            raise ValueError("kubeflow.fan_out needs students.sizes: a module's students have names once it has run")
         if self.data.unlabeled is not None and self.distill.init != "features":
             raise ValueError(
                 f"data.unlabeled must be left out unless distill.init is features; got {self.distill.init}, which "

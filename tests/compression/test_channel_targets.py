@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.channel_targets import check_reachable, choose_widths, describe_widths
+from learn2compress.compression.channel_targets import check_reachable, choose_widths, describe_widths, target_alone
 from learn2compress.compression.channels import CHANNEL_STEP, channel_groups, with_widths
-from learn2compress.compression.family import Branch, Conv, FamilySpec, family_costs
+from learn2compress.compression.family import Branch, Conv, FamilySpec, family_costs, student_cost
 from learn2compress.compression.sizing import solve_family
 from learn2compress.schemas.config import ChannelTarget, StudentSize
 from learn2compress.schemas.errors import FamilyError
@@ -136,3 +136,30 @@ def test_describe_widths_says_what_the_students_weigh_before_and_after(stripes):
         "channels: trunk2_1 16 → 12; small about 4.52 KB → 4.52 KB as int8, 16.6K → 16.6K MACs; "
         "large about 7.57 KB → 7.04 KB as int8, 31.4K → 26.4K MACs"
     )
+
+
+@pytest.mark.parametrize("target", [{"bytes": 0.6}, {"macs": 0.6}, {"fraction": 0.3}, {"bytes": "50KB"}])
+def test_target_alone_is_the_share_that_a_student_loses_in_its_family(spec, target):
+    target = ChannelTarget.model_validate(target)
+    largest = spec.students[-1]
+    [(kind, value)] = target.model_dump(exclude_none=True).items()
+    share = value / student_cost(spec, largest).int8_bytes if value >= 1 else value
+
+    assert target_alone(spec, target, largest) == target
+    for student in spec.students[:-1]:
+        alone = target_alone(spec, target, student)
+        check_reachable(spec.alone(student), alone)
+        assert getattr(alone, kind) == pytest.approx(share)
+
+
+def test_target_alone_goes_no_further_than_can_be_reached(spec):
+    student = spec.students[0]
+
+    alone = target_alone(spec, ChannelTarget(bytes=0.01), student)
+
+    check_reachable(spec.alone(student), alone)
+    assert 0.05 < alone.bytes < 1
+
+
+def test_target_alone_is_none_where_nothing_is_to_go(spec):
+    assert target_alone(spec, ChannelTarget(bytes="1MB"), spec.students[0]) is None

@@ -99,10 +99,7 @@ class Launcher:
             type_id=self.store.put_artifact_type(mlmd.ArtifactType(name=title)), uri=uri, state=mlmd.Artifact.LIVE
         )
         for key, value in json_format.ParseDict(metadata, struct_pb2.Struct()).fields.items():
-            if value.HasField("number_value"):
-                artifact.custom_properties[key].double_value = value.number_value
-            else:
-                artifact.custom_properties[key].string_value = value.string_value
+            _fill(artifact.custom_properties[key], value)
         artifact.custom_properties["display_name"].string_value = name
         artifact.custom_properties["store_session_info"].string_value = "{}"
         [made] = self.store.put_artifacts([artifact])
@@ -146,6 +143,23 @@ class Launcher:
         event = mlmd.Event(type=kind, artifact_id=artifact)
         event.path.steps.add().key = key
         return event
+
+
+def _fill(target: mlmd.Value, value: struct_pb2.Value) -> None:
+    """What converter.go does with a value of an output's metadata."""
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        target.string_value = value.string_value
+    elif kind == "number_value":
+        target.double_value = value.number_value
+    elif kind == "bool_value":
+        target.int_value = int(value.bool_value)
+    elif kind == "list_value":
+        target.struct_value.fields["list"].list_value.CopyFrom(value.list_value)
+    elif kind == "struct_value":
+        target.struct_value.fields["struct"].struct_value.CopyFrom(value.struct_value)
+    else:
+        raise ValueError("a null, which the launcher refuses")
 
 
 def record_emulated_run(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.lint import find_faults
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ConfigError
 
@@ -101,6 +102,31 @@ def test_retries_and_caching_are_by_node():
     }
     cached = {name: task["cachingOptions"]["enableCache"] for name, task in tasks.items()}
     assert cached == dict.fromkeys(tasks, True) | {"Distiller": False, "StudentSelector": False}
+
+
+def test_fan_out_gives_each_student_tasks_of_its_own():
+    spec = compiled(
+        "kubeflow.fan_out=true", "kubeflow.retries={Pruner: 2, Pruner-small: 3}", "kubeflow.cache={Quantizer: false}"
+    )[0]
+    tasks = spec["root"]["dag"]["tasks"]
+
+    for student in ("small", "medium", "large"):
+        pruner, quantizer = tasks[f"Pruner-{student}"], tasks[f"Quantizer-{student}"]
+        assert pruner["inputs"]["parameters"]["student"]["runtimeValue"]["constant"] == student
+        assert pruner["inputs"]["parameters"]["prune_epochs"] == {"componentInputParameter": "prune_epochs"}
+        assert not [other for other in pruner["dependentTasks"] if other.startswith(("Pruner", "Quantizer"))]
+        assert quantizer["inputs"]["artifacts"]["students"]["taskOutputArtifact"]["producerTask"] == f"Pruner-{student}"
+        assert pruner["retryPolicy"]["maxRetryCount"] == (3 if student == "small" else 2)
+        assert quantizer["cachingOptions"] == {"enableCache": False}
+    given = [
+        tasks[f"Quantizer-{student}"]["inputs"]["parameters"]["quantize_teacher_variants"]["runtimeValue"]["constant"]
+        for student in ("small", "medium", "large")
+    ]
+    assert given == ["[float16, dynamic, int8]", "[]", "[]"]
+    for task in ("TFLiteEvaluator", "StudentSelector"):
+        assert tasks[task]["inputs"]["artifacts"]["models"]["taskOutputArtifact"]["producerTask"] == "StudentCollector"
+    assert not {"Pruner", "Quantizer"} & set(tasks)
+    assert list(find_faults([spec])) == []
 
 
 def test_secret_and_volume_make_a_second_document():

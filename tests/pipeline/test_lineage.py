@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a file's bytes to the teacher and the data, whatever was renamed, moved, lost or broken."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -359,3 +360,38 @@ def test_queries_import_neither_tensorflow_nor_tfx(model: Path, tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines() == ["whole whole", "[]"]
+
+
+def test_file_made_apart_is_told_with_what_was_measured_after_it_was_brought_together(make_run, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "out" / "pipeline")
+    models = "learn2compress.OnDeviceModelSet"
+    files = {name: f"TFL3 {name}".encode() for name in ("small", "large")}
+
+    def entry(name: str) -> dict:
+        sha256 = hashlib.sha256(files[name]).hexdigest()
+        return {"name": name, "student": name, "file": {"path": f"{name}.tflite", "sha256": sha256}}
+
+    for name, content in files.items():
+        inside = {f"{name}.tflite": content, "manifest.json": {"models": [entry(name)]}}
+        run.node(f"Quantizer-{name}", ["Pruner.pruned_students"], {"models": (models, inside)}, {"student": name})
+    together = {f"{name}.tflite": content for name, content in files.items()}
+    together["manifest.json"] = {"models": [entry(name) for name in files]}
+    sources = [f"Quantizer-{name}.models" for name in files]
+    run.node("StudentCollector", sources, {"models": (models, together)}, {})
+    candidates = [
+        {"name": name, "sha256": entry(name)["file"]["sha256"], "figures": {"test": {"top1": 0.5}}} for name in files
+    ]
+    run.node(
+        "TFLiteEvaluator", ["StudentCollector.models"],
+        {"evaluation": ("learn2compress.ModelEvaluation", {"evaluation.json": {"host": {}, "candidates": candidates}})},
+        {},
+    )  # fmt: skip
+
+    report = lineage_of_file(open_graph(tmp_path / "out"), run.path("Quantizer-small.models", "small.tflite"))
+
+    [chain] = report.chains
+    assert report.status == "whole"
+    assert [step.node for step in chain.steps] == ["Quantizer-small", *STEPS[1:]]
+    assert chain.copies == [f"StudentCollector/models/{run.execution - 2}/small.tflite"]
+    assert [one.figures["name"] for one in chain.measurements] == ["small"]
+    assert [(one.name, one.test_accuracy) for one in chain.siblings] == [("large", 0.5)]

@@ -32,3 +32,10 @@ def test_resources_are_read_by_node():
 def test_wrong_value_is_named(kubeflow, message):
     with pytest.raises(ConfigError, match=message):
         parse(**kubeflow)
+
+
+def test_fan_out_needs_students_with_known_names():
+    students = {"module": "mine.py:build"}
+
+    with pytest.raises(ConfigError, match=r"kubeflow\.fan_out needs students\.sizes: a module's students"):
+        parse_config({**PATHS, "students": students, "kubeflow": {"fan_out": True}})

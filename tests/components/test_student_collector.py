@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two students, each pruned and quantized in nodes of its own, brought together."""
+
+import pytest
+from tfx import types
+from tfx.types import standard_artifacts
+
+from learn2compress.components import parameters, pruner, quantizer
+from learn2compress.components.student_collector import StudentCollector, StudentCollectorExecutor
+from learn2compress.compression.interpreter import open_model
+from learn2compress.compression.student_files import read_curves
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
+from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
+from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.manifests import File, OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+
+DISTILL = DistillConfig(batch_size=32, in_place_weight=0.5)
+THIN = PruneConfig(
+    channels={"bytes": 0.9}, channel_epochs=1, channel_learning_rate=5e-3, sparsity=0, sensitivity_images=0
+)
+
+
+@pytest.fixture
+def compress(stripes_artifacts, as_imported, imported, distilled, artifact, tmp_path):
+    """Executes Pruner and Quantizer for one student; returns their outputs."""
+
+    def compress(student: str, teacher_variants=()):
+        taught = {
+            "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
+            "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
+            "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
+        }
+        common = {"student": student, "seed": 1, "code_version": "1"}
+        pruned = artifact(StudentSet, tmp_path / f"Pruner-{student}/pruned_students/1")
+        properties = parameters.encode(prune=THIN, distill=DISTILL, without=pruner._ELSEWHERE)
+        inputs = {**taught, "students": [artifact(StudentSet, distilled)]}
+        pruner.PrunerExecutor().Do(inputs, {"pruned_students": [pruned]}, {**properties, **common})
+        models = artifact(OnDeviceModelSet, tmp_path / f"Quantizer-{student}/models/1")
+        quantize = QuantizeConfig(epochs=0, variants=["int8"], calibration_images=40, teacher_variants=teacher_variants)
+        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=quantizer._ELSEWHERE)
+        inputs = {**taught, "teacher": [artifact(Teacher, imported)], "students": [artifact(StudentSet, pruned.uri)]}
+        quantizer.QuantizerExecutor().Do(inputs, {"models": [models]}, {**properties, **common})
+        return pruned, models
+
+    return compress
+
+
+def test_students_made_apart_are_brought_together(compress, distilled, stripes, artifact, tmp_path):
+    made = {"large": compress("large"), "small": compress("small", ["int8"])}
+    before = {name: read_manifest(pruned.uri, StudentSetManifest) for name, (pruned, _) in made.items()}
+    whole = {student.name: student for student in read_manifest(distilled, StudentSetManifest).students}
+    for name, manifest in before.items():
+        assert [student.name for student in manifest.students] == [name]
+        assert manifest.students[0].predicted_int8_bytes < whole[name].predicted_int8_bytes
+        assert manifest.students[0].validation_accuracy >= 0.7  # a third would be chance
+        assert [branch["student"] for branch in manifest.family_spec["branches"]] == [name]
+    students = artifact(StudentSet, tmp_path / "StudentCollector/pruned_students/1")
+    models = artifact(OnDeviceModelSet, tmp_path / "StudentCollector/models/1")
+    inputs = {f"pruned_{name}": [pruned] for name, (pruned, _) in made.items()}
+    inputs |= {f"models_{name}": [files] for name, (_, files) in made.items()}
+
+    StudentCollectorExecutor().Do(
+        inputs, {"pruned_students": [students], "models": [models]}, {"code_version": "1"}
+    )
+
+    together = read_manifest(models.uri, OnDeviceModelSetManifest)
+    assert [model.name for model in together.models] == ["small-int8", "large-int8", "teacher-int8"]
+    assert models.get_string_custom_property("models") == "small-int8,large-int8,teacher-int8"
+    images, labels = stripes.draw(60, 8)
+    for model in together.models:
+        assert File.of(tmp_path / "StudentCollector/models/1", model.file.path) == model.file
+        classifier = open_model((tmp_path / "StudentCollector/models/1" / model.file.path).read_bytes())
+        assert (classifier.predict(images).argmax(-1) == labels).mean() >= 0.7, model.name
+    merged = read_manifest(students.uri, StudentSetManifest)
+    assert [student.name for student in merged.students] == ["small", "large"]
+    assert students.get_string_custom_property("students") == "small,large"
+    assert "small: cut out of the family before it was pruned: the largest student teaches it no more" in merged.notes
+    assert not any(note.startswith("large: cut out") for note in merged.notes)
+    last = read_curves(models.uri)[-1]
+    assert (last.stage, set(last.accuracy)) == ("thinned", {"small", "large"})
+
+
+def test_student_that_the_set_lacks_is_refused(compress):
+    with pytest.raises(FamilyError, match="student 'medium' must be one of the set, which are small, large"):
+        compress("medium")
+
+
+def test_node_has_inputs_for_its_students_alone():
+    node = StudentCollector(
+        {"small": types.Channel(type=StudentSet)}, {"small": types.Channel(type=OnDeviceModelSet)}, "1"
+    )
+
+    assert set(node.inputs) == {"pruned_small", "models_small"}
+    assert set(node.outputs) == {"pruned_students", "models"}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from learn2compress.compression.family import family_costs, student_cost
+from learn2compress.compression.family_model import build_family, normalize
+from learn2compress.compression.single_student import single_student
+from learn2compress.compression.student_files import write_students
+from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.manifests import Task
+
+
+@pytest.fixture
+def manifest(stripes, trained_family, tmp_path):
+    return write_students(
+        tmp_path,
+        trained_family,
+        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
+        stage="distilled",
+        teacher_sha256="7" * 64,
+        spec=stripes.SPEC,
+        costs=family_costs(stripes.SPEC),
+        accuracy={"small": 1.0, "large": 1.0},
+        curves=[],
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize(("index", "student"), [(0, "small"), (1, "large")])
+def test_student_answers_alone_as_in_the_family(stripes, trained_family, manifest, index, student):
+    images = normalize(stripes.draw(9, 4)[0])
+
+    alone, about = single_student(trained_family, manifest, student)
+
+    np.testing.assert_array_equal(alone(images), trained_family(images)[index])
+    assert [one.name for one in about.students] == [student]
+    built = build_family(stripes.SPEC.alone(student))
+    assert [layer.name for layer in alone.layers] == [layer.name for layer in built.layers]
+    assert about.family_spec == stripes.SPEC.alone(student).to_dict()
+
+
+def test_family_of_one_costs_what_the_student_costs(stripes):
+    for student in stripes.SPEC.students:
+        assert student_cost(stripes.SPEC.alone(student), student) == student_cost(stripes.SPEC, student)
+
+
+def test_student_that_is_not_there_is_refused(trained_family, manifest):
+    with pytest.raises(FamilyError, match="student 'medium' must be one of the set, which are small, large"):
+        single_student(trained_family, manifest, "medium")
