@@ -55,7 +55,7 @@ def submit(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Run the pipeline on a cluster; with --wait and --output, fetch models and report at the end."""
+    """Run the pipeline on a cluster; with --wait, follow it, and with --output fetch models and report at the end."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     chosen, base = load_config(config, settings), load_config(config)
     prepare_environment()
@@ -65,10 +65,14 @@ def submit(
     check_root(root or chosen.kubeflow.pipeline_root)
     started = start(endpoint, chosen, base, root, image, limit, experiment, service_account, typer.echo)
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
-    if wait:
-        _follow(endpoint, started.run)
-        if output is not None:
-            _fetch(started.root, started.run, output)
+    if not wait:
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        return
+    _follow(endpoint, started.run)
+    if output is not None:
+        _fetch(started.root, started.run, output)
+    else:
+        _say_how_to_fetch(started.run, started.root)
 
 
 def status(
@@ -86,7 +90,7 @@ def status(
     """Tell how far a run is; with --wait, follow it to its end."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if wait:
-        _follow(endpoint, run)
+        _say_how_to_fetch(run, _follow(endpoint, run).root)
         return
     from learn2compress.kubeflow.client import connect
     from learn2compress.kubeflow.watch import check_success, get_state
@@ -196,17 +200,25 @@ def _endpoint(
     return Endpoint(host, namespace, token, cookies, str(ca_cert) if ca_cert else None, verify_tls, proxy)
 
 
-def _follow(endpoint: Any, run: str) -> None:
+def _follow(endpoint: Any, run: str) -> Any:
     from learn2compress.kubeflow.client import connect
-    from learn2compress.kubeflow.watch import follow
+    from learn2compress.kubeflow.watch import explain_stall, follow
+
+    def tell(node: Any) -> None:
+        typer.echo(explain_stall(endpoint, node), err=True)
 
     try:
-        follow(endpoint, connect(endpoint), run, _show)
+        state = follow(endpoint, connect(endpoint), run, _show, tell)
     except KeyboardInterrupt:
         again = f"learn2compress status {run} --host {endpoint.host} --wait"
         typer.echo(f"The run goes on. Attach again: {again}", err=True)
         raise
     typer.echo(f"Run {run} has succeeded.")
+    return state
+
+
+def _say_how_to_fetch(run: str, root: str | None) -> None:
+    typer.echo(f"Fetch its models and report: learn2compress fetch {run} --root {root} --output OUT")
 
 
 def _show(node: Any) -> None:

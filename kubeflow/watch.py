@@ -12,6 +12,7 @@ from learn2compress.schemas.errors import ClusterError, RunFailedError
 
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "CANCELLED", "SKIPPED", "ERROR")
 _POLL_SECONDS = 5
+_PATIENCE_SECONDS = 120.0  # a pod that waits for longer may wait for ever
 _ATTEMPTS = 5
 # The backend's own nodes beside those of the pipeline.
 _INNER = re.compile(r"root|root-driver|.*-driver|driver|.*executor|.*condition.*|.*\(\d+\)", re.IGNORECASE)
@@ -70,10 +71,13 @@ def get_state(endpoint: Endpoint, client: Any, run: str) -> RunState:
     details = (found.run_details.task_details if found.run_details else None) or []
     details = sorted(details, key=lambda task: str(task.start_time or task.create_time or "9"))
     pods = _inner_pods(details)
+    # A node runs for the cluster while its container still waits, for its image or for room.
+    inner = [task for task in details if (task.display_name or "").endswith("executor")]
+    waiting = {task.parent_task_id for task in inner if task.state == "PENDING"}
     nodes = tuple(
         NodeState(
             task.display_name,
-            task.state or "PENDING",
+            "PENDING" if task.task_id in waiting else task.state or "PENDING",
             pods.get(task.task_id) or task.pod_name or None,
             (task.error.message if task.error else None) or None,
         )
@@ -90,12 +94,14 @@ def follow(
     client: Any,
     run: str,
     on_node: Callable[[NodeState], None],
+    on_stall: Callable[[NodeState], None] = lambda _: None,
     seconds: float = _POLL_SECONDS,
 ) -> RunState:
     """Wait for a run to end.
 
     Args:
         on_node: Told of each node whose state has changed.
+        on_stall: Told once of a node whose container has not started for minutes.
         seconds: Between two questions.
 
     Raises:
@@ -103,6 +109,8 @@ def follow(
         ClusterError: The endpoint has not answered several times in a row. The run goes on.
     """
     seen: dict[str, str] = {}
+    since: dict[str, float] = {}
+    stalled: set[str] = set()
     missed = 0
     while True:
         try:
@@ -119,6 +127,11 @@ def follow(
             if seen.get(node.node) != node.state:
                 seen[node.node] = node.state
                 on_node(node)
+                since[node.node] = time.monotonic()
+            waited = time.monotonic() - since[node.node]
+            if node.state == "PENDING" and waited >= _PATIENCE_SECONDS and node.node not in stalled:
+                stalled.add(node.node)
+                on_stall(node)
         if state.is_finished:
             check_success(endpoint, state)
             return state
@@ -139,11 +152,17 @@ def check_success(endpoint: Endpoint, state: RunState) -> None:
         raise RunFailedError(f"run {state.run} must succeed; it is {state.state}{reason}.")
     node = failed[0]
     reason = next((text for text in _reasons(endpoint, state.run, node)), "the cluster gives no reason")
-    namespace = endpoint.namespace or "kubeflow"
-    pod = node.pod or "POD"
     raise RunFailedError(
         f"run {state.run} must succeed; {node.node} failed: {reason.rstrip('.')}. Its log: "
-        f"kubectl logs -n {namespace} {pod} -c main"
+        f"kubectl logs {_pod(endpoint, node)} -c main"
+    )
+
+
+def explain_stall(endpoint: Endpoint, node: NodeState) -> str:
+    """Say what a container that does not start may wait for, and how to find out: the endpoint does not tell."""
+    return (
+        f"{node.node} still waits for its container to start. An image that cannot be pulled looks like that, and so "
+        f"does a cluster without room for it: kubectl describe pod {_pod(endpoint, node)}"
     )
 
 
@@ -159,6 +178,10 @@ def cancel(endpoint: Endpoint, client: Any, run: str) -> RunState:
     with talking(endpoint):
         client.terminate_run(run)
     return state
+
+
+def _pod(endpoint: Endpoint, node: NodeState) -> str:
+    return f"-n {endpoint.namespace or 'kubeflow'} {node.pod or 'POD'}"
 
 
 def _reasons(endpoint: Endpoint, run: str, node: NodeState) -> Iterator[str]:

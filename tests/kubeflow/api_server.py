@@ -32,6 +32,7 @@ class ApiServer:
         failures: By method and path, as ("POST", "/runs"): status and message of the answer; each is given once
             where `once` holds it.
         fail_node: The node that fails in each run, with what the cluster says of it.
+        stuck_node: A node whose container never starts.
         logs: By pod.
         requests: What was asked, in order.
     """
@@ -42,6 +43,7 @@ class ApiServer:
         self.failures: dict[tuple[str, str], tuple[int, str]] = {}
         self.once: set[tuple[str, str]] = set()
         self.fail_node: tuple[str, str] | None = None
+        self.stuck_node: str | None = None
         self.logs: dict[str, str] = {}
         self.requests: list[str] = []
         self.pipelines: dict[str, Json] = {}
@@ -212,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _advance(self, run: Json) -> Json:
         if run["state"] in ("PENDING", "RUNNING"):
-            run["done"] += 1
+            run["done"] += self.api.stuck_node not in run["nodes"][: run["done"]]
             run["state"] = "RUNNING"
         details = [{"task_id": "root", "display_name": "root", "state": run["state"], "start_time": _time(0)}]
         for index, node in enumerate(run["nodes"][: run["done"]]):
@@ -222,7 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
             if self.api.fail_node and self.api.fail_node[0] == node and state == "SUCCEEDED":
                 task |= {"state": "FAILED", "error": {"code": 2, "message": self.api.fail_node[1]}}
                 run["state"] = "FAILED"
-            details += [task, {**pod, "parent_task_id": node, "state": task["state"], "start_time": _time(index + 1)}]
+            inner = "PENDING" if node == self.api.stuck_node else task["state"]
+            details += [task, {**pod, "parent_task_id": node, "state": inner, "start_time": _time(index + 1)}]
             details.append({"task_id": f"{node}-d", "display_name": f"{node}-driver", "state": "SUCCEEDED"})
             if run["state"] == "FAILED":
                 break

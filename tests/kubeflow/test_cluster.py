@@ -28,7 +28,7 @@ def api(load):
 def run(capsys, monkeypatch):
     """Runs the command line; returns status, output and error."""
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(watch.follow, "__defaults__", (0.01,))
+    monkeypatch.setattr(watch.follow, "__defaults__", (lambda _: None, 0.01))
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:
@@ -62,6 +62,7 @@ def test_submit_uploads_passes_every_parameter_and_brings_the_teacher(submit, ap
     assert (status, err) == (0, "")
     [started] = api.runs.values()
     assert f"Started run {started['run_id']} of pipeline learn2compress" in out
+    assert out.splitlines()[-1] == f"Follow it: learn2compress status {started['run_id']} --host {api.url} --wait"
     values = started["runtime_config"]["parameters"]
     [version] = [v for v in api.versions.values() if v["display_name"] != "learn2compress"]
     assert set(values) == set(version["pipeline_spec"]["root"]["inputDefinitions"]["parameters"])
@@ -88,7 +89,7 @@ def test_changed_pipeline_becomes_a_version(submit, api):
     assert api.requests.count("POST /pipelines/upload_version") == 2
 
 
-def test_wait_follows_node_by_node(submit):
+def test_wait_follows_node_by_node(submit, api):
     status, out, _ = submit("--wait")
 
     assert status == 0
@@ -98,7 +99,35 @@ def test_wait_follows_node_by_node(submit):
     ]  # fmt: skip
     assert states[-1] == ("StudentSelector", "succeeded")
     assert len(states) == 20
-    assert "has succeeded" in out
+    [started] = api.runs
+    assert out.splitlines()[-2:] == [
+        f"Run {started} has succeeded.",
+        f"Fetch its models and report: learn2compress fetch {started} --root minio://bucket/runs --output OUT",
+    ]
+
+
+def test_container_that_does_not_start_is_told_with_the_way_to_its_reason(submit, api, monkeypatch):
+    api.stuck_node = "StatisticsGen"
+    monkeypatch.setattr(watch, "_PATIENCE_SECONDS", 0.05)
+    asked = iter(range(30))
+    sleep = watch.time.sleep
+
+    def wait(seconds):
+        if next(asked, None) is None:
+            raise KeyboardInterrupt
+        sleep(seconds)
+
+    monkeypatch.setattr(watch.time, "sleep", wait)
+
+    status, out, err = submit("--wait")
+
+    assert status == 130
+    assert "  StatisticsGen: pending" in out
+    assert err.splitlines()[0] == (
+        "StatisticsGen still waits for its container to start. An image that cannot be pulled looks like that, and so "
+        "does a cluster without room for it: kubectl describe pod -n kubeflow statisticsgen-impl-1"
+    )
+    assert err.count("still waits") == 1
 
 
 def test_failed_step_says_its_own_error_and_where_its_log_is(submit, api):

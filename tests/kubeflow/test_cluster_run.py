@@ -227,16 +227,26 @@ def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tm
 def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
     import s3fs
 
-    from learn2compress.kubeflow.fetch import fetch_run
+    from learn2compress.cli.main import main
     from learn2compress.pipeline.graph import open_graph
     from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.schemas.reports import Report
 
-    with load("s3_server").serving(runs.store) as server:
+    with load("s3_server").serving(runs.store) as server, load("api_server").serving() as api:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        report, selected = fetch_run("minio://bucket/runs", "run-1", tmp_path / "out")
+        # The root is asked of the endpoint.
+        runtime = {"pipeline_root": "minio://bucket/runs"}
+        api.runs["run-1"] = {
+            "run_id": "run-1", "display_name": "digits", "state": "SUCCEEDED", "done": 0, "nodes": [],
+            "runtime_config": runtime,
+        }  # fmt: skip
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["fetch", "run-1", "--host", api.url, "--output", str(tmp_path / "out")])
 
+    selected = tmp_path / "out" / "selected.tflite"
+    report = Report.model_validate_json((tmp_path / "out" / "report.json").read_text())
     assert {path.name for path in (tmp_path / "out" / "models").iterdir()} == {
         path.name for path in (runs.local / "models").iterdir()
     }
