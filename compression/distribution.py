@@ -16,6 +16,8 @@ writes; what it reads that the others may not have (a checkpoint) it sends them,
 from __future__ import annotations
 
 import io
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -227,8 +229,9 @@ def _mirrored() -> Replicated:
 
 
 def _join(cluster: Cluster) -> Replicated:
+    stop = signal.getsignal(signal.SIGTERM)
     try:
-        return Replicated(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise TrainingError(
             f"a multi-worker training must be joined before anything else is done with TensorFlow; {error}. "
@@ -239,3 +242,7 @@ def _join(cluster: Cluster) -> Replicated:
             f"worker {cluster.index} must reach the others of TF_CONFIG, {', '.join(cluster.addresses)}; "
             f"{error.message.splitlines()[0]}. Check the addresses, that each port is free, and that all were started."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow now catches it, to tell the other workers of a preemption that nobody here asks about, and goes on.
+        signal.signal(signal.SIGTERM, stop)
+    return Replicated(strategy, cluster)
