@@ -8,7 +8,6 @@ as ML Metadata knows it: node, parameters, artifacts, their digests and figures,
 folder, other than those that figures name.
 """
 
-import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -299,10 +298,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _decoded(value: Any) -> Any:
-    """tfx writes what has fields as JSON in a struct; in Kubeflow's layout it is one."""
+    """What tfx keeps in a struct: itself, or as its one field where it has none; a list is Kubeflow's to wrap."""
     if isinstance(value, Mapping) and isinstance(value.get("struct"), Mapping):
         inner = value["struct"]
-        return json.loads(inner["__value__"]) if set(inner) == {"__value__"} else inner.get("list", inner)
+        return next((inner[key] for key in ("__value__", "list") if set(inner) == {key}), inner)
     return value
 
 

@@ -2,17 +2,25 @@
 """Each student pruned and quantized in nodes of its own, in a real run."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import s3fs
 import yaml
 
+from learn2compress.kubeflow.fetch import fetch_run
+from learn2compress.pipeline.graph import open_graph
+from learn2compress.pipeline.lineage import lineage_of_file
+from learn2compress.schemas.provenance import parse_statement
 from learn2compress.schemas.reports import Report
 from tests.e2e.conftest import command, write_job
+from tests.kubeflow import s3_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path):
+def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch):
     config = write_job(tmp_path / "job")
     settings = yaml.safe_load(config.read_text()) | {"students": {"sizes": {"small": None, "large": None}}}
     settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 4, 1, 1
@@ -41,3 +49,22 @@ def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tm
         assert chain["measurements"][0]["figures"]["name"] == f"{student}-int8"
         assert {one["name"] for one in chain["siblings"]} == set(names) - {f"{student}-int8"}
     assert command("verify", output).returncode == 0
+    # The same records in a bucket, as a cluster leaves them, are fetched with what each Quantizer says of its files.
+    fetched = fetch_as_from_a_cluster(output / "pipeline", tmp_path, monkeypatch)
+    assert {path.stem for path in (fetched / "models").iterdir()} == set(names)
+    for path in (fetched / "models").iterdir():
+        told = lineage_of_file(open_graph(fetched), path)
+        assert told.status == "whole"
+        assert len(told.chains[0].siblings) == 4
+
+
+def fetch_as_from_a_cluster(pipeline: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    [record] = pipeline.glob("StudentSelector/provenance/*.json")
+    run = parse_statement(record.read_bytes(), "x").run
+    shutil.copytree(pipeline, folder / "store" / "bucket" / "runs" / "tiny" / run)
+    with s3_server.serving(folder / "store") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        fetch_run("minio://bucket/runs", run, folder / "fetched")
+    return folder / "fetched"

@@ -69,11 +69,12 @@ def cluster_run(store: Path, launcher, **settings):
                 if key == "evaluation":
                     figures["share"] = 1 / 3
                     artifact.custom_properties["rates"].struct_value["test"] = 1.0
+                    artifact.custom_properties["told"].struct_value["__value__"] = '{"a": 1}'
                 for figure, value in figures.items():
                     field = {int: "int_value", float: "double_value", str: "string_value"}[type(value)]
                     setattr(artifact.custom_properties[figure], field, value)
                 if key == "evaluation":
-                    figures["rates"] = {"test": 1.0}
+                    figures |= {"rates": {"test": 1.0}, "told": '{"a": 1}'}
                 made[key] = (Artifact(str(local), kind, artifact), figures)
                 titles[key] = kind if "." in kind else f"tfx.{kind}"
             read = {one.split(".")[1]: self.made_by[one] for one in inputs}
