@@ -189,7 +189,6 @@ def test_cluster_root_is_audited_like_a_local_one(runs, tmp_path):
     assert {one.name.split(".")[-1] for one in store.get_contexts_by_type("node")} == set(runs.made)
 
 
-@pytest.mark.xfail(reason="StatisticsGen's artifact has a property that the emulated ML Metadata tells otherwise")
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tmp_path, monkeypatch):
