@@ -28,7 +28,7 @@ from learn2compress.compression.interpreter import Classifier, open_model
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Split, Task
 
-BATCH = 256
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class WriteTally(beam.DoFn):
 
 def read_batches(piece: Piece) -> Iterator[Batch]:
     """Streams the images of a piece."""
-    examples = read_shard(piece.examples, piece.task.input_shape)
+    shape = piece.task.input_shape
+    examples = read_shard(piece.examples, shape)
     teacher = read_teacher_classes(piece.logits, len(piece.task.classes)) if piece.logits else None
     pairs = with_teacher(examples, teacher, piece.examples)
     while some := list(islice(pairs, BATCH)):
@@ -128,7 +129,7 @@ def read_batches(piece: Piece) -> Iterator[Batch]:
             ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
             sources=[example.source for example, _ in some],
             labels=np.array([example.label for example, _ in some], np.int32),
-            images=np.stack([example.image for example, _ in some]),
+            images=np.frombuffer(b"".join([example.pixels for example, _ in some]), np.uint8).reshape(-1, *shape),
             teacher=None if teacher is None else np.array([label for _, label in some], np.int32),
         )
 

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.components.beam_options import user_errors
-from learn2compress.components.example_records import PARTS, SPLITS, Plan, make_record
+from learn2compress.components.example_records import PARTS, SPLITS, Plan, make_record, open_shard
 from learn2compress.components.raw_examples import Piece
 from learn2compress.schemas.manifests import BadFile
 
@@ -136,9 +136,7 @@ class WriteShard(beam.DoFn):
         name = self.plan.shard_name(split, shard)
         # Written aside and then renamed, so that a shard is there as a whole or not at all.
         aside = Path(self.plan.spill, f"{uuid.uuid4().hex}-{name}")
-        # TensorFlow's gzip header holds no time; the fastest level, since pixels hardly shrink at any.
-        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-        with tf.io.TFRecordWriter(str(aside), options) as writer:
+        with open_shard(aside) as writer:
             for _, record in records:
                 writer.write(record)
         os.replace(aside, Path(self.plan.folder, f"Split-{split}", name))

@@ -36,10 +36,11 @@ def read_records(path: str | Path) -> Iterator[bytes]:
                 (length,) = struct.unpack("<Q", head[:8])
                 if _checksum(head[:8]) != head[8:]:
                     raise ValueError("its length does not match its checksum")
-                data, check = stream.read(length), stream.read(4)
-                if len(data) < length or len(check) < 4:
+                body = stream.read(length + 4)
+                if len(body) < length + 4:
                     raise EOFError("it is cut short")
-                if _checksum(data) != check:
+                data = body[:-4]
+                if _checksum(data) != body[-4:]:
                     raise ValueError("its data do not match their checksum")
                 yield data
                 index += 1

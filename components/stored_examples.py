@@ -26,7 +26,13 @@ class StoredExample(NamedTuple):
     id: str  # 16 hexadecimal digits
     source: str
     label: int
-    image: np.ndarray  # [height, width, channels] uint8
+    pixels: bytes
+    shape: tuple[int, int, int]
+
+    @property
+    def image(self) -> np.ndarray:
+        """[height, width, channels] uint8."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.shape)
 
 
 def read_shard(path: str | Path, shape: tuple[int, int, int]) -> Iterator[StoredExample]:
@@ -39,13 +45,15 @@ def read_shard(path: str | Path, shape: tuple[int, int, int]) -> Iterator[Stored
     Raises:
         DataError: The shard is cut short or damaged.
     """
+    parse = _example_type().FromString
     for record in read_records(path):
-        feature = _example_type().FromString(record).features.feature
+        feature = parse(record).features.feature
         yield StoredExample(
-            id=feature["id"].bytes_list.value[0].decode(),
-            source=feature["source"].bytes_list.value[0].decode("utf-8", "replace"),
-            label=feature["label"].int64_list.value[0],
-            image=np.frombuffer(feature["image"].bytes_list.value[0], np.uint8).reshape(shape),
+            feature["id"].bytes_list.value[0].decode(),
+            feature["source"].bytes_list.value[0].decode("utf-8", "replace"),
+            feature["label"].int64_list.value[0],
+            feature["image"].bytes_list.value[0],
+            shape,
         )
 
 

@@ -99,9 +99,13 @@ class Classifier:
         return arena_bytes(self._data, self.model)
 
     def _to_input(self, images: np.ndarray) -> np.ndarray:
-        if (self._pixels == self._pixels[:, :1]).all():
-            return self._pixels[:, 0][images]
-        return self._pixels[images, np.arange(images.shape[-1])]
+        if (self._pixels != self._pixels[:, :1]).any():
+            return self._pixels[images, np.arange(images.shape[-1])]
+        table = self._pixels[:, 0]
+        if table.itemsize > 1:
+            return table[images]
+        # Bytes to bytes: many times as fast as by index.
+        return np.frombuffer(images.tobytes().translate(table.tobytes()), table.dtype).reshape(images.shape)
 
     def _to_scores(self, values: np.ndarray) -> np.ndarray:
         output = self.model.output
