@@ -95,6 +95,23 @@
     return [];
   };
 
+  // Where the names of marks go so that none lies on a mark or on another name: a map from point to Plotly's position.
+  // A point whose name has no room is left out; it can be pointed at. Pixels, the origin top left.
+  const RANKS = ["chosen", "front", "dominated", "over limit", "failed"];
+  function namePositions(named, centres, points, width, reserved) {
+    const taken = [...reserved, ...centres.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7])], positions = new Map();
+    for (const p of named) {
+      const [x, y] = centres[points.indexOf(p)], length = 6.4 * p.name.length;
+      const boxes = { "top left": [x - length - 4, y - 22, x - 4, y - 8], "top right": [x + 4, y - 22, x + length + 4, y - 8], "bottom right": [x + 4, y + 8, x + length + 4, y + 22], "bottom left": [x - length - 4, y + 8, x - 4, y + 22] };
+      const free = Object.entries(boxes).find(([, [left, top, right, bottom]]) =>
+        left > 0 && right < width && taken.every((box) => right < box[0] || left > box[2] || bottom < box[1] || top > box[3]));
+      if (!free) continue;
+      positions.set(p, free[0]);
+      taken.push(free[1]);
+    }
+    return positions;
+  }
+
   function paretoPlot(place) {
     const key = place.dataset.plot, { points, teacher, axes } = data.plots, wide = place.clientWidth > 560;
     const shown = points.filter((p) => p[key] != null);
@@ -102,9 +119,17 @@
     const reference = teacher && teacher[key] != null ? [{ ...teacher, name: "teacher" }] : [];
     const values = [...shown, ...reference].map((p) => p[key]);
     const [least, most] = [Math.min(...values, axes[key].limit ?? Infinity), Math.max(...values, axes[key].limit ?? 0)].map(Math.log10);
-    // How far right a value lies, from 0 to 1: names of marks near the left edge go to their right.
-    const room = (value) => (most > least ? (Math.log10(value) - least) / (most - least) : 0.5);
-    const traces = [];
+    const margin = 0.09 * (most - least) + 0.05, traces = [];
+    const across = (place.clientWidth - 60) / (most - least + 2 * margin), [low, high] = [Math.min(...shown.map((p) => p.low)), Math.max(...shown.map((p) => p.high))];
+    const down = (accuracy) => ((high - accuracy) / (high - low || 1)) * (place.clientHeight - 90);
+    const positions = namePositions(
+      // What is chosen is named first, then what may be.
+      [...shown].sort((a, b) => RANKS.indexOf(a.status) - RANKS.indexOf(b.status)).filter((p) => !p.baseline && (wide || p.status === "chosen")),
+      [...shown, ...reference].map((p) => [(Math.log10(p[key]) - least + margin) * across, down(p.accuracy)]),
+      [...shown, ...reference],
+      place.clientWidth - 60,
+      teacher ? [[0, down(teacher.accuracy) - 16, 96, down(teacher.accuracy)]] : [],
+    );
     // The front along this axis, of the files that may be chosen.
     const able = shown.filter((p) => ["chosen", "front", "dominated"].includes(p.status)).sort((a, b) => a[key] - b[key] || b.accuracy - a.accuracy);
     const front = able.filter((p, i) => able.slice(0, i).every((q) => q.accuracy < p.accuracy));
@@ -119,8 +144,8 @@
       const out = p.status === "over limit";
       traces.push({
         x: [p[key]], y: [p.accuracy], mode: "markers+text", name: p.name,
-        text: [(wide && !p.baseline) || p.status === "chosen" ? p.name : ""],
-        textposition: !wide || p.variant === "float32" ? "bottom right" : room(p[key]) < 0.1 ? "top right" : "top left",
+        text: [positions.has(p) ? p.name : ""],
+        textposition: positions.get(p) ?? "top right",
         cliponaxis: false,
         textfont: { size: 11, color: p.status === "chosen" ? color("text") : color("muted") },
         error_y: { type: "data", symmetric: false, array: [p.high - p.accuracy], arrayminus: [p.accuracy - p.low], width: 0, thickness: 1, color: ink },
@@ -147,7 +172,7 @@
       shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: limit, x1: limit, line: { color: color("amber"), width: 1, dash: "dash" } });
       annotations.push({ yref: "paper", y: 0, x: Math.log10(limit), text: `limit ${write[axes[key].ticks](limit)}`, showarrow: false, xanchor: "left", yanchor: "bottom", xshift: 3, font: { size: 11, color: color("amber") } });
     }
-    const marks = ticks([10 ** least, 10 ** most], place.clientWidth - 60), margin = 0.09 * (most - least) + 0.05;
+    const marks = ticks([10 ** least, 10 ** most], place.clientWidth - 60);
     Plotly.react(place, traces, {
       ...theme(), shapes, annotations,
       xaxis: axis(axes[key].title, {
