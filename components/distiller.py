@@ -9,6 +9,7 @@ sizes asked for, every training parameter, the seed, each student's parameters a
 teacher's SHA-256, accuracy and forward passes, and the digest of what the students began as.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from tfx import types
@@ -21,12 +22,12 @@ from learn2compress.components.student_properties import describe_students
 from learn2compress.components.teacher_questions import open_teacher, understanding
 from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import write_as_imported, write_trained
+from learn2compress.components.training_recipe import training_recipe
 from learn2compress.compression.architecture import design
 from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.earlier_students import open_earlier
 from learn2compress.compression.feature_learning import FeatureData, describe_features, learn_features
 from learn2compress.compression.joint_teacher import TeacherInLoop, TeacherRecipe
-from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
 from learn2compress.compression.student_files import write_students
 from learn2compress.compression.training import JointTrainer, Recipe
@@ -224,15 +225,10 @@ def _module_parameters(module: ModuleSource) -> dict[str, str]:
 
 def recipe(config: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
     """The recipe for `JointTrainer`."""
-    return Recipe(
-        stage="distilled",
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        learning_rate=config.learning_rate,
-        loss=LossSettings(config.temperature, config.soft_weight, config.in_place_weight, config.label_smoothing),
+    return replace(
+        training_recipe("distilled", config, config, names, steps),
         warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         patience=config.patience,
-        student_weights=tuple(config.student_weights.get(name, 1.0) for name in names),
     )

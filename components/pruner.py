@@ -26,11 +26,11 @@ from learn2compress.components.checkpoints import checkpoint_path, remembered
 from learn2compress.components.student_properties import describe_students
 from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
+from learn2compress.components.training_recipe import BEYOND_LOSS, training_recipe
 from learn2compress.compression.channel_pruning import ChannelPlan, plan_channels, remove_channels
 from learn2compress.compression.channel_targets import check_reachable, describe_widths, target_alone
 from learn2compress.compression.distribution import Distribution, open_distribution
 from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.progress import say
 from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
 from learn2compress.compression.sensitivity import layer_sensitivity
@@ -43,11 +43,6 @@ from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig
 from learn2compress.schemas.manifests import Epoch, Sensitivity, StudentSetManifest, read_manifest
 
-# Of the distillation, the loss goes on; its length, speed and start do not concern pruning.
-_GOES_ON = (
-    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights",
-)  # fmt: skip
-_ELSEWHERE = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
 _AVERAGE_DECAY = 0.9  # short: the masks move while weights are averaged
 
 
@@ -55,7 +50,7 @@ class PrunerSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(prune=PruneConfig, distill=DistillConfig, without=_ELSEWHERE),
+        **parameters.declare(prune=PruneConfig, distill=DistillConfig, without=BEYOND_LOSS),
         "student": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -106,8 +101,8 @@ class PrunerExecutor(base_executor.BaseExecutor):
             check_reachable(spec, config.channels)  # before anything is trained
         # Batches in another order than the Distiller's last epochs.
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
-        work = _thin(work, config, distill, data, checkpoint, distribution)
-        work = _sparsify(work, config, distill, data, checkpoint, distribution)
+        setup = _Setup(config, distill, data, checkpoint, distribution)
+        work = _sparsify(_thin(work, setup), setup)
         if not distribution.is_chief:
             return
         if work.trained:
@@ -166,7 +161,7 @@ class Pruner(base_component.BaseComponent):
             code_version: Changes when the node's results do.
         """
         spec = PrunerSpec(
-            **parameters.encode(prune=prune, distill=distill, without=_ELSEWHERE),
+            **parameters.encode(prune=prune, distill=distill, without=BEYOND_LOSS),
             **({} if student is None else {"student": student}),
             examples=examples,
             teacher_logits=teacher_logits,
@@ -177,6 +172,17 @@ class Pruner(base_component.BaseComponent):
             pruned_students=types.Channel(type=StudentSet),
         )
         super().__init__(spec=spec)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What the stages have in common: settings, images, where the checkpoints lie, and the devices."""
+
+    config: PruneConfig
+    distill: DistillConfig
+    data: TrainingData
+    checkpoint: Path
+    distribution: Distribution
 
 
 @dataclass(frozen=True)
@@ -202,23 +208,17 @@ class _Work:
     trained: JointTrainer | None = field(default=None, repr=False)
 
 
-def _thin(
-    work: _Work,
-    config: PruneConfig,
-    distill: DistillConfig,
-    data: TrainingData,
-    checkpoint: Path,
-    distribution: Distribution,
-) -> _Work:
+def _thin(work: _Work, setup: _Setup) -> _Work:
     """Removes channels, and lets the rest recover."""
+    config, data, distribution = setup.config, setup.data, setup.distribution
     if config.channels is None:
         return work
     if work.spec is None:
         return replace(work, notes=[*work.notes, "no channels were removed: the students' shape is not ours to change"])
-    settings = recipe(config, distill, work.names, data.steps)
+    settings = _recipe(setup, work.names)
     images, labels = data.first_validation(config.sensitivity_images)
     plan = remembered(
-        checkpoint.with_suffix(".channels.json"),
+        setup.checkpoint.with_suffix(".channels.json"),
         ChannelPlan,
         lambda: plan_channels(
             work.family, work.spec, config, data.epoch(0), images, labels, settings.loss, settings.student_weights
@@ -236,7 +236,7 @@ def _thin(
     )
     model = distribution.spread(family)
     trainer = JointTrainer(model, work.names, settings, distribution=distribution)
-    curves = trainer.train(data.epoch, data.validation(), checkpoint.with_suffix(".channels.npz"))
+    curves = trainer.train(data.epoch, data.validation(), setup.checkpoint.with_suffix(".channels.npz"))
     distribution.gather(model, family)
     return replace(
         work,
@@ -249,20 +249,14 @@ def _thin(
     )
 
 
-def _sparsify(
-    work: _Work,
-    config: PruneConfig,
-    distill: DistillConfig,
-    data: TrainingData,
-    checkpoint: Path,
-    distribution: Distribution,
-) -> _Work:
+def _sparsify(work: _Work, setup: _Setup) -> _Work:
     """Measures the layers, and makes the smallest weights zero while training goes on."""
+    config, data, distribution = setup.config, setup.data, setup.distribution
     sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
     images, labels = data.first_validation(config.sensitivity_images)
     if len(images):
         measured = remembered(
-            checkpoint.with_suffix(".layers.json"),
+            setup.checkpoint.with_suffix(".layers.json"),
             Sensitivity,
             lambda: Sensitivity(images=len(images), layers=layer_sensitivity(work.family, work.names, images, labels)),
             distribution,
@@ -282,7 +276,7 @@ def _sparsify(
     trainer = JointTrainer(
         pruned.model,
         work.names,
-        recipe(config, distill, work.names, data.steps),
+        _recipe(setup, work.names),
         before_step=pruned.before_step,
         after_step=pruned.apply_masks,
         after_restore=pruned.apply_masks,
@@ -291,22 +285,17 @@ def _sparsify(
     )
     # In another order than the stage before.
     later = replace(data, seed=data.seed + 1) if work.trained else data
-    curves = trainer.train(later.epoch, data.validation(), checkpoint)
+    curves = trainer.train(later.epoch, data.validation(), setup.checkpoint)
     how = ", spread by sensitivity" if len(images) else ""
     distribution.gather(pruned.strip(), work.family)
     note = f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(pruned.layers)}{how}"
     return replace(work, curves=[*work.curves, *curves], notes=[*work.notes, note], trained=trainer)
 
 
-def recipe(config: PruneConfig, distill: DistillConfig, names: Sequence[str], steps: int) -> Recipe:
+def _recipe(setup: _Setup, names: Sequence[str]) -> Recipe:
     """The recipe for `JointTrainer`: only epochs at the full sparsity count."""
-    return Recipe(
-        stage="pruned",
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        learning_rate=config.learning_rate,
-        loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
+    return replace(
+        training_recipe("pruned", setup.config, setup.distill, names, setup.data.steps),
         ema_decay=_AVERAGE_DECAY,
-        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
-        choose_from=healing_epoch(config.epochs),
+        choose_from=healing_epoch(setup.config.epochs),
     )

@@ -8,6 +8,7 @@ Ranges are set by training images only. The lineage records the variants, the tr
 SHA-256 and bytes.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,24 @@ from learn2compress.components.checkpoints import checkpoint_path
 from learn2compress.components.student_properties import describe_models
 from learn2compress.components.team import call_workers
 from learn2compress.components.trained_teacher import teaching_logits
+from learn2compress.components.training_recipe import BEYOND_LOSS, training_recipe
 from learn2compress.compression.baselines import add_baselines
 from learn2compress.compression.conversion import INTEGER_TYPES
 from learn2compress.compression.diagnosis import RescueSettings, diagnose
 from learn2compress.compression.distribution import open_distribution
 from learn2compress.compression.family_model import normalize
-from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.on_device import QuantizedFamily, write_models
 from learn2compress.compression.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.single_student import single_student
 from learn2compress.compression.student_files import load_family, read_curves
-from learn2compress.compression.training import JointTrainer, Recipe
+from learn2compress.compression.training import JointTrainer
 from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
-# Of the distillation, the loss goes on; its length, speed and start do not concern quantization.
-_GOES_ON = (
-    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights",
-)  # fmt: skip
-_ELSEWHERE = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
 _RESCUE_IMAGES = 2000  # of the validation split, at most
@@ -53,7 +49,7 @@ class QuantizerSpec(component_spec.ComponentSpec):
     """The node's interface."""
 
     PARAMETERS = {
-        **parameters.declare(quantize=QuantizeConfig, distill=DistillConfig, without=_ELSEWHERE),
+        **parameters.declare(quantize=QuantizeConfig, distill=DistillConfig, without=BEYOND_LOSS),
         "student": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -108,10 +104,11 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             quantized = wrap()
             calibrate(quantized, part, batches)
             model = distribution.spread(quantized, wrap)
+            recipe = training_recipe("quantized", config, distill, learning, data.steps)
             trainer = JointTrainer(
                 model,
                 learning,
-                recipe(config, distill, learning, data.steps),
+                replace(recipe, ema_decay=_AVERAGE_DECAY),
                 after_restore=lambda: settle_weight_ranges(model),
                 distribution=distribution,
             )
@@ -162,7 +159,7 @@ class Quantizer(base_component.BaseComponent):
             code_version: Changes when the node's results do.
         """
         spec = QuantizerSpec(
-            **parameters.encode(quantize=quantize, distill=distill, without=_ELSEWHERE),
+            **parameters.encode(quantize=quantize, distill=distill, without=BEYOND_LOSS),
             **({} if student is None else {"student": student}),
             examples=examples,
             teacher=teacher,
@@ -174,19 +171,6 @@ class Quantizer(base_component.BaseComponent):
             models=types.Channel(type=OnDeviceModelSet),
         )
         super().__init__(spec=spec)
-
-
-def recipe(config: QuantizeConfig, distill: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
-    """The recipe for `JointTrainer`."""
-    return Recipe(
-        stage="quantized",
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        learning_rate=config.learning_rate,
-        loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
-        ema_decay=_AVERAGE_DECAY,
-        student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
-    )
 
 
 def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:

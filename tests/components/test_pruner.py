@@ -7,7 +7,8 @@ from tfx import types
 from tfx.types import standard_artifacts
 
 from learn2compress.components import parameters
-from learn2compress.components.pruner import _ELSEWHERE, Pruner, PrunerExecutor, PrunerSpec
+from learn2compress.components.pruner import Pruner, PrunerExecutor, PrunerSpec
+from learn2compress.components.training_recipe import BEYOND_LOSS
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.family_model import build_family, cut_students
 from learn2compress.compression.pruning import kernel_sparsity
@@ -33,7 +34,7 @@ def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
             "trained_teacher_logits": [artifact(TeacherLogits, trained)],
             "students": [artifact(StudentSet, students)],
         }
-        properties = parameters.encode(prune=prune, distill=DISTILL, without=_ELSEWHERE)
+        properties = parameters.encode(prune=prune, distill=DISTILL, without=BEYOND_LOSS)
         PrunerExecutor().Do(inputs, {"pruned_students": [output]}, {**properties, "seed": 1, "code_version": "1"})
         return output
 

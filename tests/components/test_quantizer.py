@@ -7,7 +7,8 @@ from tfx import types
 from tfx.types import standard_artifacts
 
 from learn2compress.components import parameters, quantizer
-from learn2compress.components.quantizer import _ELSEWHERE, Quantizer, QuantizerExecutor
+from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
+from learn2compress.components.training_recipe import BEYOND_LOSS
 from learn2compress.compression.family import family_costs
 from learn2compress.compression.interpreter import open_model
 from learn2compress.compression.metadata import read_metadata
@@ -64,7 +65,7 @@ def run(stripes_artifacts, imported, as_imported, pruned, artifact, tmp_path):
             "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
             "students": [artifact(StudentSet, pruned)],
         }
-        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=_ELSEWHERE)
+        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
         QuantizerExecutor().Do(inputs, {"models": [output]}, {**properties, "seed": 1, "code_version": "1"})
         return output, read_manifest(output.uri, OnDeviceModelSetManifest)
 

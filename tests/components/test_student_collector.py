@@ -7,6 +7,7 @@ from tfx.types import standard_artifacts
 
 from learn2compress.components import parameters, pruner, quantizer
 from learn2compress.components.student_collector import StudentCollector, StudentCollectorExecutor
+from learn2compress.components.training_recipe import BEYOND_LOSS
 from learn2compress.compression.interpreter import open_model
 from learn2compress.compression.student_files import read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
@@ -32,12 +33,12 @@ def compress(stripes_artifacts, as_imported, imported, distilled, artifact, tmp_
         }
         common = {"student": student, "seed": 1, "code_version": "1"}
         pruned = artifact(StudentSet, tmp_path / f"Pruner-{student}/pruned_students/1")
-        properties = parameters.encode(prune=THIN, distill=DISTILL, without=pruner._ELSEWHERE)
+        properties = parameters.encode(prune=THIN, distill=DISTILL, without=BEYOND_LOSS)
         inputs = {**taught, "students": [artifact(StudentSet, distilled)]}
         pruner.PrunerExecutor().Do(inputs, {"pruned_students": [pruned]}, {**properties, **common})
         models = artifact(OnDeviceModelSet, tmp_path / f"Quantizer-{student}/models/1")
         quantize = QuantizeConfig(epochs=0, variants=["int8"], calibration_images=40, teacher_variants=teacher_variants)
-        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=quantizer._ELSEWHERE)
+        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
         inputs = {**taught, "teacher": [artifact(Teacher, imported)], "students": [artifact(StudentSet, pruned.uri)]}
         quantizer.QuantizerExecutor().Do(inputs, {"models": [models]}, {**properties, **common})
         return pruned, models
