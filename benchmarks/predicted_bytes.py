@@ -122,9 +122,10 @@ def compare(cases: list) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three of the cases")
+    cases = QUICK if parser.parse_args().quick else CASES
     rows = []
     print(f"{'shape':>10} {'classes':>7} {'student':>8} {'predicted':>10} {'emitted':>10} {'error':>7}  counts")
-    for row in compare(QUICK if parser.parse_args().quick else CASES):
+    for row in compare(cases):
         rows.append(row)
         counts = "equal" if row["exact"] else "DIFFER"
         print(
