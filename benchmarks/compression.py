@@ -98,8 +98,8 @@ class Job:
 
 
 def show_structured(job: Job) -> dict:
-    """Half the bytes of the large student by removing channels."""
-    before, after = job.run(*UNPRUNED), job.run("prune.channels={bytes: 50%}", "prune.sparsity=0")
+    """Half the bytes of the large student, and two fifths of its MACs, by removing channels."""
+    before, after = job.run(*UNPRUNED), job.run("prune.channels={bytes: 50%, macs: 59%}", "prune.sparsity=0")
     found, rows = {}, []
     for student in STUDENTS:
         for variant in ("float32", "int8"):

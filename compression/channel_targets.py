@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many channels each group keeps under a target, from arithmetic and a figure of damage for each channel.
 
-Channels are removed a few at a time, always where the damage is least for what it saves. The target is the largest
-student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels): while the largest is cut,
+Channels are removed a few at a time, always where the damage is least for what it saves of all that is still too much.
+The target is the largest student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels): while the largest is cut,
 what they have in common is not cut further than that share allows, unless nothing else is left to cut; then each
 smaller one's own tail, which no other student has, makes up what is missing, but keeps that share of its channels: it
 shall not pay with its accuracy for a trunk that the largest needs. Where the trunk alone already takes more than the
@@ -28,25 +28,45 @@ _STRIDES = (1, 2, 3, 4, 6, 8, 12, 16)  # in steps of four channels: how far one 
 
 @dataclass(frozen=True)
 class _Goal:
-    """What is counted, and how much of it each student may have left."""
+    """How much each student may have left of what is counted.
 
-    kind: str  # "bytes", "macs" or "channels"
-    share: float
-    limits: dict[str, float]
+    Attributes:
+        shares: By what is counted ("bytes", "macs" or "channels"): of what the largest student has.
+        limits: By the same and by student.
+    """
 
-    def measure(self, spec: FamilySpec, student: str) -> int:
-        if self.kind == "channels":
-            return sum(group.width for group in channel_groups(spec) if student in group.students)
-        cost = student_cost(spec, student)
-        return cost.int8_bytes if self.kind == "bytes" else cost.macs
-
-    def show(self, value: float) -> str:
-        if self.kind == "bytes":
-            return format_bytes(round(value))
-        return f"{format_count(round(value))} {'MACs' if self.kind == 'macs' else self.kind}"
+    shares: dict[str, float]
+    limits: dict[str, dict[str, float]]
 
     def excess(self, spec: FamilySpec, student: str) -> float:
-        return self.measure(spec, student) / self.limits[student]
+        """The largest ratio of what there is to what there may be: above 1 the goal is not reached."""
+        return max(_measure(spec, student, kind) / limits[student] for kind, limits in self.limits.items())
+
+    def total(self, spec: FamilySpec, student: str) -> float:
+        """The sum of those ratios, in which all that is counted weighs alike."""
+        return sum(_measure(spec, student, kind) / limits[student] for kind, limits in self.limits.items())
+
+    def gain(self, before: FamilySpec, after: FamilySpec, student: str) -> float:
+        """How much nearer the goal is after a change: in shares of the limits, summed over those that do not hold yet."""
+        gain = 0.0
+        for kind, limits in self.limits.items():
+            now = _measure(before, student, kind)
+            if now > limits[student]:
+                gain += (now - _measure(after, student, kind)) / limits[student]
+        return gain
+
+
+def _measure(spec: FamilySpec, student: str, kind: str) -> int:
+    if kind == "channels":
+        return sum(group.width for group in channel_groups(spec) if student in group.students)
+    cost = student_cost(spec, student)
+    return cost.int8_bytes if kind == "bytes" else cost.macs
+
+
+def _show(kind: str, value: float) -> str:
+    if kind == "bytes":
+        return format_bytes(round(value))
+    return f"{format_count(round(value))} {'MACs' if kind == 'macs' else kind}"
 
 
 def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -73,7 +93,7 @@ def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, 
     search.give_back([g for g in shared if g.students == (largest,)], largest)
     for student in spec.students[:-1]:
         own = [g for g in search.groups if g.students == (student,)]
-        search.cut(own, student, [], goal.share)
+        search.cut(own, student, [], min(goal.shares.values()))
         search.give_back(own, student)
     return search.widths
 
@@ -89,11 +109,13 @@ def target_alone(spec: FamilySpec, target: ChannelTarget, student: str) -> Chann
     if student == spec.students[-1]:
         return target
     goal, alone = _goal(spec, target), spec.alone(student)
-    now = goal.measure(alone, student)
-    share = max(goal.limits[student] / now, _least(alone, goal) / now + _ROUNDING)
-    if share >= 1:
-        return None
-    return ChannelTarget(**{"fraction": 1 - share} if goal.kind == "channels" else {goal.kind: share})
+    shares = {}
+    for kind, limits in goal.limits.items():
+        now = _measure(alone, student, kind)
+        share = max(limits[student] / now, _least(alone, _only(goal, kind)) / now + _ROUNDING)
+        if share < 1:
+            shares["fraction" if kind == "channels" else kind] = 1 - share if kind == "channels" else share
+    return ChannelTarget(**shares) if shares else None
 
 
 def check_reachable(spec: FamilySpec, target: ChannelTarget) -> None:
@@ -103,14 +125,15 @@ def check_reachable(spec: FamilySpec, target: ChannelTarget) -> None:
         FamilyError: There are none; the smallest that can be reached is named.
     """
     goal, largest = _goal(spec, target), spec.students[-1]
-    least = _least(spec, goal)
-    if least > goal.limits[largest]:
-        asked = ", ".join(f"{k}: {v}" for k, v in target.model_dump(exclude_none=True).items())
-        raise FamilyError(
-            f"prune.channels must be within reach of student {largest!r}; got {{{asked}}}, which is "
-            f"{goal.show(goal.limits[largest])} of its {goal.show(goal.measure(spec, largest))}, and the smallest "
-            f"reachable is {goal.show(least)}. Ask for no less, or give it a smaller size in students.sizes."
-        )
+    for kind, limits in goal.limits.items():
+        least = _least(spec, _only(goal, kind))
+        if least > limits[largest]:
+            asked = ", ".join(f"{k}: {v}" for k, v in target.model_dump(exclude_none=True).items())
+            raise FamilyError(
+                f"prune.channels must be within reach of student {largest!r}; got {{{asked}}}, which is "
+                f"{_show(kind, limits[largest])} of its {_show(kind, _measure(spec, largest, kind))}, and the smallest "
+                f"reachable is {_show(kind, least)}. Ask for no less, or give it a smaller size in students.sizes."
+            )
 
 
 def describe_widths(spec: FamilySpec, thin: FamilySpec) -> str:
@@ -131,25 +154,28 @@ def describe_widths(spec: FamilySpec, thin: FamilySpec) -> str:
 
 
 def _least(spec: FamilySpec, goal: _Goal) -> int:
-    """What the largest student has left where all is cut that its limit asks for and that can be cut."""
-    largest = spec.students[-1]
+    """What the largest student has left where all is cut that a goal of one kind asks for and that can be cut."""
+    largest, (kind,) = spec.students[-1], goal.limits
     groups = [g for g in channel_groups(spec) if largest in g.students]
     search = _Search(spec, goal, {g.name: np.zeros(g.width) for g in groups})
     search.cut(groups, largest, [])
-    return goal.measure(search.spec, largest)
+    return _measure(search.spec, largest, kind)
+
+
+def _only(goal: _Goal, kind: str) -> _Goal:
+    return _Goal({kind: goal.shares[kind]}, {kind: goal.limits[kind]})
 
 
 def _goal(spec: FamilySpec, target: ChannelTarget) -> _Goal:
-    kind, value = next(
-        (kind, value)
-        for kind, value in (("channels", target.fraction), ("bytes", target.bytes), ("macs", target.macs))
-        if value is not None
-    )
-    plain = _Goal(kind, 1.0, {})
-    now = {student: plain.measure(spec, student) for student in spec.students}
-    absolute = value / now[spec.students[-1]] if value >= 1 else value
-    share = 1 - value if kind == "channels" else absolute
-    return _Goal(kind, share, {student: share * measure for student, measure in now.items()})
+    shares, limits = {}, {}
+    for kind, value in (("channels", target.fraction), ("bytes", target.bytes), ("macs", target.macs)):
+        if value is None:
+            continue
+        now = {student: _measure(spec, student, kind) for student in spec.students}
+        absolute = value / now[spec.students[-1]] if value >= 1 else value
+        shares[kind] = 1 - value if kind == "channels" else absolute
+        limits[kind] = {student: shares[kind] * measure for student, measure in now.items()}
+    return _Goal(shares, limits)
 
 
 class _Search:
@@ -173,11 +199,10 @@ class _Search:
         """
         groups, spared = list(groups), list(spared)
         while self.goal.excess(self.spec, student) > 1:
-            now = self.goal.measure(self.spec, student)
             moves = []
             for group in groups:
                 for width, spec in self._other(group, -1, max(group.least, least * group.width)):
-                    saved = now - self.goal.measure(spec, student)
+                    saved = self.goal.gain(self.spec, spec, student)
                     fallen = (s for s in spared if s in group.students and self.goal.excess(spec, s) < 1 - _OVERSHOOT)
                     if saved > 0 and next(fallen, None) is None:
                         moves.append((self._harm(group, width) / saved, group.name, width, spec))
@@ -189,11 +214,10 @@ class _Search:
         """Puts channels back, the most missed ones first, as far as the limit allows: the last cut was a coarse one."""
         groups = list(groups)
         while True:
-            now = self.goal.measure(self.spec, student)
             moves = []
             for group in groups:
                 for width, spec in self._other(group, 1, group.width):
-                    gained = self.goal.measure(spec, student) - now
+                    gained = self.goal.total(spec, student) - self.goal.total(self.spec, student)
                     if self.goal.excess(spec, student) <= 1:
                         missed = -self._harm(group, width)
                         moves.append((missed / gained if gained > 0 else math.inf, group.name, width, spec))

@@ -211,7 +211,7 @@ def _share_or(parse: Any) -> BeforeValidator:
 
 
 class ChannelTarget(Section):
-    """How much thinner the largest student shall be: one of the three."""
+    """How much thinner the largest student shall be; where several are given, all of them hold."""
 
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="so many of its channels go, as 0.3")
     bytes: Annotated[float | int, _share_or(parse_bytes)] | None = Field(
@@ -222,9 +222,9 @@ class ChannelTarget(Section):
     )
 
     @model_validator(mode="after")
-    def _one_rule(self) -> "ChannelTarget":
-        if sum(v is not None for v in (self.fraction, self.bytes, self.macs)) != 1:
-            raise ValueError("one of fraction, bytes and macs must be given, and only one. Write {bytes: 50%}")
+    def _some_rule(self) -> "ChannelTarget":
+        if self.fraction is None and self.bytes is None and self.macs is None:
+            raise ValueError("fraction, bytes or macs must be given; got none of them. Write {bytes: 50%}")
         return self
 
 
@@ -234,8 +234,8 @@ class PruneConfig(Section):
     channels: ChannelTarget | None = Field(
         None,
         description="remove whole channels until the largest student has {bytes: 50%} or {bytes: 50KB} as int8, "
-        "{macs: 50%} or {macs: 5M}, or is without {fraction: 0.3} of its channels; the smaller ones lose the same "
-        "share (default: none)",
+        "{macs: 50%} or {macs: 5M}, both {bytes: 50%, macs: 60%}, or is without {fraction: 0.3} of its channels; the "
+        "smaller ones lose the same share (default: none)",
     )
     criterion: Literal["taylor", "magnitude"] = Field(
         "taylor",

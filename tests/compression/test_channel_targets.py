@@ -52,6 +52,16 @@ def test_choose_widths_takes_macs_as_a_share_or_a_count(spec, damage):
     assert 0.475 <= shares(spec, with_widths(spec, by_share), "macs")["large"] <= 0.5
 
 
+def test_choose_widths_meets_two_targets_and_little_more(spec, damage):
+    widths = choose_widths(spec, ChannelTarget(bytes=0.5, macs=0.4), damage)
+
+    thin = with_widths(spec, widths)
+    assert 0.38 <= shares(spec, thin, "macs")["large"] <= 0.4
+    assert 0.4 <= shares(spec, thin, "int8_bytes")["large"] <= 0.5
+    by_macs = with_widths(spec, choose_widths(spec, ChannelTarget(macs=0.4), damage))
+    assert shares(spec, by_macs, "int8_bytes")["large"] > 0.5  # so that each of the two is needed
+
+
 def test_choose_widths_takes_a_size(spec, damage):
     widths = choose_widths(spec, ChannelTarget(bytes="50KB"), damage)
 
@@ -107,6 +117,7 @@ def test_choose_widths_never_makes_another_network(spec, damage):
             r"student 'large'; got \{bytes: 3000\}, which is 3 KB of its .* reachable is 1\d\.\d KB\.",
         ),
         ({"macs": "1%"}, r"got \{macs: 0\.01\}.* MACs, and the smallest reachable is .* MACs\. Ask for no less"),
+        ({"bytes": "50%", "macs": "1%"}, r"got \{bytes: 0\.5, macs: 0\.01\}.* and the smallest reachable is .* MACs\."),
         ({"fraction": 0.97}, r"got \{fraction: 0\.97\}.* channels, and the smallest reachable is .* channels\."),
     ],
 )
@@ -150,6 +161,13 @@ def test_target_alone_is_the_share_that_a_student_loses_in_its_family(spec, targ
         alone = target_alone(spec, target, student)
         check_reachable(spec.alone(student), alone)
         assert getattr(alone, kind) == pytest.approx(share)
+
+
+def test_target_alone_keeps_each_of_two_targets(spec):
+    alone = target_alone(spec, ChannelTarget(bytes=0.6, macs=0.5), spec.students[0])
+
+    assert (alone.bytes, alone.macs, alone.fraction) == (pytest.approx(0.6), pytest.approx(0.5), None)
+    assert target_alone(spec, ChannelTarget(bytes="1MB", macs=0.5), spec.students[0]).bytes is None
 
 
 def test_target_alone_goes_no_further_than_can_be_reached(spec):
