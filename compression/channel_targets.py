@@ -2,11 +2,11 @@
 """How many channels each group keeps under a target, from arithmetic and a figure of damage for each channel.
 
 Channels are removed a few at a time, always where the damage is least for what it saves of all that is still too much.
-The target is the largest student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels): while the largest is cut,
-what they have in common is not cut further than that share allows, unless nothing else is left to cut; then each
-smaller one's own tail, which no other student has, makes up what is missing, but keeps that share of its channels: it
-shall not pay with its accuracy for a trunk that the largest needs. Where the trunk alone already takes more than the
-share from a student, its tail stays whole.
+The target is the largest student's. A smaller one shall lose the same share of its own bytes (or MACs, or channels):
+while the largest is cut, what they have in common is not cut further than that share allows, unless nothing else is
+left to cut; then each smaller one's own tail, which no other student has, makes up what is missing, but keeps that
+share of its channels: it shall not pay with its accuracy for a trunk that the largest needs. Where the trunk alone
+already takes more than the share from a student, its tail stays whole.
 """
 
 import math
@@ -47,7 +47,7 @@ class _Goal:
         return sum(_measure(spec, student, kind) / limits[student] for kind, limits in self.limits.items())
 
     def gain(self, before: FamilySpec, after: FamilySpec, student: str) -> float:
-        """How much nearer the goal is after a change: in shares of the limits, summed over those that do not hold yet."""
+        """How much nearer the goal is after a change: in shares of the limits, over all that do not hold yet."""
         gain = 0.0
         for kind, limits in self.limits.items():
             now = _measure(before, student, kind)
