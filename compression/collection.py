@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from learn2compress.compression.student_files import check_bytes, read_curves, write_curves
+from learn2compress.compression.training_curves import write_events
 from learn2compress.schemas.manifests import (
     Epoch,
     File,
@@ -35,12 +36,14 @@ def collect_students(folders: Iterable[str | Path], target: str | Path) -> Stude
     for folder, one in ordered:
         _copy(folder, Path(target), [student.model for student in one.students])
     measured = [one.sensitivity for _, one in ordered if one.sensitivity is not None]
+    curves = merge_curves([read_curves(folder) for folder, _ in ordered])
     manifest = ordered[0][1].model_copy(
         update={
             "students": [student for _, one in ordered for student in one.students],
             "family": None,
             "family_spec": None,
-            "curves": write_curves(Path(target), merge_curves([read_curves(folder) for folder, _ in ordered])),
+            "curves": write_curves(Path(target), curves),
+            "events": write_events(target, curves),
             "notes": merge_notes({one.students[0].name: one.notes for _, one in ordered}),
             "sensitivity": _merge_sensitivity(measured) if measured else None,
         }
@@ -71,6 +74,7 @@ def collect_models(
         update={
             "models": sorted(models, key=lambda model: model.baseline),
             "curves": write_curves(Path(target), curves),
+            "events": write_events(target, curves),
             "notes": merge_notes({student: one.notes for student, one in sets.items()}),
             "quantization_error": [error for one in sets.values() for error in one.quantization_error],
         }

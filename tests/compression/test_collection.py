@@ -3,6 +3,7 @@ import pytest
 
 from learn2compress.compression.collection import collect_models, collect_students, merge_curves, merge_notes
 from learn2compress.compression.student_files import read_curves, write_curves
+from learn2compress.compression.training_curves import write_events
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,
@@ -29,8 +30,14 @@ def epoch(stage, number, seconds, **accuracy):
 TOGETHER = epoch("distilled", 1, 5.0, small=0.5, large=0.6)
 
 
+def check_events(folder, manifest, runs):
+    assert [file.path.split("/", 1)[1].rpartition("/")[0] for file in manifest.events] == runs
+    assert [File.of(folder, file.path) for file in manifest.events] == manifest.events
+
+
 def pruned(folder, name, macs):
     (folder / name).mkdir(parents=True)
+    curves = [TOGETHER, epoch("pruned", 1, 2.0, **{name: 0.7})]
     (folder / name / "student.h5").write_bytes(name.encode())
     layer = LayerSensitivity(layer="stem", type="Conv2D", weights=9, students=[name], zeros=[], int8=None)
     student = Student(
@@ -39,7 +46,7 @@ def pruned(folder, name, macs):
     manifest = StudentSetManifest(
         task=TASK, stage="pruned", normalization=Scaling(), teacher_sha256="7" * 64, students=[student],
         family=student.model, family_spec={"a": 1}, seed=1, notes=["of all", f"of {name}"],
-        curves=write_curves(folder, [TOGETHER, epoch("pruned", 1, 2.0, **{name: 0.7})]),
+        curves=write_curves(folder, curves), events=write_events(folder, curves),
         sensitivity=Sensitivity(images=3, layers=[layer]),
     )  # fmt: skip
     write_manifest(folder, manifest)
@@ -48,7 +55,7 @@ def pruned(folder, name, macs):
 
 def models(folder, name, baseline=None):
     folder.mkdir(parents=True)
-    made = []
+    made, curves = [], [TOGETHER, epoch("quantized", 1, 3.0, **{name: 0.8})]
     for student in [name] + ([baseline] if baseline else []):
         (folder / f"{student}-int8.tflite").write_bytes(f"{student}".encode())
         file = File.of(folder, f"{student}-int8.tflite")
@@ -59,7 +66,7 @@ def models(folder, name, baseline=None):
         )
     manifest = OnDeviceModelSetManifest(
         task=TASK, normalization=Scaling(), teacher_sha256="7" * 64, models=made, seed=1,
-        curves=write_curves(folder, [TOGETHER, epoch("quantized", 1, 3.0, **{name: 0.8})]),
+        curves=write_curves(folder, curves), events=write_events(folder, curves),
     )  # fmt: skip
     write_manifest(folder, manifest)
     return folder
@@ -78,6 +85,8 @@ def test_students_are_brought_together_smallest_first(tmp_path):
     assert [layer.students for layer in manifest.sensitivity.layers] == [["small"], ["large"]]
     assert read_curves(tmp_path / "all") == [TOGETHER, epoch("pruned", 1, 4.0, small=0.7, large=0.7)]
     assert manifest.curves == File.of(tmp_path / "all", "curves.json")
+    runs = ["distilled", "distilled/large", "distilled/small", "pruned", "pruned/large", "pruned/small"]
+    check_events(tmp_path / "all", manifest, runs)
 
 
 def test_files_are_brought_together_with_the_teachers_own_last(tmp_path):
@@ -90,6 +99,8 @@ def test_files_are_brought_together_with_the_teachers_own_last(tmp_path):
     for model in manifest.models:
         assert File.of(tmp_path / "all", model.file.path) == model.file
     assert [one.stage for one in read_curves(tmp_path / "all")] == ["distilled", "quantized"]
+    runs = ["distilled", "distilled/large", "distilled/small", "quantized", "quantized/large", "quantized/small"]
+    check_events(tmp_path / "all", manifest, runs)
 
 
 def test_file_that_was_changed_is_not_collected(tmp_path):
