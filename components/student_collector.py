@@ -18,6 +18,7 @@ from learn2compress.components.student_properties import describe_models, descri
 from learn2compress.compression.collection import collect_models, collect_students
 from learn2compress.compression.sizing import NAMED_SIZES
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet
+from learn2compress.schemas.errors import ConfigError
 
 _PRUNED, _MODELS = "pruned_", "models_"
 
@@ -71,7 +72,17 @@ class StudentCollector(base_component.BaseComponent):
             pruned: By student, of its Pruner.
             models: By student, of its Quantizer.
             code_version: Changes when the node's results do.
+
+        Raises:
+            ConfigError: A student has a name that the node has no inputs for.
         """
+        # TFX would leave out what is not declared, and the student with it.
+        unknown = [name for name in pruned if name not in NAMED_SIZES]
+        if unknown:
+            raise ConfigError(
+                f"students must be called {', '.join(NAMED_SIZES)} with kubeflow.fan_out; got {', '.join(unknown)}. "
+                "Give one of these names its size in students.sizes, or leave kubeflow.fan_out out."
+            )
         spec = StudentCollectorSpec(
             **{f"{_PRUNED}{name}": channel for name, channel in pruned.items()},
             **{f"{_MODELS}{name}": channel for name, channel in models.items()},

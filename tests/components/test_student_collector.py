@@ -12,7 +12,7 @@ from learn2compress.compression.interpreter import open_model
 from learn2compress.compression.student_files import read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
-from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.errors import ConfigError, FamilyError
 from learn2compress.schemas.manifests import File, OnDeviceModelSetManifest, StudentSetManifest, read_manifest
 
 DISTILL = DistillConfig(batch_size=32, in_place_weight=0.5)
@@ -93,3 +93,8 @@ def test_node_has_inputs_for_its_students_alone():
 
     assert set(node.inputs) == {"pruned_small", "models_small"}
     assert set(node.outputs) == {"pruned_students", "models"}
+
+
+def test_student_of_another_name_is_refused():
+    with pytest.raises(ConfigError, match=r"students must be called tiny, .* with kubeflow\.fan_out; got nano\. Give"):
+        StudentCollector({"nano": types.Channel(type=StudentSet)}, {"nano": types.Channel(type=OnDeviceModelSet)})
