@@ -141,9 +141,9 @@ def module_of(folder: str | Path, manifest: StudentSetManifest) -> ModuleSource 
     if manifest.module is None:
         return None
     check_bytes(folder, manifest.module)
-    return ModuleSource(
-        Path(manifest.module.path).name, DEFAULT_FUNCTION, (Path(folder) / manifest.module.path).read_text("utf-8")
-    )
+    path = Path(folder) / manifest.module.path
+    # By bytes: read as text, other line ends would become \n, and the digest another.
+    return ModuleSource(path.name, DEFAULT_FUNCTION, path.read_bytes().decode())
 
 
 def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model:

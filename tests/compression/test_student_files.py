@@ -4,10 +4,10 @@ import pytest
 
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.family_model import NORMALIZATION, cut_students
-from learn2compress.compression.student_files import load_model, read_curves, write_students
+from learn2compress.compression.student_files import load_model, module_of, read_curves, write_students
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TrainingError
-from learn2compress.schemas.manifests import Epoch, StudentSetManifest, Task, read_manifest
+from learn2compress.schemas.manifests import Epoch, File, StudentSetManifest, Task, read_manifest
 
 CURVES = [
     Epoch(stage="distilled", epoch=n, loss={"small": 1.5}, accuracy={"small": 0.25}, learning_rate=1e-3, seconds=2.5)
@@ -63,6 +63,15 @@ def test_load_model_gives_back_what_was_written(written, trained_family, stripes
         np.testing.assert_array_equal(ours, theirs)
     for student, model in zip(written.students, cut_students(family, stripes.SPEC.students).values(), strict=True):
         np.testing.assert_array_equal(load_model(tmp_path, student.model)(images), model(images))
+
+
+def test_module_of_gives_back_the_text_as_it_is_whatever_ends_its_lines(written, tmp_path):
+    (tmp_path / "my.py").write_bytes(b"def build():\r\n    pass\r\n")
+    file = File.of(tmp_path, "my.py")
+
+    source = module_of(tmp_path, written.model_copy(update={"module": file}))
+
+    assert (source.name, source.text, source.sha256) == ("my.py", "def build():\r\n    pass\r\n", file.sha256)
 
 
 def test_load_model_refuses_a_file_that_was_changed(written, tmp_path):
