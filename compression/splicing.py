@@ -33,7 +33,7 @@ class Step:
         integer, floating: It, in either file.
         place: Of `floating` among the operators of its file.
         reads, writes: Values; a value is called by its tensor's index in the float file.
-        rounded: Whether the int8 file has it in integers.
+        rounded: Whether what it writes is in integers with a scale in the int8 file. Truth values and counts are not.
     """
 
     op: str
@@ -117,8 +117,7 @@ def pair_files(floating: bytes, integer: bytes, *, file: str = "the model") -> P
         other = left.pop(like)
         writes = tuple(int(i) for i in other.outputs)
         values.update(zip((int(i) for i in operator.outputs), writes, strict=True))
-        rounded = second.tensors[int(operator.outputs[0])].type != schema.TensorType.FLOAT32
-        steps.append(Step(op, operator, other, like, reads, writes, rounded))
+        steps.append(Step(op, operator, other, like, reads, writes, _is_rounded(second, operator)))
     if left:
         missing = ", ".join(_name(pair[0], other) for other in left.values())
         raise ModelFileError(f"{file} must have the operators of its float file; it lacks {missing}.")
@@ -220,7 +219,9 @@ class _Builder:
             self.given[value] = [tensor]
 
     def in_float(self, value: int) -> int:
-        """A tensor that holds a value in float."""
+        """A tensor that holds a value as the float file has it."""
+        if not self._is_float(value):
+            return self.given[value][0]
         for tensor in self.given[value]:
             if self.graph.tensors[tensor].type == schema.TensorType.FLOAT32:
                 return tensor
@@ -231,6 +232,8 @@ class _Builder:
 
     def as_in(self, value: int, place: int) -> int:
         """A tensor that holds a value as the int8 file has it at a place."""
+        if not self._is_float(value):
+            return self.given[value][0]
         wanted = self.tensor(self.pair.integer, place)
         if wanted in self.given[value]:
             return wanted
@@ -243,13 +246,17 @@ class _Builder:
     def _rounded(self, value: int, place: int) -> int:
         """A float tensor that holds what is left of a value after 8 bits."""
         held = self.as_in(value, place)
-        if self.graph.tensors[held].type == schema.TensorType.FLOAT32:
+        if not self._is_float(value) or self.graph.tensors[held].type == schema.TensorType.FLOAT32:
             return held
         tensor = copy.copy(self.pair.floating.subgraphs[0].tensors[value])
         tensor.buffer = 0
         self.graph.tensors.append(tensor)
         self._pass(held, len(self.graph.tensors) - 1)
         return len(self.graph.tensors) - 1
+
+    def _is_float(self, value: int) -> bool:
+        """Whether 8 bits concern a value at all: a truth value or a count is the same in both files."""
+        return self.pair.floating.subgraphs[0].tensors[value].type == schema.TensorType.FLOAT32
 
     def _pass(self, start: int, end: int) -> None:
         types = [self.graph.tensors[tensor].type for tensor in (start, end)]
@@ -293,6 +300,12 @@ def _activations(
     places = [i for i in map(int, operator.inputs) if i >= 0 and model.buffers[tensors[i].buffer].data is None]
     # What was never computed is no value of the float file: -1 has no like there.
     return tuple(places) if values is None else tuple(values.get(i, -1) for i in places)
+
+
+def _is_rounded(graph: schema.SubGraphT, operator: schema.OperatorT) -> bool:
+    written = graph.tensors[int(operator.outputs[0])]
+    scale = written.quantization.scale if written.quantization is not None else None
+    return written.type != schema.TensorType.FLOAT32 and scale is not None and len(scale) > 0
 
 
 def _shapes(graph: schema.SubGraphT, operator: schema.OperatorT) -> list[tuple[int, ...]]:

@@ -3,9 +3,10 @@
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
 
-from learn2compress.compression.conversion import convert_post_training, convert_reference
+from learn2compress.compression.conversion import convert_mixed, convert_post_training, convert_reference
 from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.flatbuffer import prove_full_int8, read_model
 from learn2compress.compression.interpreter import open_model, run_images
@@ -99,6 +100,22 @@ def test_splice_rounds_the_inputs_of_a_float_operator_when_asked(pair, images):
     rounded = run_images(data, inputs)[0]
 
     assert 0 < np.abs(rounded - exact).mean() < 0.02 * np.ptp(exact)
+
+
+def test_truth_values_are_passed_on_as_they_are(images):
+    image = keras.Input(images.shape[1:])
+    x = keras.layers.ThresholdedReLU(0.1)(keras.layers.Conv2D(4, 3)(image))
+    student = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    pair = pair_files(convert_reference(student), convert_mixed(student, "int8", list(images)))
+    compared = next(index for index, step in enumerate(pair.steps) if step.op == "GREATER")
+
+    assert not pair.steps[compared].rounded
+    expected = student(normalize(images)).numpy()
+    for in_float in (everything(pair), [compared], [i for i in everything(pair) if i != compared], []):
+        for rounded in ([], [i for i in in_float if i != compared]):
+            data = splice(pair, in_float, float_ends=True, rounded=rounded, outputs=[pair.logits])
+            (logits,) = run_images(data, normalize(images).numpy())
+            np.testing.assert_allclose(logits, expected, atol=0.1 * np.ptp(expected))
 
 
 def test_pair_files_refuses_another_graph(files):
