@@ -143,7 +143,9 @@ class _Trials:
 
     def _remember(self, layer: keras.layers.Layer, what: str, attempt: Callable[[], str]) -> str:
         config = {key: value for key, value in layer.get_config().items() if key != "name"}
-        key = (what, type(layer), json.dumps(config, sort_keys=True, default=repr), str(layer.input_shape))
+        # Of the call that is tried: a layer that is called in several places may have no one shape.
+        shapes = [str(tensor.shape) for tensor in tf.nest.flatten(layer.inbound_nodes[0].input_tensors)]
+        key = (what, type(layer), json.dumps(config, sort_keys=True, default=repr), *shapes)
         if key not in self._found:
             self._found[key] = _reason_of(attempt)
         return self._found[key]
@@ -320,10 +322,6 @@ def _random_images(model: keras.Model) -> np.ndarray:
 
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-
-
-def _among(student: keras.Model, names: Mapping[str, str]) -> list[str]:
-    return [layer.name for layer in student.layers if layer.name in names]
 
 
 def _some(names: Sequence[str]) -> str:

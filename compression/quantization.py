@@ -7,6 +7,7 @@ normalization folded into the convolution before it. A pruned model takes the sc
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
     default_8bit_quantize_registry,
 )
 
+from learn2compress.compression.layer_walk import steps_of
 from learn2compress.schemas.errors import DataError, TrainingError
 from learn2compress.schemas.manifests import LayerQuantization
 
@@ -110,10 +112,17 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
         DataError: There are none.
     """
     wrappers = [layer for layer in quantized.layers if _output_ranges(layer)]
-    outputs = [floating.get_layer(wrapper.layer.name).output for wrapper in wrappers]
+    # A layer that is called in several places has one range for all of them.
+    calls: dict[str, list] = defaultdict(list)
+    for step in steps_of(floating):
+        calls[step.layer.name] += tf.nest.flatten(step.node.outputs)
+    outputs = [calls[wrapper.layer.name] for wrapper in wrappers]
     probe = tf.function(keras.Model(floating.input, outputs), autograph=False, reduce_retracing=True)
     extremes = [
-        [(float(tf.reduce_min(value)), float(tf.reduce_max(value))) for value in tf.nest.flatten(probe(images))]
+        [
+            (min(float(tf.reduce_min(v)) for v in values), max(float(tf.reduce_max(v)) for v in values))
+            for values in probe(images)
+        ]
         for images in batches
     ]
     if not extremes:

@@ -204,6 +204,15 @@ def test_a_file_with_a_layer_in_float_is_named_as_what_it_is(odd, tmp_path):
 BUILT_COST = design(StudentsConfig(), None, TASK, {}).costs()["small"]
 
 
+def test_a_layer_that_is_called_at_two_resolutions_is_tried_as_any():
+    image, relu = keras.Input((8, 8, 1)), layers.ReLU(name="relu")
+    x = relu(layers.Conv2D(4, 3, padding="same")(image))
+    x = relu(layers.Conv2D(4, 3, strides=2, padding="same")(x))
+    family = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+    assert method_of(preflight(family, ("only",)), "only", "relu") == ("quantization-aware", "")
+
+
 def test_the_built_in_family_needs_no_trial():
     built = design(StudentsConfig(), None, TASK, {})
 

@@ -90,6 +90,19 @@ def test_calibrate_sets_activations_to_the_mean_of_the_batches_extremes(aware, f
     assert high == pytest.approx(np.mean([logits(half).numpy().max() for half in halves]), rel=1e-5)
 
 
+def test_calibrate_covers_every_call_of_a_layer_that_is_called_in_several_places():
+    image, relu = keras.Input((4, 4, 1)), keras.layers.ReLU(name="relu")
+    first = relu(keras.layers.Conv2D(1, 1, kernel_initializer="ones")(image))
+    second = relu(keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(5.0))(first))
+    model = keras.Model(image, second)
+    quantized = quantization_aware(model, False)
+
+    calibrate(quantized, model, [np.full((1, 4, 4, 1), 0.5, np.float32)])
+
+    wrapper = next(layer for layer in quantized.layers if layer.name == "quant_relu")
+    assert [w.numpy() for w in wrapper.weights if w.name.split(":")[0].endswith("_max")] == [2.5]
+
+
 def test_calibrate_leaves_no_range_where_tfmot_put_it(aware):
     assert not [name for name, (low, high) in ranges(aware).items() if np.all(low == -6) and np.all(high == 6)]
 
