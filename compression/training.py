@@ -250,8 +250,10 @@ class JointTrainer:
             )
 
     def _out_of_patience(self, curve: list[Epoch]) -> bool:
+        if self.recipe.patience is None:  # also where nothing is classified, and there is no accuracy
+            return False
         counted = [float(np.mean(list(e.accuracy.values()))) for e in curve[self.recipe.choose_from :]]
-        if self.recipe.patience is None or not counted:
+        if not counted:
             return False
         return len(counted) - 1 - int(np.argmax(counted)) >= self.recipe.patience
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is learned are standardized features; the nodes' tests have the whole of it (test_distiller.py)."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -80,7 +82,8 @@ def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes)
     before = {layer.name: layer.get_weights() for layer in family.layers}
     said = []
 
-    with listening(said.append):
+    with listening(said.append), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of the mean of no accuracies
         recipe = Recipe("distilled", 30, 7, 2e-2, ema_decay=0.5)
         curve = learn_features(family, stripes.LEAST.students, data, recipe, epochs=5)
 
