@@ -194,7 +194,7 @@ def _rescue(
         most=settings.layers,
     )
     if found is None:
-        return None, f"{lost}; its worst layers in float would not make it more accurate"
+        return None, f"{lost}; its worst layers in float, {settings.layers} at most, would not make it more accurate"
     file = _write(folder, manifest, model, ranked, found, float32, before, len(settings.labels))
     gain = format_points(found.accuracy - before)
     return file, (

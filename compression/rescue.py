@@ -56,14 +56,12 @@ def rescue_layers(
 
 
 def _attempts(pair: Pair, ranking: Sequence[tuple[int, LayerError]], most: int) -> list[set[int]]:
-    """Growing sets of steps, at most so many large."""
+    """Growing sets of steps, at most so many large; a step that does not fit with its readers is passed over."""
     attempts, steps = [], set()
     for index, error in ranking:
         wanted = {index} | (pair.readers(index) if error.cause == "range" else set())
-        if wanted <= steps:
+        if wanted <= steps or len(steps | wanted) > most:
             continue
-        if len(steps | wanted) > most:
-            break
         steps = steps | wanted
         attempts.append(steps)
     return attempts

@@ -141,7 +141,7 @@ def test_diagnose_says_why_nothing_was_rescued(prepared, settings, monkeypatch):
     monkeypatch.setattr(diagnosis, "rescue_layers", lambda *_, **__: None)
     after = diagnose(folder, before, made, prepared[2], settings)
     assert after.models == before.models
-    assert "its worst layers in float would not make it more accurate" in after.notes[1]
+    assert f"its worst layers in float, {settings.layers} at most, would not make it more accurate" in after.notes[1]
 
 
 def test_diagnose_notes_a_student_whose_files_cannot_be_compared(prepared, monkeypatch):
