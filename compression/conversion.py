@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from learn2compress.compression.compaction import compact
 from learn2compress.compression.family_model import NORMALIZATION
+from learn2compress.compression.folded_scales import sound_scales
 from learn2compress.compression.packing import pack
 from learn2compress.compression.tflite_schema import unpack
 from learn2compress.schemas.errors import DataError
@@ -94,7 +95,8 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
-    return finish(converter.convert())
+    with sound_scales(student):
+        return finish(converter.convert())
 
 
 def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
