@@ -33,6 +33,9 @@ class Screen:
             TextColumn("[dim]{task.fields[detail]}"),
             console=self.console,
             transient=True,
+            # Otherwise rich puts its own in the place of sys.stdout and sys.stderr, and draws the noise.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._tasks: dict[str, Any] = {}
         self._last_line = time.monotonic()
@@ -66,7 +69,7 @@ class Screen:
 
     def show_progress(self, progress: Any) -> None:
         """Moves a bar, and keeps what is worth keeping (a compression.progress.Progress)."""
-        if progress.total is None:
+        if not progress.task:
             self.say(f"    {progress.detail}")
             return
         terminal = self.console.is_terminal
@@ -74,9 +77,11 @@ class Screen:
         if progress.detail or due:
             left = progress.seconds_left if due else None
             parts = [progress.detail, f"about {_minutes(left)} left" if left else ""]
-            self.say(f"    {progress.task} {progress.done}/{progress.total}: " + ", ".join(filter(None, parts)))
+            total = "" if progress.total is None else f"/{progress.total}"
+            said = ", ".join(filter(None, parts))
+            self.say(f"    {progress.task} {progress.done}{total}" + (f": {said}" if said else ""))
             self._last_line = time.monotonic()
-        if not terminal:
+        if not terminal or progress.total is None:
             return
         if progress.task not in self._tasks:
             self._tasks[progress.task] = self._bars.add_task(progress.task, total=progress.total, detail="")

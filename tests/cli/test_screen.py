@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees of long work where nothing can be drawn: in a log file, a pipe."""
 
+import sys
+
 import pytest
 
 from learn2compress.cli import screen as module
@@ -16,6 +18,25 @@ def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(mon
 
     [line] = capfd.readouterr().out.splitlines()
     assert line.strip() == "asking the teacher: view 310/3000: about 4 min left"
+
+
+def test_work_that_nobody_knows_the_length_of_draws_no_blank_lines(monkeypatch, capfd):
+    seconds = iter([0.0, 1.0, 2.0, 31.0, 31.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
+    with module.Screen() as screen:
+        for done in (1, 2, 3):
+            screen.show_progress(Progress("importance of channels: batch", done, None, "", float(done)))
+        screen.show_progress(Progress("", 0, None, "channels: all stay", 0.0))
+
+    assert capfd.readouterr().out.splitlines() == ["    importance of channels: batch 3", "    channels: all stay"]
+
+
+def test_what_libraries_write_is_left_to_the_log_while_bars_are_drawn(monkeypatch):
+    before = sys.stdout, sys.stderr
+    screen = module.Screen()
+    monkeypatch.setattr(screen.console, "_force_terminal", True)
+    with screen:
+        assert (sys.stdout, sys.stderr) == before
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(80.0, "80 s"), (200.0, "3 min")])
