@@ -2,9 +2,9 @@
 """Students begin with the teacher's features: `distill.init: features`.
 
 What a student pools before its logits, p, is led through a linear layer of its own, W p + b, and learns the teacher's
-penultimate features f of the same view, each standardized over all images (mean 0, variance 1):
+penultimate features f of the same view, each standardized over all views of all images (mean 0, variance 1):
 
-    L = 1/d · ‖W p + b - (f - mean) / deviation‖²
+    L = 1/d · ‖W p + b - (f - mean) / deviation‖²,  d features that vary
 
 (FitNets, Romero et al., 1412.6550, with the hint taken before the logits). It needs no labels, so that it learns from
 unlabelled images, too. The linear layers are thrown away afterwards; the logits of the students begin at random.
@@ -23,6 +23,7 @@ from learn2compress.compression.family_model import feature_outputs
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.compression.training_data import shuffle_buffer
 from learn2compress.compression.views import apply_view
+from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
     DataManifest,
     Epoch,
@@ -31,7 +32,9 @@ from learn2compress.schemas.manifests import (
     read_manifest,
 )
 
-_LEAST_DEVIATION = 1e-6  # a feature that never varies says nothing
+# A feature that varies by a smaller share of its mean, or of what the others vary by, is left out: it says nothing but
+# how the teacher's arithmetic rounds.
+_LEAST_OF_MEAN, _LEAST_OF_OTHERS = 1e-5, 1e-7
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class FeatureData:
         batch_size: Images a step.
         steps: Full batches an epoch.
         views: K.
-        mean: [width] float32, over the images as they are.
+        kept: [width] integers, the features that vary.
+        mean: [width] float32, over all views: what only other views show would be no deviation but a multiple of it.
         deviation: [width] float32, likewise.
         seed: Of the order.
     """
@@ -54,6 +58,7 @@ class FeatureData:
     batch_size: int
     steps: int
     views: int
+    kept: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
     seed: int
@@ -64,18 +69,25 @@ class FeatureData:
         """Reads the features once, for their mean and deviation, and checks that images and features belong together.
 
         Raises:
-            DataError: They do not, or a shard is missing.
+            DataError: They do not, a shard is missing, or no feature varies.
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         read_with_features(examples, logits, 1, 0, 0)  # only for its checks
         count, width = sum(taught.features.images.values()), taught.features.width
-        total, squares = np.zeros(width), np.zeros(width)
+        seen, total, squares = 0, np.zeros(width), np.zeros(width)
         for batch in read_features(logits).as_numpy_iterator():
-            values = batch[:, 0].astype(np.float64)
+            values = batch.astype(np.float64).reshape(-1, width)
+            seen += len(values)
             total += values.sum(0)
             squares += (values**2).sum(0)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        mean = total / seen
+        deviation = np.sqrt(np.maximum(squares / seen - mean**2, 0))
+        (kept,) = np.nonzero(deviation > np.maximum(_LEAST_OF_MEAN * np.abs(mean), _LEAST_OF_OTHERS * deviation.max()))
+        if not len(kept):
+            raise DataError(
+                f"the teacher's features in {logits} must vary from image to image; none of {width} does. "
+                "Set distill.init: none, or distill from another teacher."
+            )
         batch = min(batch_size, count)
         record = int(np.prod(data.task.input_shape)) + taught.recipe.count * (4 * width + 6)
         return cls(
@@ -84,8 +96,9 @@ class FeatureData:
             batch,
             count // batch,
             taught.recipe.count,
-            mean.astype(np.float32),
-            np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32),
+            kept,
+            mean[kept].astype(np.float32),
+            deviation[kept].astype(np.float32),
             seed,
             shuffle_buffer(count, record),
         )
@@ -98,7 +111,7 @@ class FeatureData:
         def pick_view(batch):
             view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
             images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            features = tf.gather(batch["features"], view, axis=1, batch_dims=1)
+            features = tf.gather(tf.gather(batch["features"], view, axis=1, batch_dims=1), self.kept, axis=1)
             return images, batch["label"], (features - self.mean) / self.deviation
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)

@@ -29,15 +29,33 @@ class Columns:
         return np.concatenate([values * [5, 1e6], np.full((len(values), 1), 7)], axis=1).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def folders(stripes, stripes_artifacts, tmp_path_factory):
-    """Examples, and logits with features of the training images: there are none without labels."""
+class OneView:
+    """What is nearly constant in the first of two views and not in the other; brightness; what rounding alone moves."""
+
+    def __init__(self):
+        self.view = 0
+
+    def features(self, images):
+        bright = images.astype(np.float32).mean(axis=(1, 2, 3)) / 255
+        small = np.linspace(0, 1e-6, len(images))
+        first = small if self.view == 0 else bright
+        self.view = 1 - self.view
+        return np.stack([first, bright, 1000 + 100 * small], axis=1).astype(np.float32)
+
+
+class Nothing:
+    """Features of no image."""
+
+    def features(self, images):
+        return np.ones((len(images), 3), np.float32)
+
+
+def write_features(teacher, folder, stripes, stripes_artifacts):
     examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
-    folder = tmp_path_factory.mktemp("features")
     for name in asked.shards["train"]:
         target = str(folder / "features/Split-train" / name)
         images = write_features_shard(
-            Columns(), str(examples / "Split-train" / name), target, stripes.SHAPE, stripes.RECIPE
+            teacher, str(examples / "Split-train" / name), target, stripes.SHAPE, stripes.RECIPE
         )
         assert images == 48
     features = TeacherFeaturesManifest(
@@ -52,20 +70,27 @@ def folders(stripes, stripes_artifacts, tmp_path_factory):
     return examples, folder
 
 
-def test_features_are_standardized_over_the_images_and_go_with_the_view_that_is_shown(folders, stripes):
+@pytest.fixture(scope="module")
+def folders(stripes, stripes_artifacts, tmp_path_factory):
+    """Examples, and logits with features of the training images: there are none without labels."""
+    return write_features(Columns(), tmp_path_factory.mktemp("features"), stripes, stripes_artifacts)
+
+
+def test_features_are_standardized_over_all_views_and_go_with_the_view_that_is_shown(folders):
     data = FeatureData.open(*folders, batch_size=32, seed=3)
 
     assert (data.batch_size, data.steps, data.views) == (32, 3, 2)
-    plain = Columns().features(stripes.draw(96, 0)[0]).astype(np.float64)
-    np.testing.assert_allclose(data.mean, plain.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(data.deviation[:2], plain.std(0)[:2], rtol=1e-4)
-    shown = 0
-    for images, _, features in data.epoch(1):
-        expected = (Columns().features(images.numpy()) - data.mean) / data.deviation
-        np.testing.assert_allclose(features[:, :2], expected[:, :2], atol=1e-3)
-        np.testing.assert_array_equal(features[:, 2], 0.0)
-        shown += len(images)
-    assert shown == 96
+    np.testing.assert_array_equal(data.kept, [0, 1])  # and not what never varies
+    standardized, shown = [], 0
+    for epoch in range(2):  # one view of each image and then the other
+        for images, _, features in data.epoch(epoch):
+            expected = (Columns().features(images.numpy())[:, :2] - data.mean) / data.deviation
+            np.testing.assert_allclose(features, expected, atol=1e-3)
+            standardized.append(features.numpy())
+            shown += len(images)
+    assert shown == 2 * 96
+    np.testing.assert_allclose(np.concatenate(standardized).mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(standardized).std(0), 1, rtol=1e-4)
 
 
 def test_feature_losses_are_mean_squared_errors():
@@ -97,3 +122,22 @@ def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes)
 def test_features_that_are_not_there_are_refused(stripes_artifacts):
     with pytest.raises(DataError, match=r"features in .* must be of the examples in .*Run the teacher again"):
         FeatureData.open(*stripes_artifacts, batch_size=32, seed=3)
+
+
+def test_features_of_no_spread_are_left_out_and_the_loss_is_of_order_one(stripes, stripes_artifacts, tmp_path):
+    data = FeatureData.open(*write_features(OneView(), tmp_path, stripes, stripes_artifacts), batch_size=32, seed=3)
+
+    curve = learn_features(
+        build_family(stripes.LEAST, seed=1), stripes.LEAST.students, data, Recipe("distilled", 9, 3, 1e-4), 2
+    )
+
+    np.testing.assert_array_equal(data.kept, [0, 1])
+    assert all(0 < loss < 10 for epoch in curve for loss in epoch.loss.values()), curve
+
+
+def test_features_none_of_which_varies_are_refused(stripes, stripes_artifacts, tmp_path):
+    folders = write_features(Nothing(), tmp_path, stripes, stripes_artifacts)
+    with pytest.raises(
+        DataError, match=r"features in .* must vary from image to image; none of 3 does\. Set distill.init"
+    ):
+        FeatureData.open(*folders, batch_size=32, seed=3)
