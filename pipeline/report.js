@@ -184,12 +184,13 @@
   }
 
   function curvePlot(place) {
-    const { students, stages } = data.curves, series = data.curves[place.dataset.curve];
+    const { students, stages, teacher } = data.curves, series = data.curves[place.dataset.curve];
     const percent = place.dataset.curve === "accuracy";
-    const traces = students.map((name) => ({
-      x: series[name].map((_, i) => i + 1), y: series[name], name, mode: "lines", line: { width: 2, color: byStudent(name) },
-      hovertemplate: percent ? "%{y:.1f} %" : "%{y:.3f}",
-    }));
+    const trace = (name, y, line) => ({
+      x: y.map((_, i) => i + 1), y, name, mode: "lines", line: { width: 2, ...line }, hovertemplate: percent ? "%{y:.1f} %" : "%{y:.3f}",
+    });
+    const traces = students.map((name) => trace(name, series[name], { color: byStudent(name) }));
+    if (teacher) traces.push(trace("teacher", teacher[place.dataset.curve], { color: color("reference"), dash: "dash" }));
     const shapes = [], annotations = [];
     stages.forEach((stage, i) => {
       if (i) shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: stage.from, x1: stage.from, line: { color: color("line"), width: 1 } });

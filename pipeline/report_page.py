@@ -360,12 +360,18 @@ def _curves(report: Report) -> dict[str, Any]:
         if number + 1 == len(report.curves) or report.curves[number + 1].stage != epoch.stage:
             stages.append({"name": STAGES[epoch.stage], "from": start + 0.5, "to": number + 1.5})
             start = number + 1
-    return {
+    curves = {
         "students": students,
         "stages": stages,
         "accuracy": {s: [_point(e.accuracy.get(s), 100) for e in report.curves] for s in students},
         "loss": {s: [_point(e.loss.get(s), 1) for e in report.curves] for s in students},
     }
+    if any(epoch.teacher_accuracy is not None for epoch in report.curves):
+        curves["teacher"] = {
+            "accuracy": [_point(e.teacher_accuracy, 100) for e in report.curves],
+            "loss": [_point(e.teacher_loss, 1) for e in report.curves],
+        }
+    return curves
 
 
 def _point(value: float | None, scale: float) -> float | None:

@@ -109,6 +109,29 @@ def test_report_page_does_not_call_a_rescued_file_full_int8(sample):
     assert "Full int8, proved" not in text
 
 
+def test_report_page_draws_how_a_teacher_learned_that_was_trained_along(sample, html):
+    report, thumbnails = sample
+    taught = [
+        epoch.model_copy(update={"teacher_accuracy": 0.9 + epoch.epoch / 1000, "teacher_loss": 0.5})
+        if epoch.stage == "distilled"
+        else epoch
+        for epoch in report.curves
+    ]
+
+    joint = render_report(report.model_copy(update={"curves": taught}), thumbnails)
+
+    def curves(text: str) -> dict:
+        return json.loads(re.search(r'id="report-data">(.*?)</script>', text, re.DOTALL)[1])["curves"]
+
+    assert curves(joint)["teacher"] == {
+        "accuracy": [round(90 + epoch / 10, 4) for epoch in range(1, 31)] + [None] * 10,
+        "loss": [0.5] * 30 + [None] * 10,
+    }
+    assert joint.count("by epoch of small, medium, large and the teacher.") == 2
+    assert "teacher" not in curves(html)
+    assert html.count("by epoch of small, medium, large.") == 2
+
+
 def test_report_page_needs_no_network(html, page):
     own = re.sub(r'<script type="text/plain" id="packed-plotly">.*?</script>', "", html, flags=re.DOTALL)
     assert "http://" not in own
@@ -214,7 +237,7 @@ MEASURE = """<!doctype html><body style="margin:0"><iframe id="f" src="report.ht
  style="border:0;width:{width}px;height:9000px;display:block"></iframe><script>
 const wait = setInterval(() => {{
   const doc = document.getElementById("f").contentDocument;
-  if (!doc?.documentElement.dataset.ready) return;
+  if (!doc?.documentElement?.dataset.ready) return;
   clearInterval(wait);
   const wide = [...doc.body.querySelectorAll("*")].filter((e) => !e.closest(".scroll, svg, .hidden, .skip, [hidden]")
     && e.getBoundingClientRect().right > {width} + 0.5);
