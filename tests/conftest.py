@@ -25,6 +25,20 @@ def brightest_pixel_tflite():
     return tf.lite.TFLiteConverter.from_concrete_functions([scores.get_concrete_function()], scores).convert()
 
 
+@pytest.fixture
+def type_in(capsys):
+    """Runs a command line; returns its exit status, output and error output."""
+    from learn2compress.cli.main import main
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments)])
+        told = capsys.readouterr()
+        return left.value.code, told.out, told.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def stripes():
     """The module tests/stripes.py: images of three classes, a family of two students for them, artifacts of both."""

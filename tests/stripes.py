@@ -5,10 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
-from learn2compress.compression.family import Branch, Conv, FamilySpec, Separable
+from learn2compress.compression.family import Branch, Conv, FamilySpec, Separable, family_costs
+from learn2compress.compression.student_files import write_students
 from learn2compress.compression.teacher_logits import write_logits_shard
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherLogitsManifest, ViewRecipe, write_manifest
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    StudentSetManifest,
+    Task,
+    TeacherLogitsManifest,
+    ViewRecipe,
+    write_manifest,
+)
 
 SHAPE = (8, 8, 1)
 CLASSES = ["left", "middle", "right"]
@@ -110,6 +119,32 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
     )
     write_manifest(folder, manifest)
     return teacher
+
+
+def write_family(folder: Path, family: keras.Model, **changes) -> StudentSetManifest:
+    """Writes a `StudentSet` of SPEC, and gives its manifest; `changes` are arguments of `write_students`."""
+    usual = {
+        "task": Task(input_shape=SHAPE, classes=CLASSES),
+        "stage": "distilled",
+        "teacher_sha256": "7" * 64,
+        "spec": SPEC,
+        "costs": family_costs(SPEC),
+        "accuracy": {"small": 1.0, "large": 1.0},
+        "curves": [],
+        "seed": 1,
+    }
+    return write_students(folder, family, **(usual | changes))
+
+
+def spoil_weights(family: keras.Model) -> None:
+    """Kills a channel of trunk2_2_dw, and gives it weights in trunk2_2_pw beside which all others round to zero."""
+    norm, reader = family.get_layer("trunk2_2_dw_bn"), family.get_layer("trunk2_2_pw")
+    gamma, beta, mean, variance = norm.get_weights()
+    gamma[0], beta[0] = 1e-3, -1
+    norm.set_weights([gamma, beta, mean, variance])
+    (kernel,) = reader.get_weights()
+    kernel[:, :, 0] = 300 * np.abs(kernel).max()
+    reader.set_weights([kernel])
 
 
 def batches(images: np.ndarray, labels: np.ndarray, teacher: np.ndarray | None = None, size: int = 32):

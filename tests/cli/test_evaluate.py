@@ -4,8 +4,6 @@ import json
 import numpy as np
 import pytest
 
-from learn2compress.cli.main import main
-
 
 @pytest.fixture
 def folder(tmp_path, brightest_pixel_tflite):
@@ -29,16 +27,9 @@ def folder(tmp_path, brightest_pixel_tflite):
     return tmp_path
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main(["evaluate", *map(str, arguments)])
-    written = capsys.readouterr()
-    return left.value.code, written.out, written.err
-
-
-def test_evaluate_prints_json_of_each_file(capsys, folder):
-    status, out, _ = run(
-        capsys, folder / "good.tflite", "--data", folder / "data.npz", "--json", "--runs", 3, "--top-k", 2
+def test_evaluate_prints_json_of_each_file(type_in, folder):
+    status, out, _ = type_in(
+        "evaluate", folder / "good.tflite", "--data", folder / "data.npz", "--json", "--runs", 3, "--top-k", 2
     )
     (found,) = json.loads(out)
     assert status == 0
@@ -50,9 +41,9 @@ def test_evaluate_prints_json_of_each_file(capsys, folder):
     assert found["host"]["runtime"].startswith("ai-edge-litert")
 
 
-def test_evaluate_goes_on_when_a_file_is_cut_short(capsys, folder):
-    status, out, err = run(
-        capsys, folder / "short.tflite", folder / "good.tflite", "--data", folder / "data.npz", "--json"
+def test_evaluate_goes_on_when_a_file_is_cut_short(type_in, folder):
+    status, out, err = type_in(
+        "evaluate", folder / "short.tflite", folder / "good.tflite", "--data", folder / "data.npz", "--json"
     )
     short, good = json.loads(out)
     assert status == 2
@@ -61,14 +52,14 @@ def test_evaluate_goes_on_when_a_file_is_cut_short(capsys, folder):
     assert f"learn2compress: {short['failed']}" in err
 
 
-def test_evaluate_prints_a_table_for_a_person(capsys, folder):
-    status, out, _ = run(capsys, folder / "good.tflite", "--data", folder / "data.npz", "--limit", 100)
+def test_evaluate_prints_a_table_for_a_person(type_in, folder):
+    status, out, _ = type_in("evaluate", folder / "good.tflite", "--data", folder / "data.npz", "--limit", 100)
     assert status == 0
     assert "90.00%" in out
 
 
-def test_evaluate_refuses_labels_whose_count_differs(capsys, folder):
-    status, out, err = run(capsys, folder / "good.tflite", "--data", folder / "two.npz", "--json")
+def test_evaluate_refuses_labels_whose_count_differs(type_in, folder):
+    status, out, err = type_in("evaluate", folder / "good.tflite", "--data", folder / "two.npz", "--json")
     assert status == 2
     assert json.loads(out)[0]["accuracy"] is None
     assert "must give a score for each of 2 classes; it gives 4" in err
@@ -83,8 +74,8 @@ def test_evaluate_refuses_labels_whose_count_differs(capsys, folder):
         (["good.tflite", "--data", "digits", "--format", "zip"], "--format is wrong"),
     ],
 )
-def test_evaluate_refuses_bad_options(capsys, folder, monkeypatch, arguments, message):
+def test_evaluate_refuses_bad_options(type_in, folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
-    status, _, err = run(capsys, *arguments)
+    status, _, err = type_in("evaluate", *arguments)
     assert status == 2
     assert message in err

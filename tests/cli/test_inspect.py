@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from learn2compress.cli.main import main
 from learn2compress.compression.metadata import write_metadata
 from learn2compress.schemas.digests import file_sha256
 
@@ -16,15 +15,8 @@ def file(tmp_path, brightest_pixel_tflite):
     return path
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main(["inspect", *map(str, arguments)])
-    written = capsys.readouterr()
-    return left.value.code, written.out, written.err
-
-
-def test_inspect_shows_a_person_ends_labels_and_layers(capsys, file):
-    status, out, _ = run(capsys, file)
+def test_inspect_shows_a_person_ends_labels_and_layers(type_in, file):
+    status, out, _ = type_in("inspect", file)
     assert status == 0
     assert "float32 [1, 2, 2, 1]" in out
     assert "Brightest: Which?" in out
@@ -34,8 +26,8 @@ def test_inspect_shows_a_person_ends_labels_and_layers(capsys, file):
     assert file_sha256(file) in out
 
 
-def test_inspect_prints_json(capsys, file):
-    status, out, _ = run(capsys, file, "--json")
+def test_inspect_prints_json(type_in, file):
+    status, out, _ = type_in("inspect", file, "--json")
     found = json.loads(out)
     assert status == 0
     assert (found["file"], found["bytes"]) == (str(file), file.stat().st_size)
@@ -44,9 +36,9 @@ def test_inspect_prints_json(capsys, file):
     assert [layer["op"] for layer in found["layers"]] == list(found["ops"])
 
 
-def test_inspect_exits_2_with_one_line_for_a_file_cut_short(capsys, file):
+def test_inspect_exits_2_with_one_line_for_a_file_cut_short(type_in, file):
     file.write_bytes(file.read_bytes()[:200])
-    status, out, err = run(capsys, file)
+    status, out, err = type_in("inspect", file)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert "must be a complete .tflite file" in err

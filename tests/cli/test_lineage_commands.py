@@ -12,7 +12,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from learn2compress.cli.main import main
 from learn2compress.schemas.lineage_schema import PATH, lineage_schema
 
 
@@ -24,19 +23,6 @@ def out(make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(run.path("Quantizer.models", "small-int8.tflite"), tmp_path / "other.tflite")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "out"
-
-
-@pytest.fixture
-def type_in(capsys: pytest.CaptureFixture[str]):
-    """Runs a command line; returns its exit status, output and error output."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(list(arguments))
-        told = capsys.readouterr()
-        return exit.value.code, told.out, told.err
-
-    return run
 
 
 def flip(path: Path) -> None:

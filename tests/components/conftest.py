@@ -56,28 +56,15 @@ def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
 @pytest.fixture(scope="session")
 def distilled(stripes, trained_weights, tmp_path_factory):
     """The folder of a `StudentSet` of stripes.SPEC."""
-    from learn2compress.compression.family import family_costs
     from learn2compress.compression.family_model import build_family
-    from learn2compress.compression.student_files import write_students
-    from learn2compress.schemas.manifests import Epoch, Task
+    from learn2compress.schemas.manifests import Epoch
 
     family = build_family(stripes.SPEC, seed=1)
     family.set_weights(trained_weights)
     folder = tmp_path_factory.mktemp("distilled")
     accuracy = {"small": 1.0, "large": 1.0}
-    write_students(
-        folder,
-        family,
-        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
-        stage="distilled",
-        teacher_sha256="7" * 64,
-        spec=stripes.SPEC,
-        costs=family_costs(stripes.SPEC),
-        accuracy=accuracy,
-        curves=[Epoch(stage="distilled", epoch=1, loss=accuracy, accuracy=accuracy, learning_rate=0.1, seconds=1.0)],
-        seed=1,
-        notes=["a note"],
-    )
+    curves = [Epoch(stage="distilled", epoch=1, loss=accuracy, accuracy=accuracy, learning_rate=0.1, seconds=1.0)]
+    stripes.write_family(folder, family, curves=curves, notes=["a note"])
     return folder
 
 

@@ -9,11 +9,10 @@ from tfx.types import standard_artifacts
 from learn2compress.components import parameters, quantizer
 from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
 from learn2compress.components.training_recipe import BEYOND_LOSS
-from learn2compress.compression.family import family_costs
 from learn2compress.compression.interpreter import open_model
 from learn2compress.compression.metadata import read_metadata
 from learn2compress.compression.pruning import prune_while_training
-from learn2compress.compression.student_files import load_model, read_curves, write_students
+from learn2compress.compression.student_files import load_model, read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError
@@ -35,18 +34,7 @@ def pruned(distilled, stripes, tmp_path_factory):
     family = load_model(distilled, before.family)
     prune_while_training(family, 0.5, total_steps=1).before_step(0)
     folder = tmp_path_factory.mktemp("pruned")
-    write_students(
-        folder,
-        family,
-        task=before.task,
-        stage="pruned",
-        teacher_sha256=before.teacher_sha256,
-        spec=stripes.SPEC,
-        costs=family_costs(stripes.SPEC),
-        accuracy={"small": 1.0, "large": 1.0},
-        curves=[],
-        seed=1,
-    )
+    stripes.write_family(folder, family, stage="pruned")
     return folder
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small depthwise-separable student in every variant the converter makes, converted once a session."""
+"""What the algorithms' tests share: a small student in every variant the converter makes, and a family half zero."""
 
 import numpy as np
 import pytest
@@ -63,3 +63,15 @@ def tflite_models(keras_student):
         return converter.convert()
 
     return {variant: convert(variant) for variant in VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def sparse_family(stripes, trained_weights):
+    """The trained family, half of its weights zero."""
+    from learn2compress.compression.family_model import build_family
+    from learn2compress.compression.pruning import prune_while_training
+
+    model = build_family(stripes.SPEC, seed=1)
+    model.set_weights(trained_weights)
+    prune_while_training(model, 0.5, total_steps=1).before_step(0)
+    return model

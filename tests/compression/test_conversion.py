@@ -8,10 +8,9 @@ from learn2compress.compression.conversion import (
     convert_post_training,
     convert_quantization_aware,
 )
-from learn2compress.compression.family_model import build_family, cut_students, normalize
+from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.flatbuffer import prove_full_int8, read_model
 from learn2compress.compression.interpreter import open_model
-from learn2compress.compression.pruning import prune_while_training
 from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.training import JointTrainer, Recipe
 from learn2compress.schemas.errors import DataError
@@ -25,20 +24,11 @@ def images(stripes):
 
 
 @pytest.fixture(scope="module")
-def family(stripes, trained_weights):
-    """Trained, and half of its weights zero."""
-    model = build_family(stripes.SPEC, seed=1)
-    model.set_weights(trained_weights)
-    prune_while_training(model, 0.5, total_steps=1).before_step(0)
-    return model
-
-
-@pytest.fixture(scope="module")
-def aware(family, stripes):
+def aware(sparse_family, stripes):
     """Trained for 8 bits for two epochs."""
-    model = quantization_aware(family, keep_zeros=True)
+    model = quantization_aware(sparse_family, keep_zeros=True)
     pixels, labels = stripes.draw(96, 0)
-    calibrate(model, family, [normalize(pixels)])
+    calibrate(model, sparse_family, [normalize(pixels)])
     data = stripes.batches(pixels, labels, stripes.StripesTeacher().logits(pixels))
     trainer = JointTrainer(
         model,
@@ -51,9 +41,9 @@ def aware(family, stripes):
 
 
 @pytest.fixture(scope="module")
-def files(family, aware, stripes):
+def files(sparse_family, aware, stripes):
     """Bytes by (student, variant); the variants ending in -ptq are quantized after training."""
-    floating, trained = cut_students(family, stripes.SPEC.students), cut_students(aware, stripes.SPEC.students)
+    floating, trained = cut_students(sparse_family, stripes.SPEC.students), cut_students(aware, stripes.SPEC.students)
     pixels = stripes.draw(32, 0)[0]
     made = {}
     for name in stripes.SPEC.students:
@@ -72,10 +62,12 @@ def keras_probabilities(model, student: str, images, stripes) -> np.ndarray:
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("float32", 1e-4), ("float16", 5e-3), ("dynamic", 0.1)])
 @pytest.mark.parametrize("student", ["small", "large"])
-def test_float_files_predict_as_keras_from_raw_pixels(files, family, images, stripes, student, variant, tolerance):
+def test_float_files_predict_as_keras_from_raw_pixels(
+    files, sparse_family, images, stripes, student, variant, tolerance
+):
     found = open_model(files[student, variant]).predict(images)
 
-    np.testing.assert_allclose(found, keras_probabilities(family, student, images, stripes), atol=tolerance)
+    np.testing.assert_allclose(found, keras_probabilities(sparse_family, student, images, stripes), atol=tolerance)
 
 
 @pytest.mark.parametrize("variant", ["int8", "uint8"])
@@ -91,10 +83,10 @@ def test_integer_files_agree_with_the_quantization_aware_model(files, aware, ima
 
 @pytest.mark.parametrize("variant", ["int8-ptq", "uint8-ptq"])
 @pytest.mark.parametrize("student", ["small", "large"])
-def test_post_training_files_agree_with_the_float_model(files, family, images, stripes, student, variant):
+def test_post_training_files_agree_with_the_float_model(files, sparse_family, images, stripes, student, variant):
     found = open_model(files[student, variant], **SYMMETRIC).predict(images)
 
-    expected = keras_probabilities(family, student, images, stripes)
+    expected = keras_probabilities(sparse_family, student, images, stripes)
     assert np.mean(found.argmax(-1) == expected.argmax(-1)) >= 0.98
 
 
@@ -160,8 +152,8 @@ def test_sizes_of_the_variants_are_in_the_order_that_one_expects(files):
     assert size["dynamic"] <= size["float32"]
 
 
-def test_convert_post_training_refuses_no_images(family, stripes):
-    student = cut_students(family, stripes.SPEC.students)["small"]
+def test_convert_post_training_refuses_no_images(sparse_family, stripes):
+    student = cut_students(sparse_family, stripes.SPEC.students)["small"]
 
     with pytest.raises(DataError, match="representative images must be at least one; got none"):
         convert_post_training(student, "int8", [])

@@ -8,7 +8,6 @@ import pytest
 
 from learn2compress.compression import diagnosis
 from learn2compress.compression.diagnosis import RescueSettings, diagnose
-from learn2compress.compression.family import family_costs
 from learn2compress.compression.family_model import build_family, normalize
 from learn2compress.compression.flatbuffer import prove_full_int8, read_model_file
 from learn2compress.compression.inspection import inspect_file
@@ -17,20 +16,8 @@ from learn2compress.compression.metadata import read_metadata
 from learn2compress.compression.on_device import QuantizedFamily, write_models
 from learn2compress.compression.progress import listening
 from learn2compress.compression.quantization import calibrate, quantization_aware
-from learn2compress.compression.student_files import write_students
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import OnDeviceModelSetManifest, Task, read_manifest
-
-
-def spoil(family):
-    """Gives the large student's trunk2_2_pw a dead input with weights beside which all its others round to zero."""
-    norm, reader = family.get_layer("trunk2_2_dw_bn"), family.get_layer("trunk2_2_pw")
-    gamma, beta, mean, variance = norm.get_weights()
-    gamma[0], beta[0] = 1e-3, -1
-    norm.set_weights([gamma, beta, mean, variance])
-    (kernel,) = reader.get_weights()
-    kernel[:, :, 0] = 300 * np.abs(kernel).max()
-    reader.set_weights([kernel])
+from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +29,8 @@ def prepared(stripes, trained_weights, tmp_path_factory):
         folder = tmp_path_factory.mktemp("set")
         family = build_family(stripes.SPEC, seed=1)
         family.set_weights(trained_weights)
-        spoil(family)
-        source = write_students(
-            folder / "students",
-            family,
-            task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
-            stage="pruned",
-            teacher_sha256="7" * 64,
-            spec=stripes.SPEC,
-            costs=family_costs(stripes.SPEC),
-            accuracy={"small": 0.9, "large": 1.0},
-            curves=[],
-            seed=3,
-        )
+        stripes.spoil_weights(family)
+        source = stripes.write_family(folder / "students", family, stage="pruned")
         trained = None
         if aware:
             trained = quantization_aware(family, keep_zeros=False)

@@ -15,10 +15,10 @@ from learn2compress.compression.metadata import read_metadata, write_metadata
 from learn2compress.compression.on_device import QuantizedFamily, write_models
 from learn2compress.compression.progress import listening
 from learn2compress.compression.quantization import calibrate, quantization_aware, representative_ids_digest
-from learn2compress.compression.student_files import read_curves, write_students
+from learn2compress.compression.student_files import read_curves
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, Task, read_manifest
+from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, read_manifest
 
 CURVES = [
     Epoch(stage="quantized", epoch=1, loss={"small": 1.0}, accuracy={"small": 0.5}, learning_rate=1e-3, seconds=2.0)
@@ -29,18 +29,7 @@ VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8")
 @pytest.fixture
 def source(stripes, trained_family, tmp_path):
     """The manifest of the students."""
-    return write_students(
-        tmp_path / "students",
-        trained_family,
-        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
-        stage="pruned",
-        teacher_sha256="7" * 64,
-        spec=stripes.SPEC,
-        costs=family_costs(stripes.SPEC),
-        accuracy={"small": 0.9, "large": 1.0},
-        curves=[],
-        seed=3,
-    )
+    return stripes.write_family(tmp_path / "students", trained_family, stage="pruned", seed=3)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family_model import build_family, cut_students, normalize
-from learn2compress.compression.pruning import prune_while_training
+from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.quantization import (
     calibrate,
     describe_layers,
@@ -19,23 +18,14 @@ from learn2compress.schemas.errors import DataError
 
 
 @pytest.fixture(scope="module")
-def family(stripes, trained_weights):
-    """The trained family, half of its weights zero."""
-    model = build_family(stripes.SPEC, seed=1)
-    model.set_weights(trained_weights)
-    prune_while_training(model, 0.5, total_steps=1).before_step(0)
-    return model
-
-
-@pytest.fixture(scope="module")
 def images(stripes):
     return normalize(stripes.draw(64, 3)[0])
 
 
 @pytest.fixture(scope="module")
-def calibrated(family, images):
-    model = quantization_aware(family, keep_zeros=True)
-    calibrate(model, family, [images[:32], images[32:]])
+def calibrated(sparse_family, images):
+    model = quantization_aware(sparse_family, keep_zeros=True)
+    calibrate(model, sparse_family, [images[:32], images[32:]])
     return model, model.get_weights()
 
 
@@ -48,9 +38,9 @@ def aware(calibrated):
 
 
 @pytest.fixture(scope="module")
-def plain(family):
+def plain(sparse_family):
     """The same without the scheme that keeps zeros, not calibrated."""
-    return quantization_aware(family, keep_zeros=False)
+    return quantization_aware(sparse_family, keep_zeros=False)
 
 
 def ranges(model: keras.Model) -> dict[str, np.ndarray]:
@@ -68,16 +58,16 @@ def variable(model: keras.Model, name: str):
     return next(v for v in model.trainable_variables if v.name.removeprefix("quant_") == f"{name}:0")
 
 
-def test_quantization_aware_has_the_weights_of_the_model_and_none_of_its_variables(aware, family):
-    for before in family.trainable_variables:
+def test_quantization_aware_has_the_weights_of_the_model_and_none_of_its_variables(aware, sparse_family):
+    for before in sparse_family.trainable_variables:
         after = variable(aware, before.name.removesuffix(":0"))
         np.testing.assert_array_equal(after.numpy(), before.numpy())
         assert after is not before
 
 
-def test_calibrate_sets_activations_to_the_mean_of_the_batches_extremes(aware, family, images):
-    relu = keras.Model(family.input, family.get_layer("trunk2_1_pw_relu").output)
-    logits = keras.Model(family.input, family.get_layer("large_logits").output)
+def test_calibrate_sets_activations_to_the_mean_of_the_batches_extremes(aware, sparse_family, images):
+    relu = keras.Model(sparse_family.input, sparse_family.get_layer("trunk2_1_pw_relu").output)
+    logits = keras.Model(sparse_family.input, sparse_family.get_layer("large_logits").output)
     halves = [images[:32], images[32:]]
 
     found = ranges(aware)
@@ -107,15 +97,15 @@ def test_calibrate_leaves_no_range_where_tfmot_put_it(aware):
     assert not [name for name, (low, high) in ranges(aware).items() if np.all(low == -6) and np.all(high == 6)]
 
 
-def test_calibrate_keeps_the_predictions_of_the_float_model(aware, family, images):
-    for exact, rounded in zip(family(images), aware(images, training=False), strict=True):
+def test_calibrate_keeps_the_predictions_of_the_float_model(aware, sparse_family, images):
+    for exact, rounded in zip(sparse_family(images), aware(images, training=False), strict=True):
         assert np.mean(np.argmax(rounded, -1) == np.argmax(exact, -1)) >= 0.95
         assert np.abs(rounded - exact).mean() < 0.03 * np.ptp(exact), np.abs(rounded - exact).max() / np.ptp(exact)
 
 
-def test_calibrate_refuses_no_images(plain, family):
+def test_calibrate_refuses_no_images(plain, sparse_family):
     with pytest.raises(DataError, match="representative images must be at least one; got none"):
-        calibrate(plain, family, [])
+        calibrate(plain, sparse_family, [])
 
 
 def test_weight_ranges_are_those_of_the_weights_after_they_were_assigned(aware):
@@ -141,7 +131,7 @@ def test_input_range_stays_while_training(aware, images):
     assert ranges(aware)[names[0]] == [-1, 1]
 
 
-def test_zeros_are_kept_while_training(aware, family, images):
+def test_zeros_are_kept_while_training(aware, sparse_family, images):
     optimizer = keras.optimizers.Adam(1e-2)
     for _ in range(3):
         with tf.GradientTape() as tape:
@@ -150,7 +140,7 @@ def test_zeros_are_kept_while_training(aware, family, images):
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     for layer in ("trunk1_1_pw", "trunk2_1_pw", "small_tail1_pw", "large_logits"):
-        before, after = family.get_layer(layer).kernel.numpy(), variable(aware, f"{layer}/kernel").numpy()
+        before, after = sparse_family.get_layer(layer).kernel.numpy(), variable(aware, f"{layer}/kernel").numpy()
         assert np.mean(after[before != 0] != before[before != 0]) > 0.5
         np.testing.assert_array_equal(after == 0, before == 0)
 
@@ -165,8 +155,8 @@ def test_zeros_are_lost_without_the_scheme_that_keeps_them(plain, images):
     assert np.mean(kernel == 0) < 0.1
 
 
-def test_describe_layers_names_each_layer_of_a_student_once(aware, family, stripes):
-    student = cut_students(family, stripes.SPEC.students)["small"]
+def test_describe_layers_names_each_layer_of_a_student_once(aware, sparse_family, stripes):
+    student = cut_students(sparse_family, stripes.SPEC.students)["small"]
 
     layers = describe_layers(aware, student)
 

@@ -2,28 +2,15 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.family import family_costs, student_cost
+from learn2compress.compression.family import student_cost
 from learn2compress.compression.family_model import build_family, normalize
 from learn2compress.compression.single_student import single_student
-from learn2compress.compression.student_files import write_students
 from learn2compress.schemas.errors import FamilyError
-from learn2compress.schemas.manifests import Task
 
 
 @pytest.fixture
 def manifest(stripes, trained_family, tmp_path):
-    return write_students(
-        tmp_path,
-        trained_family,
-        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
-        stage="distilled",
-        teacher_sha256="7" * 64,
-        spec=stripes.SPEC,
-        costs=family_costs(stripes.SPEC),
-        accuracy={"small": 1.0, "large": 1.0},
-        curves=[],
-        seed=1,
-    )
+    return stripes.write_family(tmp_path, trained_family)
 
 
 @pytest.mark.parametrize(("index", "student"), [(0, "small"), (1, "large")])

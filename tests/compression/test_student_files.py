@@ -4,10 +4,10 @@ import pytest
 
 from learn2compress.compression.family import FamilySpec, family_costs
 from learn2compress.compression.family_model import NORMALIZATION, cut_students
-from learn2compress.compression.student_files import load_model, module_of, read_curves, write_students
+from learn2compress.compression.student_files import load_model, module_of, read_curves
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TrainingError
-from learn2compress.schemas.manifests import Epoch, File, StudentSetManifest, Task, read_manifest
+from learn2compress.schemas.manifests import Epoch, File, StudentSetManifest, read_manifest
 
 CURVES = [
     Epoch(stage="distilled", epoch=n, loss={"small": 1.5}, accuracy={"small": 0.25}, learning_rate=1e-3, seconds=2.5)
@@ -17,19 +17,8 @@ CURVES = [
 
 @pytest.fixture
 def written(stripes, trained_family, tmp_path):
-    return write_students(
-        tmp_path,
-        trained_family,
-        task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
-        stage="distilled",
-        teacher_sha256="7" * 64,
-        spec=stripes.SPEC,
-        costs=family_costs(stripes.SPEC),
-        accuracy={"small": 0.5, "large": 0.75},
-        curves=CURVES,
-        seed=6,
-        notes=["a note"],
-    )
+    accuracy = {"small": 0.5, "large": 0.75}
+    return stripes.write_family(tmp_path, trained_family, accuracy=accuracy, curves=CURVES, seed=6, notes=["a note"])
 
 
 def test_write_students_leaves_a_manifest_of_what_is_there(written, stripes, tmp_path):

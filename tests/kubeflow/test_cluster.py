@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from learn2compress.cli.main import main
 from learn2compress.kubeflow import watch
 from learn2compress.kubeflow.client import Endpoint, connect
 from learn2compress.schemas.errors import ClusterError
@@ -25,18 +24,12 @@ def api(load):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(type_in, monkeypatch):
     """Runs the command line; returns status, output and error."""
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(watch.follow, "__defaults__", (lambda _: None, 0.01))
 
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return call
+    return type_in
 
 
 @pytest.fixture

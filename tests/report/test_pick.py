@@ -9,7 +9,6 @@ import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from learn2compress.cli.main import main
 from learn2compress.compression.predictions import ModelPredictions, SplitPredictions, write_predictions
 from learn2compress.pipeline.graph import open_graph
 from learn2compress.pipeline.location import open_location
@@ -118,11 +117,11 @@ def test_pick_packs_the_new_choice_into_the_bundle(output):
         assert "small-int8.tflite" not in archive.namelist()
 
 
-def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(capsys, output):
+def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(type_in, output):
     pick(output, SelectConfig(max_size="40KB"))
     for shard in output.glob("pipeline/ImageExampleGen/examples/1/Split-test/*"):
         shard.unlink()
-    status, out, _ = run(capsys, output, "--objective", "size")
+    status, out, _ = type_in("pick", output, "--objective", "size")
     assert status == 0
     assert "no app bundle: the test images are not below this folder" in out
     assert not (output / "bundle.zip").exists()
@@ -203,15 +202,8 @@ def test_pick_asks_for_the_address_when_the_report_hides_its_password(output):
         pick(output, SelectConfig(max_size="40KB"))
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        main(["pick", *map(str, arguments)])
-    written = capsys.readouterr()
-    return left.value.code, written.out, written.err
-
-
-def test_pick_command_says_what_became_of_each_file(capsys, output):
-    status, out, _ = run(capsys, output, "--max-size", "40KB")
+def test_pick_command_says_what_became_of_each_file(type_in, output):
+    status, out, _ = type_in("pick", output, "--max-size", "40KB")
     assert status == 0
     assert "the only one that satisfies max_size 40 KB" in out
     assert "over limit  large-int8" in out
@@ -226,8 +218,8 @@ def test_pick_command_says_what_became_of_each_file(capsys, output):
         (["--objective", "speed"], 2, "--objective is wrong: input should be 'accuracy', 'size', 'latency' or 'knee'"),
     ],
 )
-def test_pick_command_exits_with_the_documented_status(capsys, output, arguments, status, message):
-    found, _, err = run(capsys, output, *arguments)
+def test_pick_command_exits_with_the_documented_status(type_in, output, arguments, status, message):
+    found, _, err = type_in("pick", output, *arguments)
     assert found == status
     assert message in err
 
