@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each student pruned and quantized in nodes of its own, in a real run."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -15,12 +16,20 @@ from learn2compress.pipeline.lineage import lineage_of_file
 from learn2compress.schemas.provenance import parse_statement
 from learn2compress.schemas.reports import Report
 from tests.e2e.conftest import command, write_job
-from tests.kubeflow import s3_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch):
+@pytest.fixture
+def s3_server():
+    """The module tests/kubeflow/s3_server.py. By its path: folders of tests are no packages."""
+    spec = importlib.util.spec_from_file_location("s3_server", Path(__file__).parents[1] / "kubeflow" / "s3_server.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch, s3_server):
     config = write_job(tmp_path / "job")
     settings = yaml.safe_load(config.read_text()) | {"students": {"sizes": {"small": None, "large": None}}}
     settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 4, 1, 1
@@ -50,7 +59,7 @@ def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tm
         assert {one["name"] for one in chain["siblings"]} == set(names) - {f"{student}-int8"}
     assert command("verify", output).returncode == 0
     # The same records in a bucket, as a cluster leaves them, are fetched with what each Quantizer says of its files.
-    fetched = fetch_as_from_a_cluster(output / "pipeline", tmp_path, monkeypatch)
+    fetched = fetch_as_from_a_cluster(output / "pipeline", tmp_path, monkeypatch, s3_server)
     assert {path.stem for path in (fetched / "models").iterdir()} == set(names)
     for path in (fetched / "models").iterdir():
         told = lineage_of_file(open_graph(fetched), path)
@@ -58,7 +67,7 @@ def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tm
         assert len(told.chains[0].siblings) == 4
 
 
-def fetch_as_from_a_cluster(pipeline: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fetch_as_from_a_cluster(pipeline: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, s3_server) -> Path:
     [record] = pipeline.glob("StudentSelector/provenance/*.json")
     run = parse_statement(record.read_bytes(), "x").run
     shutil.copytree(pipeline, folder / "store" / "bucket" / "runs" / "tiny" / run)
