@@ -16,7 +16,7 @@ from tfx import types
 
 from learn2compress.compression.distribution import Distribution
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.errors import TrainingError, first_fault
 from learn2compress.schemas.manifests import MANIFEST
 
 R = TypeVar("R", bound=BaseModel)
@@ -60,9 +60,7 @@ def _remembered_here(path: Path, kind: type[R], make: Callable[[], R]) -> R:
         try:
             return kind.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise TrainingError(
-                f"{path} must be whole; {error.errors()[0]['msg']}. Delete it to decide anew."
-            ) from error
+            raise TrainingError(f"{path} must be whole; {first_fault(error)}. Delete it to decide anew.") from error
     record = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

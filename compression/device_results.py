@@ -23,7 +23,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.errors import ConfigError, first_fault
 from learn2compress.schemas.reports import Candidate, Host, Latency
 from learn2compress.schemas.units import parse_bytes
 
@@ -118,11 +118,8 @@ def _read_simple(path: Path, text: str) -> DeviceResults:
     except json.JSONDecodeError as error:
         raise ConfigError(f"device results {path} must be JSON; {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            f"device results {path}: {field}: {first['msg']}; got {first['input']!r}."
-        ) from error
+        got = error.errors()[0]["input"]
+        raise ConfigError(f"device results {path}: {first_fault(error)}; got {got!r}.") from error
     host = _device(simple.device, simple.processor, simple.cores, simple.runtime)
     return DeviceResults(
         host,

@@ -19,7 +19,7 @@ from learn2compress.pipeline.index import Entry
 from learn2compress.pipeline.lineage import lineage_of_digest
 from learn2compress.schemas import config as configuration
 from learn2compress.schemas.digests import path_sha256
-from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.errors import LineageError, first_fault
 from learn2compress.schemas.lineage import Chain, LineageReport, ReplayedFigure, ReplayReport, status_of
 from learn2compress.schemas.provenance import Output
 
@@ -80,10 +80,8 @@ def replay_config(
             kubeflow=configuration.KubeflowConfig(fan_out="student" in parameters),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
         raise LineageError(
-            f"The recorded parameters must be a configuration of this version; {field}: {first['msg']}."
+            f"The recorded parameters must be a configuration of this version; {first_fault(error)}."
         ) from error
     _check_data(config.data, parameters["data_digest"])
     return config, parameters.get("limit")

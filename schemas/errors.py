@@ -5,6 +5,14 @@ A message reads `<what> must be <rule>; got <value>. <remedy>.` and names the fi
 The command line prints it as one line and exits with the error's `exit_status`.
 """
 
+from pydantic import ValidationError
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first field of a document that is wrong, and the rule it breaks, in words."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'its JSON'}: {first['msg']}"
+
 
 class Learn2CompressError(Exception):
     """Anything the user can mend."""

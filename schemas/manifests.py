@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.errors import Learn2CompressError, first_fault
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
@@ -380,6 +380,4 @@ def read_manifest(folder: str | Path, kind: type[M], name: str = MANIFEST) -> M:
     except (OSError, UnicodeDecodeError) as error:
         raise Learn2CompressError(f"{path} must be a readable {kind.__name__}; {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise Learn2CompressError(f"{path} must be a {kind.__name__}; {field}: {first['msg']}.") from error
+        raise Learn2CompressError(f"{path} must be a {kind.__name__}; {first_fault(error)}.") from error

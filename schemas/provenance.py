@@ -33,7 +33,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.errors import LineageError, first_fault
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -374,9 +374,7 @@ def parse_statement(raw: bytes, name: str) -> Statement:
     try:
         return Statement.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its JSON"
-        raise LineageError(f"{name} must be a provenance record; {place}: {first['msg']}.") from error
+        raise LineageError(f"{name} must be a provenance record; {first_fault(error)}.") from error
 
 
 def is_sealed(raw: bytes, statement: Statement) -> bool:
