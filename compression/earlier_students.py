@@ -20,6 +20,7 @@ from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.errors import FamilyError, Learn2CompressError, TrainingError
 from learn2compress.schemas.manifests import MANIFEST, Initialization, StudentSetManifest, Task, read_manifest
+from learn2compress.schemas.module_source import ModuleSource
 
 _SHOWN = 3
 
@@ -134,13 +135,29 @@ def open_earlier(
 
 def _check_module(folder: Path, manifest: StudentSetManifest, wanted: Architecture, task: Task) -> None:
     """A user's own students have no shape that could be compared: the module and the task must be the same."""
-    theirs = module_of(folder, manifest)
-    if (theirs and theirs.sha256) != (wanted.source and wanted.source.sha256) or manifest.task != task:
-        what = "of the same module" if theirs and wanted.source else "of the same kind, the built-in family or a module"
+    theirs, there = module_of(folder, manifest), manifest.task
+    differ = []
+    if bool(theirs) != bool(wanted.source):
+        differ.append(f"kind: {_kind(theirs)} there, {_kind(wanted.source)} asked for")
+    elif theirs and wanted.source and theirs.sha256 != wanted.source.sha256:
+        differ.append(f"module: SHA-256 {theirs.sha256[:16]}… there, {wanted.source.sha256[:16]}… asked for")
+    if there.input_shape != task.input_shape:
+        differ.append(f"input shape: {there.input_shape} there, {task.input_shape} asked for")
+    if len(there.classes) != len(task.classes):
+        differ.append(f"classes: {len(there.classes)} there, {len(task.classes)} asked for")
+    for label, (before, now) in enumerate(zip(there.classes, task.classes, strict=False)):
+        if before != now:
+            differ.append(f"class {label}: {before!r} there, {now!r} asked for")
+            break
+    if differ:
         raise FamilyError(
-            f"the students in {folder} must be {what}, input shape and classes as those that are asked for; they are "
-            "not. Set students.module as in that run, or distill.init: none."
+            f"the students in {folder} must be of the module, input shape and classes that are asked for; "
+            f"{'; '.join(differ)}. Set students.module as in that run, or distill.init: none."
         )
+
+
+def _kind(module: ModuleSource | None) -> str:
+    return "a module" if module else "the built-in family"
 
 
 def _differences(theirs: Any, ours: Any, place: str = "") -> Iterator[str]:

@@ -145,5 +145,13 @@ def test_students_of_a_module_and_those_of_the_family_are_no_kin(earlier, tmp_pa
     class Own:
         spec, source = None, type("Source", (), {"sha256": "5" * 64})()
 
-    with pytest.raises(FamilyError, match=r"must be of the same kind, the built-in family or a module"):
+    with pytest.raises(FamilyError, match=r"; kind: the built-in family there, a module asked for\. Set students"):
         open_earlier(folder, Own(), SIZES, TASK)
+
+    other = Task(input_shape=(12, 8, 1), classes=[f"class {n}" for n in range(60)])
+    with pytest.raises(
+        FamilyError,
+        match=r"input shape: \(8, 8, 1\) there, \(12, 8, 1\) asked for; classes: \d+ there, 60 asked for; "
+        r"class 0: '.+' there, 'class 0' asked for\. Set",
+    ):
+        open_earlier(folder, Own(), SIZES, other)
