@@ -234,7 +234,7 @@ def _check_scaling(family: keras.Model) -> None:
     for layer in family.layers:
         if (
             isinstance(layer, keras.layers.Rescaling)
-            and layer.input is family.input
+            and any(node.input_tensors is family.input for node in layer.inbound_nodes)
             and np.max(np.abs(layer.scale)) < 0.1
         ):
             raise StudentModuleError(

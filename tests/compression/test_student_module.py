@@ -192,6 +192,14 @@ class Sub(keras.Model):
         ),
         (
             returning(
+                "scale = layers.Rescaling(1 / 255)\n"
+                "x = layers.Flatten()(layers.Add()([scale(layers.ReLU()(image)), scale(image)]))",
+                "keras.Model(image, layers.Dense(3)(x))",
+            ),
+            r"layer 'rescaling' must not scale pixels of 0\.\.255: ",
+        ),
+        (
+            returning(
                 FLAT, "keras.Model(image, layers.Dense(3, bias_initializer=keras.initializers.Constant(1e39))(x))"
             ),
             r"student 'student' must give finite logits",
