@@ -69,12 +69,12 @@ class ClusterRecords:
                 found = location.records()
         except ClusterError as error:
             self._unreadable, location, found = str(error), _Unreadable(place), []
-        made, digests = {}, {}
+        made, digests, there = {}, {}, set(_endings(found))
         for step in self.steps:
             path = _path_of(step, location)
             if path is not None:
                 digests[path] = step.record_sha256
-                if not any(one.path == step.record or one.path.endswith(f"/{step.record}") for one in found):
+                if step.record not in there:
                     made[path] = _statement_of(step).to_bytes()
         return Graph(_TwoSources(location, found, made, digests))
 
@@ -189,6 +189,14 @@ def _path_of(step: ClusterStep, location: Location) -> str | None:
         return f"{run}/{step.record}"
     path = location.relative(f"{step.folder}/{step.record}")
     return None if is_absolute(path) else path
+
+
+def _endings(found: Sequence[Found]) -> Iterator[str]:
+    """All that the paths of records end in: whole, and from each folder on."""
+    for one in found:
+        parts = one.path.split("/")
+        for start in range(len(parts)):
+            yield "/".join(parts[start:])
 
 
 def _statement_of(step: ClusterStep) -> Statement:
