@@ -30,7 +30,6 @@ class Screen:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("[dim]{task.fields[detail]}"),
             console=self.console,
             transient=True,
             # Otherwise rich puts its own in the place of sys.stdout and sys.stderr, and draws the noise.
@@ -75,8 +74,9 @@ class Screen:
         terminal = self.console.is_terminal
         due = not terminal and time.monotonic() - self._last_line >= _LINE_SECONDS
         if progress.detail or due:
-            left = progress.seconds_left if due else None
-            parts = [progress.detail, f"about {_minutes(left)} left" if left else ""]
+            left = 0.0 if terminal else progress.seconds_left or 0.0
+            worth_telling = left >= _LINE_SECONDS or (due and left)
+            parts = [progress.detail, f"about {_minutes(left)} left" if worth_telling else ""]
             total = "" if progress.total is None else f"/{progress.total}"
             said = ", ".join(filter(None, parts))
             self.say(f"    {progress.task} {progress.done}{total}" + (f": {said}" if said else ""))
@@ -84,7 +84,8 @@ class Screen:
         if not terminal or progress.total is None:
             return
         if progress.task not in self._tasks:
-            self._tasks[progress.task] = self._bars.add_task(progress.task, total=progress.total, detail="")
+            bar = self._bars.add_task(progress.task, total=progress.total, completed=progress.before)
+            self._tasks[progress.task] = bar
         self._bars.update(self._tasks[progress.task], completed=progress.done)
         if progress.done >= progress.total:
             self._bars.remove_task(self._tasks.pop(progress.task))

@@ -2,8 +2,7 @@
 """What long work says while it goes on: to whoever listens, or else to the log.
 
 The algorithms do not know who runs them. A command line sets a listener that draws bars; a step in a container leaves
-the
-default, a log line now and then.
+the default, a log line now and then.
 """
 
 import logging
@@ -25,6 +24,7 @@ class Progress:
         total: Units in all, or None where that is not known.
         detail: What is worth seeing of it, such as the accuracies of an epoch; empty if nothing.
         seconds: Since the work began.
+        before: Units that had been finished before it began: of a training that goes on, its earlier epochs.
     """
 
     task: str
@@ -32,13 +32,14 @@ class Progress:
     total: int | None
     detail: str
     seconds: float
+    before: int = 0
 
     @property
     def seconds_left(self) -> float | None:
         """Estimated from the pace so far."""
-        if not self.done or self.total is None:
+        if self.done <= self.before or self.total is None:
             return None
-        return self.seconds / self.done * (self.total - self.done)
+        return self.seconds / (self.done - self.before) * (self.total - self.done)
 
 
 Listener = Callable[[Progress], None]
@@ -75,13 +76,13 @@ def listening(listener: Listener) -> Iterator[None]:
 class Task:
     """A piece of work that is counted."""
 
-    def __init__(self, name: str, total: int | None = None) -> None:
-        self.name, self.total, self.done, self.began = name, total, 0, time.monotonic()
+    def __init__(self, name: str, total: int | None = None, before: int = 0) -> None:
+        self.name, self.total, self.done, self.before, self.began = name, total, before, before, time.monotonic()
 
     def advance(self, units: int = 1, detail: str = "") -> None:
         """Counts units as finished and tells the listener."""
         self.done += units
-        _listener(Progress(self.name, self.done, self.total, detail, time.monotonic() - self.began))
+        _listener(Progress(self.name, self.done, self.total, detail, time.monotonic() - self.began, self.before))
 
 
 def say(text: str) -> None:

@@ -132,8 +132,7 @@ class JointTrainer:
             OutputError: The checkpoint cannot be written.
         """
         curve, best, best_accuracy = self._restore(checkpoint)
-        task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs)
-        task.done = len(curve)
+        task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs, before=len(curve))
         for epoch in range(len(curve), self.recipe.epochs):
             if self._out_of_patience(curve):
                 break

@@ -20,6 +20,17 @@ def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(mon
     assert line.strip() == "asking the teacher: view 310/3000: about 4 min left"
 
 
+def test_each_epoch_of_a_long_training_says_how_long_it_still_takes(capfd):
+    with module.Screen() as screen:
+        screen.show_progress(Progress("distilled: epoch", 25, 60, "accuracy small 0.8", 100.0, before=24))
+        screen.show_progress(Progress("distilled: epoch", 59, 60, "accuracy small 0.9", 700.0, before=24))
+
+    assert [line.strip() for line in capfd.readouterr().out.splitlines()] == [
+        "distilled: epoch 25/60: accuracy small 0.8, about 58 min left",
+        "distilled: epoch 59/60: accuracy small 0.9",
+    ]
+
+
 def test_work_that_nobody_knows_the_length_of_draws_no_blank_lines(monkeypatch, capfd):
     seconds = iter([0.0, 1.0, 2.0, 31.0, 31.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))

@@ -52,6 +52,16 @@ def test_seconds_left_follow_from_the_pace_so_far(done, total, left):
     assert Progress("t", done, total, "", 10.0).seconds_left == (None if left is None else pytest.approx(left))
 
 
+def test_what_was_done_before_says_nothing_of_the_pace():
+    seen = []
+    with listening(seen.append):
+        Task("epoch", 60, before=24).advance()
+
+    assert (seen[0].done, seen[0].total) == (25, 60)
+    assert seen[0].seconds_left == pytest.approx(seen[0].seconds * 35)
+    assert Progress("epoch", 24, 60, "", 100.0, before=24).seconds_left is None
+
+
 def test_log_gets_what_is_worth_seeing_and_the_rest_at_most_every_ten_seconds(caplog, monkeypatch):
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)

@@ -115,9 +115,11 @@ def test_train_goes_on_where_it_was_killed_with_the_same_weights(
     with pytest.raises(Killed):
         new_trainer().train(kill_in(epoch_batches, epoch, after_steps), validation, checkpoint)
 
-    resumed = new_trainer()
-    curve = resumed.train(epoch_batches, validation, checkpoint)
+    resumed, said = new_trainer(), []
+    with listening(said.append):
+        curve = resumed.train(epoch_batches, validation, checkpoint)
 
+    assert {(p.before, p.total) for p in said if p.task == "distilled: epoch"} == {(epoch, 4)}
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
     assert_equal_weights(resumed.model, uninterrupted[0].model)
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.npz"]
