@@ -34,7 +34,7 @@ FIVE = ("tiny", "small", "medium", "large", "xlarge")
 
 def trainer_of(model: keras.Model, names: tuple[str, ...]) -> JointTrainer:
     """A trainer with everything on that the pipeline's default has on."""
-    recipe = Recipe("distilled", 1, 1, 4e-3, LossSettings(), weight_decay=1e-4, ema_decay=0.99)
+    recipe = Recipe("distilled", 1, 1, 2e-2, LossSettings(), weight_decay=1e-4, ema_decay=0.99)
     return JointTrainer(model, names, recipe)
 
 

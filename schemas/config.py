@@ -162,7 +162,7 @@ class DistillConfig(Section):
 
     epochs: PositiveInt = Field(30, description="over the training images, a view of each")
     batch_size: PositiveInt = Field(128, description="images a step, of all workers together")
-    learning_rate: Rate = Field(4e-3, description="peak, after the warm-up; cosine decay to zero")
+    learning_rate: Rate = Field(2e-2, description="peak, after the warm-up; cosine decay to zero")
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(1.0, description="of a learning rate that rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="decoupled (AdamW, 1711.05101)")
     temperature: Rate = Field(4.0, description="softens teacher and student logits (1503.02531)")
