@@ -9,7 +9,7 @@ head of its own and shares every parameter up to its exit:
                                  └── tail ── logits of `small`
 
 One forward pass serves all students. After a first dense convolution all blocks are depthwise-separable (1704.04861),
-residual (1512.03385) where the shape stays. One of them works at twice the trunk's resolution, before the stem's last
+residual (1512.03385) where the shape stays. Two of them work at twice the trunk's resolution, before the stem's last
 halving: the fine detail that small images consist of is worth its time to small students.
 """
 
@@ -33,6 +33,7 @@ WIDTH_BYTES = 8  # zero points, stored once for all convolutions of as many chan
 WIDTH_STEP = 8  # channels come in eights: phones' vector units like them
 SMALLEST_SIDE = 4  # no convolution below 4x4 pixels
 WORKING_SIDE = 14  # about where the trunk works
+FINE_BLOCKS = 2  # of the stem, at twice the trunk's resolution
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...
     remaining = halvings - (halvings >= 2)
     for step in range(1, remaining + 1):
         if step == remaining:
-            blocks.append(Separable("fine", blocks[-1].filters))
+            blocks += [Separable(f"fine{n}", blocks[-1].filters) for n in range(1, FINE_BLOCKS + 1)]
         filters = _round_width(first + (width - first) * step / remaining)
         blocks.append(Separable(f"down{step}", filters, stride=2))
     return tuple(blocks)

@@ -31,9 +31,9 @@ from learn2compress.schemas.units import format_bytes, format_count
 
 # A size by name, as a share of the default large student's bytes.
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
-COMFORTABLE_STEM = 24  # channels at the end of the stem: fewer starve the trunk, more cost all students
+COMFORTABLE_STEM = 32  # channels at the end of the stem: fewer starve the trunk, more cost all students
 LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
-COMPUTE_EXPONENT = 0.9  # MACs grow as this power of bytes: more goes into time, less out of accuracy
+COMPUTE_EXPONENT = 0.7  # MACs grow as this power of bytes: larger students go deeper at fewer pixels
 COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
 TAIL_SHARE = 0.02  # of the largest student's MACs: what a tail may work before it is held to be dear
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
