@@ -147,11 +147,17 @@ def test_stem_leads_down_to_about_14_pixels(shape, side):
 
 def test_stem_starts_with_a_dense_convolution_and_a_stride_where_the_image_is_large():
     assert make_stem((8, 8, 1), 24) == (Conv("stem", 24),)
-    assert make_stem((32, 32, 3), 24) == (Conv("stem", 16), *FINE, Separable("down1", 24, stride=2))
+    assert make_stem((32, 32, 3), 24) == (
+        Conv("stem", 16),
+        Separable("fine1", 16),
+        Separable("fine2", 16),
+        Separable("down1", 24, stride=2),
+    )
     assert [(type(b), b.stride) for b in make_stem((224, 224, 3), 24)] == [
         (Conv, 2),
         (Separable, 2),
         (Separable, 2),
+        (Separable, 1),
         (Separable, 1),
         (Separable, 2),
     ]
