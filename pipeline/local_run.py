@@ -139,13 +139,12 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
         default = open_model(teacher, config.teacher.signature, config.teacher.output).image_shape
     height, width, channels = resolve_shape(config.data, source, default)
     data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
-    if module is not None or config.prune.channels is not None:
-        # Now: what is wrong with a module or out of reach of pruning should not be found out only after hours of work.
-        task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
-        students = design(config.students, module, task, config.distill.student_weights)
-        students.preflight()
-        if config.prune.channels is not None and students.spec is not None:
-            check_reachable(students.spec, config.prune.channels)
+    # Now: a size, a module or a pruning that is out of reach should not be found out only after the teacher's hour.
+    task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
+    students = design(config.students, module, task, config.distill.student_weights)
+    students.preflight()
+    if config.prune.channels is not None and students.spec is not None:
+        check_reachable(students.spec, config.prune.channels)
     teacher_sha256 = path_sha256(config.teacher.path)
     inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256)
     return config.model_copy(update={"data": data}), inputs

@@ -8,16 +8,22 @@ from learn2compress.schemas.errors import FamilyError
 
 @pytest.fixture
 def job(tmp_path):
-    """A configuration of the digits with a teacher on disk, and settings of pruning."""
+    """A configuration of the digits with a teacher on disk, sizes, and settings of pruning."""
     import tf_keras as keras
 
     path = tmp_path / "teacher.keras"
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
 
-    def job(**prune):
-        return parse_config({"teacher": {"path": str(path)}, "data": {"path": "digits"}, "prune": prune})
+    def job(sizes=None, **prune):
+        sections = {"students": {"sizes": sizes} if sizes else {}, "prune": prune}
+        return parse_config({"teacher": {"path": str(path)}, "data": {"path": "digits"}} | sections)
 
     return job
+
+
+def test_resolve_inputs_refuses_a_size_out_of_reach_before_anything_runs(job):
+    with pytest.raises(FamilyError, match=r"student 'small' must be feasible within 1 KB; the nearest .* \d\.\d+ KB"):
+        resolve_inputs(job(sizes={"small": {"size_bytes": "1KB"}, "large": {}}), None)
 
 
 def test_resolve_inputs_refuses_a_pruning_target_out_of_reach_before_anything_runs(job):
