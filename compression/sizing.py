@@ -32,8 +32,8 @@ from learn2compress.schemas.units import format_bytes, format_count
 # A size by name, as a share of the default large student's bytes.
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
 COMFORTABLE_STEM = 32  # channels at the end of the stem: fewer starve the trunk, more cost all students
-LEAST_SPREAD = 4.0  # of the default sizes, in bytes and in MACs
-COMPUTE_EXPONENT = 0.7  # MACs grow as this power of bytes: larger students go deeper at fewer pixels
+COMFORTABLE_SPREAD = 4.2  # of MACs, a little more than the four times that the default sizes come to at least
+COMPUTE_EXPONENT = 0.7  # MACs grow at least as this power of bytes: larger students go deeper at fewer pixels
 COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
 TAIL_SHARE = 0.02  # of the largest student's MACs: what a tail may work before it is held to be dear
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
@@ -160,7 +160,7 @@ def solve_family(
 def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilySpec]:
     """Places the students on a stem, smallest first; returns their scores' sum (less is better) and the family."""
     side, total, costs = stem_side(spec.input_shape, spec.stem), 0.0, []
-    trunk = Stretch(spec.input_shape).then(spec.stem)
+    trunk, exponent = Stretch(spec.input_shape).then(spec.stem), _compute_exponent(budgets)
     for index, budget in enumerate(budgets):
         choices: list[tuple[float, Branch, Cost]] = []
         nearest = math.inf
@@ -176,11 +176,11 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
                 nearest = min(nearest, measure)
                 if measure <= budget.limit:
                     last = index == len(budgets) - 1
-                    score = _score(budget, cost, branch, side, costs[0] if costs else None, last)
+                    score = _score(budget, cost, branch, side, costs[0] if costs else None, last, exponent)
                     if not last:
                         # What is not of the trunk is what joint training costs beside the largest student.
                         tail = cost.macs - trunk.then(branch.segment).macs
-                        score += 5 * max(0.0, tail / _expected_macs(budget, cost, budgets[-1]) - TAIL_SHARE)
+                        score += 5 * max(0.0, tail / _expected_macs(budget, cost, budgets[-1], exponent) - TAIL_SHARE)
                     choices.append((score, branch, cost))
             if least > budget.limit and least > nearest:
                 break  # wider ones only cost more
@@ -194,15 +194,28 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
     return total, spec
 
 
-def _expected_macs(budget: Budget, cost: Cost, largest: Budget) -> float:
+def _compute_exponent(budgets: Sequence[Budget]) -> float:
+    """The power of bytes as which MACs grow: enough for the largest to work several times what the smallest does.
+
+    Each student in between grows by it, too: the last one cannot make up for what those before it left out.
+    """
+    smallest, largest = budgets[0], budgets[-1]
+    if smallest.int8_bytes is None or largest.int8_bytes is None or largest.limit <= smallest.limit:
+        return COMPUTE_EXPONENT
+    least = math.log(COMFORTABLE_SPREAD) / math.log(largest.limit / smallest.limit)
+    return min(1.0, max(COMPUTE_EXPONENT, least))
+
+
+def _expected_macs(budget: Budget, cost: Cost, largest: Budget, exponent: float) -> float:
     """What the largest student will work, if its compute grows as it should."""
     if (budget.macs is None) != (largest.macs is None):
         return cost.macs
-    exponent = COMPUTE_EXPONENT if largest.macs is None else 1.0
-    return cost.macs * (largest.limit / budget.limit) ** exponent
+    return cost.macs * (largest.limit / budget.limit) ** (exponent if largest.macs is None else 1.0)
 
 
-def _score(budget: Budget, cost: Cost, branch: Branch, side: int, smallest: Cost | None, last: bool) -> float:
+def _score(
+    budget: Budget, cost: Cost, branch: Branch, side: int, smallest: Cost | None, last: bool, exponent: float
+) -> float:
     """Less is better: an unused budget, a shallow or a very deep segment, compute out of step with size."""
     unused = math.log(budget.limit / budget.measure(cost))
     score = 10 * max(0.0, unused - 0.05) + unused
@@ -211,9 +224,9 @@ def _score(budget: Budget, cost: Cost, branch: Branch, side: int, smallest: Cost
     if smallest is not None:
         growth = math.log(cost.int8_bytes / smallest.int8_bytes)
         compute = math.log(cost.macs / smallest.macs)
-        score += 0.6 * abs(compute - COMPUTE_EXPONENT * growth)
+        score += 0.6 * abs(compute - exponent * growth)
         if last:
-            score += 20 * max(0.0, math.log(1.05 * LEAST_SPREAD) - compute)
+            score += 20 * max(0.0, math.log(COMFORTABLE_SPREAD) - compute)
     else:
         # All others build on the first student: it works where the trunk begins, not at a few pixels.
         score += 0.2 * abs(math.log(cost.macs / (0.7 * side**2 * cost.parameters)))

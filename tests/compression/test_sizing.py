@@ -36,7 +36,9 @@ FIVE = sizes("tiny", "small", "medium", "large", "xlarge")
         ((32, 32, 3), 100),
         ((64, 64, 3), 10),
         ((96, 160, 1), 3),
+        ((224, 224, 3), 10),
         ((224, 224, 3), 1000),
+        ((224, 320, 3), 2),
     ],
 )
 def test_default_sizes_are_four_times_apart_for_every_shape(shape, classes):
