@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--init-epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--learning-rate", type=float, default=DistillConfig().learning_rate)
     parser.add_argument("--ema", type=float, default=0.99)
     options = parser.parse_args()
 
