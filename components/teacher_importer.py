@@ -21,7 +21,15 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from learn2compress.components import parameters
-from learn2compress.components.teacher_questions import FEATURE_PARTS, SPLITS, accuracy_of, ask_teacher, open_teacher
+from learn2compress.components.checkpoints import checkpoint_path
+from learn2compress.components.teacher_questions import (
+    FEATURE_PARTS,
+    SPLITS,
+    accuracy_of,
+    ask_teacher,
+    move_answers,
+    open_teacher,
+)
 from learn2compress.compression.examples import iter_numpy, read_examples
 from learn2compress.compression.joint_teacher import check_trainable
 from learn2compress.compression.teacher import LoadedTeacher
@@ -93,9 +101,12 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         # The copy is asked, not the original: the answers are of the model whose digest is recorded.
         copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
         splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
+        # Each try has folders of its own; what is answered gathers beside them, so that the next one goes on from it.
+        gathered = checkpoint_path(logits_artifact, input_dict, exec_properties).with_suffix("")
         counts = ask_teacher(
-            self._make_beam_pipeline(), copy, data, examples, logits_artifact.uri, recipe, splits, with_features
+            self._make_beam_pipeline(), copy, data, examples, str(gathered), recipe, splits, with_features
         )
+        move_answers(gathered, logits_artifact.uri)
         taught = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,

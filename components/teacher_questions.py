@@ -2,18 +2,21 @@
 """Asking a teacher about all images, as a Beam pipeline with an element a shard; apart from the nodes that do.
 
 TeacherImporter asks the user's model, and Distiller the one that it trained along. A worker loads the teacher once.
-Workers on several machines must share the folders of examples and logits.
+Workers on several machines must share the folders of examples and logits. Beside each finished shard lies what was
+counted in it, until all are finished: a shard that an earlier try has finished is not asked about again.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import apache_beam as beam
-import numpy as np
 
 from learn2compress.components.beam_options import user_errors
 from learn2compress.compression.examples import FEATURES_FOLDER
-from learn2compress.compression.progress import Task
+from learn2compress.compression.progress import Task, say
 from learn2compress.compression.teacher import LoadedTeacher, load_teacher
 from learn2compress.compression.teacher_features import find_feature_layer
 from learn2compress.compression.teacher_logits import ShardCount, write_features_shard, write_logits_shard
@@ -22,6 +25,7 @@ from learn2compress.schemas.manifests import DataManifest, Split, TeacherManifes
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FEATURE_PARTS = ("features/train", "features/unlabeled")
+_COUNTS = ".counts"  # what a shard's file has beside it until all shards are there
 
 
 def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path: str | None = None) -> LoadedTeacher:
@@ -72,7 +76,7 @@ def ask_teacher(
         config: Where the teacher is and how it is to be understood.
         data: Of the examples.
         examples: Folder of `Examples`.
-        output: Folder of `TeacherLogits`.
+        output: Folder of `TeacherLogits`, or one in which they gather until they are whole, see `move_answers`.
         recipe: Of the views.
         splits: Which to ask about.
         with_features: Whether to write its features, too, on K views of the training images and of those without
@@ -102,21 +106,31 @@ def ask_teacher(
             for name in names
         ]
         views += recipe.count * (data.counts["train"] + (data.unlabeled.count if data.unlabeled else 0))
-    counts_file = f"{output}/counts"
+    finished = [count for _, _, path, _ in shards if (count := _read_count(path))]
+    before = sum(count.forward_passes for count in finished)
+    if finished:
+        say(f"{len(finished)} of {len(shards)} shards were answered before: the teacher is asked about the others")
     with user_errors(), pipeline:
         (
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape, views))
-            | "Count" >> beam.CombinePerKey(_add_counts)
-            | "Format" >> beam.Map(lambda item: ",".join(map(str, (item[0], *item[1]))))
-            | "Write" >> beam.io.WriteToText(counts_file, num_shards=1, shard_name_template="")
+            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape, views, before))
         )
-    lines = Path(counts_file).read_text(encoding="utf-8").split()
-    Path(counts_file).unlink()
-    counted = {split: ShardCount(*map(int, counts)) for split, *counts in (line.split(",") for line in lines)}
-    return {part: counted.get(part, ShardCount(0, 0, 0)) for part in (*SPLITS, *FEATURE_PARTS)}
+    counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, *FEATURE_PARTS)}
+    for part, _, path, _ in shards:
+        counts[part] += _read_count(path)
+    for _, _, path, _ in shards:
+        Path(path + _COUNTS).unlink()
+    return counts
+
+
+def move_answers(gathered: Path, output: str) -> None:
+    """Moves what `ask_teacher` wrote, now that it is whole, to the artifact's folder."""
+    Path(output).mkdir(parents=True, exist_ok=True)
+    for part in gathered.iterdir():
+        shutil.move(part, Path(output, part.name))
+    gathered.rmdir()
 
 
 def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
@@ -128,26 +142,34 @@ def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
 class _AskTeacher(beam.DoFn):
     """Writes the logits of a shard; the teacher is loaded once a worker."""
 
-    def __init__(self, config: TeacherConfig, input_shape: tuple[int, int, int], views: int) -> None:
-        self.config, self.input_shape, self.views = config, input_shape, views
+    def __init__(self, config: TeacherConfig, input_shape: tuple[int, int, int], views: int, before: int) -> None:
+        self.config, self.input_shape, self.views, self.before = config, input_shape, views, before
 
     def setup(self) -> None:
         self.teacher = open_teacher(self.config, self.input_shape)
         # Seen where the work is done in the caller's process; other processes tell their own logs.
-        self.task = Task("asking the teacher: view", self.views)
+        self.task = Task("asking the teacher: view", self.views, self.before)
 
-    def process(self, shard: tuple[str, str, str, ViewRecipe]) -> Iterator[tuple[str, tuple[int, int, int]]]:
-        split, examples, output, recipe = shard
-        if split in FEATURE_PARTS:
-            features = find_feature_layer(self.teacher, self.config.feature_layer)
-            images = write_features_shard(
-                features, examples, output, self.input_shape, recipe, on_views=self.task.advance
-            )
-            yield split, (images, images * recipe.count, 0)
-            return
-        count = write_logits_shard(self.teacher, examples, output, self.input_shape, recipe, on_views=self.task.advance)
-        yield split, (count.images, count.forward_passes, count.correct)
+    def process(self, shard: tuple[str, str, str, ViewRecipe]) -> None:
+        part, examples, output, recipe = shard
+        if _read_count(output) is None:
+            _write_count(output, self._ask(part, examples, output, recipe))
+
+    def _ask(self, part: str, examples: str, output: str, recipe: ViewRecipe) -> ShardCount:
+        asked = (examples, output, self.input_shape, recipe, self.task.advance)
+        if part not in FEATURE_PARTS:
+            return write_logits_shard(self.teacher, *asked)
+        images = write_features_shard(find_feature_layer(self.teacher, self.config.feature_layer), *asked)
+        return ShardCount(images, images * recipe.count, 0)
 
 
-def _add_counts(counts) -> tuple[int, int, int]:
-    return tuple(int(n) for n in np.sum(list(counts), axis=0))
+def _write_count(shard: str, count: ShardCount) -> None:
+    partial = Path(f"{shard}{_COUNTS}.partial")
+    partial.write_text(",".join(map(str, astuple(count))), encoding="utf-8")
+    os.replace(partial, shard + _COUNTS)
+
+
+def _read_count(shard: str) -> ShardCount | None:
+    """What was counted in a shard; None if it is not finished."""
+    path = Path(shard + _COUNTS)
+    return ShardCount(*map(int, path.read_text(encoding="utf-8").split(","))) if path.exists() else None

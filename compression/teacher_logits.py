@@ -29,11 +29,17 @@ _PIECE = 256
 
 @dataclass(frozen=True)
 class ShardCount:
-    """What writing one shard came to: images, the teacher's forward passes (in images), and right answers."""
+    """What writing shards came to: images, the teacher's forward passes (in images), and right answers."""
 
     images: int
     forward_passes: int
     correct: int
+
+    def __add__(self, other: "ShardCount") -> "ShardCount":
+        """Of both together."""
+        return ShardCount(
+            self.images + other.images, self.forward_passes + other.forward_passes, self.correct + other.correct
+        )
 
 
 def view_recipe(input_shape: tuple[int, int, int], views: int, shift: float, flip: bool, seed: int) -> ViewRecipe:

@@ -7,7 +7,7 @@ from tfx import types
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters, teacher_importer
+from learn2compress.components import parameters, teacher_importer, teacher_questions
 from learn2compress.components.beam_options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.compression.examples import iter_numpy, read_with_features, read_with_logits
@@ -261,3 +261,49 @@ def test_importer_tells_how_many_views_the_teacher_has_seen(run, stripes):
     last = [progress for progress in told if progress.task.startswith("asking the teacher")][-1]
     counts = stripes.COUNTS
     assert last.done == last.total == 3 * counts["train"] + counts["validation"] + counts["test"]
+
+
+def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, monkeypatch):
+    write, asked = teacher_questions.write_logits_shard, []
+
+    def killed_at_the_third(*arguments):
+        asked.append(arguments[1])
+        if len(asked) == 3:
+            raise RuntimeError("out of memory")
+        return write(*arguments)
+
+    monkeypatch.setattr(teacher_questions, "write_logits_shard", killed_at_the_third)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run()
+    told = []
+    with listening(told.append):
+        _, artifact = run()
+
+    total = len(set(asked))
+    assert total == len(asked) - 1 > 3  # the one in which it was killed was begun twice, no other
+    assert f"2 of {total} shards were answered before" in " ".join(progress.detail for progress in told)
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert (manifest.forward_passes, manifest.images) == (3 * 96, stripes.COUNTS)
+    last = [progress for progress in told if progress.task.startswith("asking the teacher")][-1]
+    assert last.done == last.total
+    assert 0 < last.before < last.total
+    left = {path.name for path in Path(artifact.uri).parents[1].rglob("*") if path.is_file()}
+    assert left == {"manifest.json", *(Path(path).name for path in asked)} | {"t.keras"} & left
+
+
+def test_importer_that_was_killed_asks_anew_where_the_views_are_others(run, monkeypatch):
+    write, asked = teacher_questions.write_logits_shard, []
+
+    def killed_at_the_second(*arguments):
+        asked.append(arguments[1])
+        if len(asked) == 2:
+            raise RuntimeError("out of memory")
+        return write(*arguments)
+
+    monkeypatch.setattr(teacher_questions, "write_logits_shard", killed_at_the_second)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run()
+    _, artifact = run(views=2)
+
+    assert read_manifest(artifact.uri, TeacherLogitsManifest).forward_passes == 2 * 96
+    assert len(asked) == 2 + len(set(asked))
