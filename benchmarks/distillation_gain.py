@@ -102,7 +102,7 @@ def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path,
 
 def train(model: keras.Model, names: tuple[str, ...], config: DistillConfig, data: TrainingData) -> None:
     """Trains as Distiller does, and leaves the best epoch's weights."""
-    JointTrainer(model, names, recipe(config, names, data.steps)).train(data.epoch, data.validation())
+    JointTrainer(model, names, recipe(config, names, data)).train(data.epoch, data.validation())
 
 
 def top1(student: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
@@ -132,7 +132,7 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
         if options.init:
             began = build_family(spec, seed)
             features = FeatureData.open(examples, logits, options.batch, seed)
-            learn_features(began, NAMES, features, recipe(config, NAMES, data.steps), options.init_epochs)
+            learn_features(began, NAMES, features, recipe(config, NAMES, data), options.init_epochs)
             train(began, NAMES, config, data)
             models["features"] = cut_students(began, NAMES)
         else:

@@ -107,7 +107,7 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
         if exec_properties["teacher_mode"] == "joint":
             own = TeacherRecipe(exec_properties["teacher_learning_rate"], exec_properties["teacher_mutual_weight"])
             loop = TeacherInLoop(open_teacher(understanding(teacher_folder, teacher), task.input_shape), own, seed)
-        how = recipe(config, names, data.steps)
+        how = recipe(config, names, data)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         beginning = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
         curves, initialization = [], None
@@ -223,10 +223,10 @@ def _module_parameters(module: ModuleSource) -> dict[str, str]:
     }
 
 
-def recipe(config: DistillConfig, names: tuple[str, ...], steps: int) -> Recipe:
+def recipe(config: DistillConfig, names: tuple[str, ...], data: TrainingData) -> Recipe:
     """The recipe for `JointTrainer`."""
     return replace(
-        training_recipe("distilled", config, config, names, steps),
+        training_recipe("distilled", config, config, names, data),
         warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,

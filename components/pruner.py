@@ -295,7 +295,7 @@ def _sparsify(work: _Work, setup: _Setup) -> _Work:
 def _recipe(setup: _Setup, names: Sequence[str]) -> Recipe:
     """The recipe for `JointTrainer`: only epochs at the full sparsity count."""
     return replace(
-        training_recipe("pruned", setup.config, setup.distill, names, setup.data.steps),
+        training_recipe("pruned", setup.config, setup.distill, names, setup.data),
         ema_decay=_AVERAGE_DECAY,
         choose_from=healing_epoch(setup.config.epochs),
     )

@@ -104,7 +104,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             quantized = wrap()
             calibrate(quantized, part, batches)
             model = distribution.spread(quantized, wrap)
-            recipe = training_recipe("quantized", config, distill, learning, data.steps)
+            recipe = training_recipe("quantized", config, distill, learning, data)
             trainer = JointTrainer(
                 model,
                 learning,

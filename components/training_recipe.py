@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from learn2compress.compression.losses import LossSettings
 from learn2compress.compression.training import Recipe
+from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
 
 _GOES_ON = (
@@ -19,7 +20,7 @@ def training_recipe(
     pace: DistillConfig | PruneConfig | QuantizeConfig,
     distill: DistillConfig,
     names: Sequence[str],
-    steps: int,
+    data: TrainingData,
 ) -> Recipe:
     """The recipe for `JointTrainer`.
 
@@ -28,13 +29,14 @@ def training_recipe(
         pace: Whose epochs and learning rate count.
         distill: Whose loss counts.
         names: The students, in the order of the outputs.
-        steps: Of an epoch.
+        data: Whose epochs are trained on, and whose seed holds for what is random in the students as well.
     """
     return Recipe(
         stage=stage,
         epochs=pace.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=data.steps,
         learning_rate=pace.learning_rate,
         loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
         student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
+        seed=data.seed,
     )

@@ -21,7 +21,7 @@ from learn2compress.compression.distribution import Distribution
 from learn2compress.compression.examples import read_features, read_with_features
 from learn2compress.compression.family_model import feature_outputs
 from learn2compress.compression.training import JointTrainer, Recipe
-from learn2compress.compression.training_data import shuffle_buffer
+from learn2compress.compression.training_data import epoch_seed, shuffle_buffer
 from learn2compress.compression.views import apply_view
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
@@ -105,7 +105,7 @@ class FeatureData:
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """Batches of (images [b, h, w, c] uint8, labels [b] int64, standardized features [b, width] float32)."""
-        order = (self.batch_size, self.shuffle_buffer, self.seed * 100_003 + epoch)
+        order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
         batches = read_with_features(self.examples, self.logits, *order, check=False)
 
         def pick_view(batch):
@@ -141,7 +141,9 @@ def learn_features(
         The curve: of losses alone.
     """
     width = len(data.mean)
-    seeds = np.random.SeedSequence(data.seed).generate_state(len(names)).tolist()
+    # A child: the family's own layers draw from the seed itself.
+    (sequence,) = np.random.SeedSequence(data.seed).spawn(1)
+    seeds = sequence.generate_state(len(names)).tolist()
     outputs = [
         keras.layers.Dense(
             width, kernel_initializer=keras.initializers.GlorotUniform(seed=seed), name=f"{name}_projection"

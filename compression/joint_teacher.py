@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.losses import hard_loss, soft_loss
+from learn2compress.compression.random_layers import seed_random_layers
 from learn2compress.compression.teacher import LoadedTeacher
 from learn2compress.compression.teacher_models import keras_library
 from learn2compress.schemas.errors import TeacherError
@@ -57,7 +58,7 @@ class TeacherInLoop:
         """
         check_trainable(teacher)
         self.teacher, self.recipe, self.model = teacher, recipe, teacher.keras_model
-        random = _seed_random_layers(self.model, seed)
+        random = seed_random_layers(self.model, seed)
         self.optimizer = keras_library(teacher.format).optimizers.Adam(recipe.learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self.variables = [_variable(v) for v in self.model.trainable_variables]
@@ -167,26 +168,6 @@ def _variable(variable: Any) -> tf.Variable:
 
 def _unique(variables: list[tf.Variable]) -> list[tf.Variable]:
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _seed_random_layers(model: Any, seed: int) -> list[tf.Variable]:
-    """Has random layers draw from the seed, in a way that a checkpoint can hold; returns what it must hold besides.
-
-    A Keras 3 layer draws by a counter among the model's variables, which begins anywhere. One of Keras 2 draws by an
-    operation whose state nobody can read, until it is given a generator.
-    """
-    found = []
-    for number, variable in enumerate(model.variables):
-        if not isinstance(variable, tf.Variable) and "seed_generator_state" in variable.path:
-            variable.assign([seed % 2**31, number])
-    # Keras 3 has no submodules, and its random layers are done.
-    layers = [layer for layer in getattr(model, "submodules", ()) if hasattr(layer, "_random_generator")]
-    for number, layer in enumerate(layers):
-        generator = type(layer._random_generator)(seed + number, rng_type="stateful")
-        generator._maybe_init()
-        layer._random_generator = generator
-        found.append(generator._generator.state)
-    return found
 
 
 def _settle_archive(path: Path) -> None:

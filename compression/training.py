@@ -29,6 +29,7 @@ from learn2compress.compression.family_model import normalize
 from learn2compress.compression.joint_teacher import TeacherInLoop
 from learn2compress.compression.losses import LossSettings, family_losses
 from learn2compress.compression.progress import Task
+from learn2compress.compression.random_layers import seed_random_layers
 from learn2compress.compression.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.schemas.cluster import check_divisible
 from learn2compress.schemas.errors import OutputError, TrainingError
@@ -41,7 +42,12 @@ EpochBatches = Callable[[int], "tf.data.Dataset"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train; see DistillConfig for each."""
+    """How long and how fast to train; see DistillConfig for each.
+
+    Attributes:
+        choose_from: Epochs before this one are never the best: their model is not what will ship.
+        seed: Of layers that draw at random, such as dropout.
+    """
 
     stage: str
     epochs: int
@@ -53,7 +59,8 @@ class Recipe:
     ema_decay: float = 0.0
     patience: int | None = None
     student_weights: tuple[float, ...] | None = None
-    choose_from: int = 0  # epochs before this one are never the best: their model is not what will ship
+    choose_from: int = 0
+    seed: int = 0
 
 
 class JointTrainer:
@@ -100,13 +107,15 @@ class JointTrainer:
                 f"a teacher that is trained along must be on one device; got {self.distribution.replicas}. Set "
                 "distill.strategy to none, or teacher.mode to fixed."
             )
+        # Several replicas draw apart from one another; what they drew so far is not held.
+        random = seed_random_layers(model, recipe.seed) if self.distribution.replicas == 1 else []
         self.averaged = _averaged_variables(model)
         with self.distribution.scope():
             self.optimizer = _optimizer(recipe, model.trainable_variables)
             self.average = [self._average_of(v) for v in self.averaged] if recipe.ema_decay else []
         self.distribution.synchronize(model)
         self.weights = recipe.student_weights or (1.0,) * len(self.names)
-        self.state = [*model.variables, *self.optimizer.variables, *self.average, *state]
+        self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
         self.state += teacher.state if teacher else []
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
@@ -328,7 +337,7 @@ class JointTrainer:
             best = [saved[f"best{i}"] for i in range(len(self.averaged))]
             curve = [Epoch.model_validate(e) for e in json.loads(str(saved["curve"]))]
             return curve, best, float(saved["best_accuracy"])
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise TrainingError(f"checkpoint {path} must be whole; {error}. Delete it to train anew.") from error
 
 

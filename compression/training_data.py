@@ -25,6 +25,16 @@ def shuffle_buffer(count: int, record_bytes: int) -> int:
     return min(count, max(1024, _SHUFFLE_BYTES // record_bytes))
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's order.
+
+    TensorFlow mixes its global seed into every other one, and a user's module, or a library, may have set that; so it
+    is set here to what it always is.
+    """
+    tf.random.set_seed(0)
+    return seed * 100_003 + epoch
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The examples with the teacher's logits, ready for `JointTrainer`.
@@ -83,7 +93,7 @@ class TrainingData:
 
         For a teacher in the loop, who is asked about those very images, the logits are [b, 0].
         """
-        order = (self.batch_size, self.shuffle_buffer, self.seed * 100_003 + epoch)
+        order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
         if self.live:
             batches = read_examples(self.examples, "train", *order).map(self._with_views)
         else:

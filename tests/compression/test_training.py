@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from learn2compress.compression.family_model import build_family, cut_students
 from learn2compress.compression.losses import LossSettings
@@ -125,6 +126,28 @@ def test_train_goes_on_where_it_was_killed_with_the_same_weights(
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.npz"]
 
 
+def test_train_goes_on_with_what_dropout_draws_next(stripes, epoch_batches, validation, tmp_path):
+    def trainer():
+        image = keras.Input(stripes.SHAPE)
+        features = keras.layers.Dropout(0.5)(keras.layers.Dense(16, "relu")(keras.layers.Flatten()(image)))
+        model = keras.Model(image, keras.layers.Dense(3)(features))
+        weights = np.random.default_rng(0)
+        model.set_weights([weights.normal(size=w.shape) / 8 for w in model.get_weights()])
+        return JointTrainer(model, ("only",), RECIPE)
+
+    whole = trainer()
+    curve = whole.train(epoch_batches, validation)
+    checkpoint = tmp_path / "checkpoint.npz"
+    with pytest.raises(Killed):
+        trainer().train(kill_in(epoch_batches, 2), validation, checkpoint)
+    resumed = trainer()
+
+    assert without_seconds(resumed.train(epoch_batches, validation, checkpoint)) == without_seconds(curve)
+    assert_equal_weights(resumed.model, whole.model)
+    other = JointTrainer(trainer().model, ("only",), replace(RECIPE, seed=1))
+    assert without_seconds(other.train(epoch_batches, validation)) != without_seconds(curve)
+
+
 def test_train_goes_on_with_the_masks_of_a_pruning_that_was_killed(epoch_batches, validation, stripes, tmp_path):
     def trainer():
         pruned = prune_while_training(build_family(stripes.LEAST, seed=1), 0.5, total_steps=8)
@@ -195,6 +218,12 @@ def test_train_refuses_the_checkpoint_of_another_family(
         new_trainer(spec=stripes.SPEC).train(epoch_batches, validation, path)
 
 
+def in_directory(data: bytes, offset: int, value: int) -> bytes:
+    """An archive with a byte changed in its directory's first entry."""
+    place = data.index(b"PK\1\2") + offset
+    return data[:place] + bytes([value]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -202,8 +231,10 @@ def test_train_refuses_the_checkpoint_of_another_family(
         lambda data: data[: len(data) // 2],
         lambda data: data[:0] + b"no archive" * 50,
         lambda data: data[:3000] + bytes(64) + data[3064:],
+        lambda data: in_directory(data, 8, 1),
+        lambda data: in_directory(data, 10, 99),
     ],
-    ids=["empty", "cut short", "not an archive", "overwritten"],
+    ids=["empty", "cut short", "not an archive", "overwritten", "flagged as encrypted", "of an unknown compression"],
 )
 def test_train_refuses_a_damaged_checkpoint(new_trainer, epoch_batches, validation, checkpoint_bytes, tmp_path, damage):
     path = tmp_path / "checkpoint.npz"

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from learn2compress.compression.examples import iter_numpy, read_with_logits
 from learn2compress.compression.training_data import TrainingData
@@ -86,6 +87,14 @@ def test_epochs_depend_on_seed_and_number_alone(data, stripes_artifacts, views):
     assert shown(data, 2, views) == shown(again, 2, views)
     assert shown(data, 2, views) != shown(data, 4, views), "same views, another order"
     assert shown(data, 2, views) != shown(other, 2, views)
+
+
+def test_epochs_do_not_depend_on_what_seeded_tensorflow_before(data, views):
+    expected = shown(data, 2, views)
+
+    for seed in (1, 7):
+        tf.random.set_seed(seed)
+        assert shown(data, 2, views) == expected
 
 
 def test_epochs_give_each_image_its_own_label(data, stripes):
