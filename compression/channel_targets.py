@@ -64,9 +64,8 @@ def _measure(spec: FamilySpec, student: str, kind: str) -> int:
 
 
 def _show(kind: str, value: float) -> str:
-    if kind == "bytes":
-        return format_bytes(round(value))
-    return f"{format_count(round(value))} {'MACs' if kind == 'macs' else kind}"
+    """To the last digit: whoever is told what can be reached may ask for just that."""
+    return f"{math.floor(value):,} {'B' if kind == 'bytes' else 'MACs' if kind == 'macs' else kind}"
 
 
 def choose_widths(spec: FamilySpec, target: ChannelTarget, damage: Mapping[str, np.ndarray]) -> dict[str, int]:

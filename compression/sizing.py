@@ -32,11 +32,13 @@ from learn2compress.schemas.units import format_bytes, format_count
 # A size by name, as a share of the default large student's bytes.
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
 COMFORTABLE_STEM = 32  # channels at the end of the stem: fewer starve the trunk, more cost all students
-COMFORTABLE_SPREAD = 4.2  # of MACs, a little more than the four times that the default sizes come to at least
+LEAST_SPREAD = 4.0  # in MACs, of sizes that are as far apart in bytes
+COMFORTABLE_SPREAD = 4.2  # in MACs: what is sought
 COMPUTE_EXPONENT = 0.7  # MACs grow at least as this power of bytes: larger students go deeper at fewer pixels
 COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
 TAIL_SHARE = 0.02  # of the largest student's MACs: what a tail may work before it is held to be dear
 LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
+_MORE = (0.05, 0.1, 0.15, 0.2)  # that the exponent is raised by where the spread falls short
 BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
 
 
@@ -58,8 +60,8 @@ class Budget:
         return self.int8_bytes if self.int8_bytes is not None else self.macs
 
     def show(self, value: int) -> str:
-        """The value with its unit."""
-        return format_bytes(value) if self.int8_bytes is not None else f"{format_count(value)} MACs"
+        """The value with its unit, to the last digit: whoever is told what is feasible may ask for just that."""
+        return f"{value:,} {'B' if self.int8_bytes is not None else 'MACs'}"
 
 
 def label_bytes(classes: Sequence[str]) -> int:
@@ -142,12 +144,26 @@ def solve_family(
     budgets = resolve_budgets(sizes, input_shape, classes, labels)
     if len({budget.int8_bytes is None for budget in budgets}) == 1:
         budgets = tuple(sorted(budgets, key=lambda b: b.limit))
+    exponent = _compute_exponent(budgets)
+    spec = _solve(budgets, exponent, input_shape, classes, labels)
+    # The grid is coarse: where compute should grow just enough, it may fall a little short.
+    for more in _MORE if _should_spread(budgets) else ():
+        if check_spread(spec)[1] >= LEAST_SPREAD:
+            break
+        spec = _solve(budgets, exponent + more, input_shape, classes, labels)
+    return spec
+
+
+def _solve(
+    budgets: tuple[Budget, ...], exponent: float, input_shape: tuple[int, int, int], classes: int, labels: int
+) -> FamilySpec:
+    """The best family over all widths of the stem, if compute is to grow as that power of bytes."""
     solved: list[tuple[float, FamilySpec]] = []
     failures: list[_Infeasible] = []
     for width in range(WIDTH_STEP, 6 * WIDTH_STEP + 1, WIDTH_STEP):
         empty = FamilySpec(input_shape, classes, make_stem(input_shape, width), (), labels)
         try:
-            score, spec = _grow(empty, budgets)
+            score, spec = _grow(empty, budgets, exponent)
         except _Infeasible as error:
             failures.append(error)
         else:
@@ -157,10 +173,10 @@ def solve_family(
     return min(solved, key=lambda pair: pair[0])[1]
 
 
-def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilySpec]:
+def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tuple[float, FamilySpec]:
     """Places the students on a stem, smallest first; returns their scores' sum (less is better) and the family."""
     side, total, costs = stem_side(spec.input_shape, spec.stem), 0.0, []
-    trunk, exponent = Stretch(spec.input_shape).then(spec.stem), _compute_exponent(budgets)
+    trunk = Stretch(spec.input_shape).then(spec.stem)
     for index, budget in enumerate(budgets):
         choices: list[tuple[float, Branch, Cost]] = []
         nearest = math.inf
@@ -194,16 +210,20 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...]) -> tuple[float, FamilyS
     return total, spec
 
 
+def _should_spread(budgets: Sequence[Budget]) -> bool:
+    """Whether the sizes are far enough apart in bytes for the students to be as far apart in compute."""
+    smallest, largest = budgets[0].int8_bytes, budgets[-1].int8_bytes
+    return smallest is not None and largest is not None and largest >= LEAST_SPREAD * smallest
+
+
 def _compute_exponent(budgets: Sequence[Budget]) -> float:
     """The power of bytes as which MACs grow: enough for the largest to work several times what the smallest does.
 
     Each student in between grows by it, too: the last one cannot make up for what those before it left out.
     """
-    smallest, largest = budgets[0], budgets[-1]
-    if smallest.int8_bytes is None or largest.int8_bytes is None or largest.limit <= smallest.limit:
+    if not _should_spread(budgets):
         return COMPUTE_EXPONENT
-    least = math.log(COMFORTABLE_SPREAD) / math.log(largest.limit / smallest.limit)
-    return min(1.0, max(COMPUTE_EXPONENT, least))
+    return max(COMPUTE_EXPONENT, math.log(COMFORTABLE_SPREAD) / math.log(budgets[-1].limit / budgets[0].limit))
 
 
 def _expected_macs(budget: Budget, cost: Cost, largest: Budget, exponent: float) -> float:

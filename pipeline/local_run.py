@@ -22,7 +22,7 @@ from learn2compress.components.team import dismiss_workers
 from learn2compress.compression.architecture import design
 from learn2compress.compression.channel_targets import check_reachable
 from learn2compress.compression.distribution import open_distribution
-from learn2compress.compression.earlier_students import students_sha256
+from learn2compress.compression.earlier_students import open_earlier, students_sha256
 from learn2compress.compression.teacher_formats import describe_file
 from learn2compress.compression.teacher_models import open_model
 from learn2compress.pipeline.bundle import write_bundle
@@ -34,6 +34,7 @@ from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.pipeline.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.pipeline.provenance import write_record
 from learn2compress.pipeline.report import REPORTED, assemble_report, part_of, read_thumbnails, write_report
+from learn2compress.schemas.cluster import check_divisible
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import Task
@@ -96,6 +97,7 @@ def run_pipeline(
     """
     output = Path(output).resolve()
     distribution = open_distribution(config.distill.strategy)  # before anything else is done with TensorFlow
+    check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
@@ -125,14 +127,14 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
         StudentModuleError: The user's own students do not keep to the contract.
-        FamilyError: No structure meets the target of pruning.
+        FamilyError: No structure meets the sizes or the target of pruning, or the students to begin as are of another.
         TrainingError: The students to begin as are not there.
     """
     # First, since it is quick: a file that is no model should not be found out only after the data has been read.
     teacher = describe_file(config.teacher.path)
     module = read_module(config.students.module) if config.students.module else None
-    earlier = config.distill.init not in INIT_WORDS
-    init_sha256 = students_sha256(config.distill.init) if earlier else None
+    begins_as_others = config.distill.init not in INIT_WORDS
+    init_sha256 = students_sha256(config.distill.init) if begins_as_others else None
     source = open_source(config.data, limit)
     default = None
     if source.image_shape is None:
@@ -143,6 +145,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
+    if begins_as_others:
+        students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
     if config.prune.channels is not None and students.spec is not None:
         check_reachable(students.spec, config.prune.channels)
     teacher_sha256 = path_sha256(config.teacher.path)

@@ -83,10 +83,10 @@ def check_divisible(batch_size: int, replicas: int) -> None:
     """Refuses a batch of which each replica would not get an equal part.
 
     Raises:
-        ConfigError: It names the nearest size that can be divided.
+        ConfigError: It names the next smaller size that can be divided: there may not be images for a larger one.
     """
     if batch_size % replicas:
-        nearest = max(1, round(batch_size / replicas)) * replicas
+        nearest = max(1, batch_size // replicas) * replicas
         raise ConfigError(
             f"a batch must be divisible by the {replicas} replicas that train together; got {batch_size} images. "
             f"Set distill.batch_size to {nearest}, or distill.strategy to none."

@@ -508,8 +508,25 @@ def _explain(error: Any) -> str:
         return f"{location} must be given. Add it to the config or pass --set {location}=VALUE."
     if error["type"] == "value_error":
         return f"{location}: {error['ctx']['error']}".rstrip(".") + "."
+    if error["type"] in ("too_long", "too_short"):
+        limits, given = error["ctx"], ", ".join(map(str, error["input"])) or "none"
+        if error["type"] == "too_long":
+            return f"{location} must have at most {limits['max_length']} entries; got {given}. Leave some out."
+        return f"{location} must have at least {limits['min_length']}; got {given}. Add to it, or leave it out."
     rule = error["msg"][0].lower() + error["msg"][1:]
-    return f"{location} is wrong: {rule}; got {error['input']!r}."
+    default = _default_value(error["loc"])
+    remedy = "" if default is None else f" The default is {default}."
+    return f"{location} is wrong: {rule}; got {error['input']!r}.{remedy}"
+
+
+def _default_value(location: tuple[Any, ...]) -> bool | int | float | str | None:
+    """What a field has that is not given, where that is a single value."""
+    section, *field = map(str, location)
+    annotation = Config.model_fields[section].annotation if section in Config.model_fields else None
+    if len(field) != 1 or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return None
+    info = annotation.model_fields.get(field[0])
+    return info.default if info and isinstance(info.default, bool | int | float | str) else None
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

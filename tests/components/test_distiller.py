@@ -363,7 +363,7 @@ def test_distiller_begins_as_an_earlier_runs_students(inputs, distilled_here, ar
 def test_distiller_refuses_a_size_out_of_reach(inputs, artifact, tmp_path):
     students = StudentsConfig(sizes={"a": {"size_bytes": "1KB"}, "b": {"size_bytes": "14KB"}})
 
-    with pytest.raises(FamilyError, match="student 'a' must be feasible within 1 KB; the nearest feasible is"):
+    with pytest.raises(FamilyError, match="student 'a' must be feasible within 1,000 B; the nearest feasible is"):
         execute(inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"), students=students)
 
 

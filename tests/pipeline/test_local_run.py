@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from learn2compress.compression.earlier_students import students_sha256
+from learn2compress.compression.family import family_costs
+from learn2compress.compression.family_model import build_family
+from learn2compress.compression.sizing import solve_family
+from learn2compress.compression.student_files import write_students
 from learn2compress.pipeline.local_run import resolve_inputs
-from learn2compress.schemas.config import parse_config
+from learn2compress.schemas.config import StudentSize, parse_config
 from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.manifests import Task
 
 
 @pytest.fixture
@@ -14,20 +20,20 @@ def job(tmp_path):
     path = tmp_path / "teacher.keras"
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(path)
 
-    def job(sizes=None, **prune):
-        sections = {"students": {"sizes": sizes} if sizes else {}, "prune": prune}
+    def job(sizes=None, init="none", **prune):
+        sections = {"students": {"sizes": sizes} if sizes else {}, "prune": prune, "distill": {"init": str(init)}}
         return parse_config({"teacher": {"path": str(path)}, "data": {"path": "digits"}} | sections)
 
     return job
 
 
 def test_resolve_inputs_refuses_a_size_out_of_reach_before_anything_runs(job):
-    with pytest.raises(FamilyError, match=r"student 'small' must be feasible within 1 KB; the nearest .* \d\.\d+ KB"):
+    with pytest.raises(FamilyError, match=r"student 'small' must be feasible within 1,000 B; the nearest .* \d,\d+ B"):
         resolve_inputs(job(sizes={"small": {"size_bytes": "1KB"}, "large": {}}), None)
 
 
 def test_resolve_inputs_refuses_a_pruning_target_out_of_reach_before_anything_runs(job):
-    with pytest.raises(FamilyError, match=r"prune\.channels must be within reach of student 'large'; .* is \d+\.\d KB"):
+    with pytest.raises(FamilyError, match=r"prune\.channels must be within reach of student 'large'; .* is \d+,\d+ B"):
         resolve_inputs(job(channels={"bytes": "2KB"}), None)
 
 
@@ -36,3 +42,24 @@ def test_resolve_inputs_takes_a_pruning_target_within_reach(job):
 
     assert (config.data.height, config.data.width, config.data.channels) == (8, 8, 1)
     assert inputs.limit == 100
+
+
+def test_resolve_inputs_refuses_students_of_another_family_before_anything_runs(job, tmp_path):
+    spec = solve_family({"small": StudentSize(), "large": StudentSize()}, (8, 8, 1), 10)
+    write_students(
+        tmp_path / "earlier",
+        build_family(spec, seed=0),
+        task=Task(input_shape=(8, 8, 1), classes=list("0123456789")),
+        stage="distilled",
+        teacher_sha256="7" * 64,
+        spec=spec,
+        costs=family_costs(spec),
+        accuracy={"small": 0.5, "large": 0.5},
+        curves=[],
+        seed=0,
+    )
+
+    with pytest.raises(FamilyError, match=r"must be of the family that is asked for; .*Set students\.sizes as in that"):
+        resolve_inputs(job(init=tmp_path / "earlier"), None)
+    _, inputs = resolve_inputs(job(sizes={"small": {}, "large": {}}, init=tmp_path / "earlier"), None)
+    assert inputs.init_sha256 == students_sha256(tmp_path / "earlier")

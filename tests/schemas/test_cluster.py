@@ -59,10 +59,10 @@ def test_read_cluster_refuses_what_is_no_cluster(environment, message):
     assert str(error.value).endswith("or set distill.strategy to none.")
 
 
-def test_check_divisible_names_the_nearest_size():
+def test_check_divisible_names_the_next_smaller_size():
     check_divisible(128, 2)
     with pytest.raises(
-        ConfigError, match=r"divisible by the 3 replicas .* got 128 images\. Set distill.batch_size to 129"
+        ConfigError, match=r"divisible by the 3 replicas .* got 128 images\. Set distill.batch_size to 126"
     ):
         check_divisible(128, 3)
     with pytest.raises(ConfigError, match=r"Set distill.batch_size to 4, or"):

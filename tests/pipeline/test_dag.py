@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.schemas.config import parse_config
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    """The nodes of a job with some settings of the distillation, by name."""
+
+    def nodes(init_sha256=None, **distill):
+        config = parse_config(
+            {"teacher": {"path": "t.keras"}, "data": {"path": "digits", "height": 8, "width": 8, "channels": 1}}
+            | {"distill": distill}
+        )
+        inputs = Inputs("d" * 64, "7" * 64, "code", init_sha256=init_sha256)
+        return {node.id: node for node in build_pipeline(config, inputs, str(tmp_path)).components}
+
+    return nodes
+
+
+def test_teacher_is_asked_for_features_only_where_students_begin_with_them(nodes):
+    plain, features = nodes()["TeacherImporter"], nodes(init="features")["TeacherImporter"]
+
+    assert (plain.exec_properties["features"], features.exec_properties["features"]) == (0, 1)
+
+
+def test_students_to_begin_as_are_known_to_the_distiller_by_their_digest(nodes):
+    made = nodes(init="earlier", init_sha256="a" * 64)
+
+    assert made["Distiller"].exec_properties["distill_init"] == "earlier"
+    assert made["Distiller"].exec_properties["init_sha256"] == "a" * 64
+    assert made["TeacherImporter"].exec_properties["features"] == 0
+    assert "init_sha256" not in nodes()["Distiller"].exec_properties
+
+
+def test_nodes_after_the_distiller_learn_from_the_same_logits(nodes):
+    made = nodes()
+
+    for name in ("Distiller", "Pruner", "Quantizer"):
+        assert made[name].inputs["teacher_logits"].producer_component_id == "TeacherImporter"
+    for name in ("Pruner", "Quantizer"):
+        assert made[name].inputs["trained_teacher_logits"].producer_component_id == "Distiller"
