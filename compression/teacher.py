@@ -22,7 +22,7 @@ from learn2compress.compression.teacher_input import (
     in_batches,
     prepare,
 )
-from learn2compress.compression.teacher_models import OpenedModel, open_model
+from learn2compress.compression.teacher_models import OpenedModel, before_softmax, open_model
 from learn2compress.compression.teacher_probes import check_finite, run_probes, tell_output
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
@@ -94,9 +94,15 @@ class LoadedTeacher:
             training: True to train the teacher itself: batch statistics and dropout as in training.
 
         Returns:
-            [batch, classes] float32. Of a teacher that returns probabilities, their logarithms.
+            [batch, classes] float32. Of a teacher that returns probabilities, their logarithms; in training, what
+            its softmax is taken of, where the model ends in one: of a probability of 0, which is the one to learn
+            from, the logarithm has no gradient.
         """
-        return self._as_logits(self.apply(lambda inputs: self.opened.call(inputs, training), images))
+        if not training or self.output == "logits":
+            return self._as_logits(self.apply(lambda inputs: self.opened.call(inputs, training), images))
+        with before_softmax(self.opened.keras_model) as cut:
+            values = self.apply(lambda inputs: self.opened.call(inputs, True), images)
+        return self._in_order(values) if cut else self._as_logits(values)
 
     def logits(self, images: np.ndarray, must_be_finite: bool = True) -> np.ndarray:
         """Compute logits of any number of images, a piece at a time.
@@ -116,9 +122,12 @@ class LoadedTeacher:
         return self._as_logits(tf.constant(values)).numpy()
 
     def _as_logits(self, values: tf.Tensor) -> tf.Tensor:
-        values = tf.ensure_shape(values, [None, self.outputs])
         if self.output == "probabilities":
             values = tf.math.log(tf.clip_by_value(values, PROBABILITY_FLOOR, 1.0))
+        return self._in_order(values)
+
+    def _in_order(self, values: tf.Tensor) -> tf.Tensor:
+        values = tf.ensure_shape(values, [None, self.outputs])
         return values if self.class_order is None else tf.gather(values, self.class_order, axis=-1)
 
     def apply(self, call: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,8 @@ what it says of its shape.
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +85,27 @@ def keras_library(model_format: str) -> ModuleType:
             f"Keras must run on TensorFlow; got the backend '{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow."
         )
     return keras
+
+
+@contextmanager
+def before_softmax(model: Any) -> Iterator[bool]:
+    """While the block runs, a Keras model that ends in a softmax gives what that is taken of.
+
+    Yields:
+        Whether it does: its last layer must have the softmax as its activation, and be called in no other place.
+    """
+    layer = model
+    while hasattr(layer, "layers"):
+        layer = layer.outputs[0]._keras_history[0]
+    softmax = getattr(layer, "activation", None)
+    if getattr(softmax, "__name__", None) != "softmax" or len(layer._inbound_nodes) != 1:
+        yield False
+        return
+    layer.activation = lambda values: values
+    try:
+        yield True
+    finally:
+        layer.activation = softmax
 
 
 def _open_keras(description: FileDescription, output_name: str | None) -> OpenedModel:

@@ -113,6 +113,43 @@ def test_training_goes_on_with_the_teacher_where_it_was_killed(library, stripes,
         trainer_of(path, stripes, own=TeacherRecipe(2e-2)).train(epoch_batches, validation, tmp_path / "c.npz")
 
 
+def ends(k):
+    """Three ends of a model that come to the same probabilities."""
+    return {
+        "dense": [k.Dense(3, "softmax")],
+        "activation": [k.Dense(3), k.Activation("softmax")],
+        "layer": [k.Dense(3), k.Softmax()],
+    }
+
+
+@LIBRARIES
+@pytest.mark.parametrize(("end", "cut"), [("dense", True), ("activation", True), ("layer", False)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_teacher_that_errs_with_certainty_learns_where_its_softmax_can_be_left_out(
+    library, end, cut, nested, stripes, tmp_path
+):
+    layers = [library.layers.Flatten(), *ends(library.layers)[end]]
+    inner = library.Sequential([library.Input(stripes.SHAPE), *layers])
+    model = library.Sequential([library.Input(stripes.SHAPE), inner]) if nested else inner
+    model.set_weights([np.zeros((64, 3)), np.array([300.0, 0, 0])])
+    model.save(tmp_path / "sure.keras")
+    loop = TeacherInLoop(load_teacher(tmp_path / "sure.keras", scaling="unit"), OWN)
+    images, wrong = tf.constant(stripes.draw(8, 0)[0]), tf.ones([8], tf.int64)
+
+    @tf.function(autograph=False)
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = loop.loss(wrong, loop.logits(images), [])
+        return tape.gradient(loss, loop.variables)
+
+    loop.recipe = TeacherRecipe(0.1)
+    assert any(np.any(gradient.numpy() != 0) for gradient in gradients()) is cut
+    assert loop.teacher.output == "probabilities"
+    np.testing.assert_allclose(np.asarray(loop.model(tf.cast(images, tf.float32)))[:, 0], 1)
+    if cut:
+        np.testing.assert_allclose(loop.logits(images), np.tile([300.0, 0, 0], (8, 1)))
+
+
 @LIBRARIES
 def test_each_side_follows_its_own_loss_alone(library, stripes, epoch_batches, tmp_path):
     """The teacher's step is that of its loss by itself; the students', that of theirs with its logits as constants."""

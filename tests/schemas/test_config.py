@@ -75,7 +75,7 @@ def test_every_field_says_what_it_is():
             r"students: only one of sizes and module may be given: a module's students have the sizes it builds\.$",
         ),
         ({"students": {"sizes": {"small": None}}}, r"students\.sizes must have at least 2; got small\. Add to it, or"),
-        ({"students": {"sizes": dict.fromkeys("abcdefg", 1)}}, r"must have at most 6 entries; got a, b, c, d, e, f, g\."),
+        ({"students": {"sizes": dict.fromkeys("abcdefg", 1)}}, r"must have at most 6 entries; got a, b, c, d, e, f, g"),
         (
             {"students": {"sizes": {"small": {"size_bytes": "24kb"}, "large": 1}}},
             r"students\.sizes\.small\.size_bytes: A size must be a whole number with one of the units .*got '24kb'",
