@@ -4,8 +4,9 @@
 Of each seed: other training images of the classes, other initial weights, another order. By default students that were
 distilled jointly from the teacher are held against each student trained alone on the labels, without a teacher; with
 --init, jointly distilled ones that began with the teacher's features (of images without labels, too) against those that
-began at random. All else is equal: views, epochs, batches, rates, and the choice of the epoch on validation images that
-are cut from the few. Each student alone gets as many epochs as the family.
+began at random, and against others that began at random and were distilled for as many more steps as the features took.
+All else is equal: views, epochs, batches, rates, and the choice of the epoch on validation images that are cut from the
+few. Each student alone gets as many epochs as the family.
 
     python benchmarks/distillation_gain.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--per-class 60]
         [--seeds 0 1 2] [--epochs 60] [--init [--unlabeled 10000]]
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -135,6 +137,10 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
             learn_features(began, NAMES, features, recipe(config, NAMES, data), options.init_epochs)
             train(began, NAMES, config, data)
             models["features"] = cut_students(began, NAMES)
+            more = math.ceil(options.init_epochs * features.steps / data.steps)
+            longer = build_family(spec, seed)
+            train(longer, NAMES, config.model_copy(update={"epochs": options.epochs + more}), data)
+            models["longer"] = cut_students(longer, NAMES)
         else:
             models["alone"] = {name: train_alone(spec, name, alone, data, seed) for name in NAMES}
         train(joint, NAMES, config, data)
@@ -188,25 +194,32 @@ def main() -> None:
         found.append(accuracies)
         if not number:
             print(sizes)
-    before, after = ("random", "features") if options.init else ("alone", "distilled")
+    arms = ("random", "longer", "features") if options.init else ("alone", "distilled")
     titles = {
         "alone": "alone, labels only",
         "distilled": "jointly distilled",
         "random": "begun at random",
+        "longer": "begun at random, as many steps in all",
         "features": f"begun with features ({options.init_epochs} epochs, {options.unlabeled:,} more images)",
     }
     print(
         f"\nTop-1 in % of the float32 .tflite on held-out images, {options.per_class} training images a class, "
         f"{len(options.seeds)} seeds: mean ± standard deviation. The teacher: {100 * teacher:.2f}."
     )
-    print(f"| student | {titles[before]} | {titles[after]} | gain, seed by seed |\n| --- | ---: | ---: | ---: |")
+    gains = [f"gain on {titles[arm]}" for arm in arms[:-1]]
+    print(f"| student | {' | '.join([*(titles[arm] for arm in arms), *gains])} |")
+    print(f"| --- |{' ---: |' * (2 * len(arms) - 1)}")
     rows = {}
     for name in NAMES:
-        sides = {how: [one[how][name] for one in found] for how in (before, after)}
-        gains = [b - a for a, b in zip(sides[before], sides[after], strict=True)]
-        rows[name] = {how: spread(values) for how, values in sides.items()} | {"gain": spread(gains)}
-        cells = [f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in rows[name].values()]
-        cells[-1] = f"{rows[name]['gain'][0]:+.2f} ± {rows[name]['gain'][1]:.2f}"
+        sides = {arm: [one[arm][name] for one in found] for arm in arms}
+        rows[name] = {arm: spread(values) for arm, values in sides.items()}
+        for arm in arms[:-1]:
+            seed_by_seed = [b - a for a, b in zip(sides[arm], sides[arms[-1]], strict=True)]
+            rows[name][f"gain_on_{arm}"] = spread(seed_by_seed)
+        cells = [
+            f"{mean:{'+' if key.startswith('gain') else ''}.2f} ± {deviation:.2f}"
+            for key, (mean, deviation) in rows[name].items()
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
     print(
         json.dumps(
