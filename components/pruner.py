@@ -86,7 +86,7 @@ class PrunerExecutor(base_executor.BaseExecutor):
         family, notes = load_family(source, before), [*before.notes]
         if student := exec_properties.get("student"):
             if distill.in_place_weight and student != before.students[-1].name:
-                notes.append("cut out of the family before it was pruned: the largest student teaches it no more")
+                notes.append("cut out of the family before it was pruned: no larger student teaches it any more")
             shape = before.family_spec
             family, before = single_student(family, before, student)
             if config.channels and shape:

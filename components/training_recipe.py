@@ -9,7 +9,8 @@ from learn2compress.compression.training_data import TrainingData
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
 
 _GOES_ON = (
-    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "label_smoothing", "student_weights",
+    "strategy", "batch_size", "temperature", "soft_weight", "in_place_weight", "in_place_from", "label_smoothing",
+    "student_weights",
 )  # fmt: skip
 # Length, speed and start of the distillation: parameters that do not concern the nodes after Distiller.
 BEYOND_LOSS = tuple(f"distill_{field}" for field in DistillConfig.model_fields if field not in _GOES_ON)
@@ -36,7 +37,13 @@ def training_recipe(
         epochs=pace.epochs,
         steps_per_epoch=data.steps,
         learning_rate=pace.learning_rate,
-        loss=LossSettings(distill.temperature, distill.soft_weight, distill.in_place_weight, distill.label_smoothing),
+        loss=LossSettings(
+            distill.temperature,
+            distill.soft_weight,
+            distill.in_place_weight,
+            distill.label_smoothing,
+            distill.in_place_from,
+        ),
         student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
         seed=data.seed,
     )

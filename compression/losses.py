@@ -5,13 +5,15 @@ For a student with logits s, a teacher with logits t, labels y, soft weight a an
 
     L = (1 - a) · CE(y, s) + a · T² · KL(softmax(t / T) ‖ softmax(s / T))          (Hinton et al., 1503.02531)
 
-and, with in-place weight b, for every student but the largest, whose logits are l (Yu & Huang, 1903.05134):
+and, with in-place weight b, for every student but the largest, where l are the logits of the largest (Yu & Huang,
+1903.05134), or of each larger one in turn, over which a mean is taken:
 
     L' = (1 - b) · L + b · T² · KL(softmax(l / T) ‖ softmax(s / T)),  no gradient through l
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import tensorflow as tf
 
@@ -24,6 +26,7 @@ class LossSettings:
     soft_weight: float = 0.9
     in_place_weight: float = 0.0
     label_smoothing: float = 0.0
+    in_place_from: Literal["largest", "larger"] = "largest"
 
 
 def hard_loss(labels, logits, label_smoothing: float = 0.0):
@@ -73,7 +76,7 @@ def family_losses(labels, teacher_logits, outputs: Sequence, settings: LossSetti
         One [batch] float32 a student.
     """
     losses = []
-    largest = tf.stop_gradient(outputs[-1])
+    fixed = [tf.stop_gradient(logits) for logits in outputs]
     soft_weight = settings.soft_weight if teacher_logits is not None else 0.0
     for index, logits in enumerate(outputs):
         loss = 0.0
@@ -82,7 +85,8 @@ def family_losses(labels, teacher_logits, outputs: Sequence, settings: LossSetti
         if soft_weight > 0:
             loss += soft_weight * soft_loss(teacher_logits, logits, settings.temperature)
         if settings.in_place_weight and index < len(outputs) - 1:
-            in_place = soft_loss(largest, logits, settings.temperature)
+            larger = fixed[-1:] if settings.in_place_from == "largest" else fixed[index + 1 :]
+            in_place = tf.add_n([soft_loss(one, logits, settings.temperature) for one in larger]) / len(larger)
             loss = (1 - settings.in_place_weight) * loss + settings.in_place_weight * in_place
         losses.append(loss)
     return losses

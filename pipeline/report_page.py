@@ -404,7 +404,7 @@ def _facts(report: Report) -> dict[str, Any]:
             ("MACs", _count(teacher.macs)),
             *[(f"Accuracy on {split}", _percent(value)) for split, value in teacher.accuracy.items()],
             *[(f"Trained along, on {split}", _percent(value)) for split, value in after.items()],
-            ("Forward passes spent", f"{report.teacher_forward_passes:,} images"),
+            ("Forward passes spent", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
             ("SHA-256", teacher.sha256),
             *([("Trained along, SHA-256", trained.teacher.sha256)] if after else []),
         ],
@@ -530,6 +530,11 @@ def _beginning(began: Initialization | None) -> str:
         f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
         f"{began.labeled_images:,} training images{unlabeled}: {began.forward_passes:,} views."
     )
+
+
+def _feature_passes(report: Report) -> str:
+    began = report.students.initialization
+    return f", and {began.forward_passes:,} for its features" if began and began.kind == "features" else ""
 
 
 def _rescue(candidate: Candidate) -> str:

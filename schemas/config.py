@@ -168,7 +168,10 @@ class DistillConfig(Section):
     temperature: Rate = Field(4.0, description="softens teacher and student logits (1503.02531)")
     soft_weight: Fraction = Field(0.9, description="weight of the teacher's logits against the labels")
     in_place_weight: Fraction = Field(
-        0.0, description="weight of the largest student's logits as a teacher of the smaller ones (1903.05134)"
+        0.0, description="weight of larger students' logits as a teacher of the smaller ones (1903.05134)"
+    )
+    in_place_from: Literal["largest", "larger"] = Field(
+        "largest", description="which those are: the largest student alone, or all that are larger, each as much"
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of a label's weight that is spread over all classes (1512.00567)"

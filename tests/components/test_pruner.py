@@ -210,6 +210,7 @@ def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
         "distill_temperature",
         "distill_soft_weight",
         "distill_in_place_weight",
+        "distill_in_place_from",
         "distill_label_smoothing",
         "distill_student_weights",
         "distill_strategy",

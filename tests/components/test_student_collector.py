@@ -75,7 +75,7 @@ def test_students_made_apart_are_brought_together(compress, distilled, stripes, 
     merged = read_manifest(students.uri, StudentSetManifest)
     assert [student.name for student in merged.students] == ["small", "large"]
     assert students.get_string_custom_property("students") == "small,large"
-    assert "small: cut out of the family before it was pruned: the largest student teaches it no more" in merged.notes
+    assert "small: cut out of the family before it was pruned: no larger student teaches it any more" in merged.notes
     assert not any(note.startswith("large: cut out") for note in merged.notes)
     last = read_curves(models.uri)[-1]
     assert (last.stage, set(last.accuracy)) == ("thinned", {"small", "large"})

@@ -92,6 +92,17 @@ def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
     assert float(large[0]) == pytest.approx(math.log(4))
 
 
+def test_family_losses_let_each_learn_from_all_that_are_larger():
+    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0, in_place_from="larger")
+
+    tiny, small, _ = family_losses(tf.constant([0]), None, [HALF, QUARTER, 2 * QUARTER], settings)
+
+    from_small, from_large = (float(soft_loss(logits, HALF, 1.0)[0]) for logits in (QUARTER, 2 * QUARTER))
+    assert from_small != pytest.approx(from_large)
+    assert float(tiny[0]) == pytest.approx((from_small + from_large) / 2)
+    assert float(small[0]) == pytest.approx(float(soft_loss(2 * QUARTER, QUARTER, 1.0)[0]))
+
+
 def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller():
     settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0)
     small, large = tf.Variable(HALF), tf.Variable(QUARTER)

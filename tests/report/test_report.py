@@ -118,7 +118,9 @@ def test_report_says_what_the_students_began_as(sample, began, told):
     fields = {"source_sha256": "ab" * 32, "new_logits": False, "forward_passes": 8120} | began
     students = report.students.model_copy(update={"initialization": Initialization(**fields)})
 
-    assert told in render_report(report.model_copy(update={"students": students}), {})
+    page = render_report(report.model_copy(update={"students": students}), {})
+    assert told in page
+    assert ("8,120 for its features" in page) is (began["kind"] == "features")
     assert "They began" not in render_report(report, {})
 
 

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a fixed teacher is asked over all nodes that learn from it, counted where it answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import standard_artifacts
+
+from learn2compress.components import distiller, parameters
+from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.distiller import DistillerExecutor
+from learn2compress.components.pruner import PrunerExecutor
+from learn2compress.components.quantizer import QuantizerExecutor
+from learn2compress.components.teacher_importer import TeacherImporterExecutor
+from learn2compress.components.training_recipe import BEYOND_LOSS
+from learn2compress.compression.student_files import read_curves
+from learn2compress.compression.teacher import LoadedTeacher
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits, TrainedTeacher
+from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig
+from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.manifests import TeacherLogitsManifest, read_manifest
+
+VIEWS = 2
+DISTILL = DistillConfig(epochs=3 * VIEWS, batch_size=32)
+COMMON = {"seed": 5, "code_version": "1"}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Images of which a teacher was asked, one entry a call; a call within a compiled step counts as well."""
+    counts = []
+    for name in ("in_pieces", "tf_logits"):
+        original = getattr(LoadedTeacher, name)
+        place = 3 if name == "in_pieces" else 1
+
+        def counted(*arguments, original=original, place=place, **named):
+            counts.append(len(arguments[place]) if isinstance(arguments[place], np.ndarray) else 1)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(LoadedTeacher, name, counted)
+    return counts
+
+
+@pytest.mark.slow
+def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
+    asked, imported, stripes_artifacts, stripes, artifact, tmp_path
+):
+    teacher_file = Path(imported, "model/t.keras")
+    before = path_sha256(teacher_file)
+    made = {
+        key: artifact(kind, tmp_path / f"{key}/1")
+        for key, kind in {
+            "examples": standard_artifacts.Examples,
+            "teacher": Teacher,
+            "teacher_logits": TeacherLogits,
+            "students": StudentSet,
+            "trained_teacher": TrainedTeacher,
+            "trained_teacher_logits": TeacherLogits,
+            "pruned_students": StudentSet,
+            "models": OnDeviceModelSet,
+        }.items()
+    }
+    made["examples"].uri = str(stripes_artifacts[0])
+    context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1))
+
+    def execute(executor, inputs, outputs, **values):
+        executor.Do(*({key: [made[name]] for key, name in names.items()} for names in (inputs, outputs)), values)
+
+    def same(*keys):
+        return {key: key for key in keys}
+
+    teaching = TeacherConfig(path=str(teacher_file), scaling="unit", views=VIEWS)
+    values = parameters.encode(teacher=teaching) | {"teacher_sha256": before, "features": 0} | COMMON
+    execute(TeacherImporterExecutor(context), same("examples"), same("teacher", "teacher_logits"), **values)
+    told = read_manifest(made["teacher_logits"].uri, TeacherLogitsManifest)
+    assert told.forward_passes == VIEWS * stripes.COUNTS["train"]
+    # One probe of what it answers at all comes before the passes that are counted.
+    probes = sum(asked) - told.forward_passes - told.check_passes
+    assert 0 <= probes <= 64
+    after_importer = sum(asked)
+
+    taught = same("examples", "teacher_logits")
+    students = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
+    values = parameters.encode(students=students, distill=DISTILL, teacher=teaching, without=distiller._ELSEWHERE)
+    results = same("students", "trained_teacher", "trained_teacher_logits")
+    execute(DistillerExecutor(context), taught | same("teacher"), results, **values, **COMMON)
+    taught |= same("trained_teacher_logits")
+    values = parameters.encode(prune=PruneConfig(epochs=VIEWS), distill=DISTILL, without=BEYOND_LOSS)
+    execute(PrunerExecutor(), taught | same("students"), same("pruned_students"), **values, **COMMON)
+    quantize = QuantizeConfig(epochs=VIEWS, variants=["int8"], teacher_variants=[])
+    values = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
+    inputs = taught | same("teacher") | {"students": "pruned_students"}
+    execute(QuantizerExecutor(), inputs, same("models"), **values, **COMMON)
+
+    stages = [epoch.stage for epoch in read_curves(made["models"].uri)]
+    assert [stages.count(stage) for stage in ("distilled", "pruned", "quantized")] == [3 * VIEWS, VIEWS, VIEWS]
+    assert sum(asked) == after_importer
+    assert path_sha256(teacher_file) == path_sha256(f"{made['teacher'].uri}/model/t.keras") == before
