@@ -141,6 +141,14 @@ def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_pa
     assert read_manifest(teacher.uri, TeacherManifest).accuracy["validation"] < 0.5
 
 
+def test_importer_refuses_a_teacher_that_answers_with_nan(run, stripes, tmp_path):
+    path = save_teacher(tmp_path / "nan.keras", stripes, kernel=np.full((*stripes.SHAPE, 3), np.nan, np.float32))
+
+    with pytest.raises(TeacherError, match=r"nan\.keras must answer with finite numbers; got NaN for .* images"):
+        run(path, insist=True)
+    assert not list(tmp_path.rglob("Split-*"))
+
+
 def test_importer_refuses_a_teacher_of_other_classes(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "two.keras", stripes, classes=2)
 
