@@ -17,14 +17,13 @@ import contextlib
 import json
 import logging
 import math
-import os
 import tempfile
 import time
 from pathlib import Path
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+from learn2compress.pipeline.environment import prepare_environment
+
+prepare_environment()
 
 import numpy as np
 import tf_keras as keras

@@ -9,13 +9,12 @@ same for five students, and for three with a teacher's forward pass in the loop 
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+from learn2compress.pipeline.environment import prepare_environment
+
+prepare_environment()
 
 import numpy as np
 import tensorflow as tf

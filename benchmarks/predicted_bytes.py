@@ -10,14 +10,13 @@ last line is one JSON object.
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+from learn2compress.pipeline.environment import prepare_environment
+
+prepare_environment()
 
 import numpy as np
 import tf_keras as keras
