@@ -121,7 +121,7 @@ def test_train_refuses_a_batch_that_cannot_be_divided(stripes):
     data = stripes.batches(images, labels, stripes.StripesTeacher().logits(images))
 
     with pytest.raises(
-        ConfigError, match=r"divisible by the 3 replicas .* got 32 images\. Set distill.batch_size to 33"
+        ConfigError, match=r"divisible by the 3 replicas .* got 32 images\. Set distill.batch_size to 30"
     ):
         trainer.train(lambda _: data, stripes.batches(images, labels))
 
