@@ -5,8 +5,9 @@ Enters: the examples; parameters name the model's file. Leaves: `Teacher`, the m
 about it, and `TeacherLogits`, its logits on K fixed views of every training image and on the held-out images as they
 are. A teacher that is to be trained along (`teacher.mode: joint`) is asked about the held-out images alone: of the
 views, Distiller asks the trained one. Where the students are to begin with its features (`distill.init: features`),
-those are written, too, for each view of each training image and of those without labels. The lineage records: the
-teacher's SHA-256, format, parameters, bytes, accuracy on validation and test, and the number of its forward passes.
+those are written, too, for each view of each training image, which the teacher sees once for both, and of those without
+labels. The lineage records: the teacher's SHA-256, format, parameters, bytes, accuracy on validation and test, and the
+number of its forward passes.
 """
 
 import shutil
@@ -113,8 +114,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             recipe=recipe,
             classes=len(data.task.classes),
             shards={split: data.shards[split] if split in splits else [] for split in SPLITS},
-            images={split: counts[split].images for split in SPLITS},
-            forward_passes=counts["train"].forward_passes,
+            images={split: counts[split].images if split in splits else 0 for split in SPLITS},
+            forward_passes=counts["train"].forward_passes if "train" in splits else 0,
             check_passes=counts["validation"].forward_passes
             + counts["test"].forward_passes
             + fit.images
@@ -123,7 +124,8 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
             seconds=round(time.monotonic() - began, 3),
         )
         if features:
-            taught = taught.model_copy(update={"features": _describe_features(features, data, counts)})
+            described = _describe_features(features, data, counts, taught.forward_passes)
+            taught = taught.model_copy(update={"features": described})
         write_manifest(logits_artifact.uri, taught)
         manifest = TeacherManifest(
             task=data.task,
@@ -193,7 +195,7 @@ class TeacherImporter(base_beam_component.BaseBeamComponent):
 
 
 def _describe_features(
-    features: TeacherFeatures, data: DataManifest, counts: dict[str, ShardCount]
+    features: TeacherFeatures, data: DataManifest, counts: dict[str, ShardCount], for_logits: int
 ) -> TeacherFeaturesManifest:
     train, unlabeled = (counts[part] for part in FEATURE_PARTS)
     return TeacherFeaturesManifest(
@@ -202,7 +204,7 @@ def _describe_features(
         width=features.width,
         shards={"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []},
         images={"train": train.images, "unlabeled": unlabeled.images},
-        forward_passes=train.forward_passes + unlabeled.forward_passes,
+        forward_passes=train.forward_passes + unlabeled.forward_passes - for_logits,
     )
 
 

@@ -8,23 +8,24 @@ counted in it, until all are finished: a shard that an earlier try has finished 
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 
 from learn2compress.components.beam_options import user_errors
 from learn2compress.compression.examples import FEATURES_FOLDER
 from learn2compress.compression.progress import Task, say
 from learn2compress.compression.teacher import LoadedTeacher, load_teacher
 from learn2compress.compression.teacher_features import find_feature_layer
-from learn2compress.compression.teacher_logits import ShardCount, write_features_shard, write_logits_shard
+from learn2compress.compression.teacher_logits import ShardCount, write_answers_shard
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.manifests import DataManifest, Split, TeacherManifest, ViewRecipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-FEATURE_PARTS = ("features/train", "features/unlabeled")
+FEATURE_PARTS = ("train", "unlabeled")
 _COUNTS = ".counts"  # what a shard's file has beside it until all shards are there
 
 
@@ -78,35 +79,34 @@ def ask_teacher(
         examples: Folder of `Examples`.
         output: Folder of `TeacherLogits`, or one in which they gather until they are whole, see `move_answers`.
         recipe: Of the views.
-        splits: Which to ask about.
+        splits: Of which to write logits.
         with_features: Whether to write its features, too, on K views of the training images and of those without
-            labels.
+            labels. Where both are wanted of an image, the teacher sees its views once for both.
 
     Returns:
-        What was counted in each split, zeros in one that was left out; and of features as `features/train` and
-        `features/unlabeled`.
+        What was counted in each split and in `unlabeled`, zeros in one that was left out.
 
     Raises:
         TeacherError: A logit is not finite.
     """
     held_out = recipe.model_copy(update={"count": 1})
-    recipes = {split: recipe if split == "train" else held_out for split in splits}
-    shards = [
-        (split, f"{examples}/Split-{split}/{name}", f"{output}/Split-{split}/{name}", recipes[split])
-        for split in splits
-        for name in data.shards[split]
-    ]
-    views = sum(recipes[split].count * data.counts[split] for split in splits)
-    if with_features:
-        folder = f"{output}/{FEATURES_FOLDER}"
-        parts = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
-        shards += [
-            (f"features/{part}", f"{examples}/Split-{part}/{name}", f"{folder}/Split-{part}/{name}", recipe)
-            for part, names in parts.items()
-            for name in names
-        ]
-        views += recipe.count * (data.counts["train"] + (data.unlabeled.count if data.unlabeled else 0))
-    finished = [count for _, _, path, _ in shards if (count := _read_count(path))]
+    names, images = dict(data.shards), dict(data.counts)
+    if data.unlabeled:
+        names["unlabeled"], images["unlabeled"] = data.unlabeled.shards, data.unlabeled.count
+    shards, views = [], 0
+    for part in names:
+        folders = {"logits": output} if part in splits else {}
+        if with_features and part in FEATURE_PARTS:
+            folders["features"] = f"{output}/{FEATURES_FOLDER}"
+        if not folders:
+            continue
+        drawn = recipe if part in FEATURE_PARTS else held_out
+        views += drawn.count * images[part]
+        for name in names[part]:
+            place = f"Split-{part}/{name}"
+            answers = {kind: f"{folder}/{place}" for kind, folder in folders.items()}
+            shards.append((part, f"{examples}/{place}", answers, drawn))
+    finished = [count for _, _, answers, _ in shards if (count := _read_count(answers))]
     before = sum(count.forward_passes for count in finished)
     if finished:
         say(f"{len(finished)} of {len(shards)} shards were answered before: the teacher is asked about the others")
@@ -115,13 +115,13 @@ def ask_teacher(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape, views, before))
+            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape, with_features, views, before))
         )
-    counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, *FEATURE_PARTS)}
-    for part, _, path, _ in shards:
-        counts[part] += _read_count(path)
-    for _, _, path, _ in shards:
-        Path(path + _COUNTS).unlink()
+    counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, "unlabeled")}
+    for part, _, answers, _ in shards:
+        counts[part] += _read_count(answers)
+    for _, _, answers, _ in shards:
+        _counts_path(answers).unlink()
     return counts
 
 
@@ -140,36 +140,48 @@ def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
 
 
 class _AskTeacher(beam.DoFn):
-    """Writes the logits of a shard; the teacher is loaded once a worker."""
+    """Writes the answers about a shard; the teacher is loaded once a worker."""
 
-    def __init__(self, config: TeacherConfig, input_shape: tuple[int, int, int], views: int, before: int) -> None:
-        self.config, self.input_shape, self.views, self.before = config, input_shape, views, before
+    def __init__(
+        self, config: TeacherConfig, input_shape: tuple[int, int, int], with_features: bool, views: int, before: int
+    ) -> None:
+        self.config, self.input_shape, self.with_features = config, input_shape, with_features
+        self.views, self.before = views, before
 
     def setup(self) -> None:
         self.teacher = open_teacher(self.config, self.input_shape)
+        self.features = find_feature_layer(self.teacher, self.config.feature_layer) if self.with_features else None
         # Seen where the work is done in the caller's process; other processes tell their own logs.
         self.task = Task("asking the teacher: view", self.views, self.before)
 
-    def process(self, shard: tuple[str, str, str, ViewRecipe]) -> None:
-        part, examples, output, recipe = shard
-        if _read_count(output) is None:
-            _write_count(output, self._ask(part, examples, output, recipe))
+    def process(self, shard: tuple[str, str, dict[str, str], ViewRecipe]) -> None:
+        _, examples, answers, recipe = shard
+        if _read_count(answers) is None:
+            ask = self._ask_for_both if "features" in answers else self._ask_for_logits
+            count = write_answers_shard(ask, examples, answers, self.input_shape, recipe, self.task.advance)
+            _write_count(answers, count)
 
-    def _ask(self, part: str, examples: str, output: str, recipe: ViewRecipe) -> ShardCount:
-        asked = (examples, output, self.input_shape, recipe, self.task.advance)
-        if part not in FEATURE_PARTS:
-            return write_logits_shard(self.teacher, *asked)
-        images = write_features_shard(find_feature_layer(self.teacher, self.config.feature_layer), *asked)
-        return ShardCount(images, images * recipe.count, 0)
+    def _ask_for_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logits": self.teacher.logits(images)}
+
+    def _ask_for_both(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        features, logits = self.features.answers(images)
+        return {"features": features, "logits": logits}
 
 
-def _write_count(shard: str, count: ShardCount) -> None:
-    partial = Path(f"{shard}{_COUNTS}.partial")
+def _counts_path(answers: Mapping[str, str]) -> Path:
+    """Beside the first of the files of a shard's answers."""
+    return Path(next(iter(answers.values())) + _COUNTS)
+
+
+def _write_count(answers: Mapping[str, str], count: ShardCount) -> None:
+    path = _counts_path(answers)
+    partial = Path(f"{path}.partial")
     partial.write_text(",".join(map(str, astuple(count))), encoding="utf-8")
-    os.replace(partial, shard + _COUNTS)
+    os.replace(partial, path)
 
 
-def _read_count(shard: str) -> ShardCount | None:
+def _read_count(answers: Mapping[str, str]) -> ShardCount | None:
     """What was counted in a shard; None if it is not finished."""
-    path = Path(shard + _COUNTS)
+    path = _counts_path(answers)
     return ShardCount(*map(int, path.read_text(encoding="utf-8").split(","))) if path.exists() else None

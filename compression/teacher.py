@@ -99,10 +99,10 @@ class LoadedTeacher:
             from, the logarithm has no gradient.
         """
         if not training or self.output == "logits":
-            return self._as_logits(self.apply(lambda inputs: self.opened.call(inputs, training), images))
+            return self.as_logits(self.apply(lambda inputs: self.opened.call(inputs, training), images))
         with before_softmax(self.opened.keras_model) as cut:
             values = self.apply(lambda inputs: self.opened.call(inputs, True), images)
-        return self._in_order(values) if cut else self._as_logits(values)
+        return self._in_order(values) if cut else self.as_logits(values)
 
     def logits(self, images: np.ndarray, must_be_finite: bool = True) -> np.ndarray:
         """Compute logits of any number of images, a piece at a time.
@@ -119,9 +119,10 @@ class LoadedTeacher:
         values = self.in_pieces("answers", lambda inputs: self.opened.call(inputs, False), images)
         if must_be_finite:
             check_finite(self.path, values)
-        return self._as_logits(tf.constant(values)).numpy()
+        return self.as_logits(tf.constant(values)).numpy()
 
-    def _as_logits(self, values: tf.Tensor) -> tf.Tensor:
+    def as_logits(self, values: tf.Tensor) -> tf.Tensor:
+        """Turn what the model itself returns, [batch, outputs], into logits of the data's classes, in their order."""
         if self.output == "probabilities":
             values = tf.math.log(tf.clip_by_value(values, PROBABILITY_FLOOR, 1.0))
         return self._in_order(values)

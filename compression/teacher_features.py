@@ -5,6 +5,7 @@ Students that have few labels learn these first, which needs no labels at all (F
 1412.6550, taken at the penultimate layer). Only a Keras model shows its layers.
 """
 
+import functools
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -22,10 +23,11 @@ _REMEDY = "Set teacher.feature_layer to the name of a layer"
 
 @dataclass(frozen=True, eq=False)
 class TeacherFeatures:
-    """A teacher cut off before its last layer.
+    """A teacher that tells its features along with its logits.
 
     layer: the layer that the features come from (side "output"), or enter ("input") where it was found.
     width: numbers for each image.
+    model: gives the features' tensor and the teacher's own output.
     """
 
     teacher: LoadedTeacher
@@ -34,29 +36,27 @@ class TeacherFeatures:
     width: int
     model: Any
 
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Compute features, within a graph or outside.
+    def answers(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute both for any number of images, a piece at a time, each image seen once.
 
         Args:
             images: [batch, height, width, channels], uint8, or floats in 0..255.
 
         Returns:
-            [batch, width] float32; feature maps are averaged over their positions.
-        """
-        return tf.ensure_shape(self.teacher.apply(self._call, images), [None, self.width])
-
-    def _call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _pooled(self.model(inputs, training=False))
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Compute features of any number of images, a piece at a time.
+            Features, [batch, width] float32, where feature maps are averaged over their positions; logits,
+            [batch, classes] float32.
 
         Raises:
-            TeacherError: the images do not have the teacher's shape, or a feature is NaN or infinite.
+            TeacherError: the images do not have the teacher's shape, or a feature or a logit is NaN or infinite.
         """
         values = self.teacher.in_pieces(f"{self.side} of {self.layer}", self._call, images)
         check_finite(self.teacher.path, values)
-        return values
+        return values[:, : self.width], self.teacher.as_logits(tf.constant(values[:, self.width :])).numpy()
+
+    def _call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Both side by side, as one tensor: [batch, width + outputs] float32."""
+        features, output = self.model(inputs, training=False)
+        return tf.concat([tf.cast(_pooled(features), tf.float32), tf.cast(output, tf.float32)], axis=-1)
 
 
 def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> TeacherFeatures:
@@ -111,7 +111,9 @@ def _cut_chain(teacher: LoadedTeacher, library: ModuleType, model: Any, name: st
             )
     image = model.inputs[0]
     start = library.Input(image.shape[1:], batch_size=image.shape[0], dtype=image.dtype)
-    return name, library.Sequential([start, *kept])
+    features = functools.reduce(lambda values, layer: layer(values), kept, start)
+    output = functools.reduce(lambda values, layer: layer(values), layers[len(kept) :], features)
+    return name, library.Model(start, [features, output])
 
 
 def _cut_graph(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
@@ -131,7 +133,7 @@ def _cut_graph(teacher: LoadedTeacher, library: ModuleType, model: Any, name: st
                 f"layer '{name}' of teacher {teacher.path} must be used once for its features to be taken; "
                 f"got it in several places. {_REMEDY} used once."
             )
-        return name, library.Model(model.inputs[0], _single(teacher, layer, "output"))
+        return name, _with_output(library, model, _single(teacher, layer, "output"))
     plain = [layer for layer in model.layers if layer.name not in shared]
     producers = {id(layer.output): layer for layer in plain if not isinstance(layer.output, list | tuple | dict)}
     layer = producers.get(id(model.outputs[0]))
@@ -139,7 +141,11 @@ def _cut_graph(teacher: LoadedTeacher, library: ModuleType, model: Any, name: st
         layer = producers.get(id(_single(teacher, layer, "input")))
     if layer is None or isinstance(layer, library.Model):
         raise _no_end(teacher, model)
-    return layer.name, library.Model(model.inputs[0], _single(teacher, layer, "input"))
+    return layer.name, _with_output(library, model, _single(teacher, layer, "input"))
+
+
+def _with_output(library: ModuleType, model: Any, features: Any) -> Any:
+    return library.Model(model.inputs[0], [features, model.outputs[0]])
 
 
 def _passes(library: ModuleType, layer: Any) -> bool:

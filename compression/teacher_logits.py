@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher's logits on fixed views, computed once and stored beside the examples.
+"""The teacher's answers on fixed views, computed once and stored beside the examples: logits, and features if wanted.
 
 A teacher's forward pass on every step would cost more than the students do. So it is run once on each of K views of
 every training image; Distiller, Pruner and Quantizer then train on exactly those views ("A good teacher is patient
-and consistent", 2106.05237). A shard of logits goes with each shard of examples, so that shards can be spread over
+and consistent", 2106.05237). A shard of answers goes with each shard of examples, so that shards can be spread over
 workers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import tensorflow as tf
 
 from learn2compress.compression.examples import iter_numpy, read_shard
 from learn2compress.compression.teacher import LoadedTeacher
-from learn2compress.compression.teacher_features import TeacherFeatures
 from learn2compress.compression.views import apply_view, draw_views
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import ViewRecipe
@@ -25,6 +25,7 @@ from learn2compress.schemas.manifests import ViewRecipe
 FLIP_TOLERANCE = 0.01
 # Views go through the teacher in pieces of this many images.
 _PIECE = 256
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -69,102 +70,71 @@ def mirrored_accuracy(
     return plain / max(1, images), mirrored / max(1, images), images
 
 
-def write_logits_shard(
-    teacher: LoadedTeacher,
+def write_answers_shard(
+    ask: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     examples: str,
-    output: str,
+    outputs: Mapping[str, str],
     input_shape: tuple[int, int, int],
     recipe: ViewRecipe,
     on_views: Callable[[int], None] = lambda _: None,
 ) -> ShardCount:
-    """Writes the logits for one shard of examples.
+    """Writes what a teacher answers about one shard of examples.
 
     Args:
-        teacher: Asked once for each view of each image.
-        examples: A gzip TFRecord file of examples.
-        output: The file to write; see TeacherLogitsManifest for its records.
+        ask: Gives [batch, width] float32 for each kind of answer; called once for each view of each image.
+        examples: A gzip TFRecord file of examples; without labels, too, where no logits are written.
+        outputs: The file to write of each kind, `logits` or `features`; see TeacherLogitsManifest and
+            TeacherFeaturesManifest for its records.
         input_shape: (height, width, channels) of the examples.
         recipe: Which views; for held-out images, a recipe of one view, the image itself.
         on_views: Told how many more views the teacher has seen.
 
     Returns:
-        The counts; the right answers are those on view 0.
+        The counts; the right answers are those of the logits on view 0.
 
     Raises:
         TeacherError: A logit is not finite.
     """
-    images = passes = correct = 0
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    partial = output + ".partial"
-    with tf.io.TFRecordWriter(partial, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+    images = correct = 0
+    with ExitStack() as files:
+        writers = {kind: files.enter_context(_open_partial(path)) for kind, path in outputs.items()}
         for batch in iter_numpy(read_shard(examples, input_shape, _PIECE)):
             views = draw_views(batch["id"], recipe)
-            logits = np.stack(
-                [teacher.logits(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)], axis=1
-            )
-            if not np.all(np.isfinite(logits)):
-                raise TeacherError(
-                    f"the teacher's logits must be finite; got NaN or infinity on images of {examples}. "
-                    "Check teacher.scaling and the model itself."
-                )
-            # Softmax does not see a common offset; without it, 16 bits are enough.
-            with np.errstate(over="ignore"):
-                logits = logits - logits.max(axis=-1, keepdims=True)
-            logits = np.maximum(logits, np.finfo(np.float16).min)
-            passes += logits.shape[0] * logits.shape[1]
-            images += len(logits)
-            correct += int(np.sum(logits[:, 0].argmax(-1) == batch["label"]))
-            for key, values, drawn in zip(batch["id"], logits.astype("<f2"), views.astype("<i2"), strict=True):
-                writer.write(_record(key, values, drawn))
-            on_views(len(logits) * recipe.count)
-    tf.io.gfile.rename(partial, output, overwrite=True)
-    return ShardCount(images, passes, correct)
-
-
-def write_features_shard(
-    features: TeacherFeatures,
-    examples: str,
-    output: str,
-    input_shape: tuple[int, int, int],
-    recipe: ViewRecipe,
-    on_views: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Writes the teacher's features for one shard of examples, with labels or without.
-
-    Args:
-        features: Asked once for each view of each image.
-        examples: A gzip TFRecord file of examples.
-        output: The file to write; see TeacherFeaturesManifest for its records.
-        input_shape: (height, width, channels) of the examples.
-        recipe: Which views.
-        on_views: Told how many more views the teacher has seen.
-
-    Returns:
-        The images.
-
-    Raises:
-        TeacherError: A feature is not finite.
-    """
-    images = 0
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    partial = output + ".partial"
-    with tf.io.TFRecordWriter(partial, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
-        for batch in iter_numpy(read_shard(examples, input_shape, _PIECE)):
-            views = draw_views(batch["id"], recipe)
-            seen = [features.features(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)]
-            for key, values, drawn in zip(
-                batch["id"], np.stack(seen, axis=1).astype("<f4"), views.astype("<i2"), strict=True
-            ):
-                writer.write(_record(key, values, drawn, "features"))
+            seen = [ask(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)]
+            answers = {kind: np.stack([answer[kind] for answer in seen], axis=1) for kind in outputs}
+            if "logits" in answers:
+                correct += int(np.sum(answers["logits"][:, 0].argmax(-1) == batch["label"]))
+                answers["logits"] = _in_16_bits(answers["logits"], examples)
+            for kind, values in answers.items():
+                for key, value, drawn in zip(batch["id"], values, views.astype("<i2"), strict=True):
+                    writers[kind].write(_record(kind, key, value, drawn))
             images += len(views)
             on_views(len(views) * recipe.count)
-    tf.io.gfile.rename(partial, output, overwrite=True)
-    return images
+    for path in outputs.values():
+        tf.io.gfile.rename(path + _PARTIAL, path, overwrite=True)
+    return ShardCount(images, images * recipe.count, correct)
 
 
-def _record(key: bytes, values: np.ndarray, views: np.ndarray, name: str = "logits") -> bytes:
+def _open_partial(path: str) -> tf.io.TFRecordWriter:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return tf.io.TFRecordWriter(path + _PARTIAL, tf.io.TFRecordOptions(compression_type="GZIP"))
+
+
+def _in_16_bits(logits: np.ndarray, examples: str) -> np.ndarray:
+    if not np.all(np.isfinite(logits)):
+        raise TeacherError(
+            f"the teacher's logits must be finite; got NaN or infinity on images of {examples}. "
+            "Check teacher.scaling and the model itself."
+        )
+    # Softmax does not see a common offset; without it, 16 bits are enough.
+    with np.errstate(over="ignore"):
+        logits = logits - logits.max(axis=-1, keepdims=True)
+    return np.maximum(logits, np.finfo(np.float16).min).astype("<f2")
+
+
+def _record(kind: str, key: bytes, values: np.ndarray, views: np.ndarray) -> bytes:
     def feature(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    features = {"id": feature(key), name: feature(values.tobytes()), "views": feature(views.tobytes())}
+    features = {"id": feature(key), kind: feature(values.tobytes()), "views": feature(views.tobytes())}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

@@ -528,13 +528,13 @@ def _beginning(began: Initialization | None) -> str:
     unlabeled = f" and on {began.unlabeled_images:,} without labels" if began.unlabeled_images else ""
     return (
         f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
-        f"{began.labeled_images:,} training images{unlabeled}: {began.forward_passes:,} views."
+        f"{began.labeled_images:,} training images{unlabeled}."
     )
 
 
 def _feature_passes(report: Report) -> str:
     began = report.students.initialization
-    return f", and {began.forward_passes:,} for its features" if began and began.kind == "features" else ""
+    return f", and {began.forward_passes:,} for its features alone" if began and began.forward_passes else ""
 
 
 def _rescue(candidate: Candidate) -> str:

@@ -129,7 +129,7 @@ class TeacherFeaturesManifest(Record):
     width: int
     shards: dict[Literal["train", "unlabeled"], list[str]]
     images: dict[Literal["train", "unlabeled"], int]
-    forward_passes: int  # of the teacher up to that layer, counted in images
+    forward_passes: int  # of the teacher for these alone, counted in images: one that gave logits too is not among them
 
 
 class TeacherLogitsManifest(Record):
@@ -251,7 +251,7 @@ class Initialization(Record):
     epochs: int = 0  # of learning features
     labeled_images: int = 0
     unlabeled_images: int = 0
-    forward_passes: int = 0  # of the teacher, counted in images: each view once, whatever the epochs
+    forward_passes: int = 0  # of the teacher for this alone, counted in images: each view once, whatever the epochs
 
 
 class StudentSetManifest(Record):

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from learn2compress.compression.family import Branch, Conv, FamilySpec, Separable, family_costs
 from learn2compress.compression.student_files import write_students
-from learn2compress.compression.teacher_logits import write_logits_shard
+from learn2compress.compression.teacher_logits import write_answers_shard
 from learn2compress.schemas.manifests import (
     DataManifest,
     StudentSetManifest,
@@ -70,6 +70,9 @@ class StripesTeacher:
         columns = images.astype(np.float32).mean(axis=(1, 3))
         return np.stack([columns[:, 3 * c : 3 * c + 2].mean(axis=1) for c in range(3)], axis=1) / 10
 
+    def answers(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logits": self.logits(images)}
+
 
 def write_examples(folder: Path) -> DataManifest:
     """Writes `Examples` in two shards a split."""
@@ -105,7 +108,8 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
         views = recipe if split == "train" else recipe.model_copy(update={"count": 1})
         for name in names:
             place = f"Split-{split}/{name}"
-            write_logits_shard(teacher, str(examples / place), str(folder / place), SHAPE, views)
+            answers = {"logits": str(folder / place)}
+            write_answers_shard(teacher.answers, str(examples / place), answers, SHAPE, views)
     manifest = TeacherLogitsManifest(
         teacher_sha256="7" * 64,
         data_digest=data.digest,

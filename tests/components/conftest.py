@@ -104,3 +104,23 @@ def imported(stripes, tmp_path_factory):
     )
     write_manifest(folder, manifest)
     return folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Images of which a teacher was asked, one entry a call; a call within a compiled step counts as well."""
+    import numpy as np
+
+    from learn2compress.compression.teacher import LoadedTeacher
+
+    counts = []
+    for name in ("in_pieces", "tf_logits"):
+        original = getattr(LoadedTeacher, name)
+        place = 3 if name == "in_pieces" else 1
+
+        def counted(*arguments, original=original, place=place, **named):
+            counts.append(len(arguments[place]) if isinstance(arguments[place], np.ndarray) else 1)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(LoadedTeacher, name, counted)
+    return counts

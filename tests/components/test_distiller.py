@@ -17,7 +17,7 @@ from learn2compress.compression.family_model import cut_students, normalize
 from learn2compress.compression.progress import listening
 from learn2compress.compression.student_files import load_family, load_model, read_curves
 from learn2compress.compression.teacher import load_teacher
-from learn2compress.compression.teacher_logits import write_features_shard
+from learn2compress.compression.teacher_logits import write_answers_shard
 from learn2compress.pipeline.location import open_location
 from learn2compress.pipeline.provenance import describe_output
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
@@ -256,13 +256,9 @@ def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_view
 def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifact, tmp_path_factory):
     """The teacher's features beside its logits: the mean brightness of each pair of columns, and a constant."""
 
-    class Brightness:
-        asked = 0
-
-        def features(self, images):
-            self.asked += len(images)
-            values = stripes.StripesTeacher().logits(images)
-            return np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1)
+    def brightness(images):
+        values = stripes.StripesTeacher().logits(images)
+        return {"features": np.concatenate([values, np.ones((len(values), 1), np.float32)], axis=1)}
 
     folder = tmp_path_factory.mktemp("features") / "logits"
     shutil.copytree(stripes_artifacts[1], folder)
@@ -271,8 +267,8 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
     for part, names in shards.items():
         for name in names:
             place = f"Split-{part}/{name}"
-            target = str(folder / "features" / place)
-            write_features_shard(Brightness(), str(stripes_unlabeled / place), target, stripes.SHAPE, stripes.RECIPE)
+            target = {"features": str(folder / "features" / place)}
+            write_answers_shard(brightness, str(stripes_unlabeled / place), target, stripes.SHAPE, stripes.RECIPE)
     features = TeacherFeaturesManifest(
         layer="pool",
         side="output",

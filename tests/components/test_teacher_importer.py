@@ -219,16 +219,19 @@ def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, t
 
 @pytest.mark.parametrize("mode", ["fixed", "joint"])
 def test_importer_takes_features_once_of_each_view_of_training_images_and_of_those_without_labels(
-    run, stripes_unlabeled, mode
+    run, asked, stripes, stripes_unlabeled, mode
 ):
     _, artifact = run(features=True, examples=stripes_unlabeled, mode=mode)
 
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert (manifest.features.layer, manifest.features.side, manifest.features.width) == ("dense", "input", 64)
     assert manifest.features.images == {"train": 96, "unlabeled": 33}
-    assert manifest.features.forward_passes == 3 * (96 + 33)
+    # Each view is shown once, whatever is wanted of it.
+    alone = 3 * 33 if mode == "fixed" else 3 * (96 + 33)
+    assert manifest.features.forward_passes == artifact.get_int_custom_property("feature_passes") == alone
     assert manifest.forward_passes == (3 * 96 if mode == "fixed" else 0)
-    assert artifact.get_int_custom_property("feature_passes") == 3 * 129
+    assert sum(asked) - manifest.check_passes - 3 * (96 + 33) in range(65)  # a probe of what it answers at all
+    assert manifest.images == stripes.COUNTS | ({} if mode == "fixed" else {"train": 0})
     # This teacher's features are the pixels themselves.
     seen = 0
     for batch in iter_numpy(read_with_features(stripes_unlabeled, artifact.uri, 32, 0, 0)):
@@ -271,16 +274,28 @@ def test_importer_tells_how_many_views_the_teacher_has_seen(run, stripes):
     assert last.done == last.total == 3 * counts["train"] + counts["validation"] + counts["test"]
 
 
-def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, monkeypatch):
-    write, asked = teacher_questions.write_logits_shard, []
+@pytest.fixture
+def fail_at_shard(monkeypatch):
+    """fail_at_shard(n): writing the nth shard fails, once; gives the list that takes down the shards begun."""
+    write = teacher_questions.write_answers_shard
 
-    def killed_at_the_third(*arguments):
-        asked.append(arguments[1])
-        if len(asked) == 3:
-            raise RuntimeError("out of memory")
-        return write(*arguments)
+    def arrange(nth: int) -> list[str]:
+        asked = []
 
-    monkeypatch.setattr(teacher_questions, "write_logits_shard", killed_at_the_third)
+        def write_or_fail(*arguments):
+            asked.append(arguments[1])
+            if len(asked) == nth:
+                raise RuntimeError("out of memory")
+            return write(*arguments)
+
+        monkeypatch.setattr(teacher_questions, "write_answers_shard", write_or_fail)
+        return asked
+
+    return arrange
+
+
+def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, fail_at_shard):
+    asked = fail_at_shard(3)
     with pytest.raises(RuntimeError, match="out of memory"):
         run()
     told = []
@@ -299,16 +314,8 @@ def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(
     assert left == {"manifest.json", *(Path(path).name for path in asked)} | {"t.keras"} & left
 
 
-def test_importer_that_was_killed_asks_anew_where_the_views_are_others(run, monkeypatch):
-    write, asked = teacher_questions.write_logits_shard, []
-
-    def killed_at_the_second(*arguments):
-        asked.append(arguments[1])
-        if len(asked) == 2:
-            raise RuntimeError("out of memory")
-        return write(*arguments)
-
-    monkeypatch.setattr(teacher_questions, "write_logits_shard", killed_at_the_second)
+def test_importer_that_was_killed_asks_anew_where_the_views_are_others(run, fail_at_shard):
+    asked = fail_at_shard(2)
     with pytest.raises(RuntimeError, match="out of memory"):
         run()
     _, artifact = run(views=2)

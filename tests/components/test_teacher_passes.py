@@ -3,7 +3,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
@@ -16,7 +15,6 @@ from learn2compress.components.quantizer import QuantizerExecutor
 from learn2compress.components.teacher_importer import TeacherImporterExecutor
 from learn2compress.components.training_recipe import BEYOND_LOSS
 from learn2compress.compression.student_files import read_curves
-from learn2compress.compression.teacher import LoadedTeacher
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import path_sha256
@@ -25,22 +23,6 @@ from learn2compress.schemas.manifests import TeacherLogitsManifest, read_manifes
 VIEWS = 2
 DISTILL = DistillConfig(epochs=3 * VIEWS, batch_size=32)
 COMMON = {"seed": 5, "code_version": "1"}
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """Images of which a teacher was asked, one entry a call; a call within a compiled step counts as well."""
-    counts = []
-    for name in ("in_pieces", "tf_logits"):
-        original = getattr(LoadedTeacher, name)
-        place = 3 if name == "in_pieces" else 1
-
-        def counted(*arguments, original=original, place=place, **named):
-            counts.append(len(arguments[place]) if isinstance(arguments[place], np.ndarray) else 1)
-            return original(*arguments, **named)
-
-        monkeypatch.setattr(LoadedTeacher, name, counted)
-    return counts
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import tensorflow as tf
 from learn2compress.compression.family_model import build_family
 from learn2compress.compression.feature_learning import FeatureData, feature_losses, learn_features
 from learn2compress.compression.progress import listening
-from learn2compress.compression.teacher_logits import write_features_shard
+from learn2compress.compression.teacher_logits import write_answers_shard
 from learn2compress.compression.training import Recipe
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
@@ -54,10 +54,14 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
     examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
     for name in asked.shards["train"]:
         target = str(folder / "features/Split-train" / name)
-        images = write_features_shard(
-            teacher, str(examples / "Split-train" / name), target, stripes.SHAPE, stripes.RECIPE
+        count = write_answers_shard(
+            lambda images: {"features": teacher.features(images)},
+            str(examples / "Split-train" / name),
+            {"features": target},
+            stripes.SHAPE,
+            stripes.RECIPE,
         )
-        assert images == 48
+        assert count.images == 48
     features = TeacherFeaturesManifest(
         layer="pool",
         side="output",

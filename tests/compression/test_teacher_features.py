@@ -36,15 +36,13 @@ def make(library: Any, folder: Path, end: Callable[[Any], list]) -> Any:
 
 
 def check_averages(features: TeacherFeatures, conv: Any, images: np.ndarray) -> None:
-    """The features must be the convolution's maps, averaged."""
+    """The features must be the convolution's maps, averaged, and the logits those of the teacher alone."""
     expected = np.asarray(conv(tf.constant(images / np.float32(255)))).mean((1, 2))
     assert features.width == 6
-    values = features.features(images)
+    values, logits = features.answers(images)
     assert (values.shape, values.dtype) == ((5, 6), np.float32)
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
-    in_graph = tf.function(features, autograph=False)(tf.constant(images))
-    assert in_graph.shape.as_list() == [5, 6]
-    np.testing.assert_allclose(in_graph, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, features.teacher.logits(images), rtol=1e-5, atol=1e-6)
 
 
 @LIBRARIES
@@ -77,8 +75,8 @@ def test_find_feature_layer_takes_a_named_layer(library: Any, images: np.ndarray
     check_averages(features, model.get_layer("conv"), images)
     assert find_feature_layer(teacher).width == 6 * 6 * 6
     # The output of a layer and its input are not confused, though they go by the same name.
-    assert find_feature_layer(teacher, "last").features(images).shape == (5, 4)
-    assert find_feature_layer(teacher).features(images).shape == (5, 216)
+    assert find_feature_layer(teacher, "last").answers(images)[0].shape == (5, 4)
+    assert find_feature_layer(teacher).answers(images)[0].shape == (5, 216)
 
 
 @LIBRARIES
@@ -182,4 +180,4 @@ def test_features_refuses_nan(tmp_path: Path, images: np.ndarray) -> None:
     hidden = teacher.keras_model.get_layer("hidden")
     hidden.set_weights([np.full_like(w, np.nan) for w in hidden.get_weights()])
     with pytest.raises(TeacherError, match="must answer with finite numbers; got NaN for 5 of 5 images"):
-        find_feature_layer(teacher).features(images)
+        find_feature_layer(teacher).answers(images)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from learn2compress.compression.examples import iter_numpy, read_examples, read_with_logits
-from learn2compress.compression.teacher_logits import mirrored_accuracy, view_recipe, write_logits_shard
+from learn2compress.compression.teacher_logits import mirrored_accuracy, view_recipe, write_answers_shard
 from learn2compress.compression.views import apply_view, draw_views
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import ViewRecipe
@@ -27,17 +27,18 @@ def shard(stripes_artifacts, stripes):
 
 def write(teacher, shard, tmp_path, stripes, views=2):
     recipe = stripes.RECIPE.model_copy(update={"count": views})
-    return write_logits_shard(teacher, shard, str(tmp_path / "out/logits.gz"), stripes.SHAPE, recipe)
+    answers = {"logits": str(tmp_path / "out/logits.gz")}
+    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.SHAPE, recipe)
 
 
-def stored(path) -> np.ndarray:
-    """Logits as they are in a file, [images, views * classes] float32."""
+def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
+    """Answers as they are in a file, [images, views * width] float32."""
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset([str(path)], compression_type="GZIP")
     examples = [tf.train.Example.FromString(record.numpy()) for record in records]
-    values = [example.features.feature["logits"].bytes_list.value[0] for example in examples]
-    return np.stack([np.frombuffer(value, "<f2") for value in values]).astype(np.float32)
+    values = [example.features.feature[kind].bytes_list.value[0] for example in examples]
+    return np.stack([np.frombuffer(value, dtype) for value in values]).astype(np.float32)
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -77,6 +78,30 @@ def test_shard_is_whole_or_not_there(shard, tmp_path, stripes):
         write(Failing(), shard, tmp_path, stripes)
 
     assert not (tmp_path / "out/logits.gz").exists()
+
+
+def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stripes):
+    """Each in a file of its own, as if it had been asked for alone; only what is wanted is written."""
+    teacher = stripes.StripesTeacher()
+
+    def both(images):
+        logits = teacher.logits(images)
+        return {"logits": logits, "features": 2 * logits[:, ::-1]}
+
+    files = {kind: str(tmp_path / kind / "of.gz") for kind in ("logits", "features")}
+    count = write_answers_shard(both, shard, files, stripes.SHAPE, stripes.RECIPE)
+
+    assert teacher.asked == count.forward_passes == 2 * 48
+    assert (count.images, count.correct) == (48, 48)
+    write(teacher, shard, tmp_path, stripes)
+    logits, features = stored(files["logits"]), stored(files["features"], "features", "<f4")
+    np.testing.assert_array_equal(logits, stored(tmp_path / "out/logits.gz"))
+    same = features.reshape(48, 2, 3)[:, :, ::-1] / 2
+    np.testing.assert_allclose(same - same.max(-1, keepdims=True), logits.reshape(48, 2, 3), rtol=1e-3, atol=1e-3)
+    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.SHAPE, stripes.RECIPE)
+    assert (alone.images, alone.correct) == (48, 0)
+    assert (tmp_path / "alone.gz").read_bytes() == (tmp_path / "features/of.gz").read_bytes()
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"of.gz", "alone.gz", "logits.gz"}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -107,20 +107,26 @@ def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_pas
     ("began", "told"),
     [
         (
-            {"kind": "features", "feature_layer": "pool", "labeled_images": 60, "unlabeled_images": 4000},
-            "features at its layer pool, on 60 training images and on 4,000 without labels: 8,120 views.",
+            {
+                "kind": "features",
+                "feature_layer": "pool",
+                "labeled_images": 60,
+                "unlabeled_images": 4000,
+                "forward_passes": 8000,
+            },
+            "features at its layer pool, on 60 training images and on 4,000 without labels.",
         ),
         ({"kind": "students", "new_logits": True}, "(SHA-256 abababababababab…), but for their logits, since"),
     ],
 )
 def test_report_says_what_the_students_began_as(sample, began, told):
     report, _ = sample
-    fields = {"source_sha256": "ab" * 32, "new_logits": False, "forward_passes": 8120} | began
+    fields = {"source_sha256": "ab" * 32, "new_logits": False} | began
     students = report.students.model_copy(update={"initialization": Initialization(**fields)})
 
     page = render_report(report.model_copy(update={"students": students}), {})
     assert told in page
-    assert ("8,120 for its features" in page) is (began["kind"] == "features")
+    assert ("images, and 8,000 for its features alone" in page) is (began["kind"] == "features")
     assert "They began" not in render_report(report, {})
 
 
