@@ -11,13 +11,14 @@ import sys
 import time
 import zipfile
 
+import numpy as np
 import pytest
 
 from learn2compress.compression.flatbuffer import prove_full_int8, read_model_file
 from learn2compress.compression.metadata import read_metadata
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.reports import Report
-from tests.e2e.conftest import command, write_data, write_job, write_teacher
+from tests.e2e.conftest import TEST, command, write_data, write_job, write_teacher
 
 pytestmark = pytest.mark.e2e
 NODES = 10
@@ -203,6 +204,33 @@ def test_run_trains_the_teacher_along_and_leaves_it_beside_the_students(copy, jo
     assert traced["chains"][0]["teacher"]["sha256"] == imported
     assert traced["chains"][0]["trained_teacher"]["sha256"] == trained.teacher.sha256
     checked = command("verify", copy)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_run_begins_with_the_teachers_features_and_a_later_one_with_its_students(copy, job, tmp_path):
+    with np.load(job.parent / "digits.npz") as data:
+        np.savez(tmp_path / "more.npz", images=255 - data["test_images"])
+    settings = ("distill.epochs=1", "prune.sparsity=0", "quantize.epochs=0", "quantize.variants=[int8]")
+    quick = [f"--set={s}" for s in settings]
+    features = ("distill.init=features", "distill.init_epochs=2", f"data.unlabeled={tmp_path / 'more.npz'}")
+    result = command("run", job, "--output", copy, *quick, *[f"--set={s}" for s in features])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"features: epoch 2/2: loss small .*, medium .*, large .* \(", result.stdout)
+    report = Report.model_validate_json((copy / "report.json").read_text())
+    began = report.students.initialization
+    assert (began.kind, began.source_sha256, began.labeled_images) == ("features", report.teacher.sha256, 396)
+    # Each view is shown to the teacher once: those of images with labels give logits and features together.
+    assert (report.teacher_forward_passes, began.forward_passes) == (2 * 396, 2 * began.unlabeled_images)
+    assert began.unlabeled_images == TEST
+
+    result = command("run", job, "--output", tmp_path / "next", *quick, f"--set=distill.init={copy}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "features: epoch" not in result.stdout
+    began = Report.model_validate_json((tmp_path / "next/report.json").read_text()).students.initialization
+    assert (began.kind, began.new_logits) == ("students", False)
+    recorded = json.loads(command("lineage", copy / "selected.tflite", "--at", copy, "--json").stdout)
+    assert began.source_sha256 in json.dumps(recorded)
+    checked = command("verify", tmp_path / "next")
     assert checked.returncode == 0, checked.stdout
 
 
