@@ -101,7 +101,7 @@ def write_answers_shard(
         for batch in iter_numpy(read_shard(examples, input_shape, _PIECE)):
             views = draw_views(batch["id"], recipe)
             seen = [ask(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)]
-            answers = {kind: np.stack([answer[kind] for answer in seen], axis=1) for kind in outputs}
+            answers = {kind: np.stack([one[kind] for one in seen], axis=1, dtype="<f4") for kind in outputs}
             if "logits" in answers:
                 correct += int(np.sum(answers["logits"][:, 0].argmax(-1) == batch["label"]))
                 answers["logits"] = _in_16_bits(answers["logits"], examples)
