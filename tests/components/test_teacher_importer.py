@@ -294,13 +294,14 @@ def fail_at_shard(monkeypatch):
     return arrange
 
 
-def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, fail_at_shard):
+@pytest.mark.parametrize("features", [False, True])
+def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, fail_at_shard, features):
     asked = fail_at_shard(3)
     with pytest.raises(RuntimeError, match="out of memory"):
-        run()
+        run(features=features)
     told = []
     with listening(told.append):
-        _, artifact = run()
+        _, artifact = run(features=features)
 
     total = len(set(asked))
     assert total == len(asked) - 1 > 3  # the one in which it was killed was begun twice, no other
@@ -312,6 +313,9 @@ def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(
     assert 0 < last.before < last.total
     left = {path.name for path in Path(artifact.uri).parents[1].rglob("*") if path.is_file()}
     assert left == {"manifest.json", *(Path(path).name for path in asked)} | {"t.keras"} & left
+    if features:
+        written = {path.name for path in Path(artifact.uri, "features/Split-train").iterdir()}
+        assert written == set(manifest.features.shards["train"])
 
 
 def test_importer_that_was_killed_asks_anew_where_the_views_are_others(run, fail_at_shard):

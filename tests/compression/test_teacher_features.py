@@ -105,7 +105,7 @@ def test_find_feature_layer_follows_the_chosen_output(library: Any, images: np.n
     side = library.layers.Dense(2, name="side")(library.layers.Flatten()(conv))
     model = library.Model(image, [side, main])
     model.save(tmp_path / "t.keras")
-    teacher = load_teacher(tmp_path / "t.keras", scaling="unit", output_name="main")
+    teacher = load_teacher(tmp_path / "t.keras", scaling="unit", output_name="main", class_order=[3, 0, 2])
     features = find_feature_layer(teacher)
     assert features.layer == "main"
     check_averages(features, model.get_layer("conv"), images)
