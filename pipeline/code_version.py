@@ -2,20 +2,21 @@
 """Which code made a result. A changed executor is no cache hit, though TFX's cache key does not cover it."""
 
 import hashlib
-from importlib import resources
 
 from learn2compress import __version__
+from learn2compress.pipeline.versions import source_files
 
 # What results depend on; a change to the command line or the report runs nothing again.
-_PACKAGES = ("learn2compress.components", "learn2compress.compression", "learn2compress.schemas")
+_PACKAGES = ("components", "compression", "schemas")
 
 
 def code_version() -> str:
-    """The version and the first 12 hex digits of a SHA-256 over the sources of nodes, algorithms and schemas."""
+    """The version and the first 12 hex digits of a SHA-256 over the sources of nodes, algorithms and schemas.
+
+    Files in nested packages count as well.
+    """
     digest = hashlib.sha256()
-    for package in _PACKAGES:
-        folder = resources.files(package)
-        for source in sorted((f for f in folder.iterdir() if f.name.endswith(".py")), key=lambda f: f.name):
-            digest.update(f"{package}/{source.name}\n".encode())
-            digest.update(source.read_bytes())
+    for name, path in sorted(source_files(_PACKAGES).items()):
+        digest.update(f"{name}\n".encode())
+        digest.update(path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:12]}"

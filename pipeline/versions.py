@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ PACKAGES = (
     "tf-keras",
     "tfx",
 )
+SUBPACKAGES = ("", "cli", "components", "compression", "kubeflow", "pipeline", "schemas")
+"""What `learn2compress` consists of; the empty name stands for the files directly in it."""
 COMMIT_VARIABLE = "LEARN2COMPRESS_COMMIT"
 """Names the commit that an image was built from, where there is no repository to ask."""
 
@@ -71,15 +74,24 @@ def code_descriptor() -> ResourceDescriptor:
     return ResourceDescriptor(name="learn2compress", uri=f"pkg:pypi/learn2compress@{__version__}", digest=digest)
 
 
-def source_files() -> dict[str, Path]:
-    """The package's Python files, by their path in it."""
+def source_files(packages: Iterable[str] = SUBPACKAGES) -> dict[str, Path]:
+    """Finds the Python files of sub-packages, at any depth, by their path in `learn2compress`.
+
+    Args:
+        packages: Names below `learn2compress`; an empty one stands for the files directly in it.
+    """
     files = {}
-    for name in ("", "cli", "components", "compression", "kubeflow", "pipeline", "schemas"):
-        spec = importlib.util.find_spec(f"learn2compress.{name}".rstrip("."))
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for path in sorted(Path(folder).glob("*.py")):
-                files[f"{name}/{path.name}".lstrip("/")] = path
+    for package in packages:
+        for folder in map(Path, package_folders(package)):
+            for path in sorted(folder.rglob("*.py") if package else folder.glob("*.py")):
+                files["/".join([*filter(None, [package]), path.relative_to(folder).as_posix()])] = path
     return files
+
+
+def package_folders(package: str) -> list[str]:
+    """The folders that a sub-package's modules are imported from; none if it is not installed."""
+    spec = importlib.util.find_spec(f"learn2compress.{package}".rstrip("."))
+    return list(spec.submodule_search_locations or []) if spec else []
 
 
 def git_state(file: Path) -> dict[str, Any]:

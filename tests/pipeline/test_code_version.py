@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
 import shutil
-from pathlib import Path
 
 import pytest
+from ml_metadata.proto.metadata_store_pb2 import Execution
 
 from learn2compress import __version__
-from learn2compress.pipeline import code_version as module
+from learn2compress.pipeline import versions
 from learn2compress.pipeline.code_version import code_version
+
+PACKAGES = ("components", "compression", "schemas")
 
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     """Copies of the packages, which are taken for the installed ones."""
-    root = Path(module.__file__).parents[1]
-    for package in ("components", "compression", "schemas"):
-        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(module.resources, "files", lambda package: tmp_path / package.split(".")[-1])
-    return tmp_path
+    root = tmp_path / "sources"
+    for package in PACKAGES:
+        (folder,) = versions.package_folders(package)
+        shutil.copytree(folder, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "components" / "nested" / "deeper").mkdir(parents=True)
+    (root / "components" / "nested" / "deeper" / "node.py").write_text("ANSWER = 1\n")
+    monkeypatch.setattr(versions, "package_folders", lambda package: [str(root / package)])
+    return root
 
 
 def test_code_version_is_the_version_and_a_digest():
@@ -31,7 +36,7 @@ def test_code_version_is_that_of_the_sources_wherever_they_are(sources):
     assert code_version() == inside
 
 
-@pytest.mark.parametrize("package", ["components", "compression", "schemas"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_code_version_changes_with_a_byte_of_a_source(sources, package):
     before = code_version()
     path = next((sources / package).glob("*.py"))
@@ -47,3 +52,29 @@ def test_code_version_changes_with_a_files_name(sources):
     (sources / "compression/losses.py").rename(sources / "compression/lossez.py")
 
     assert code_version() != before
+
+
+def test_code_version_changes_with_a_nested_file(sources):
+    before = code_version()
+
+    (sources / "components/nested/deeper/node.py").write_text("ANSWER = 2\n")
+
+    assert code_version() != before
+
+
+def test_cache_is_missed_when_a_nested_file_changes(sources, tiny_dag, open_store, tmp_path):
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "model").write_text("teacher")
+    database = tmp_path / "metadata.db"
+
+    def state_of_first_node(run_id):
+        executions = []
+        places = (tmp_path / "pipeline", tmp_path / "teacher", database)
+        tiny_dag.run(*places, run_id, executions.append, text=code_version())
+        (execution,) = open_store(database).get_executions_by_id(executions[:1])
+        return execution.last_known_state
+
+    assert state_of_first_node("run-1") == Execution.COMPLETE
+    assert state_of_first_node("run-2") == Execution.CACHED
+    (sources / "components/nested/deeper/node.py").write_text("ANSWER = 2\n")
+    assert state_of_first_node("run-3") == Execution.COMPLETE

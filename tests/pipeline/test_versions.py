@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
 from learn2compress.pipeline import versions
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.provenance import TREE, digest_of_tree
@@ -67,3 +72,19 @@ def test_digest_of_the_code_covers_every_package() -> None:
     tree = digest_of_tree({name: file_sha256(path) for name, path in files.items()})
     versions.source_version.cache_clear()
     assert versions.source_version()[TREE] == tree
+
+
+def test_digest_of_the_code_covers_nested_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "deep" / "deeper" / "node.py").write_text("1")
+    monkeypatch.setattr(versions, "package_folders", lambda _: [str(tmp_path)])
+
+    assert versions.source_files(["components"]) == {"components/deep/deeper/node.py": tmp_path / "deep/deeper/node.py"}
+    assert versions.source_files([""]) == {}
+
+
+def test_digest_of_the_code_covers_what_is_packaged() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
+    packaged = {name.partition(".")[2].partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+
+    assert set(versions.SUBPACKAGES) == packaged
