@@ -21,9 +21,9 @@ prepare_environment()
 
 import numpy as np
 
-from learn2compress.components.example_sources import open_source
-from learn2compress.components.file_evaluation import evaluate_files
-from learn2compress.compression.evaluation import measure_latency
+from learn2compress.data.sources.formats import open_source
+from learn2compress.evaluation.files import evaluate_files
+from learn2compress.evaluation.measure import measure_latency
 from learn2compress.schemas.config import DataConfig, EvaluateConfig
 from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count

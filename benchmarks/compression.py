@@ -25,16 +25,16 @@ prepare_environment()
 import numpy as np
 import tf_keras as keras
 
-from learn2compress.compression.diagnosis import RescueSettings, diagnose
-from learn2compress.compression.examples import iter_numpy, read_examples
-from learn2compress.compression.family_model import cut_students
-from learn2compress.compression.flatbuffer import ModelFile, prove_full_int8, read_model_file
-from learn2compress.compression.interpreter import open_model
-from learn2compress.compression.on_device import QuantizedFamily, write_models
-from learn2compress.compression.student_files import load_family
+from learn2compress.compression.family.model import cut_students
+from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
+from learn2compress.compression.students.files import load_family
+from learn2compress.data.batches import iter_numpy, read_examples
 from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
+from learn2compress.tflite.interpreter import open_model
+from learn2compress.tflite.model_file import ModelFile, prove_full_int8, read_model_file
 
 CONFIG = Path(__file__).parent.parent / "examples" / "cifar10" / "config.yaml"
 SIZES = {"small": "49KB", "medium": "98496B", "large": "250KB"}

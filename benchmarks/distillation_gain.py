@@ -30,24 +30,24 @@ import tf_keras as keras
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import recipe
-from learn2compress.components.example_sources import data_digest
 from learn2compress.components.image_example_gen import ImageExampleGenExecutor
 from learn2compress.components.teacher_importer import TeacherImporterExecutor
-from learn2compress.compression.conversion import convert_float
-from learn2compress.compression.family import FamilySpec
-from learn2compress.compression.family_model import build_family, cut_students
-from learn2compress.compression.feature_learning import FeatureData, learn_features
-from learn2compress.compression.interpreter import open_model
-from learn2compress.compression.sizing import describe_family, label_bytes, solve_family
-from learn2compress.compression.training import JointTrainer
-from learn2compress.compression.training_data import TrainingData
+from learn2compress.compression.family.model import build_family, cut_students
+from learn2compress.compression.family.sizing import describe_family, label_bytes, solve_family
+from learn2compress.compression.family.spec import FamilySpec
+from learn2compress.compression.quantization.conversion import convert_float
+from learn2compress.compression.training.feature_distillation import FeatureData, learn_features
+from learn2compress.compression.training.joint_trainer import JointTrainer
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.data.sources.formats import data_digest
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import DataConfig, DistillConfig, StudentSize, TeacherConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
+from learn2compress.tflite.interpreter import open_model
 
 # Each student alone has functions of its own, which TensorFlow takes for one that is compiled again and again.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -31,11 +31,11 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from learn2compress.components.beam_options import direct_runner_args
-from learn2compress.components.evaluation_pipeline import ModelToRun, Piece, RunModel, WriteTally, read_tally
-from learn2compress.components.stored_examples import read_shard
-from learn2compress.compression.interpreter import open_model
+from learn2compress.components.beam.evaluation import ModelToRun, Piece, RunModel, WriteTally, read_tally
+from learn2compress.components.beam.options import direct_runner_args
+from learn2compress.data.stored_examples import read_shard
 from learn2compress.schemas.manifests import Task
+from learn2compress.tflite.interpreter import open_model
 
 SHARDS = 8  # as many as ImageExampleGen makes of 10,000 images
 PASSES = 4
@@ -59,7 +59,7 @@ def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray) -> list[P
     """Writes the images as ImageExampleGen does."""
     import tensorflow as tf
 
-    from learn2compress.components.example_records import open_shard
+    from learn2compress.data.example_records import open_shard
 
     def feature(value: bytes) -> Any:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

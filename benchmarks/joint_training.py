@@ -20,11 +20,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family import FamilySpec
-from learn2compress.compression.family_model import build_family, cut_students
-from learn2compress.compression.losses import LossSettings
-from learn2compress.compression.sizing import check_spread, describe_family, solve_family
-from learn2compress.compression.training import JointTrainer, Recipe
+from learn2compress.compression.family.model import build_family, cut_students
+from learn2compress.compression.family.sizing import check_spread, describe_family, solve_family
+from learn2compress.compression.family.spec import FamilySpec
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.compression.training.losses import LossSettings
 from learn2compress.schemas.config import StudentSize
 
 THREE = ("small", "medium", "large")

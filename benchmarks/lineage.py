@@ -18,10 +18,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from learn2compress.pipeline.index import INDEX_FILE
-from learn2compress.pipeline.location import Location
-from learn2compress.pipeline.provenance import describe_output, record_of, save_record
+from learn2compress.lineage.index import INDEX_FILE
+from learn2compress.lineage.records.provenance import describe_output, record_of, save_record
 from learn2compress.schemas.provenance import Input, Output, timestamp
+from learn2compress.storage.location import Location
 
 TEACHER = b"teacher" * 1000
 MODELS = [f"{size}-{variant}" for size in ("small", "medium", "large") for variant in ("float32", "int8")]

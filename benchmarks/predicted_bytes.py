@@ -4,7 +4,7 @@
     python benchmarks/predicted_bytes.py [--quick]
 
 Nothing is trained: random weights, batch normalization with values of its own, ranges from a few random images, then
-the files that would ship, with metadata and labels. The prediction is arithmetic alone (compression/family.py). The
+the files that would ship, with metadata and labels. The prediction is arithmetic alone (family/spec.py). The
 last line is one JSON object.
 """
 
@@ -21,14 +21,14 @@ prepare_environment()
 import numpy as np
 import tf_keras as keras
 
-from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.family_model import build_family
-from learn2compress.compression.flatbuffer import read_model_file
-from learn2compress.compression.on_device import QuantizedFamily, write_models
-from learn2compress.compression.sizing import label_bytes, solve_family
-from learn2compress.compression.student_files import write_students
+from learn2compress.compression.family.model import build_family
+from learn2compress.compression.family.sizing import label_bytes, solve_family
+from learn2compress.compression.family.spec import FamilySpec, family_costs
+from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
+from learn2compress.compression.students.files import write_students
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.manifests import Task
+from learn2compress.tflite.model_file import read_model_file
 
 NAMED = {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()}
 FIVE = {"tiny": StudentSize(), **NAMED, "xlarge": StudentSize()}

@@ -14,7 +14,7 @@ import typer
 from learn2compress.schemas.units import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from learn2compress.components.file_evaluation import FileEvaluation
+    from learn2compress.evaluation.files import FileEvaluation
     from learn2compress.schemas.reports import Candidate
 
 
@@ -45,9 +45,9 @@ def evaluate(
     from rich.progress import Progress
 
     from learn2compress.cli.options import checked
-    from learn2compress.components.example_sources import open_source
-    from learn2compress.components.file_evaluation import evaluate_files
-    from learn2compress.compression.evaluation import this_host
+    from learn2compress.data.sources.formats import open_source
+    from learn2compress.evaluation.files import evaluate_files
+    from learn2compress.evaluation.measure import this_host
     from learn2compress.schemas.config import DataConfig, EvaluateConfig, TeacherConfig
 
     names = classes.split(",") if classes else None

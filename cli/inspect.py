@@ -14,7 +14,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from learn2compress.compression.inspection import Inspection, TensorEnd
+    from learn2compress.tflite.inspection import Inspection, TensorEnd
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def inspect(
     as_json: bool = typer.Option(False, "--json", help="Print an object with everything."),
 ) -> None:
     """Show what is in a .tflite file: inputs, outputs, labels, operators, size by layer."""
-    from learn2compress.compression.inspection import inspect_file
+    from learn2compress.tflite.inspection import inspect_file
 
     found = inspect_file(file)
     if as_json:

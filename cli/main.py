@@ -11,24 +11,10 @@ import sys
 import typer
 
 from learn2compress import __version__
-from learn2compress.cli import (
-    bom,
-    cluster,
-    diff,
-    evaluate,
-    history,
-    impact,
-    init,
-    inspect,
-    lineage,
-    pick,
-    rebuild_metadata,
-    replay,
-    run,
-    sign,
-    verify,
-)
+from learn2compress.cli import cluster, evaluate, init, inspect, pick, replay, run
 from learn2compress.cli import compile as compile_command
+from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
+from learn2compress.cli.lineage import trace as lineage
 from learn2compress.schemas.errors import Learn2CompressError
 
 # Some versions of typer bring a click of their own, so its exceptions are taken from typer.

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.answers import AT, JSON, STATUSES, answer, graph_for
+from learn2compress.cli.lineage.answers import AT, JSON, STATUSES, answer, graph_for
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from learn2compress.pipeline.graph import Graph
+    from learn2compress.lineage.graph import Graph
     from learn2compress.schemas.lineage import LineageReport, ReplayReport
 
 _NOT_REPRODUCED = 6
@@ -40,7 +40,7 @@ def replay(
     On the same machine with the same packages and seed the bytes are the same, or the first step is named that is not
     deterministic.
     """
-    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.errors import LineageError, OutputError
     from learn2compress.schemas.lineage import EXIT_STATUS
 
@@ -68,16 +68,16 @@ def _run(
     quiet: bool,
 ) -> "ReplayReport":
     from learn2compress.cli.screen import Screen, quiet_output
+    from learn2compress.lineage.graph import open_graph
     from learn2compress.pipeline.environment import prepare_environment
-    from learn2compress.pipeline.graph import open_graph
     from learn2compress.pipeline.output_folder import claim_output
     from learn2compress.pipeline.replay import compare_replay, replay_config
 
     claim_output(output, report.chains[0].pipeline)
     prepare_environment()
     with Screen() as screen, quiet_output(output / "run.log"):
-        from learn2compress.compression.progress import listening
         from learn2compress.pipeline.local_run import run_pipeline
+        from learn2compress.schemas.progress import listening
 
         config, limit = replay_config(graph, report, output, teacher, data)
         if quiet:

@@ -26,9 +26,9 @@ def run(
     the others take part in its trainings.
     """
     from learn2compress.cli.screen import Screen, quiet_output
+    from learn2compress.compression.training.workers import check_divisible, read_cluster
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output_folder import claim_output
-    from learn2compress.schemas.cluster import check_divisible, read_cluster
     from learn2compress.schemas.config import load_config
 
     chosen = load_config(config, settings)
@@ -44,8 +44,8 @@ def run(
     with Screen() as screen:
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log"):
-            from learn2compress.compression.progress import listening
             from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline
+            from learn2compress.schemas.progress import listening
 
             with listening(screen.show_progress):
                 result = run_pipeline(chosen, output, limit, screen.show_node)
@@ -68,8 +68,8 @@ def _take_part(output: Path, index: int) -> None:
     with Screen() as screen:
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output.parent / f"{output.name}-worker-{index}.log"):
-            from learn2compress.compression.progress import listening
             from learn2compress.pipeline.worker import take_part
+            from learn2compress.schemas.progress import listening
 
             with listening(screen.show_progress):
                 trained = take_part()

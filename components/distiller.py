@@ -16,26 +16,26 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.checkpoints import checkpoint_path
-from learn2compress.components.student_properties import describe_students
-from learn2compress.components.teacher_questions import open_teacher, understanding
-from learn2compress.components.team import call_workers
-from learn2compress.components.trained_teacher import write_as_imported, write_trained
-from learn2compress.components.training_recipe import training_recipe
-from learn2compress.compression.architecture import design
-from learn2compress.compression.distribution import open_distribution
-from learn2compress.compression.earlier_students import open_earlier
-from learn2compress.compression.feature_learning import FeatureData, describe_features, learn_features
-from learn2compress.compression.joint_teacher import TeacherInLoop, TeacherRecipe
-from learn2compress.compression.progress import say
-from learn2compress.compression.student_files import write_students
-from learn2compress.compression.training import JointTrainer, Recipe
-from learn2compress.compression.training_data import TrainingData
+from learn2compress.components.beam.teacher_inference import open_teacher, understanding
+from learn2compress.components.execution.checkpoints import checkpoint_path
+from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.properties import describe_students
+from learn2compress.components.execution.recipe import training_recipe
+from learn2compress.components.execution.trained_teacher import write_as_imported, write_trained
+from learn2compress.compression.students.architecture import design
+from learn2compress.compression.students.earlier_run import open_earlier
+from learn2compress.compression.students.files import write_students
+from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features
+from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import INIT_WORDS, DistillConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
 from learn2compress.schemas.module_source import ModuleSource
+from learn2compress.schemas.progress import say
 
 # Where a module lies does not matter, what is in it does; and of the teacher, how it is trained along: where it is and
 # what it says comes in artifacts.

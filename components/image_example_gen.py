@@ -21,12 +21,12 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.example_ingestion import ingest
-from learn2compress.components.example_records import SPLITS, Plan, make_plan
-from learn2compress.components.example_sources import open_source, resolve_shape
-from learn2compress.components.raw_examples import UNLABELED
-from learn2compress.components.unlabeled_source import open_unlabeled
+from learn2compress.components.beam.ingestion import ingest
+from learn2compress.data.example_records import SPLITS, Plan, make_plan
+from learn2compress.data.raw_examples import UNLABELED
+from learn2compress.data.sources.formats import open_source, resolve_shape
+from learn2compress.data.sources.unlabeled import open_unlabeled
+from learn2compress.schemas import parameters
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile, DataManifest, Task, Unlabeled, write_manifest

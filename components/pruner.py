@@ -21,27 +21,27 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.checkpoints import checkpoint_path, remembered
-from learn2compress.components.student_properties import describe_students
-from learn2compress.components.team import call_workers
-from learn2compress.components.trained_teacher import teaching_logits
-from learn2compress.components.training_recipe import BEYOND_LOSS, training_recipe
-from learn2compress.compression.channel_pruning import ChannelPlan, plan_channels, remove_channels
-from learn2compress.compression.channel_targets import check_reachable, describe_widths, target_alone
-from learn2compress.compression.distribution import Distribution, open_distribution
-from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.progress import say
-from learn2compress.compression.pruning import healing_epoch, prunable_layers, prune_while_training
-from learn2compress.compression.sensitivity import layer_sensitivity
-from learn2compress.compression.single_student import single_student
-from learn2compress.compression.spreading import spread_sparsity
-from learn2compress.compression.student_files import load_family, module_of, read_curves, student_costs, write_students
-from learn2compress.compression.training import JointTrainer, Recipe
-from learn2compress.compression.training_data import TrainingData
+from learn2compress.components.execution.checkpoints import checkpoint_path, remembered
+from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.properties import describe_students
+from learn2compress.components.execution.recipe import BEYOND_LOSS, training_recipe
+from learn2compress.components.execution.trained_teacher import teaching_logits
+from learn2compress.compression.family.spec import FamilySpec, family_costs
+from learn2compress.compression.pruning.channel_pruning import ChannelPlan, plan_channels, remove_channels
+from learn2compress.compression.pruning.channel_targets import check_reachable, describe_widths, target_alone
+from learn2compress.compression.pruning.magnitude import healing_epoch, prunable_layers, prune_while_training
+from learn2compress.compression.pruning.sensitivity import layer_sensitivity
+from learn2compress.compression.pruning.sparsity_allocation import spread_sparsity
+from learn2compress.compression.students.files import load_family, module_of, read_curves, student_costs, write_students
+from learn2compress.compression.students.single_student import single_student
+from learn2compress.compression.training.distribution import Distribution, open_distribution
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig
 from learn2compress.schemas.manifests import Epoch, Sensitivity, StudentSetManifest, read_manifest
+from learn2compress.schemas.progress import say
 
 _AVERAGE_DECAY = 0.9  # short: the masks move while weights are averaged
 

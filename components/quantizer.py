@@ -17,24 +17,24 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.checkpoints import checkpoint_path
-from learn2compress.components.student_properties import describe_models
-from learn2compress.components.team import call_workers
-from learn2compress.components.trained_teacher import teaching_logits
-from learn2compress.components.training_recipe import BEYOND_LOSS, training_recipe
-from learn2compress.compression.baselines import add_baselines
-from learn2compress.compression.conversion import INTEGER_TYPES
-from learn2compress.compression.diagnosis import RescueSettings, diagnose
-from learn2compress.compression.distribution import open_distribution
-from learn2compress.compression.family_model import normalize
-from learn2compress.compression.on_device import QuantizedFamily, write_models
-from learn2compress.compression.preflight import output_only_layers, outputs_of, trained_for_8_bits
-from learn2compress.compression.quantization import calibrate, quantization_aware, settle_weight_ranges
-from learn2compress.compression.single_student import single_student
-from learn2compress.compression.student_files import load_family, read_curves
-from learn2compress.compression.training import JointTrainer
-from learn2compress.compression.training_data import TrainingData
+from learn2compress.components.execution.checkpoints import checkpoint_path
+from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.properties import describe_models
+from learn2compress.components.execution.recipe import BEYOND_LOSS, training_recipe
+from learn2compress.components.execution.trained_teacher import teaching_logits
+from learn2compress.compression.family.model import normalize
+from learn2compress.compression.quantization.baselines import add_baselines
+from learn2compress.compression.quantization.conversion import INTEGER_TYPES
+from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
+from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
+from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
+from learn2compress.compression.students.files import load_family, read_curves
+from learn2compress.compression.students.single_student import single_student
+from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.joint_trainer import JointTrainer
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError

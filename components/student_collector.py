@@ -14,9 +14,9 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec
 
-from learn2compress.components.student_properties import describe_models, describe_students
-from learn2compress.compression.collection import collect_models, collect_students
-from learn2compress.compression.sizing import NAMED_SIZES
+from learn2compress.components.execution.properties import describe_models, describe_students
+from learn2compress.compression.family.sizing import NAMED_SIZES
+from learn2compress.compression.students.collection import collect_models, collect_students
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet
 from learn2compress.schemas.errors import ConfigError
 

@@ -20,14 +20,14 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
-from learn2compress.components.parameters import declare, decode, encode
-from learn2compress.compression.predictions import PREDICTIONS, validation_correctness
-from learn2compress.compression.selection import choose
+from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
+from learn2compress.evaluation.selection import choose
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Selection
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest, write_manifest
+from learn2compress.schemas.parameters import declare, decode, encode
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Candidate, Choice, Evaluation, Limits
 
 BLESSED = "BLESSED"  # the name that tfx's own Evaluator gives it

@@ -21,9 +21,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from learn2compress.components import parameters
-from learn2compress.components.checkpoints import checkpoint_path
-from learn2compress.components.teacher_questions import (
+from learn2compress.components.beam.teacher_inference import (
     FEATURE_PARTS,
     SPLITS,
     accuracy_of,
@@ -31,12 +29,14 @@ from learn2compress.components.teacher_questions import (
     move_answers,
     open_teacher,
 )
-from learn2compress.compression.examples import iter_numpy, read_examples
-from learn2compress.compression.joint_teacher import check_trainable
-from learn2compress.compression.teacher import LoadedTeacher
-from learn2compress.compression.teacher_features import TeacherFeatures, find_feature_layer
-from learn2compress.compression.teacher_fit import check_fit
-from learn2compress.compression.teacher_logits import FLIP_TOLERANCE, ShardCount, mirrored_accuracy, view_recipe
+from learn2compress.components.execution.checkpoints import checkpoint_path
+from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.compression.teacher.features import TeacherFeatures, find_feature_layer
+from learn2compress.compression.teacher.fit import check_fit
+from learn2compress.compression.teacher.logits import FLIP_TOLERANCE, ShardCount, mirrored_accuracy, view_recipe
+from learn2compress.compression.training.joint_teacher import check_trainable
+from learn2compress.data.batches import iter_numpy, read_examples
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256

@@ -21,11 +21,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from learn2compress.components.evaluation_pipeline import ModelToRun, Piece, run_models
-from learn2compress.components.parameters import declare, decode, encode
-from learn2compress.components.stored_examples import find_images
-from learn2compress.compression.device_results import apply_device_results, read_device_results
-from learn2compress.compression.evaluation import (
+from learn2compress.components.beam.evaluation import ModelToRun, Piece, run_models
+from learn2compress.data.stored_examples import find_images
+from learn2compress.evaluation.device_results import apply_device_results, read_device_results
+from learn2compress.evaluation.measure import (
     Identity,
     Tally,
     describe,
@@ -34,8 +33,8 @@ from learn2compress.compression.evaluation import (
     predictions_of,
     this_host,
 )
-from learn2compress.compression.predictions import PREDICTIONS, write_predictions
-from learn2compress.compression.thumbnails import thumbnail
+from learn2compress.evaluation.predictions import PREDICTIONS, write_predictions
+from learn2compress.modalities.image.thumbnails import thumbnail
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.digests import file_sha256
@@ -49,6 +48,7 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
+from learn2compress.schemas.parameters import declare, decode, encode
 from learn2compress.schemas.reports import EVALUATION, THUMBNAILS, Candidate, Evaluation, TeacherFigures
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")

@@ -20,14 +20,15 @@ import yaml
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
-from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
+from learn2compress.data.sources.formats import data_digest, open_source, resolve_shape
 from learn2compress.kubeflow.lint import check_spec
-from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume, is_remote
+from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.schemas.config import INIT_WORDS, PATH_FIELDS, Config, NodeResources
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.module_source import read_module
+from learn2compress.storage.addresses import is_remote
 
 Json = dict[str, Any]
 
@@ -124,8 +125,8 @@ def _with_shape(config: Config) -> Config:
     source = open_source(data)
     default = None
     if source.image_shape is None and _is_here(config.teacher.path):
-        from learn2compress.compression.teacher_formats import describe_file
-        from learn2compress.compression.teacher_models import open_model
+        from learn2compress.compression.teacher.formats import describe_file
+        from learn2compress.compression.teacher.models import open_model
 
         teacher = config.teacher
         default = open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from learn2compress.kubeflow.client import Endpoint, check_health, connect, talking
-from learn2compress.kubeflow.object_store import check_access, exists
 from learn2compress.kubeflow.registry import check_image
-from learn2compress.kubeflow.run_parameters import check_root, is_remote
+from learn2compress.kubeflow.run_parameters import check_root
 from learn2compress.schemas.config import Config, KubeflowConfig
 from learn2compress.schemas.errors import ClusterError, Learn2CompressError
+from learn2compress.storage.addresses import is_remote
+from learn2compress.storage.object_store import check_access, exists
 
 
 @dataclass(frozen=True)

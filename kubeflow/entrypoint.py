@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
-from learn2compress.kubeflow.run_parameters import LOCATIONS, OPTIONAL, UNSET, is_remote
+from learn2compress.kubeflow.run_parameters import LOCATIONS, OPTIONAL, UNSET
 from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ClusterError, DataError, Learn2CompressError
+from learn2compress.storage.addresses import is_remote
 
 Json = dict[str, Any]
 
@@ -66,9 +67,9 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
     """
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils, kubeflow_v2_run_executor
 
-    from learn2compress.components.beam_options import user_errors
-    from learn2compress.compression.progress import listening
-    from learn2compress.kubeflow.step_record import Place, write_step_record
+    from learn2compress.components.beam.options import user_errors
+    from learn2compress.kubeflow.records.step_record import Place, write_step_record
+    from learn2compress.schemas.progress import listening
 
     started = time.time()
     invocation: Json = json.loads(options.json_serialized_invocation_args)
@@ -203,15 +204,15 @@ def _type_title(spec: Json, key: str) -> str:
 def _fetch(location: str, folder: Path) -> str:
     if not is_remote(location):
         return location
-    from learn2compress.kubeflow.object_store import download
+    from learn2compress.storage.object_store import download
 
     return str(download(location, folder))
 
 
 def _data_digest(parameters: Json) -> str:
-    from learn2compress.components.example_sources import data_digest
-    from learn2compress.components.parameters import decode
+    from learn2compress.data.sources.formats import data_digest
     from learn2compress.schemas.config import DataConfig
+    from learn2compress.schemas.parameters import decode
 
     return data_digest(decode(DataConfig, "data", parameters))
 

@@ -13,16 +13,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from learn2compress.kubeflow import object_store
-from learn2compress.pipeline.lineage import MODEL_SET
+from learn2compress.lineage.queries.trace import MODEL_SET
+from learn2compress.lineage.records.output_record import record_output_folder
 from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.pipeline.output_record import record_output_folder
-from learn2compress.pipeline.report import REPORTED, assemble_report, part_of, read_thumbnails, write_report
+from learn2compress.report.assembly import REPORTED, assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.errors import ClusterError, OutputError
 from learn2compress.schemas.manifests import MANIFEST
 from learn2compress.schemas.provenance import SUFFIX, Output, Statement, parse_statement
 from learn2compress.schemas.reports import Report
+from learn2compress.storage import object_store
 
 # Of these the whole folder is wanted, of others what describes them.
 _WHOLE = ("Quantizer.models", "TFLiteEvaluator.evaluation", "StudentSelector.selection", "StudentSelector.model")

@@ -6,6 +6,7 @@ value, so -1 stands for a limit that is not set; the step's entrypoint leaves su
 """
 
 from learn2compress.schemas.errors import ConfigError
+from learn2compress.storage.addresses import is_remote
 
 UNSET = -1
 
@@ -42,14 +43,6 @@ OPTIONAL = frozenset(
 
 LOCATIONS = ("data_path", "teacher_path", "data_unlabeled", "distill_init")
 """Parameters that name a file or a folder, which a step fetches before its node runs."""
-
-REMOTE = ("s3://", "gs://", "minio://")
-
-
-def is_remote(location: str) -> bool:
-    """Whether a location is in an object store."""
-    return location.startswith(REMOTE)
-
 
 def is_on_volume(location: str, mount: str | None) -> bool:
     """Whether a location is on the volume that every step sees."""

@@ -16,14 +16,15 @@ from typing import Any
 
 import yaml
 
-from learn2compress.components.example_sources import data_digest
-from learn2compress.kubeflow import object_store
+from learn2compress.data.sources.formats import data_digest
 from learn2compress.kubeflow.client import Endpoint, connect, talking
 from learn2compress.kubeflow.compile import compile_pipeline
-from learn2compress.kubeflow.run_parameters import check_root, is_remote
+from learn2compress.kubeflow.run_parameters import check_root
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ClusterError, ConfigError
+from learn2compress.storage import object_store
+from learn2compress.storage.addresses import is_remote
 
 Say = Callable[[str], None]
 

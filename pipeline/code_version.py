@@ -4,14 +4,14 @@
 import hashlib
 
 from learn2compress import __version__
-from learn2compress.pipeline.versions import source_files
+from learn2compress.lineage.records.versions import source_files
 
 # What results depend on; a change to the command line or the report runs nothing again.
-_PACKAGES = ("components", "compression", "schemas")
+_PACKAGES = ("components", "compression", "data", "evaluation", "modalities", "schemas", "storage", "tflite")
 
 
 def code_version() -> str:
-    """The version and the first 12 hex digits of a SHA-256 over the sources of nodes, algorithms and schemas.
+    """The version and the first 12 hex digits of a SHA-256 over the sources of the nodes and all below them.
 
     Files in nested packages count as well.
     """

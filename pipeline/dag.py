@@ -13,7 +13,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types.channel import BaseChannel
 
-from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import Distiller
 from learn2compress.components.image_example_gen import ImageExampleGen, statistics_options
 from learn2compress.components.pruner import Pruner

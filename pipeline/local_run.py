@@ -16,25 +16,25 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.local import local_dag_runner
 from tfx.orchestration.portable import launcher
 
-from learn2compress.components.beam_options import user_errors
-from learn2compress.components.example_sources import data_digest, open_source, resolve_shape
-from learn2compress.components.team import dismiss_workers
-from learn2compress.compression.architecture import design
-from learn2compress.compression.channel_targets import check_reachable
-from learn2compress.compression.distribution import open_distribution
-from learn2compress.compression.earlier_students import open_earlier, students_sha256
-from learn2compress.compression.teacher_formats import describe_file
-from learn2compress.compression.teacher_models import open_model
-from learn2compress.pipeline.bundle import write_bundle
+from learn2compress.components.beam.options import user_errors
+from learn2compress.components.execution.coordination import dismiss_workers
+from learn2compress.compression.pruning.channel_targets import check_reachable
+from learn2compress.compression.students.architecture import design
+from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
+from learn2compress.compression.teacher.formats import describe_file
+from learn2compress.compression.teacher.models import open_model
+from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.workers import check_divisible
+from learn2compress.data.sources.formats import data_digest, open_source, resolve_shape
+from learn2compress.lineage.mlmd.address import connection_config
+from learn2compress.lineage.mlmd.store import open_store
+from learn2compress.lineage.records.output_record import TRAINED_TEACHER, record_output_folder
+from learn2compress.lineage.records.provenance import write_record
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
-from learn2compress.pipeline.metadata_address import connection_config
-from learn2compress.pipeline.metadata_store import open_store
 from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.pipeline.output_record import TRAINED_TEACHER, record_output_folder
-from learn2compress.pipeline.provenance import write_record
-from learn2compress.pipeline.report import REPORTED, assemble_report, part_of, read_thumbnails, write_report
-from learn2compress.schemas.cluster import check_divisible
+from learn2compress.report.assembly import REPORTED, assemble_report, part_of, read_thumbnails, write_report
+from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import Task

@@ -13,11 +13,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from learn2compress.compression.predictions import PREDICTIONS, validation_correctness
-from learn2compress.compression.selection import choose
-from learn2compress.pipeline.bundle import BUNDLE, build_bundle, find_examples, save_bundle
-from learn2compress.pipeline.output_record import record_another_choice
-from learn2compress.pipeline.report import HIDDEN, REPORT, read_thumbnails, write_report
+from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
+from learn2compress.evaluation.selection import choose
+from learn2compress.lineage.records.output_record import record_another_choice
+from learn2compress.report.assembly import HIDDEN, REPORT, read_thumbnails, write_report
+from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, save_bundle
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError
@@ -122,8 +122,8 @@ def _record(
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from learn2compress.pipeline.metadata_address import connection_config
-    from learn2compress.pipeline.provenance import write_record
+    from learn2compress.lineage.mlmd.address import connection_config
+    from learn2compress.lineage.records.provenance import write_record
 
     address = address or (report.config.get("pipeline") or {}).get("metadata")
     if HIDDEN in address if address else not (output / "metadata.db").is_file():

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from learn2compress.pipeline.diff import environment_differences
-from learn2compress.pipeline.graph import Graph
-from learn2compress.pipeline.index import Entry
-from learn2compress.pipeline.lineage import lineage_of_digest
+from learn2compress.lineage.graph import Graph
+from learn2compress.lineage.index import Entry
+from learn2compress.lineage.queries.diff import environment_differences
+from learn2compress.lineage.queries.trace import lineage_of_digest
 from learn2compress.schemas import config as configuration
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError, first_fault
@@ -55,7 +55,7 @@ def replay_config(
         LineageError: No record knows the file; steps are missing; the teacher or the data are not what they were.
     """
     # TFX's types come with it, for seconds.
-    from learn2compress.components.parameters import decode
+    from learn2compress.schemas.parameters import decode
 
     chain = _chain(report)
     parameters = _parameters(graph, chain)
@@ -167,7 +167,7 @@ def _find_teacher(graph: Graph, chain: Chain, parameters: Mapping[str, Any], giv
 
 
 def _check_data(data: configuration.DataConfig, wanted: str) -> None:
-    from learn2compress.components.example_sources import data_digest
+    from learn2compress.data.sources.formats import data_digest
 
     if data.path != "digits" and not Path(data.path).exists() and not any(sign in data.path for sign in "*?["):
         raise LineageError(f"The data must be the recorded ones; {data.path} is not there. Name them with --data.")

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from learn2compress.components.distiller import DistillerExecutor, DistillerSpec
+from learn2compress.components.execution.coordination import Assignment, next_assignment
 from learn2compress.components.pruner import PrunerExecutor, PrunerSpec
 from learn2compress.components.quantizer import QuantizerExecutor, QuantizerSpec
-from learn2compress.components.team import Assignment, next_assignment
-from learn2compress.compression.distribution import open_distribution
-from learn2compress.compression.progress import say
+from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.schemas.progress import say
 
 _NODES = {
     "Distiller": (DistillerExecutor, DistillerSpec),

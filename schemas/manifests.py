@@ -295,7 +295,7 @@ class Calibration(Record):
 
 
 class LayerError(Record):
-    """What 8 bits do to one operator of a file, all others being in float: see compression/quantization_error.py."""
+    """What 8 bits do to one operator of a file, all others being in float: see quantization/layer_error.py."""
 
     layer: str  # of the student
     op: str

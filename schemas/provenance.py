@@ -18,7 +18,7 @@ to a bucket, is still described; others stay as they are.
 
 The record also seals itself: `learn2compress_record.seal` is the SHA-256 of the file with the seal's own 64 digits
 replaced by zeros. Any changed byte shows. It is no signature, for whoever changes a record can seal it again: what
-holds against intent is that the next record names this one by digest, or a key (see pipeline/signing.py).
+holds against intent is that the next record names this one by digest, or a key (see lineage/records/signing.py).
 
 Fields that we do not know are kept, whoever wrote them.
 """

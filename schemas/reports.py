@@ -105,7 +105,7 @@ class Candidate(Record):
     failed: str | None = None  # why nothing could be measured
     parameters: int | None = None
     macs: int | None = None
-    arena_bytes: int | None = None  # see compression/interpreter.py for the method
+    arena_bytes: int | None = None  # see tflite/interpreter.py for the method
     ops: dict[str, int] = {}
     sparsity: float | None = None  # share of zeros in the kernels
     full_int8: bool = False
@@ -148,7 +148,7 @@ class Evaluation(Record):
 
 
 class Limits(Record):
-    """What the choice must satisfy; see schemas/config.py SelectConfig. Accuracies are the validation split's."""
+    """What the choice must satisfy; see SelectConfig. Accuracies are the validation split's."""
 
     max_size: int | None = None
     max_latency_ms: float | None = None

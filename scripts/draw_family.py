@@ -7,8 +7,8 @@ python scripts/draw_family.py [docs/family.svg]
 import sys
 from pathlib import Path
 
-from learn2compress.compression.family_drawing import draw_family
-from learn2compress.compression.sizing import solve_family
+from learn2compress.compression.family.drawing import draw_family
+from learn2compress.compression.family.sizing import solve_family
 from learn2compress.schemas.config import StudentsConfig
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ except ImportError:  # Python 3.10
 def lay_out(root: Path, target: Path) -> None:
     """Links every package of `root` below `target` where an import would look for it."""
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for package in sorted(settings["packages"]):  # a parent before its children
-        source = root / settings["package-dir"][package]
+    for package, folder_name in sorted(settings["package-dir"].items()):  # a parent before its children
+        source = root / folder_name
         folder = target.joinpath(*package.split("."))
         folder.mkdir()
         for entry in source.iterdir():

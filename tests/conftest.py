@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be so before any test imports TensorFlow: Keras 2 (for tfmot), no start-up noise, no GPU."""
-
-import importlib.util
-import os
-from pathlib import Path
+"""The fixtures that tests of several rooms share."""
 
 import pytest
+from support import s3_server
+from support.models import keras_student, pixels, sparse_family, tflite_models
+from support.reports import classifiers, described, make_report_fixture, sample, write_examples
+from support.runs import make_run, open_store, tiny_dag, tiny_run
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+__all__ = [
+    "classifiers", "described", "keras_student", "make_report_fixture", "make_run", "open_store", "pixels", "sample",
+    "sparse_family", "tflite_models", "tiny_dag", "tiny_run", "write_examples",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -41,18 +42,17 @@ def type_in(capsys):
 
 @pytest.fixture(scope="session")
 def stripes():
-    """The module tests/stripes.py: images of three classes, a family of two students for them, artifacts of both."""
-    spec = importlib.util.spec_from_file_location("stripes", Path(__file__).with_name("stripes.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module tests/support/stripes.py: images of three classes, a family of two students, artifacts of both."""
+    from support import stripes
+
+    return stripes
 
 
 @pytest.fixture(scope="session")
 def trained_weights(stripes):
     """Weights of stripes.SPEC's family, trained until it tells the classes apart."""
-    from learn2compress.compression.family_model import build_family
-    from learn2compress.compression.training import JointTrainer, Recipe
+    from learn2compress.compression.family.model import build_family
+    from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 
     images, labels = stripes.draw(96, 0)
     data = stripes.batches(images, labels, stripes.StripesTeacher().logits(images))
@@ -67,7 +67,7 @@ def trained_weights(stripes):
 @pytest.fixture
 def trained_family(stripes, trained_weights):
     """A family of its own for each test, with those weights."""
-    from learn2compress.compression.family_model import build_family
+    from learn2compress.compression.family.model import build_family
 
     family = build_family(stripes.SPEC, seed=1)
     family.set_weights(trained_weights)
@@ -81,3 +81,17 @@ def stripes_artifacts(stripes, tmp_path_factory):
     data = stripes.write_examples(folder / "examples")
     stripes.write_logits(folder / "logits", folder / "examples", data)
     return folder / "examples", folder / "logits"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """An object store with the bucket `bucket`, and its credentials in the environment."""
+    import s3fs
+
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    with s3_server.serving(tmp_path / "store") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield server
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -15,7 +15,7 @@ except ImportError:  # Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("cli", "components", "compression", "kubeflow", "learn2compress", "pipeline", "schemas")
+FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from learn2compress.compression.metadata import write_metadata
 from learn2compress.schemas.digests import file_sha256
+from learn2compress.tflite.metadata import write_metadata
 
 
 @pytest.fixture

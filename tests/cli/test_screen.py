@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from learn2compress.cli import screen as module
-from learn2compress.compression.progress import Progress
+from learn2compress.schemas.progress import Progress
 
 
 def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(monkeypatch, capfd):

@@ -56,7 +56,7 @@ def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
 @pytest.fixture(scope="session")
 def distilled(stripes, trained_weights, tmp_path_factory):
     """The folder of a `StudentSet` of stripes.SPEC."""
-    from learn2compress.compression.family_model import build_family
+    from learn2compress.compression.family.model import build_family
     from learn2compress.schemas.manifests import Epoch
 
     family = build_family(stripes.SPEC, seed=1)
@@ -111,7 +111,7 @@ def asked(monkeypatch):
     """Images of which a teacher was asked, one entry a call; a call within a compiled step counts as well."""
     import numpy as np
 
-    from learn2compress.compression.teacher import LoadedTeacher
+    from learn2compress.compression.teacher.classifier import LoadedTeacher
 
     counts = []
     for name in ("in_pieces", "tf_logits"):

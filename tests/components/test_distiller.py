@@ -8,18 +8,17 @@ from tfx import types
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import distiller, parameters
-from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components import distiller
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import _ELSEWHERE, Distiller, DistillerExecutor
-from learn2compress.compression.examples import iter_numpy, read_with_logits
-from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.family_model import cut_students, normalize
-from learn2compress.compression.progress import listening
-from learn2compress.compression.student_files import load_family, load_model, read_curves
-from learn2compress.compression.teacher import load_teacher
-from learn2compress.compression.teacher_logits import write_answers_shard
-from learn2compress.pipeline.location import open_location
-from learn2compress.pipeline.provenance import describe_output
+from learn2compress.compression.family.model import cut_students, normalize
+from learn2compress.compression.family.spec import FamilySpec, family_costs
+from learn2compress.compression.students.files import load_family, load_model, read_curves
+from learn2compress.compression.teacher.classifier import load_teacher
+from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.data.batches import iter_numpy, read_with_logits
+from learn2compress.lineage.records.provenance import describe_output
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import file_sha256, tree_sha256
@@ -36,7 +35,9 @@ from learn2compress.schemas.manifests import (
     write_manifest,
 )
 from learn2compress.schemas.module_source import ModuleSource
+from learn2compress.schemas.progress import listening
 from learn2compress.schemas.scaling import Scaling
+from learn2compress.storage.location import open_location
 
 STUDENTS = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
 DISTILL = DistillConfig(epochs=2, batch_size=32, learning_rate=2e-2)

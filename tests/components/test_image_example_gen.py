@@ -20,11 +20,11 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from learn2compress.components import parameters
-from learn2compress.components.beam_options import direct_runner_args
-from learn2compress.components.example_sources import data_digest
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.image_example_gen import ImageExampleGen, ImageExampleGenExecutor, statistics_options
-from learn2compress.compression.examples import iter_numpy, read_examples, read_shard
+from learn2compress.data.batches import iter_numpy, read_examples, read_shard
+from learn2compress.data.sources.formats import data_digest
+from learn2compress.schemas import parameters
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, read_manifest

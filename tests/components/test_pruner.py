@@ -6,14 +6,14 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters
+from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.pruner import Pruner, PrunerExecutor, PrunerSpec
-from learn2compress.components.training_recipe import BEYOND_LOSS
-from learn2compress.compression.family import FamilySpec, family_costs
-from learn2compress.compression.family_model import build_family, cut_students
-from learn2compress.compression.pruning import kernel_sparsity
-from learn2compress.compression.student_files import load_model, read_curves
-from learn2compress.compression.training import JointTrainer
+from learn2compress.compression.family.model import build_family, cut_students
+from learn2compress.compression.family.spec import FamilySpec, family_costs
+from learn2compress.compression.pruning.magnitude import kernel_sparsity
+from learn2compress.compression.students.files import load_model, read_curves
+from learn2compress.compression.training.joint_trainer import JointTrainer
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import ChannelTarget, DistillConfig, PruneConfig
 from learn2compress.schemas.errors import DataError, FamilyError, TrainingError

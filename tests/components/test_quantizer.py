@@ -6,13 +6,12 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters, quantizer
+from learn2compress.components import quantizer
+from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
-from learn2compress.components.training_recipe import BEYOND_LOSS
-from learn2compress.compression.interpreter import open_model
-from learn2compress.compression.metadata import read_metadata
-from learn2compress.compression.pruning import prune_while_training
-from learn2compress.compression.student_files import load_model, read_curves
+from learn2compress.compression.pruning.magnitude import prune_while_training
+from learn2compress.compression.students.files import load_model, read_curves
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError
@@ -23,6 +22,8 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
+from learn2compress.tflite.interpreter import open_model
+from learn2compress.tflite.metadata import read_metadata
 
 DISTILL = DistillConfig(batch_size=32)
 

@@ -5,15 +5,16 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters, pruner, quantizer
+from learn2compress.components import pruner, quantizer
+from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.student_collector import StudentCollector, StudentCollectorExecutor
-from learn2compress.components.training_recipe import BEYOND_LOSS
-from learn2compress.compression.interpreter import open_model
-from learn2compress.compression.student_files import read_curves
+from learn2compress.compression.students.files import read_curves
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
 from learn2compress.schemas.errors import ConfigError, FamilyError
 from learn2compress.schemas.manifests import File, OnDeviceModelSetManifest, StudentSetManifest, read_manifest
+from learn2compress.tflite.interpreter import open_model
 
 DISTILL = DistillConfig(batch_size=32, in_place_weight=0.5)
 THIN = PruneConfig(

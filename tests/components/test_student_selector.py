@@ -14,10 +14,9 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 from tfx.utils import proto_utils
 
-from learn2compress.components.beam_options import user_errors
-from learn2compress.components.parameters import encode
+from learn2compress.components.beam.options import user_errors
 from learn2compress.components.student_selector import StudentSelector, StudentSelectorExecutor
-from learn2compress.compression.predictions import ModelPredictions, SplitPredictions, write_predictions
+from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions, write_predictions
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Selection
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.errors import ModelFileError, SelectionError
@@ -29,6 +28,7 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
+from learn2compress.schemas.parameters import encode
 from learn2compress.schemas.reports import Candidate, Choice, Evaluation, Host, SplitFigures
 from learn2compress.schemas.scaling import Scaling
 

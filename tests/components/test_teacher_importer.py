@@ -7,17 +7,19 @@ from tfx import types
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import parameters, teacher_importer, teacher_questions
-from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components import teacher_importer
+from learn2compress.components.beam import teacher_inference as teacher_questions
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
-from learn2compress.compression.examples import iter_numpy, read_with_features, read_with_logits
-from learn2compress.compression.progress import listening
-from learn2compress.compression.views import apply_view
+from learn2compress.data.batches import iter_numpy, read_with_features, read_with_logits
+from learn2compress.modalities.image.views import apply_view
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import TeacherLogitsManifest, TeacherManifest, read_manifest
+from learn2compress.schemas.progress import listening
 
 
 def save_teacher(path, stripes, *, classes=3, kernel=None):

@@ -7,14 +7,15 @@ import pytest
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import distiller, parameters
-from learn2compress.components.beam_options import direct_runner_args
+from learn2compress.components import distiller
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import DistillerExecutor
+from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.pruner import PrunerExecutor
 from learn2compress.components.quantizer import QuantizerExecutor
 from learn2compress.components.teacher_importer import TeacherImporterExecutor
-from learn2compress.components.training_recipe import BEYOND_LOSS
-from learn2compress.compression.student_files import read_curves
+from learn2compress.compression.students.files import read_curves
+from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import path_sha256

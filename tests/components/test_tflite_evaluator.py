@@ -10,11 +10,10 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
-from learn2compress.components.beam_options import direct_runner_args
-from learn2compress.components.parameters import encode
-from learn2compress.components.stored_examples import find_images
+from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator, TFLiteEvaluatorExecutor
-from learn2compress.compression.predictions import read_predictions
+from learn2compress.data.stored_examples import find_images
+from learn2compress.evaluation.predictions import read_predictions
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.errors import ConfigError, DataError
@@ -27,6 +26,7 @@ from learn2compress.schemas.manifests import (
     TeacherManifest,
     write_manifest,
 )
+from learn2compress.schemas.parameters import encode
 from learn2compress.schemas.reports import Evaluation
 from learn2compress.schemas.scaling import Scaling
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each student pruned and quantized in nodes of its own, in a real run."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +8,11 @@ from pathlib import Path
 import pytest
 import s3fs
 import yaml
+from support import s3_server
 
 from learn2compress.kubeflow.fetch import fetch_run
-from learn2compress.pipeline.graph import open_graph
-from learn2compress.pipeline.lineage import lineage_of_file
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.schemas.provenance import parse_statement
 from learn2compress.schemas.reports import Report
 from tests.e2e.conftest import command, write_job
@@ -20,16 +20,7 @@ from tests.e2e.conftest import command, write_job
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-@pytest.fixture
-def s3_server():
-    """The module tests/kubeflow/s3_server.py. By its path: folders of tests are no packages."""
-    spec = importlib.util.spec_from_file_location("s3_server", Path(__file__).parents[1] / "kubeflow" / "s3_server.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch, s3_server):
+def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch):
     config = write_job(tmp_path / "job")
     settings = yaml.safe_load(config.read_text()) | {"students": {"sizes": {"small": None, "large": None}}}
     settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 4, 1, 1

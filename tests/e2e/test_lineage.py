@@ -35,7 +35,7 @@ def flip(path: Path) -> None:
 
 def nodes_of(database: Path) -> dict[str, list[str]]:
     """Everything in a metadata store that other places cannot change: all but URIs."""
-    from learn2compress.pipeline.metadata_store import open_sqlite
+    from learn2compress.lineage.mlmd.store import open_sqlite
 
     store = open_sqlite(database)
     artifacts = store.get_artifacts()
@@ -144,7 +144,7 @@ def test_standard_nodes_are_recorded_like_ours(audited) -> None:
 
 def test_training_image_leads_to_all_models(finished, audited) -> None:
     moved, _ = audited
-    from learn2compress.components.record_files import read_records
+    from learn2compress.data.record_files import read_records
 
     shard = next((finished[0] / "pipeline" / "ImageExampleGen" / "examples").glob("*/Split-train/*.gz"))
     record = next(read_records(shard))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from learn2compress.compression.flatbuffer import prove_full_int8, read_model_file
 from learn2compress.schemas.reports import Report
+from learn2compress.tflite.model_file import prove_full_int8, read_model_file
 from tests.e2e.conftest import command, write_job
 
 pytestmark = pytest.mark.e2e

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the cluster side share: an object store that speaks S3, and the emulated backend."""
+"""What the tests of the cluster side share: the emulated backend."""
 
 import importlib.util
 import sys
@@ -23,17 +23,3 @@ def load_beside(name: str) -> ModuleType:
 def load():
     """Imports a file of this folder."""
     return load_beside
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """An object store with the bucket `bucket`, and its credentials in the environment."""
-    import s3fs
-
-    (tmp_path / "store" / "bucket").mkdir(parents=True)
-    with load_beside("s3_server").serving(tmp_path / "store") as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield server
-    s3fs.S3FileSystem.clear_instance_cache()

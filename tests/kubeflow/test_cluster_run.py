@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import s3_server
 
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
@@ -64,7 +65,7 @@ def backend(tmp_path_factory, teacher, load):
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "store" / "bucket").mkdir(parents=True)
     (folder / "store" / "bucket" / "teacher.keras").write_bytes(teacher.read_bytes())
-    with load("s3_server").serving(folder / "store") as server:
+    with s3_server.serving(folder / "store") as server:
         environment = json.dumps(server.environment)
         settings = [*SETTINGS, "kubeflow.teacher=minio://bucket/teacher.keras", f"kubeflow.env={environment}"]
         text = compile_pipeline(load_config(DIGITS / "config.yaml", settings), "registry.example/learn2compress:0.1.0")
@@ -160,8 +161,8 @@ def subjects(record: dict) -> list[tuple]:
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_chain_is_whole_from_the_chosen_file_to_the_data(runs):
-    from learn2compress.pipeline.graph import open_graph
-    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.lineage.graph import open_graph
+    from learn2compress.lineage.queries.trace import lineage_of_file
 
     [chosen] = runs.path("StudentSelector", "model").rglob("*.tflite")
     report = lineage_of_file(open_graph(runs.folder), chosen)
@@ -175,9 +176,9 @@ def test_cluster_root_is_audited_like_a_local_one(runs, tmp_path):
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from learn2compress.pipeline.graph import open_graph
-    from learn2compress.pipeline.rebuild import rebuild_metadata
-    from learn2compress.pipeline.verify import open_for_verifying, verify_place
+    from learn2compress.lineage.graph import open_graph
+    from learn2compress.lineage.mlmd.rebuild import rebuild_metadata
+    from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
 
     report = verify_place(*open_for_verifying(str(runs.folder)))
     assert (report.status, report.records) == ("whole", len(runs.made))
@@ -195,10 +196,10 @@ def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tm
     """Records and Kubeflow's own ML Metadata of a real run say the same; the latter alone leads as far."""
     import s3fs
 
-    from learn2compress.kubeflow.cluster_records import ClusterRecords
-    from learn2compress.pipeline.graph import open_graph
-    from learn2compress.pipeline.lineage import lineage_of_file
-    from learn2compress.pipeline.verify import open_for_verifying, verify_place
+    from learn2compress.kubeflow.records.cluster_records import ClusterRecords
+    from learn2compress.lineage.graph import open_graph
+    from learn2compress.lineage.queries.trace import lineage_of_file
+    from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
 
     kfp, spec = load("kfp_metadata"), next(iter(yaml.safe_load_all(backend[1].read_text())))
     [chosen] = runs.path("StudentSelector", "model").rglob("*.tflite")
@@ -210,7 +211,7 @@ def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tm
     graph, place, inside = open_for_verifying(str(runs.folder))
     report = records.judge(verify_place(graph, place, inside), graph)
     assert (report.status, report.problems) == ("whole", [])
-    with load("s3_server").serving(runs.store) as server:
+    with s3_server.serving(runs.store) as server:
         server.refuse = {"GET", "HEAD"}
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -228,11 +229,11 @@ def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
     import s3fs
 
     from learn2compress.cli.main import main
-    from learn2compress.pipeline.graph import open_graph
-    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.lineage.graph import open_graph
+    from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.reports import Report
 
-    with load("s3_server").serving(runs.store) as server, load("api_server").serving() as api:
+    with s3_server.serving(runs.store) as server, load("api_server").serving() as api:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
@@ -258,17 +259,17 @@ def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_run_from_the_cache_is_fetched_with_what_an_earlier_one_made(runs, backend, load, tmp_path, monkeypatch):
+def test_run_from_the_cache_is_fetched_with_what_an_earlier_one_made(runs, backend, tmp_path, monkeypatch):
     import s3fs
 
     from learn2compress.kubeflow.fetch import fetch_run
-    from learn2compress.pipeline.graph import open_graph
-    from learn2compress.pipeline.lineage import lineage_of_file
+    from learn2compress.lineage.graph import open_graph
+    from learn2compress.lineage.queries.trace import lineage_of_file
 
     emulator, pipeline = backend
     cached = {node: made for node, made in runs.made.items() if node != "StudentSelector"}
     emulator.run(pipeline, {"limit": LIMIT, "teacher_sha256": "the first"}, "run-3", cached=cached)
-    with load("s3_server").serving(runs.store) as server:
+    with s3_server.serving(runs.store) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()

@@ -7,7 +7,7 @@ import pytest
 
 from learn2compress.kubeflow import entrypoint
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
-from learn2compress.kubeflow.step_record import Place
+from learn2compress.kubeflow.records.step_record import Place
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.schemas.errors import ClusterError, DataError, TeacherError
 
@@ -119,7 +119,7 @@ def test_output_gets_addresses_and_what_the_record_adds():
 
 
 def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
-    from learn2compress.kubeflow.step_record import write_step_record
+    from learn2compress.kubeflow.records.step_record import write_step_record
     from learn2compress.schemas.artifacts import StudentSet
     from learn2compress.schemas.provenance import parse_statement
 
@@ -152,7 +152,7 @@ def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
 
 
 def test_input_without_a_record_is_digested(tmp_path, monkeypatch):
-    from learn2compress.kubeflow.step_record import _input
+    from learn2compress.kubeflow.records.step_record import _input
     from learn2compress.schemas.digests import tree_sha256
 
     monkeypatch.setenv("LEARN2COMPRESS_LAUNCHER_ROOT", str(tmp_path))

@@ -6,10 +6,10 @@ import pytest
 from ml_metadata.proto.metadata_store_pb2 import Execution
 
 from learn2compress import __version__
-from learn2compress.pipeline import versions
+from learn2compress.lineage.records import versions
 from learn2compress.pipeline.code_version import code_version
 
-PACKAGES = ("components", "compression", "schemas")
+PACKAGES = ("components", "compression", "data", "evaluation", "modalities", "schemas", "storage", "tflite")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_code_version_is_that_of_the_sources_wherever_they_are(sources):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_code_version_changes_with_a_byte_of_a_source(sources, package):
     before = code_version()
-    path = next((sources / package).glob("*.py"))
+    path = next((sources / package).rglob("*.py"))
 
     path.write_text(path.read_text() + "# changed\n")
 
@@ -49,7 +49,7 @@ def test_code_version_changes_with_a_byte_of_a_source(sources, package):
 def test_code_version_changes_with_a_files_name(sources):
     before = code_version()
 
-    (sources / "compression/losses.py").rename(sources / "compression/lossez.py")
+    (sources / "compression/training/losses.py").rename(sources / "compression/lossez.py")
 
     assert code_version() != before
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from learn2compress.compression.earlier_students import students_sha256
-from learn2compress.compression.family import family_costs
-from learn2compress.compression.family_model import build_family
-from learn2compress.compression.sizing import solve_family
-from learn2compress.compression.student_files import write_students
+from learn2compress.compression.family.model import build_family
+from learn2compress.compression.family.sizing import solve_family
+from learn2compress.compression.family.spec import family_costs
+from learn2compress.compression.students.earlier_run import students_sha256
+from learn2compress.compression.students.files import write_students
 from learn2compress.pipeline.local_run import resolve_inputs
 from learn2compress.schemas.config import StudentSize, parse_config
 from learn2compress.schemas.errors import FamilyError

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.pipeline import replay
-from learn2compress.pipeline.graph import open_graph
-from learn2compress.pipeline.lineage import lineage_of_file
 from learn2compress.pipeline.replay import compare_replay
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.module_source import read_module

@@ -5,13 +5,13 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components.team import Assignment, call_workers, dismiss_workers, next_assignment
-from learn2compress.compression.distribution import Distribution
-from learn2compress.compression.progress import listening
+from learn2compress.components.execution.coordination import Assignment, call_workers, dismiss_workers, next_assignment
+from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.workers import Cluster
 from learn2compress.pipeline import worker
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
-from learn2compress.schemas.cluster import Cluster
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.progress import listening
 
 
 class Line(Distribution):

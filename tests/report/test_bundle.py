@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learn2compress.components.stored_examples import read_shard
-from learn2compress.compression.interpreter import open_model
-from learn2compress.pipeline.bundle import find_examples, write_bundle
+from learn2compress.data.stored_examples import read_shard
+from learn2compress.report.bundle import find_examples, write_bundle
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, ModelFileError, OutputError
 from learn2compress.schemas.reports import Verdict
+from learn2compress.tflite.interpreter import open_model
 
 STUDENT = "small"
 
@@ -158,7 +158,7 @@ def test_card_tells_figures_with_intervals_data_host_and_digests(finished, tmp_p
 
 
 def test_card_shows_the_worst_of_many_classes_and_keeps_names_in_their_cells(make_report):
-    from learn2compress.pipeline.model_card import render_model_card
+    from learn2compress.report.model_card import render_model_card
 
     report, _ = make_report(images=2000, classes=["a|b", "<i>c", *(f"class {n}" for n in range(98))])
     card = render_model_card(report)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress bom`: a CycloneDX ML-BOM of a model.
+
+Exit status: 0 the chain behind it is whole; 2 usage; 3 no record knows the file; 4 tampered; 5 incomplete.
+"""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from learn2compress.cli.lineage.answers import AT, STATUSES, graph_for, new_console, show_problems
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("bom", epilog=STATUSES)(bom)
+
+
+def bom(
+    file: Path = typer.Argument(..., help="A .tflite file, under whatever name."),
+    at: str | None = AT,
+    output: Path | None = typer.Option(None, "--output", "-o", help="Write it there instead of printing it."),
+) -> int:
+    """Write a bill of materials of a model: teacher, data, packages, parameters and figures, as CycloneDX 1.6 JSON."""
+    from learn2compress.lineage.queries.trace import lineage_of_file
+    from learn2compress.schemas.errors import LineageError
+    from learn2compress.schemas.lineage import EXIT_STATUS
+
+    report = lineage_of_file(graph_for(at, file), file, max_chains=1)
+    if report.status == "unknown":
+        show_problems(new_console(sys.stderr), report.problems)
+        typer.echo(f"learn2compress: no record at {report.location} knows the bytes of {file}.", err=True)
+        return EXIT_STATUS[report.status]
+    # Half a second to import, and its validator two more.
+    from learn2compress.lineage.queries.bom import bom_of
+
+    text = bom_of(report)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise LineageError(f"{output} must be a file that can be written; {error.strerror}.") from error
+    show_problems(new_console(sys.stderr), report.problems)
+    return EXIT_STATUS[report.status]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress diff`: what differs between two models' histories, parameters, data and figures.
+
+Exit status: 0 compared; 2 usage; 3 no record knows one of them; 4 tampered; 5 incomplete.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from learn2compress.cli.lineage.answers import AT, JSON, STATUSES, answer, graph_for
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from learn2compress.schemas.lineage import DiffReport
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("diff", epilog=STATUSES)(diff)
+
+
+def diff(
+    a: Path = typer.Argument(..., help="A file of a run."),
+    b: Path = typer.Argument(..., help="Another."),
+    at: str | None = AT,
+    at_b: str | None = typer.Option(None, "--at-b", help="Where the second file's records lie, if elsewhere."),
+    as_json: bool = JSON,
+) -> int:
+    """Compare the latest time that each of two files was made."""
+    from learn2compress.lineage.queries.diff import diff_of
+    from learn2compress.lineage.queries.trace import lineage_of_file
+
+    traced = [
+        lineage_of_file(graph_for(place, file), file, max_chains=1) for file, place in ((a, at), (b, at_b or at))
+    ]
+    report = diff_of(*traced)
+    return answer(report, as_json, lambda console: _print(console, report))
+
+
+def _print(console: "Console", report: "DiffReport") -> None:
+    from rich.table import Table
+
+    if report.status == "unknown":
+        console.print("No record knows one of the two.", markup=False)
+        return
+    if report.same_bytes:
+        console.print("Both files have the same bytes.", markup=False)
+    if not report.differences:
+        console.print("Their histories do not differ.", markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("node")
+    table.add_column("what")
+    for column in ("name", Path(report.a).name, Path(report.b).name):
+        table.add_column(column, overflow="fold")
+    for one in report.differences:
+        table.add_row(one.node, one.what, one.name, _short(one.a), _short(one.b))
+    console.print(table)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if "\n" in text:
+        return f"a text of {len(text.splitlines()):,} lines"
+    return f"{text[:16]}…" if len(text) == 64 else text

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress verify`: every file against its record, every record against the chain.
+
+Exit status: 0 whole; 2 usage; 3 an unknown file; 4 tampered; 5 incomplete.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from learn2compress.cli.lineage.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for
+
+if TYPE_CHECKING:
+    from learn2compress.schemas.lineage import VerifyReport
+
+_SHOWN = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("verify", epilog=STATUSES)(verify)
+
+
+def verify(
+    path: str = typer.Argument(..., help="An output folder or a part of it, a bucket's URL, or a single file."),
+    at: str | None = AT,
+    metadata_grpc: str | None = METADATA_GRPC,
+    public_key: Path | None = typer.Option(
+        None, "--public-key", help="Check each record's signature with this key (PEM), as `sign` made it."
+    ),
+    as_json: bool = JSON,
+) -> int:
+    """Check that files, records and the links between records are as they were recorded.
+
+    A changed, missing or added file is named, and so is a record that was changed, replaced or lost.
+    """
+    from learn2compress.lineage.queries.verify import open_for_verifying, verify_file, verify_place
+
+    cluster = cluster_for(metadata_grpc)
+    if Path(path).is_file():
+        graph = cluster.open_graph(at) if cluster else graph_for(at, Path(path))
+        report = verify_file(graph, Path(path), public_key)
+        if cluster:
+            from learn2compress.lineage.queries.trace import lineage_of_file
+
+            report = cluster.judge(report, graph, lineage_of_file(graph, Path(path)))
+    else:
+        graph, place, inside = open_for_verifying(path, at)
+        report = verify_place(graph, place, inside, public_key)
+        report = cluster.judge(report, graph) if cluster else report
+    return answer(report, as_json, lambda console: console.print(_summary(report), markup=False))
+
+
+def _summary(report: "VerifyReport") -> str:
+    from learn2compress.schemas.units import format_bytes
+
+    lines = [
+        f"{report.location}: {report.status}",
+        f"  {report.records:,} records, {report.artifacts:,} artifacts, {report.files:,} files "
+        f"({format_bytes(report.bytes)}) checked",
+    ]
+    if report.signatures is not None:
+        lines.append(f"  {report.signatures:,} signatures hold")
+    if report.copies:
+        lines.append(f"  {len(report.copies)} copies of recorded files: {_some(report.copies)}")
+    if report.unrecorded:
+        lines.append(f"  {len(report.unrecorded)} files that no record speaks of: {_some(report.unrecorded)}")
+    return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Beam pipeline from a source's pieces to sorted shards; apart from the node, so that a worker need not import TFX.
+
+    pieces ─► read, decode, fit ─┬─► by (split, shard) ─► sort by id ─► Split-*/data_tfrecord-*.gz
+                                 ├─► by id ─► duplicates ─┐
+                                 └─► what was counted ────┴─► report.json
+
+Pixels do not pass through Beam's grouping, which a runner on one machine does in memory. A worker writes its records to
+a file of its own below `spill`, and what is grouped is where each of them lies. So memory grows by some hundred bytes
+an example, not by its pixels. Workers on several machines must share the folder, as they must for the output.
+"""
+
+import itertools
+import json
+import os
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.components.beam.options import user_errors
+from learn2compress.data.example_records import PARTS, SPLITS, Plan, make_record, open_shard
+from learn2compress.data.raw_examples import Piece
+from learn2compress.schemas.manifests import BadFile
+
+NAMED_BAD_FILES = 100
+NAMED_DUPLICATES = 50
+_INDEX_BATCH = 4096
+
+INDEX = np.dtype([("id", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
+"""Where a record waits in a spill file; `split` counts in PARTS. It is all of an example that Beam groups."""
+
+
+def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
+    """Run the pipeline.
+
+    Returns:
+        examples: {split: {label as text: count}}; bad: the first bad files by name; bad_count;
+        duplicates: {"train/test": how many of one are in the other}; duplicate_examples: pairs of sources.
+
+    Raises:
+        DataError: A source is broken.
+        OutputError: The disk is full.
+    """
+    Path(plan.spill).mkdir(parents=True)
+    for split in plan.shards:
+        Path(plan.folder, f"Split-{split}").mkdir(parents=True, exist_ok=True)
+    report = Path(plan.spill, "report.json")
+    with user_errors(), pipeline:
+        read = (
+            pipeline
+            | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
+            | "Share" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("ids", "counts", main="index")
+        )
+        # A shard to which no example falls is written, too.
+        every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
+        _ = (
+            (read.index, pipeline | "Shards" >> beam.Create(every, reshuffle=False))
+            | beam.Flatten()
+            | "ByShard" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(WriteShard(plan))
+        )
+        duplicates = read.ids | "ById" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
+        _ = (
+            (read["counts"], duplicates)
+            | "Counts" >> beam.Flatten()
+            | "ToOne" >> beam.Map(_to_one)
+            | "Together" >> beam.GroupByKey()
+            | "Report" >> beam.ParDo(WriteReport(str(report)))
+        )
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+class ReadPiece(beam.DoFn):
+    """Reads a piece into a spill file, and tells where its records lie and what was counted."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def process(self, piece: Piece) -> Iterator[Any]:
+        # A name of its own for each try: what an interrupted try wrote is never referred to.
+        spill = uuid.uuid4().hex
+        examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
+        bad: list[list[str]] = []
+        bad_count = 0
+        rows: list[tuple[int, int, int, int]] = []
+        with open(Path(self.plan.spill, spill), "xb") as stream:
+            for raw in piece.read():
+                if isinstance(raw, BadFile):
+                    bad_count += 1
+                    bad = sorted([*bad, [raw.source, raw.reason]])[:NAMED_BAD_FILES]
+                    continue
+                split, identity, record = make_record(raw, self.plan)
+                examples[split][str(raw.label)] += 1
+                rows.append((int(identity, 16), PARTS.index(split), stream.tell(), len(record)))
+                stream.write(record)
+                if len(rows) == _INDEX_BATCH:
+                    yield from self._index(spill, rows)
+                    rows = []
+        yield from self._index(spill, rows)
+        yield beam.pvalue.TaggedOutput("counts", {"examples": examples, "bad": bad, "bad_count": bad_count})
+
+    def _index(self, spill: str, rows: list[tuple[int, int, int, int]]) -> Iterator[Any]:
+        index = np.array(rows, INDEX)
+        for number, split in enumerate(PARTS):
+            own = index[index["split"] == number]
+            if not len(own):
+                continue
+            shards = own["id"] % self.plan.shards[split]
+            for shard in np.unique(shards).tolist():
+                yield (split, shard), (spill, own[shards == shard])
+        buckets = index["id"] % self.plan.buckets
+        for bucket in np.unique(buckets).tolist():
+            yield beam.pvalue.TaggedOutput("ids", (bucket, (spill, index[buckets == bucket])))
+
+
+class WriteShard(beam.DoFn):
+    """Fetches the records of a shard and writes them in the order of their ids."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[Any]:
+        (split, shard), spills = element
+        records: list[tuple[int, bytes]] = []
+        for spill, index in filter(None, spills):
+            records += _fetch(self.plan, spill, index)
+        # Records of one id have the same pixels, and their own bytes tell which of them comes first.
+        records.sort()
+        name = self.plan.shard_name(split, shard)
+        # Written aside and then renamed, so that a shard is there as a whole or not at all.
+        aside = Path(self.plan.spill, f"{uuid.uuid4().hex}-{name}")
+        with open_shard(aside) as writer:
+            for _, record in records:
+                writer.write(record)
+        os.replace(aside, Path(self.plan.folder, f"Split-{split}", name))
+        yield from ()
+
+
+class FindDuplicates(beam.DoFn):
+    """Counts the images that occur more than once, by the splits in which they do, and names some."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
+        spills = list(element[1])
+        ids, times = np.unique(np.concatenate([index["id"] for _, index in spills]), return_counts=True)
+        repeated = [(spill, index[np.isin(index["id"], ids[times > 1])]) for spill, index in spills]
+        counts: Counter[str] = Counter()
+        pairs: list[tuple[bool, int, str, str]] = []
+        tallies: dict[int, Counter[str]] = defaultdict(Counter)
+        for _, index in repeated:
+            for row in index:
+                tallies[int(row["id"])][PARTS[row["split"]]] += 1
+        for identity, tally in tallies.items():
+            for one, other in itertools.combinations_with_replacement(PARTS, 2):
+                # Within a split all but the first count; between two, those of the second that are in the first.
+                count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
+                if count > 0:
+                    counts[f"{one}/{other}"] += count
+                    pairs.append((one == other, identity, one, other))
+        named = sorted(pairs)[:NAMED_DUPLICATES]
+        sources = self._sources(repeated, {identity for _, identity, _, _ in named})
+        examples = [
+            [same, f"{identity:016x}", sources[identity, one][0], sources[identity, other][int(same)]]
+            for same, identity, one, other in named
+        ]
+        yield {"duplicates": counts, "duplicate_examples": examples}
+
+    def _sources(self, spills: list[Any], ids: set[int]) -> dict[tuple[int, str], list[str]]:
+        """The sources of some images, sorted, by id and split."""
+        sources: dict[tuple[int, str], list[str]] = defaultdict(list)
+        for spill, index in spills:
+            wanted = index[np.isin(index["id"], np.array(sorted(ids), np.uint64))]
+            for row, (identity, record) in zip(wanted, _fetch(self.plan, spill, wanted), strict=True):
+                source = tf.train.Example.FromString(record).features.feature["source"].bytes_list.value[0]
+                sources[identity, PARTS[row["split"]]].append(source.decode())
+        return {key: sorted(names) for key, names in sources.items()}
+
+
+class WriteReport(beam.DoFn):
+    """Adds up what the other steps have counted, and leaves it where the submitting process finds it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def process(self, element: tuple[int, Iterable[dict[str, Any]]]) -> None:
+        examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
+        duplicates: Counter[str] = Counter()
+        bad: list[list[str]] = []
+        pairs: list[list[Any]] = []
+        bad_count = 0
+        for part in element[1]:
+            for split, counted in part.get("examples", {}).items():
+                examples[split].update(counted)
+            duplicates.update(part.get("duplicates", {}))
+            bad += part.get("bad", [])
+            bad_count += part.get("bad_count", 0)
+            pairs += part.get("duplicate_examples", [])
+        report = {
+            "examples": {part: counted for part, counted in examples.items() if part in SPLITS or counted},
+            "bad": sorted(bad)[:NAMED_BAD_FILES],
+            "bad_count": bad_count,
+            "duplicates": dict(sorted(duplicates.items())),
+            # Between splits first: those are the ones that matter.
+            "duplicate_examples": [pair[2:] for pair in sorted(pairs)[:NAMED_DUPLICATES]],
+        }
+        Path(self.path).write_text(json.dumps(report), encoding="utf-8")
+
+
+def _fetch(plan: Plan, spill: str, index: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    """Read the records of an index, with their ids."""
+    if not len(index):
+        return
+    with open(Path(plan.spill, spill), "rb") as stream:
+        for row in index:
+            stream.seek(int(row["offset"]))
+            yield int(row["id"]), stream.read(int(row["length"]))
+
+
+def _to_one(value: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    return 0, value

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What executors share around their algorithms: checkpoints, worker coordination, recipes, recorded properties."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built-in family of nested students: its shape, what it costs, and its Keras model."""

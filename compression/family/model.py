@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A family as one Keras model with an output a student, and each student cut out of it.
+
+The models take normalized pixels, (pixel - 127.5) / 127.5, and give logits. That normalization is also what an 8-bit
+input tensor means by itself (scale 1/127.5), so that an int8 student needs no operator for it; a float file gets one
+when it is converted (compression/quantization/conversion.py).
+"""
+
+import numpy as np
+import tf_keras as keras
+
+from learn2compress.compression.family.spec import Block, Conv, FamilySpec, is_residual
+from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.scaling import Scaling
+
+# Of the batch statistics: short trainings must not end with statistics of their first steps.
+BATCH_MOMENTUM = 0.9
+NORMALIZATION = Scaling.named("symmetric")
+
+
+def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
+    """Builds the joint model.
+
+    Args:
+        spec: The family's shape.
+        seed: Of the initial weights: equal seeds give equal weights.
+
+    Returns:
+        A functional model: input [batch, height, width, channels] float32, outputs one [batch, classes] float32 of
+        logits for each student, smallest first.
+    """
+    seeds = iter(np.random.SeedSequence(seed).generate_state(4096).tolist())
+    image = keras.Input(spec.input_shape, name="image")
+    trunk, outputs = image, []
+    for block in spec.stem:
+        trunk = _apply(block, trunk, seeds)
+    for branch in spec.branches:
+        for block in branch.segment:
+            trunk = _apply(block, trunk, seeds)
+        end = trunk
+        for block in branch.tail:
+            end = _apply(block, end, seeds)
+        end = keras.layers.GlobalAveragePooling2D(name=f"{branch.student}_pool")(end)
+        head = keras.layers.Dense(spec.classes, kernel_initializer=_glorot(seeds), name=f"{branch.student}_logits")
+        outputs.append(head(end))
+    return keras.Model(image, outputs, name="family")
+
+
+def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras.Model]:
+    """Cuts each student out of the family; they go on sharing the family's variables.
+
+    Args:
+        family: A model with an output for each of the names, in their order.
+        names: The students.
+    """
+    if len(names) == 1:
+        return {names[0]: keras.Model(family.input, family.output, name=names[0])}
+    return {
+        name: keras.Model(family.input, output, name=name) for name, output in zip(names, family.outputs, strict=True)
+    }
+
+
+def block_of(spec: FamilySpec, layer: str) -> Block:
+    """The block that a layer is part of: `_apply` names layers after their blocks.
+
+    Raises:
+        FamilyError: There is none.
+    """
+    blocks = [*spec.stem, *(b for branch in spec.branches for b in (*branch.segment, *branch.tail))]
+    found = [b for b in blocks if layer == b.name or layer.startswith(f"{b.name}_")]
+    if not found:
+        raise FamilyError(f"layer {layer!r} must be part of a block of the family; it is of none. Distill again.")
+    return max(found, key=lambda block: len(block.name))
+
+
+def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
+    """The pooled features of each student: what enters its logits layer, [batch, width] float32."""
+    return [family.get_layer(f"{name}_logits").input for name in names]
+
+
+def normalize(images):
+    """Pixels 0..255 of any dtype -> float32 in [-1, 1]."""
+    import tensorflow as tf
+
+    return (tf.cast(images, tf.float32) - NORMALIZATION.mean[0]) / NORMALIZATION.std[0]
+
+
+def _apply(block: Block, x, seeds):
+    if isinstance(block, Conv):
+        x = keras.layers.Conv2D(
+            block.filters,
+            block.kernel,
+            block.stride,
+            "same",
+            use_bias=False,
+            kernel_initializer=_he(seeds),
+            name=block.name,
+        )(x)
+        return _normalize_and_activate(x, block.name)
+    y = keras.layers.DepthwiseConv2D(
+        3, block.stride, "same", use_bias=False, depthwise_initializer=_he(seeds), name=f"{block.name}_dw"
+    )(x)
+    y = _normalize_and_activate(y, f"{block.name}_dw")
+    y = keras.layers.Conv2D(block.filters, 1, use_bias=False, kernel_initializer=_he(seeds), name=f"{block.name}_pw")(y)
+    if not is_residual(block, x.shape[-1]):
+        return _normalize_and_activate(y, f"{block.name}_pw")
+    y = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{block.name}_pw_bn")(y)
+    y = keras.layers.Add(name=f"{block.name}_add")([x, y])
+    return keras.layers.ReLU(name=f"{block.name}_relu")(y)
+
+
+def _normalize_and_activate(x, name: str):
+    x = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _he(seeds) -> keras.initializers.Initializer:
+    return keras.initializers.HeNormal(seed=next(seeds))
+
+
+def _glorot(seeds) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seed=next(seeds))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keras models and traced functions as graphs: walked, flattened, counted."""

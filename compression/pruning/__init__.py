@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fewer channels and more zeros, where they matter least."""

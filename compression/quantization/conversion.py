@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Keras student to the bytes of a .tflite file, in each variant.
+
+float32    as trained; float input 0..255, normalized inside
+float16    the same with weights stored in 16 bits
+dynamic    weights in int8, activations quantized on the fly
+int8       everything in int8, input and output too; input = pixel - 128
+uint8      the same with uint8 input and output; input = pixel
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.family.model import NORMALIZATION
+from learn2compress.compression.quantization.folded_scales import sound_scales
+from learn2compress.schemas.errors import DataError
+from learn2compress.tflite.compaction import compact
+from learn2compress.tflite.packing import pack
+from learn2compress.tflite.schema import unpack
+
+INPUT_NAME = "image"
+# What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
+OUTPUT_NAME = "probability"
+INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
+
+
+def with_pixel_input(student: keras.Model) -> keras.Model:
+    """The student as an app wants it: from floats 0..255, normalized inside, to probabilities."""
+    image = keras.Input(student.input_shape[1:], name=INPUT_NAME)
+    scale = 1 / NORMALIZATION.std[0]
+    normalized = keras.layers.Rescaling(scale, -NORMALIZATION.mean[0] * scale, name="normalize")(image)
+    probability = keras.layers.Softmax(name=OUTPUT_NAME)(student(normalized))
+    return keras.Model(image, probability, name=student.name)
+
+
+def with_probabilities(student: keras.Model) -> keras.Model:
+    """The student with a softmax at its end; its input stays normalized."""
+    return keras.Model(student.input, keras.layers.Softmax(name=OUTPUT_NAME)(student.output), name=student.name)
+
+
+def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
+    """A converter of the student as one function of one image.
+
+    The converter's own way from a Keras model writes a SavedModel first, which traces every layer by itself and takes
+    some thirty times as long.
+    """
+    signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32, name=INPUT_NAME)
+    function = tf.function(lambda image: student(image, training=False), autograph=False)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
+
+
+def finish(data: bytes) -> bytes:
+    """Compacts a file, and gives its ends names for an app: the converter's own are those of inner operators."""
+    model = unpack(data, file="the model")
+    graph = model.subgraphs[0]
+    graph.tensors[graph.inputs[0]].name = INPUT_NAME.encode()
+    graph.tensors[graph.outputs[0]].name = OUTPUT_NAME.encode()
+    return compact(pack(model))
+
+
+def convert_reference(student: keras.Model) -> bytes:
+    """Converts a float student for comparison with its int8 file: the same operators, nothing lost of their names.
+
+    Args:
+        student: Takes normalized pixels; so does the file.
+    """
+    return _converter(with_probabilities(student)).convert()
+
+
+def convert_float(student: keras.Model, variant: str) -> bytes:
+    """Converts a float student.
+
+    Args:
+        student: Takes normalized pixels.
+        variant: "float32", "float16" or "dynamic".
+    """
+    converter = _converter(with_pixel_input(student))
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return finish(converter.convert())
+
+
+def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
+    """Converts a student cut from a quantization-aware family.
+
+    Args:
+        student: With the ranges it learned.
+        variant: "int8" or "uint8".
+    """
+    converter = _converter(with_probabilities(student))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
+    with sound_scales(student):
+        return finish(converter.convert())
+
+
+def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+    """Converts a float student with ranges taken from a representative data set; all of it to 8 bits.
+
+    Args:
+        student: Takes normalized pixels.
+        variant: "int8" or "uint8".
+        images: Training images, each [h, w, c] uint8.
+
+    Raises:
+        DataError: There are none.
+    """
+    return _convert_by_examples(student, variant, images, [])
+
+
+def convert_mixed(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+    """As `convert_post_training`; operators that there are not in 8 bits stay in float."""
+    return _convert_by_examples(student, variant, images, [tf.lite.OpsSet.TFLITE_BUILTINS])
+
+
+def _convert_by_examples(student: keras.Model, variant: str, images: Iterable[np.ndarray], also: list) -> bytes:
+    images = list(images)
+    if not images:
+        raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
+    mean, std = NORMALIZATION.mean[0], NORMALIZATION.std[0]
+    shape = student.input_shape[1:]
+    # The two extremes make the input's range exactly [-1, 1], so that pixels enter as they are.
+    extremes = np.stack([np.zeros(shape), np.full(shape, 255.0)]).astype(np.float32)
+
+    def representative():
+        yield [(extremes[:1] - mean) / std]
+        yield [(extremes[1:] - mean) / std]
+        for image in images:
+            yield [(image[None].astype(np.float32) - mean) / std]
+
+    converter = _converter(with_probabilities(student))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    # Newer converters give each class a scale of its own, 8 bytes a class; quantization-aware training gives all one.
+    # Older ones know no other way and do not look at this.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    # Without the second, an operator that there is not in 8 bits would be an error instead of staying in float.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *also]
+    converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
+    return finish(converter.convert())

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The set of files that ships: every student in every variant, converted, compacted, labelled, proved.
+
+A file called full int8 has been looked through: no float tensor in it, integers in and out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from learn2compress.compression.family.model import cut_students
+from learn2compress.compression.quantization.conversion import (
+    INTEGER_TYPES,
+    OUTPUT_NAME,
+    convert_float,
+    convert_mixed,
+    convert_post_training,
+    convert_quantization_aware,
+)
+from learn2compress.compression.quantization.qat import (
+    after_training_layers,
+    describe_layers,
+    representative_ids_digest,
+)
+from learn2compress.compression.students.files import write_curves
+from learn2compress.compression.training.curves import write_events
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.manifests import (
+    Calibration,
+    Epoch,
+    File,
+    LayerQuantization,
+    OnDeviceModel,
+    OnDeviceModelSetManifest,
+    StudentSetManifest,
+    Task,
+    write_manifest,
+)
+from learn2compress.schemas.progress import Task as Progress
+from learn2compress.schemas.scaling import Scaling
+from learn2compress.tflite.metadata import write_metadata
+from learn2compress.tflite.model_file import prove_full_int8, read_model, read_model_file
+
+PIXELS = Scaling.named("none")
+
+
+@dataclass(frozen=True)
+class QuantizedFamily:
+    """A family in float and, where it was trained for it, aware of 8 bits.
+
+    Attributes:
+        floating: With an output for each of the students.
+        aware: With an output for each of those that could be trained for 8 bits.
+        students: Their names.
+        learned: The names of those that could be trained for 8 bits; None: all of them.
+    """
+
+    floating: keras.Model
+    aware: keras.Model | None
+    students: tuple[str, ...]
+    learned: tuple[str, ...] | None = None
+
+
+def write_models(
+    folder: str | Path,
+    family: QuantizedFamily,
+    source: StudentSetManifest,
+    variants: Sequence[str],
+    images: Sequence[np.ndarray],
+    ids: Sequence[str],
+    curves: Sequence[Epoch],
+) -> OnDeviceModelSetManifest:
+    """Writes an `OnDeviceModelSet`.
+
+    Args:
+        folder: Of the artifact.
+        family: The students.
+        source: The manifest of the students that they were made from.
+        variants: Which files to write of each student.
+        images: Representative training images, each [h, w, c] uint8.
+        ids: Their ids.
+        curves: The training so far.
+
+    Raises:
+        ModelFileError: A file that should be full int8 holds a float tensor, or an integer file has no range to go by.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    floating = cut_students(family.floating, family.students)
+    learned = family.students if family.learned is None else family.learned
+    aware = cut_students(family.aware, learned) if family.aware is not None else {}
+    plans = {student.name: student.preflight for student in source.students}
+    calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
+    task = Progress("converting", len(family.students) * len(variants))
+    models = []
+    for student in family.students:
+        for variant in variants:
+            kind = variant
+            if variant not in INTEGER_TYPES:
+                data, layers = convert_float(floating[student], variant), []
+            elif student in aware:
+                data = convert_quantization_aware(aware[student], variant)
+                layers = describe_layers(family.aware, floating[student], plans[student])
+            elif source.module is not None:
+                # Of a user's own layers some may not be there in 8 bits; the file is named as what it is.
+                data = convert_mixed(floating[student], variant, images)
+                full = prove_full_int8(read_model(data)).holds
+                kind = variant if full else f"{variant}-mixed"
+                layers = after_training_layers(floating[student], plans[student], full)
+            else:
+                data = convert_post_training(floating[student], variant, images)
+                layers = after_training_layers(floating[student])
+            model = _write_model(folder, student, kind, data, layers, calibration, source)
+            models.append(model)
+            task.advance(detail=f"{model.name}: {model.file.bytes:,} bytes")
+    manifest = OnDeviceModelSetManifest(
+        task=source.task,
+        normalization=source.normalization,
+        teacher_sha256=source.teacher_sha256,
+        models=models,
+        curves=write_curves(folder, curves),
+        events=write_events(folder, curves),
+        seed=source.seed,
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _write_model(
+    folder: Path,
+    student: str,
+    variant: str,
+    data: bytes,
+    layers: list[LayerQuantization],
+    calibration: Calibration,
+    source: StudentSetManifest,
+) -> OnDeviceModel:
+    name = f"{student}-{variant}"
+    full, integer = variant in INTEGER_TYPES, variant.removesuffix("-mixed") in INTEGER_TYPES
+    file = write_file(
+        folder,
+        name,
+        data,
+        source.task,
+        "distilled by Learn2Compress",
+        # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
+        source.normalization if integer else PIXELS,
+    )
+    proof = prove_full_int8(read_model_file(folder / file.path))
+    if full and not proof.holds:
+        raise ModelFileError(
+            f"{name} must be full {variant}; {'; '.join(proof.reasons)}. Leave {variant} out of quantize.variants."
+        )
+    return OnDeviceModel(
+        name=name,
+        student=student,
+        variant=variant,
+        file=file,
+        layers=layers,
+        calibration=calibration if integer else None,
+        full_int8=proof.holds,
+    )
+
+
+def write_file(folder: Path, name: str, data: bytes, task: Task, made: str, normalization: Scaling) -> File:
+    """Writes a .tflite file with labels and normalization as metadata.
+
+    Args:
+        folder: Of the artifact.
+        name: student-variant.
+        data: The converted model.
+        task: Whose classes are the labels.
+        made: How, for the file's description.
+        normalization: What its input means: (pixel - mean) / std.
+    """
+    data = write_metadata(
+        data,
+        name=name,
+        description=f"Image classifier of {len(task.classes)} classes, {made}.",
+        labels=task.classes,
+        output_name=OUTPUT_NAME,
+        file=name,
+        mean=normalization.mean,
+        std=normalization.std,
+    )
+    path = f"{name}.tflite"
+    (folder / path).write_bytes(data)
+    return File.of(folder, path)

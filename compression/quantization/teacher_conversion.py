@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The teacher itself as a .tflite file, converted as anybody would: what the students have to be better than.
+
+The file takes pixels as the students' files do (floats 0..255, or int8 with input = pixel - 128) and gives
+probabilities: scaling, resizing, the order of classes and the softmax are inside.
+
+float16    weights stored in 16 bits
+dynamic    weights in int8, activations quantized on the fly
+int8       everything in int8, with ranges from training images; operators that there are not in int8 stay in float
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.compression.quantization.conversion import INPUT_NAME, finish
+from learn2compress.compression.teacher.classifier import LoadedTeacher, check_image_shape
+from learn2compress.schemas.errors import DataError, TeacherError
+
+_OPERATOR = re.compile(r"'?tf\.(\w+)'? op|(?:Select|Custom|Flex) ops: ([\w, ]+)")
+
+
+def convert_teacher(
+    teacher: LoadedTeacher, image_shape: tuple[int, int, int], variant: str, images: Sequence[np.ndarray] = ()
+) -> bytes:
+    """Converts a teacher.
+
+    Args:
+        teacher: Of any format.
+        image_shape: (height, width, channels) of the data.
+        variant: "float32", "float16", "dynamic" or "int8".
+        images: Training images that set the ranges of int8, each [h, w, c] uint8.
+
+    Raises:
+        TeacherError: It cannot be converted; names the operator that there is not, or says what the converter says.
+        DataError: There are no images to set ranges by.
+    """
+    check_image_shape(teacher, image_shape)
+    if teacher.opened.batch not in (None, 1):
+        raise TeacherError(
+            f"a teacher to convert must take one image; {teacher.path.name} takes {teacher.opened.batch} at a time. "
+            "Export it with a free batch dimension."
+        )
+    if variant == "int8" and not len(images):
+        raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
+    signature = tf.TensorSpec([1, *image_shape], tf.float32, name=INPUT_NAME)
+    function = tf.function(lambda image: _probabilities(teacher, image), autograph=False)
+    try:
+        concrete = function.get_concrete_function(signature)
+        # Were the model itself handed over, its layers would be traced one by one, which takes minutes.
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
+        if variant != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if variant == "int8":
+            # The two extremes give the input the scale 1, so that pixels enter as they are.
+            extremes = [np.zeros(image_shape, np.uint8), np.full(image_shape, 255, np.uint8)]
+            shown = [*extremes, *images]
+            converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in shown)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        data = converter.convert()
+    except Exception as error:  # a stranger's model: converter and TensorFlow raise errors of every kind
+        raise TeacherError(
+            f"teacher {teacher.path.name} cannot be converted to {variant}: {_reason(error)}."
+        ) from error
+    return finish(data)
+
+
+def _probabilities(teacher: LoadedTeacher, image: tf.Tensor) -> tf.Tensor:
+    if teacher.output == "logits":
+        return tf.nn.softmax(teacher.tf_logits(image))
+    values = teacher.apply(lambda inputs: teacher.opened.call(inputs, False), image)
+    if teacher.class_order is None:
+        return values
+    chosen = tf.gather(values, teacher.class_order, axis=-1)
+    everything = len(teacher.class_order) == teacher.outputs
+    return chosen if everything else chosen / tf.reduce_sum(chosen, axis=-1, keepdims=True)
+
+
+def _reason(error: Exception) -> str:
+    """What stands in the way, in one line: the converter's own words are pages of call sites."""
+    text = str(error)
+    found = _OPERATOR.findall(text)
+    if found:
+        names = dict.fromkeys(name.strip() for group in found for name in ",".join(group).split(",") if name.strip())
+        return f"TensorFlow Lite has no operator of its own for {', '.join(names)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0][:300].rstrip(".")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A set of students, of the built-in family or a user's own, and how it is written and read."""

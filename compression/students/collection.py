@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of one student each brought together: files copied as they are, manifests and training curves merged."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from learn2compress.compression.students.files import check_bytes, read_curves, write_curves
+from learn2compress.compression.training.curves import write_events
+from learn2compress.schemas.manifests import (
+    Epoch,
+    File,
+    OnDeviceModelSetManifest,
+    Sensitivity,
+    StudentSetManifest,
+    read_manifest,
+    write_manifest,
+)
+
+_STAGES = get_args(Epoch.model_fields["stage"].annotation)
+
+
+def collect_students(folders: Iterable[str | Path], target: str | Path) -> StudentSetManifest:
+    """Writes a `StudentSet` of the students in several; there is no family any more.
+
+    Args:
+        folders: Of sets that come from the same family.
+        target: Of the new set.
+
+    Raises:
+        TrainingError: A file is not what its manifest says.
+    """
+    sets = {Path(folder): read_manifest(folder, StudentSetManifest) for folder in folders}
+    ordered = sorted(sets.items(), key=lambda one: (one[1].students[0].macs, one[1].students[0].parameters))
+    for folder, one in ordered:
+        _copy(folder, Path(target), [student.model for student in one.students])
+    measured = [one.sensitivity for _, one in ordered if one.sensitivity is not None]
+    curves = merge_curves([read_curves(folder) for folder, _ in ordered])
+    manifest = ordered[0][1].model_copy(
+        update={
+            "students": [student for _, one in ordered for student in one.students],
+            "family": None,
+            "family_spec": None,
+            "curves": write_curves(Path(target), curves),
+            "events": write_events(target, curves),
+            "notes": merge_notes({one.students[0].name: one.notes for _, one in ordered}),
+            "sensitivity": _merge_sensitivity(measured) if measured else None,
+        }
+    )
+    write_manifest(target, manifest)
+    return manifest
+
+
+def collect_models(
+    folders: Mapping[str, str | Path], target: str | Path, students: Sequence[str]
+) -> OnDeviceModelSetManifest:
+    """Writes an `OnDeviceModelSet` of the files in several; what was made of the teacher comes last.
+
+    Args:
+        folders: By student.
+        target: Of the new set.
+        students: In the order of the files.
+
+    Raises:
+        TrainingError: A file is not what its manifest says.
+    """
+    sets = {student: read_manifest(folders[student], OnDeviceModelSetManifest) for student in students}
+    for student, one in sets.items():
+        _copy(Path(folders[student]), Path(target), [model.file for model in one.models])
+    models = [model for one in sets.values() for model in one.models]
+    curves = merge_curves([read_curves(folders[student]) for student in students])
+    manifest = sets[students[0]].model_copy(
+        update={
+            "models": sorted(models, key=lambda model: model.baseline),
+            "curves": write_curves(Path(target), curves),
+            "events": write_events(target, curves),
+            "notes": merge_notes({student: one.notes for student, one in sets.items()}),
+            "quantization_error": [error for one in sets.values() for error in one.quantization_error],
+        }
+    )
+    write_manifest(target, manifest)
+    return manifest
+
+
+def merge_curves(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
+    """Merges trainings that began as one: an epoch that all share is kept, others are put side by side.
+
+    Seconds are added: the work that it was, and not the time that passed.
+    """
+    merged: dict[tuple[int, int], Epoch] = {}
+    for one in curves:
+        for epoch in one:
+            key = (_STAGES.index(epoch.stage), epoch.epoch)
+            known = merged.setdefault(key, epoch)
+            if known != epoch:
+                update = {
+                    "loss": {**known.loss, **epoch.loss},
+                    "accuracy": {**known.accuracy, **epoch.accuracy},
+                    "seconds": known.seconds + epoch.seconds,
+                }
+                merged[key] = known.model_copy(update=update)
+    return [merged[key] for key in sorted(merged)]
+
+
+def merge_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keeps what is said of all students, and names the student with what is said of one."""
+    shared = [note for note in next(iter(notes.values())) if all(note in others for others in notes.values())]
+    return shared + [f"{student}: {note}" for student, own in notes.items() for note in own if note not in shared]
+
+
+def _merge_sensitivity(measured: Sequence[Sensitivity]) -> Sensitivity:
+    layers = [layer for one in measured for layer in one.layers]
+    channels = [group for one in measured for group in one.channels]
+    return measured[0].model_copy(update={"layers": layers, "channels": channels})
+
+
+def _copy(source: Path, target: Path, files: Iterable[File]) -> None:
+    for file in files:
+        check_bytes(source, file)
+        (target / file.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file.path, target / file.path)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's model as a teacher: opened, checked, and its outputs computed."""

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The features a teacher classifies by: what enters the layer that computes its logits.
+
+Students that have few labels learn these first, which needs no labels at all (FitNets' hint, Romero et al.,
+1412.6550, taken at the penultimate layer). Only a Keras model shows its layers.
+"""
+
+import functools
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.compression.teacher.models import keras_library
+from learn2compress.compression.teacher.probes import check_finite
+from learn2compress.schemas.errors import TeacherError
+
+_REMEDY = "Set teacher.feature_layer to the name of a layer"
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherFeatures:
+    """A teacher that tells its features along with its logits.
+
+    layer: the layer that the features come from (side "output"), or enter ("input") where it was found.
+    width: numbers for each image.
+    model: gives the features' tensor and the teacher's own output.
+    """
+
+    teacher: LoadedTeacher
+    layer: str
+    side: Literal["input", "output"]
+    width: int
+    model: Any
+
+    def answers(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute both for any number of images, a piece at a time, each image seen once.
+
+        Args:
+            images: [batch, height, width, channels], uint8, or floats in 0..255.
+
+        Returns:
+            Features, [batch, width] float32, where feature maps are averaged over their positions; logits,
+            [batch, classes] float32.
+
+        Raises:
+            TeacherError: the images do not have the teacher's shape, or a feature or a logit is NaN or infinite.
+        """
+        values = self.teacher.in_pieces(f"{self.side} of {self.layer}", self._call, images)
+        check_finite(self.teacher.path, values)
+        return values[:, : self.width], self.teacher.as_logits(tf.constant(values[:, self.width :])).numpy()
+
+    def _call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Both side by side, as one tensor: [batch, width + outputs] float32."""
+        features, output = self.model(inputs, training=False)
+        return tf.concat([tf.cast(_pooled(features), tf.float32), tf.cast(output, tf.float32)], axis=-1)
+
+
+def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> TeacherFeatures:
+    """Find a teacher's penultimate layer.
+
+    Args:
+        name: the layer whose output to take; None finds what enters the layer that computes the logits.
+
+    Raises:
+        TeacherError: the teacher is a SavedModel, has no such layer, or its layers do not show which it is.
+    """
+    model = teacher.keras_model
+    if model is None:
+        raise TeacherError(
+            f"teacher {teacher.path} must be a .keras or .h5 file for its features to be taken; "
+            "got a SavedModel, which hides its layers. Save it with model.save, or set distill.init: none."
+        )
+    side: Literal["input", "output"] = "input" if name is None else "output"
+    library = keras_library(teacher.format)
+    if name is not None and name not in (names := [layer.name for layer in model.layers]):
+        raise TeacherError(
+            f"teacher.feature_layer must be a layer of teacher {teacher.path}; got '{name}', where the "
+            f"last ones are {', '.join(names[-8:])}. Choose one of its layers."
+        )
+    if isinstance(model, library.Sequential):
+        name, cut = _cut_chain(teacher, library, model, name)
+    else:
+        name, cut = _cut_graph(teacher, library, model, name)
+    width = cut.outputs[0].shape[-1]
+    if width is None or len(cut.outputs[0].shape) < 2:
+        raise TeacherError(
+            f"features of teacher {teacher.path} must have a known width; got {tuple(cut.outputs[0].shape)} at "
+            f"layer '{name}'. {_REMEDY} with one."
+        )
+    return TeacherFeatures(teacher, name, side, int(width), cut)
+
+
+def _cut_chain(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
+    """Cut a Sequential model: its layers are a list, while their tensors may stem from an earlier build of it."""
+    layers = list(model.layers)
+    if name is not None:
+        kept = layers[: [layer.name for layer in layers].index(name) + 1]
+    else:
+        last = next((layer for layer in reversed(layers) if not _passes(library, layer)), None)
+        if last is None or isinstance(last, library.Model):
+            raise _no_end(teacher, model)
+        name, kept = last.name, layers[: layers.index(last)]
+        if not kept:
+            raise TeacherError(
+                f"teacher {teacher.path} must have layers before '{name}' for its features to be taken; got none. "
+                "Set distill.init: none."
+            )
+    image = model.inputs[0]
+    start = library.Input(image.shape[1:], batch_size=image.shape[0], dtype=image.dtype)
+    features = functools.reduce(lambda values, layer: layer(values), kept, start)
+    output = functools.reduce(lambda values, layer: layer(values), layers[len(kept) :], features)
+    return name, library.Model(start, [features, output])
+
+
+def _cut_graph(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
+    """Cut a model of connected layers, of which Keras tells tensors only where they are used once."""
+    # How often a layer is used is public in the configuration alone.
+    shared = {entry["name"] for entry in model.get_config()["layers"] if len(entry["inbound_nodes"]) > 1}
+    if name is not None:
+        layer = model.get_layer(name)
+        if isinstance(layer, library.Model):
+            # Its `output` is that of its own graph, which is not connected to the teacher's input.
+            raise TeacherError(
+                f"teacher.feature_layer must be a plain layer of teacher {teacher.path}; got the nested "
+                f"model '{name}'. Name the layer that follows it, or leave teacher.feature_layer out."
+            )
+        if name in shared:
+            raise TeacherError(
+                f"layer '{name}' of teacher {teacher.path} must be used once for its features to be taken; "
+                f"got it in several places. {_REMEDY} used once."
+            )
+        return name, _with_output(library, model, _single(teacher, layer, "output"))
+    plain = [layer for layer in model.layers if layer.name not in shared]
+    producers = {id(layer.output): layer for layer in plain if not isinstance(layer.output, list | tuple | dict)}
+    layer = producers.get(id(model.outputs[0]))
+    while layer is not None and _passes(library, layer):
+        layer = producers.get(id(_single(teacher, layer, "input")))
+    if layer is None or isinstance(layer, library.Model):
+        raise _no_end(teacher, model)
+    return layer.name, _with_output(library, model, _single(teacher, layer, "input"))
+
+
+def _with_output(library: ModuleType, model: Any, features: Any) -> Any:
+    return library.Model(model.inputs[0], [features, model.outputs[0]])
+
+
+def _passes(library: ModuleType, layer: Any) -> bool:
+    """Tell whether a layer only reshapes, pools or activates scores: the one that computes them has a kernel."""
+    return not hasattr(layer, "kernel") and not isinstance(layer, library.Model)
+
+
+def _no_end(teacher: LoadedTeacher, model: Any) -> TeacherError:
+    last = model.layers[-1]
+    return TeacherError(
+        f"teacher {teacher.path} must end in a Dense or convolution layer of its own for its features to "
+        f"be found; got '{last.name}' ({type(last).__name__}) at its end. {_REMEDY}."
+    )
+
+
+def _single(teacher: LoadedTeacher, layer: Any, side: str) -> Any:
+    tensor = getattr(layer, side)
+    if isinstance(tensor, list | tuple | dict):
+        raise TeacherError(
+            f"layer '{layer.name}' of teacher {teacher.path} must have one {side} for features to be taken "
+            f"there; got {len(tensor)}. {_REMEDY} after which they are one."
+        )
+    return tensor
+
+
+def _pooled(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1))) if values.shape.rank > 2 else values

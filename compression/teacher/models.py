@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a model file, whatever its format, as one thing: a function from prepared images to numbers.
+
+What the numbers mean, and what is done to pixels before, is teacher.py's concern. Here are only the
+differences between Keras 3, Keras 2 and SavedModels: who loads it, where its input and its outputs are named,
+what it says of its shape.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+from learn2compress.compression.teacher.formats import FileDescription
+from learn2compress.schemas.errors import TeacherError
+
+_SUFFIXES = {"keras": (".keras",), "h5": (".h5", ".hdf5")}
+_WHOLE_DTYPES = (tf.uint8, tf.int32, tf.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A model that is ready to be called.
+
+    call: (images in `dtype`, training) -> the chosen output. Images are [batch, height, width, channels], or
+        [batch, height, width] where the model has no channel axis.
+    batch: the number of images that it takes at once; None where any number will do.
+    image_shape: (height, width, channels), None for each that the model leaves open.
+    parameters: counted over its variables; None where it has none to count, all being constants of a graph.
+    keras_model: with one input and one output, for training and for its layers; None for a SavedModel.
+    owner: what has to stay alive for `call` to work.
+    """
+
+    call: Callable[[tf.Tensor, bool], tf.Tensor]
+    batch: int | None
+    image_shape: tuple[int | None, int | None, int | None]
+    has_channel_axis: bool
+    dtype: tf.DType
+    parameters: int | None
+    keras_model: Any | None
+    owner: Any
+
+
+def open_model(description: FileDescription, signature: str | None, output_name: str | None) -> OpenedModel:
+    """Load a described file.
+
+    Args:
+        signature: of a SavedModel; None takes serving_default, or the only one.
+        output_name: which of several outputs to use.
+
+    Raises:
+        TeacherError: it cannot be loaded, it is no image classifier, or a choice has to be made or is wrong.
+    """
+    if description.format == "saved-model":
+        return _open_saved_model(description.path, signature, output_name)
+    if signature is not None:
+        raise TeacherError(
+            f"teacher.signature must be left out for a Keras file; got '{signature}' for {description.path}, "
+            "which has none."
+        )
+    return _open_keras(description, output_name)
+
+
+def keras_library(model_format: str) -> ModuleType:
+    """Import the Keras that a format belongs to: Keras 3 or tf_keras.
+
+    Raises:
+        TeacherError: Keras 3 is set up to compute with something other than TensorFlow.
+    """
+    if model_format.startswith("keras2"):
+        import tf_keras
+
+        return tf_keras
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise TeacherError(
+            f"Keras must run on TensorFlow; got the backend '{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow."
+        )
+    return keras
+
+
+@contextmanager
+def before_softmax(model: Any) -> Iterator[bool]:
+    """While the block runs, a Keras model that ends in a softmax gives what that is taken of.
+
+    Yields:
+        Whether it does: its last layer must have the softmax as its activation, and be called in no other place.
+    """
+    layer = model
+    while hasattr(layer, "layers"):
+        layer = layer.outputs[0]._keras_history[0]
+    softmax = getattr(layer, "activation", None)
+    if getattr(softmax, "__name__", None) != "softmax" or len(layer._inbound_nodes) != 1:
+        yield False
+        return
+    layer.activation = lambda values: values
+    try:
+        yield True
+    finally:
+        layer.activation = softmax
+
+
+def _open_keras(description: FileDescription, output_name: str | None) -> OpenedModel:
+    path, library = description.path, keras_library(description.format)
+    model = _load_keras(description, library)
+    if not getattr(model, "inputs", None):
+        raise TeacherError(
+            f"teacher {path} must be a model built of layers on a known input; got {type(model).__name__} "
+            "without one. "
+            "Call it once on images before saving, or export it as a SavedModel."
+        )
+    if len(model.inputs) > 1:
+        raise _many_inputs(path, [tensor.name for tensor in model.inputs])
+    index = 0
+    if len(model.outputs) > 1 or output_name is not None:
+        names = _output_names(model)
+        index = names.index(_choose_output(path, dict(zip(names, model.outputs, strict=True)), output_name))
+    if len(model.outputs) > 1 or not _is_bare(model, library):
+        # One tensor in and one out, whatever lists or dictionaries the model was declared with.
+        model = library.Model(model.inputs[0], model.outputs[index], name=model.name)
+    keras_input = model.inputs[0]
+    batch, image_shape, has_channels = _image_input(path, tuple(keras_input.shape))
+    return OpenedModel(
+        call=lambda images, training: model(images, training=training),
+        batch=batch,
+        image_shape=image_shape,
+        has_channel_axis=has_channels,
+        dtype=_image_dtype(path, tf.as_dtype(keras_input.dtype)),
+        parameters=model.count_params(),
+        keras_model=model,
+        owner=model,
+    )
+
+
+def _load_keras(description: FileDescription, library: ModuleType) -> Any:
+    """Load without the optimizer and losses, which teaching does not need and which may be custom."""
+    path = description.path.resolve()
+    suffixes = _SUFFIXES[description.format.partition("-")[2]]
+    try:
+        if path.suffix in suffixes:
+            return library.models.load_model(path, compile=False)
+        # Keras goes by the name's ending, and we by what is in the file.
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "teacher" + suffixes[0])
+            os.symlink(path, link)
+            return library.models.load_model(link, compile=False)
+    except Exception as error:  # the loaders raise whatever a layer's constructor does
+        raise _keras_failure(description, error) from error
+
+
+_MISSING = re.compile(
+    r"Could not locate (?:class|function) '([^']+)'"
+    r"|Cannot deserialize object of type `([^`]+)`"
+    r"|Received: layer=(\w+) of type <class 'str'>"
+    r"|Unknown (?:layer|object|[a-z_ ]*function): '?([\w>.]+)'?"
+)
+
+
+def _keras_failure(description: FileDescription, error: Exception) -> TeacherError:
+    missing = _MISSING.search(str(error))
+    if missing:
+        name = next(group for group in missing.groups() if group)
+        return TeacherError(
+            f"teacher {description.path} must be made of Keras' own layers; got the custom object "
+            f"'{name}', whose "
+            "code is not in the file. Export the model as a SavedModel, which holds its computation: "
+            "model.export(FOLDER), or tf.saved_model.save(model, FOLDER)."
+        )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return TeacherError(
+        f"teacher {description.path} must load as a model of Keras {description.keras_version}; "
+        f"got: {lines[0][:300].rstrip('.')}. Save it again, or export it as a SavedModel."
+    )
+
+
+def _output_names(model: Any) -> list[str]:
+    names = getattr(model, "output_names", None)
+    # A Sequential of Keras 3 has no names for outputs: its last layer's serves.
+    return list(names) if names else [model.layers[-1].name]
+
+
+def _is_bare(model: Any, library: ModuleType) -> bool:
+    """Tell whether a model takes a tensor and returns one, not lists or dictionaries of them."""
+    # A Sequential always does; Keras 3's has no `input` to look at.
+    return isinstance(model, library.Sequential) or not any(
+        isinstance(part, list | tuple | dict) for part in (model.input, model.output)
+    )
+
+
+def _open_saved_model(path: Path, signature: str | None, output_name: str | None) -> OpenedModel:
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # protobuf, file and graph errors of every kind
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise TeacherError(
+            f"teacher {path} must load as a SavedModel; got: {lines[0][:300].rstrip('.')}. Export it again."
+        ) from error
+    # A loaded object need not have signatures at all.
+    signatures = dict(getattr(loaded, "signatures", {}))
+    name = _choose_signature(path, list(signatures), signature)
+    function = signatures[name]
+    inputs: dict[str, tf.TensorSpec] = function.structured_input_signature[1]
+    if len(inputs) != 1:
+        raise _many_inputs(path, list(inputs))
+    [(input_name, spec)] = inputs.items()
+    output = _choose_output(path, function.structured_outputs, output_name)
+    shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
+    batch, image_shape, has_channels = _image_input(path, shape)
+    variables = {variable.ref(): variable for variable in function.variables}.values()
+    return OpenedModel(
+        call=lambda images, training: function(**{input_name: images})[output],  # noqa: ARG005
+        batch=batch,
+        image_shape=image_shape,
+        has_channel_axis=has_channels,
+        dtype=_image_dtype(path, spec.dtype),
+        parameters=sum(variable.shape.num_elements() for variable in variables) or None,
+        keras_model=None,
+        owner=loaded,
+    )
+
+
+def _choose_signature(path: Path, names: list[str], wanted: str | None) -> str:
+    if not names:
+        raise TeacherError(
+            f"teacher {path} must have a serving signature; got none. Export it with "
+            "tf.saved_model.save(model, FOLDER, signatures=FUNCTION), or model.export(FOLDER)."
+        )
+    if wanted is not None:
+        if wanted not in names:
+            raise TeacherError(
+                f"teacher.signature must be one of {', '.join(sorted(names))}; got '{wanted}' for {path}. "
+                "Choose one of them."
+            )
+        return wanted
+    if "serving_default" in names:
+        return "serving_default"
+    if len(names) > 1:
+        raise TeacherError(
+            f"teacher {path} must have the signature serving_default, or one alone; got "
+            f"{', '.join(sorted(names))}. "
+            "Set teacher.signature to one of them."
+        )
+    return names[0]
+
+
+def _choose_output(path: Path, outputs: dict[str, Any], wanted: str | None) -> str:
+    listed = ", ".join(f"{name} {_shape_text(tensor.shape)}" for name, tensor in outputs.items())
+    if wanted is not None:
+        if wanted not in outputs:
+            raise TeacherError(
+                f"teacher.output must name an output of {path}; got '{wanted}', where there is {listed}. "
+                "Choose one of them."
+            )
+        return wanted
+    if len(outputs) != 1:
+        raise TeacherError(
+            f"teacher {path} must have one output, or the choice of one; got {listed}. "
+            f"Set teacher.output, for instance teacher.output: {next(iter(outputs))}."
+        )
+    return next(iter(outputs))
+
+
+def _many_inputs(path: Path, names: Iterable[str]) -> TeacherError:
+    names = sorted(names)
+    return TeacherError(
+        f"teacher {path} must have images as its one input; got {len(names)} inputs: "
+        f"{', '.join(names) or 'none'}. "
+        "Export a SavedModel whose signature takes the images alone and fixes the others."
+    )
+
+
+def _image_input(
+    path: Path, shape: tuple[int | None, ...] | None
+) -> tuple[int | None, tuple[int | None, int | None, int | None], bool]:
+    """Read batch, (height, width, channels) and whether there is a channel axis off an input's shape."""
+    if shape is None:
+        return None, (None, None, None), True
+    if len(shape) == 3:
+        return shape[0], (shape[1], shape[2], 1), False
+    if len(shape) != 4:
+        raise TeacherError(
+            f"teacher {path} must take images [batch, height, width, channels]; got an input of shape "
+            f"{_shape_text(shape)}. Put the reshaping inside the model and export it again."
+        )
+    batch, second, third, last = shape
+    if second in (1, 3) and last not in (1, 3, 4) and (third is None or third > 4):
+        raise TeacherError(
+            f"teacher {path} must take images with channels last; got {_shape_text(shape)}, channels first. "
+            "Export it with tf.transpose(images, [0, 3, 1, 2]) in front."
+        )
+    return batch, (second, third, last), True
+
+
+def _image_dtype(path: Path, dtype: tf.DType) -> tf.DType:
+    if not (dtype.is_floating or dtype in _WHOLE_DTYPES):
+        what = "encoded images or other strings" if dtype == tf.string else dtype.name
+        raise TeacherError(
+            f"teacher {path} must take pixels as floats or as whole numbers 0..255; got an input of {what}. "
+            "Export it with a signature that takes decoded pixels."
+        )
+    return dtype
+
+
+def _shape_text(shape: Any) -> str:
+    if isinstance(shape, tf.TensorShape):
+        if shape.rank is None:
+            return "[?]"
+        shape = shape.as_list()
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at what a model answers: a number for each class, finite, and logits or probabilities."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.compression.graphs.traced_graph import GraphFacts, read_graph
+from learn2compress.compression.teacher.input import in_batches, prepare
+from learn2compress.compression.teacher.models import OpenedModel
+from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.scaling import Scaling
+
+PROBES = 16
+_SUM_TOLERANCE = 1e-3
+
+
+def check_finite(path: Path, values: np.ndarray) -> None:
+    """Check a teacher's answers.
+
+    Raises:
+        TeacherError: there is a NaN or an infinity among them.
+    """
+    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if bad.any():
+        what = "NaN" if np.isnan(values).any() else "Inf"
+        raise TeacherError(
+            f"teacher {path} must answer with finite numbers; got {what} for {int(bad.sum())} of "
+            f"{len(values)} images, first for image {int(np.argmax(bad))}. "
+            "Check the teacher's weights and teacher.scaling."
+        )
+
+
+def _probe_images(shape: tuple[int, int, int]) -> np.ndarray:
+    """Draw images of all brightnesses and contrasts, none of them flat, that stir up different outputs."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(PROBES, *shape))
+    slopes = rng.normal(size=(PROBES, 2, 1, 1, shape[2]))
+    rows = np.linspace(-1, 1, shape[0])[:, None, None]
+    columns = np.linspace(-1, 1, shape[1])[None, :, None]
+    contrast = np.linspace(8, 80, PROBES)[:, None, None, None]
+    brightness = rng.uniform(48, 208, size=(PROBES, 1, 1, 1))
+    images = brightness + contrast * (noise + slopes[:, 0] * rows + slopes[:, 1] * columns)
+    return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def run_probes(
+    path: Path, opened: OpenedModel, scaling: Scaling, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, GraphFacts]:
+    """Ask a model about the probes.
+
+    Args:
+        shape: (height, width, channels) of the probes.
+
+    Returns:
+        [PROBES, outputs] float32, and what the graph says that computed them.
+
+    Raises:
+        TeacherError: the model fails, or its answers are no finite number for each of two classes or more.
+    """
+    inputs = prepare(opened, scaling, False, tf.constant(_probe_images(shape)))
+    batch = opened.batch or PROBES
+    try:
+        # Traced once for both purposes: tracing a deep model takes seconds.
+        function = tf.function(lambda images: opened.call(images, False), autograph=False).get_concrete_function(
+            tf.TensorSpec((batch, *inputs.shape[1:]), opened.dtype)
+        )
+        values = in_batches(function, inputs, opened.batch).numpy()
+    except Exception as error:  # a model's own code may raise anything
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise TeacherError(
+            f"teacher {path} must answer images of shape {list(shape)}; got: {lines[0][:300].rstrip('.')}. "
+            "Check the model with the library that saved it, and the size of the data's images."
+        ) from error
+    if values.ndim != 2 or len(values) != PROBES:
+        raise TeacherError(
+            f"teacher {path} must return a number for each class, [batch, classes]; got "
+            f"{['batch', *values.shape[1:]]}. End the model in one vector for each image, or set "
+            "teacher.output."
+        )
+    if values.shape[1] < 2:
+        raise TeacherError(
+            f"teacher {path} must have at least two outputs, one for each class; got {values.shape[1]}. "
+            "Give a yes-or-no model one output for no and one for yes."
+        )
+    check_finite(path, values)
+    return values, read_graph(function, batch)
+
+
+def tell_output(path: Path, end: str, values: np.ndarray) -> Literal["logits", "probabilities"]:
+    """Tell logits from probabilities by the operation that they come from and by the numbers themselves.
+
+    Args:
+        end: the type of the graph's last operation.
+        values: [batch, outputs] answers to the probes.
+    """
+    within = bool((values >= -1e-6).all() and (values <= 1 + 1e-3).all())
+    if end != "Sigmoid" and within and np.abs(values.sum(axis=1) - 1).max() < _SUM_TOLERANCE:
+        return "probabilities"
+    # A sum that ends in a bias, or in no more than a matrix, may lie in 0..1 by chance.
+    if end == "Sigmoid" or (within and end not in ("BiasAdd", "MatMul", "Conv2D", "LogSoftmax")):
+        sums = values.sum(axis=1)
+        raise TeacherError(
+            f"teacher {path} must return logits, or probabilities that sum to 1; got numbers in 0..1 that "
+            f"sum to {sums.min():.2f}..{sums.max():.2f}, as of separate yes-or-no outputs (sigmoid). "
+            "Use a model with one answer for each image: logits or softmax."
+        )
+    return "logits"

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Students begin with the teacher's features: `distill.init: features`.
+
+What a student pools before its logits, p, is led through a linear layer of its own, W p + b, and learns the teacher's
+penultimate features f of the same view, each standardized over all views of all images (mean 0, variance 1):
+
+    L = 1/d · ‖W p + b - (f - mean) / deviation‖²,  d features that vary
+
+(FitNets, Romero et al., 1412.6550, with the hint taken before the logits). It needs no labels, so that it learns from
+unlabelled images, too. The linear layers are thrown away afterwards; the logits of the students begin at random.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.family.model import feature_outputs
+from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
+from learn2compress.data.batches import read_features, read_with_features
+from learn2compress.modalities.image.views import apply_view
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Epoch,
+    Initialization,
+    TeacherLogitsManifest,
+    read_manifest,
+)
+
+# A feature that varies by a smaller share of its mean, or of what the others vary by, is left out: it says nothing but
+# how the teacher's arithmetic rounds.
+_LEAST_OF_MEAN, _LEAST_OF_OTHERS = 1e-5, 1e-7
+
+
+@dataclass(frozen=True)
+class FeatureData:
+    """Images with the teacher's features of their views, ready for `JointTrainer`.
+
+    Attributes:
+        examples: Folder of the `Examples` artifact.
+        logits: Folder of the `TeacherLogits` artifact with features.
+        batch_size: Images a step.
+        steps: Full batches an epoch.
+        views: K.
+        kept: [width] integers, the features that vary.
+        mean: [width] float32, over all views: what only other views show would be no deviation but a multiple of it.
+        deviation: [width] float32, likewise.
+        seed: Of the order.
+    """
+
+    examples: Path
+    logits: Path
+    batch_size: int
+    steps: int
+    views: int
+    kept: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    seed: int
+    shuffle_buffer: int
+
+    @classmethod
+    def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "FeatureData":
+        """Reads the features once, for their mean and deviation, and checks that images and features belong together.
+
+        Raises:
+            DataError: They do not, a shard is missing, or no feature varies.
+        """
+        data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+        read_with_features(examples, logits, 1, 0, 0)  # only for its checks
+        count, width = sum(taught.features.images.values()), taught.features.width
+        seen, total, squares = 0, np.zeros(width), np.zeros(width)
+        for batch in read_features(logits).as_numpy_iterator():
+            values = batch.astype(np.float64).reshape(-1, width)
+            seen += len(values)
+            total += values.sum(0)
+            squares += (values**2).sum(0)
+        mean = total / seen
+        deviation = np.sqrt(np.maximum(squares / seen - mean**2, 0))
+        (kept,) = np.nonzero(deviation > np.maximum(_LEAST_OF_MEAN * np.abs(mean), _LEAST_OF_OTHERS * deviation.max()))
+        if not len(kept):
+            raise DataError(
+                f"the teacher's features in {logits} must vary from image to image; none of {width} does. "
+                "Set distill.init: none, or distill from another teacher."
+            )
+        batch = min(batch_size, count)
+        record = int(np.prod(data.task.input_shape)) + taught.recipe.count * (4 * width + 6)
+        return cls(
+            Path(examples),
+            Path(logits),
+            batch,
+            count // batch,
+            taught.recipe.count,
+            kept,
+            mean[kept].astype(np.float32),
+            deviation[kept].astype(np.float32),
+            seed,
+            shuffle_buffer(count, record),
+        )
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64, standardized features [b, width] float32)."""
+        order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
+        batches = read_with_features(self.examples, self.logits, *order, check=False)
+
+        def pick_view(batch):
+            view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
+            images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            features = tf.gather(tf.gather(batch["features"], view, axis=1, batch_dims=1), self.kept, axis=1)
+            return images, batch["label"], (features - self.mean) / self.deviation
+
+        return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+
+
+def learn_features(
+    family: keras.Model,
+    names: tuple[str, ...],
+    data: FeatureData,
+    recipe: Recipe,
+    epochs: int,
+    checkpoint: Path | None = None,
+    distribution: Distribution | None = None,
+) -> list[Epoch]:
+    """Trains a family, all but its logits, to predict the teacher's features.
+
+    Args:
+        family: The built-in family's joint model; it is trained where it is.
+        names: The students, in the order of the outputs.
+        data: Images and features.
+        recipe: Of the distillation that follows: its rate, warm-up, decay and average hold here, too.
+        epochs: Of learning features.
+        checkpoint: As of `JointTrainer.train`.
+        distribution: On which devices.
+
+    Returns:
+        The curve: of losses alone.
+    """
+    width = len(data.mean)
+    # A child: the family's own layers draw from the seed itself.
+    (sequence,) = np.random.SeedSequence(data.seed).spawn(1)
+    seeds = sequence.generate_state(len(names)).tolist()
+    outputs = [
+        keras.layers.Dense(
+            width, kernel_initializer=keras.initializers.GlorotUniform(seed=seed), name=f"{name}_projection"
+        )(features)
+        for name, features, seed in zip(names, feature_outputs(family, names), seeds, strict=True)
+    ]
+    own = replace(
+        recipe,
+        stage="features",
+        epochs=epochs,
+        steps_per_epoch=data.steps,
+        warmup_epochs=min(recipe.warmup_epochs, epochs / 2),
+        patience=None,
+    )
+    distribution = distribution or Distribution()
+    predicting = keras.Model(family.input, outputs)
+    model = distribution.spread(predicting)
+    trainer = JointTrainer(model, names, own, losses=feature_losses, distribution=distribution)
+    curve = trainer.train(data.epoch, None, checkpoint)
+    distribution.gather(model, predicting)
+    return curve
+
+
+def feature_losses(labels: tf.Tensor, features: tf.Tensor, outputs: list[tf.Tensor]) -> list[tf.Tensor]:  # noqa: ARG001
+    """The mean squared error of each student's prediction.
+
+    Args:
+        labels: Not looked at.
+        features: [batch, width] float32, standardized.
+        outputs: One [batch, width] float32 a student.
+
+    Returns:
+        One [batch] float32 a student.
+    """
+    return [tf.reduce_mean(tf.math.squared_difference(output, features), axis=-1) for output in outputs]
+
+
+def describe_features(logits: str | Path, epochs: int) -> Initialization:
+    """What is recorded of such a beginning."""
+    taught = read_manifest(logits, TeacherLogitsManifest)
+    return Initialization(
+        kind="features",
+        source_sha256=taught.teacher_sha256,
+        new_logits=True,
+        feature_layer=taught.features.layer,
+        epochs=epochs,
+        labeled_images=taught.features.images["train"],
+        unlabeled_images=taught.features.images["unlabeled"],
+        forward_passes=taught.features.forward_passes,
+    )

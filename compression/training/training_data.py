@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batches that students train on: each epoch a function of the seed and its number alone.
+
+In epoch e an image is shown in its view (e + h) mod K, with h a hash of its id: over K epochs a student sees all
+views of every image, and each batch mixes them.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
+from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, ViewRecipe, read_manifest
+
+_SHUFFLE_BYTES = 64 * 2**20
+
+
+def shuffle_buffer(count: int, record_bytes: int) -> int:
+    """From how many records each next one is drawn: of all, or as many as fit in the memory kept for it."""
+    return min(count, max(1024, _SHUFFLE_BYTES // record_bytes))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's order.
+
+    TensorFlow mixes its global seed into every other one, and a user's module, or a library, may have set that; so it
+    is set here to what it always is.
+    """
+    tf.random.set_seed(0)
+    return seed * 100_003 + epoch
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The examples with the teacher's logits, ready for `JointTrainer`.
+
+    Attributes:
+        examples: Folder of the `Examples` artifact.
+        logits: Folder of the `TeacherLogits` artifact.
+        batch_size: Images a step; less where the split is smaller.
+        steps: Full batches an epoch; what is left over comes in another epoch, since each is shuffled anew.
+        classes: Number of classes.
+        recipe: Of the K views.
+        seed: Of the order.
+        live: Whether there are no logits of training images, since the teacher is asked in the loop.
+    """
+
+    examples: Path
+    logits: Path
+    batch_size: int
+    steps: int
+    classes: int
+    recipe: ViewRecipe
+    seed: int
+    shuffle_buffer: int
+    live: bool = False
+
+    @classmethod
+    def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
+        """Reads the manifests and checks once that images and logits belong together.
+
+        Raises:
+            DataError: They do not, a shard is missing, or there is nothing to train on.
+        """
+        data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+        count = data.counts["train"]
+        if not count:
+            raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
+        batch = min(batch_size, count)
+        height, width, channels = data.task.input_shape
+        record = height * width * channels + taught.recipe.count * (2 * taught.classes + 6)
+        live = not taught.shards["train"]
+        read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
+        return cls(
+            Path(examples),
+            Path(logits),
+            batch,
+            count // batch,
+            taught.classes,
+            taught.recipe,
+            seed,
+            shuffle_buffer(count, record),
+            live=live,
+        )
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+
+        For a teacher in the loop, who is asked about those very images, the logits are [b, 0].
+        """
+        order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
+        if self.live:
+            batches = read_examples(self.examples, "train", *order).map(self._with_views)
+        else:
+            batches = read_with_logits(self.examples, self.logits, "train", *order, check=False)
+        count = self.recipe.count
+
+        def pick_view(batch):
+            view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
+            images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            return images, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+
+        return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+
+    def _with_views(self, batch: dict) -> dict:
+        """Draws the views that TeacherImporter would have stored with its logits."""
+        views = tf.numpy_function(lambda ids: draw_views(ids, self.recipe), [batch["id"]], tf.int16)
+        views = tf.ensure_shape(views, [None, self.recipe.count, 3])
+        return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
+
+    def validation(self) -> tf.data.Dataset:
+        """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""
+        batches = read_examples(self.examples, "validation", 256)
+        return batches.map(lambda batch: (batch["image"], batch["label"]))
+
+    def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first validation images in the order of their ids.
+
+        Returns:
+            At most `count` images, [n, h, w, c] uint8, and their labels, [n] int64.
+        """
+        batches = islice(
+            iter_numpy(read_examples(self.examples, "validation", max(1, min(count, 256)))), -(-count // 256)
+        )
+        found = list(batches)
+        if not found:
+            return np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
+        images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("image", "label"))
+        return images[:count], labels[:count]
+
+    def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
+        """The first training images in the order of their ids, which is random with respect to content.
+
+        Returns:
+            At most `count` images, each [h, w, c] uint8, and their ids.
+        """
+        images, ids = [], []
+        for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
+            images.extend(batch["image"][: count - len(images)])
+            ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
+            if len(images) >= count:
+                break
+        return images, ids

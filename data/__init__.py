@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examples as they are read from a source and as they are stored: records, shards, batches."""

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the examples, and the teacher's logits beside them, as batches: streamed, and in the order of the shards.
+
+That order is the ids', which are digests of the pixels: random with respect to the content, and the same on each run.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import DataManifest, Split, TeacherLogitsManifest, read_manifest
+
+FEATURES_FOLDER = "features"
+_SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
+_SCALAR_INT = tf.io.FixedLenFeature([], tf.int64)
+
+
+def read_examples(
+    examples: str | Path, split: Split, batch_size: int = 256, shuffle_buffer: int = 0, seed: int = 0
+) -> tf.data.Dataset:
+    """Read a split in batches.
+
+    Args:
+        examples: The folder of the `Examples` artifact.
+        shuffle_buffer: From how many records each next one is drawn, in another order each epoch; 0: in their order.
+
+    Returns:
+        Batches {image: [batch, height, width, channels] uint8, label: [batch] int64, id: [batch] string}; the last one
+        may be smaller.
+
+    Raises:
+        DataError: A shard is missing.
+    """
+    manifest = read_manifest(examples, DataManifest)
+    records = _records(_shards(examples, split, manifest.shards[split]))
+    shape = manifest.task.input_shape
+    return _batch(records, batch_size, shuffle_buffer, seed, lambda batch: _parse_examples(batch, shape))
+
+
+def read_with_logits(
+    examples: str | Path,
+    logits: str | Path,
+    split: Split,
+    batch_size: int = 256,
+    shuffle_buffer: int = 0,
+    seed: int = 0,
+    check: bool = True,
+) -> tf.data.Dataset:
+    """Read a split together with the teacher's logits.
+
+    All ids of both are compared first, so that no image is ever taught with another one's logits.
+
+    Args:
+        examples: The folder of the `Examples` artifact.
+        logits: The folder of the `TeacherLogits` artifact.
+        shuffle_buffer: As in `read_examples`.
+        check: Whether to compare the ids; once is enough for as long as the files stay.
+
+    Returns:
+        Batches as of `read_examples`, with logits: [batch, views, classes] float32, and views: [batch, views, 3] int16
+        (dy, dx, mirrored; see modalities/image/views.py).
+
+    Raises:
+        DataError: A shard is missing, or the logits are of other examples; the message names the shard.
+    """
+    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    names = data.shards[split]
+    if taught.data_digest != data.digest or taught.shards[split] != names:
+        raise DataError(
+            f"logits in {logits} must be of the examples in {examples}; got those of data {taught.data_digest[:12]} in "
+            f"{len(taught.shards[split])} shards for data {data.digest[:12]} in {len(names)}. Run the teacher again."
+        )
+    pairs = list(zip(_shards(examples, split, names), _shards(logits, split, names), strict=True))
+    for shard, beside in pairs if check else ():
+        _check_ids(shard, beside)
+    records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    count = taught.recipe.count if split == "train" else 1
+    shape, classes = data.task.input_shape, taught.classes
+    return _batch(
+        records,
+        batch_size,
+        shuffle_buffer,
+        seed,
+        lambda batch, beside: (
+            _parse_examples(batch, shape) | _parse_views(beside, "logits", tf.float16, count, classes)
+        ),
+    )
+
+
+def read_with_features(
+    examples: str | Path, logits: str | Path, batch_size: int, shuffle_buffer: int, seed: int, check: bool = True
+) -> tf.data.Dataset:
+    """Read the training images and those without labels together with the teacher's features.
+
+    Args:
+        examples: The folder of the `Examples` artifact.
+        logits: The folder of the `TeacherLogits` artifact that has features.
+        shuffle_buffer: As in `read_examples`.
+        check: As in `read_with_logits`.
+
+    Returns:
+        Batches {image, label (-1 without one), id, features: [batch, views, width] float32, views: [batch, views, 3]}.
+
+    Raises:
+        DataError: A shard is missing, or the features are of other examples.
+    """
+    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    wanted = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
+    if taught.features is None or taught.data_digest != data.digest or taught.features.shards != wanted:
+        raise DataError(f"features in {logits} must be of the examples in {examples}. Run the teacher again.")
+    by_part = [
+        list(zip(_shards(examples, part, names), _shards(Path(logits, FEATURES_FOLDER), part, names), strict=True))
+        for part, names in wanted.items()
+    ]
+    # In turn, so that a shuffle buffer that does not hold them all mixes both kinds.
+    pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
+    for shard, beside in pairs if check else ():
+        _check_ids(shard, beside)
+    records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    shape, count, width = data.task.input_shape, taught.recipe.count, taught.features.width
+
+    def parse(batch, beside):
+        return _parse_examples(batch, shape) | _parse_views(beside, "features", tf.float32, count, width)
+
+    return _batch(records, batch_size, shuffle_buffer, seed, parse)
+
+
+def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
+    """Read the teacher's features alone: batches [batch, views, width] float32."""
+    taught = read_manifest(logits, TeacherLogitsManifest)
+    folder = Path(logits, FEATURES_FOLDER)
+    paths = [path for part, names in taught.features.shards.items() for path in _shards(folder, part, names)]
+    parse = partial(
+        _parse_views, name="features", dtype=tf.float32, views=taught.recipe.count, width=taught.features.width
+    )
+    return _records(paths).batch(batch_size).map(parse).map(lambda batch: batch["features"])
+
+
+def read_shard(path: str, input_shape: tuple[int, int, int], batch_size: int = 256) -> tf.data.Dataset:
+    """Read one shard of examples, as `read_examples` reads them all.
+
+    Args:
+        path: A gzip TFRecord file.
+        input_shape: (height, width, channels) of its images.
+    """
+    return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, input_shape))
+
+
+def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Go through batches as NumPy arrays.
+
+    Raises:
+        DataError: A shard is damaged.
+    """
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        raise DataError(
+            f"the shards of the examples must be whole; got: {error.message}. Delete them and run again."
+        ) from error
+
+
+def _shards(folder: str | Path, split: str, names: list[str]) -> list[str]:
+    paths = [Path(folder, f"Split-{split}", name) for name in names]
+    absent = next((path for path in paths if not path.is_file()), None)
+    if absent:
+        raise DataError(
+            f"{absent} must exist, as {folder}/manifest.json names it; got no such file. Run the node again."
+        )
+    return [str(path) for path in paths]
+
+
+def _records(paths: list[str]) -> tf.data.Dataset:
+    # One file after another: reading several at once would mix their order.
+    return tf.data.TFRecordDataset(paths, compression_type="GZIP", buffer_size=1 << 20)
+
+
+def _batch(
+    records: tf.data.Dataset,
+    batch_size: int,
+    shuffle_buffer: int,
+    seed: int,
+    parse: Callable[..., dict[str, tf.Tensor]],
+) -> tf.data.Dataset:
+    if shuffle_buffer:
+        # Before the parsing, where a record is a string and not yet a copy of it.
+        records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
+    return records.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _parse_examples(batch: tf.Tensor, shape: tuple[int, int, int]) -> dict[str, tf.Tensor]:
+    parsed = tf.io.parse_example(batch, {"image": _SCALAR_STRING, "label": _SCALAR_INT, "id": _SCALAR_STRING})
+    images = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), [-1, *shape])
+    return {"image": images, "label": parsed["label"], "id": parsed["id"]}
+
+
+def _parse_views(batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int) -> dict[str, tf.Tensor]:
+    parsed = tf.io.parse_example(batch, {name: _SCALAR_STRING, "views": _SCALAR_STRING})
+    values = tf.reshape(tf.io.decode_raw(parsed[name], dtype), [-1, views, width])
+    return {
+        name: tf.cast(values, tf.float32),
+        "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, 3]),
+    }
+
+
+def _check_ids(shard: str, beside: str) -> None:
+    """Compare the ids of two shards, a batch at a time."""
+    batches = [
+        _records([path]).batch(4096).map(lambda batch: tf.io.parse_example(batch, {"id": _SCALAR_STRING})["id"])
+        for path in (shard, beside)
+    ]
+    place = 0
+    try:
+        ids = [dataset.as_numpy_iterator() for dataset in batches]
+        while True:
+            ours, theirs = (next(iterator, np.array([], object)) for iterator in ids)
+            if not np.array_equal(ours, theirs):
+                raise DataError(
+                    f"records of {beside} must be those of {shard}, in their order; got others from record {place} on. "
+                    "Run the teacher again."
+                )
+            if not len(ours):
+                return
+            place += len(ours)
+    except tf.errors.DataLossError as error:
+        raise DataError(
+            f"{shard} and {beside} must be whole; got: {error.message}. Delete them and run again."
+        ) from error

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images in folders: a class a sub-folder, with or without train/, validation/ and test/ above them.
+
+    flowers/daisy/1.jpg                   or   flowers/train/daisy/1.jpg
+    flowers/rose/2.png                         flowers/test/rose/2.png
+
+Sub-folders of a class folder belong to it. Hidden files and those that desktops leave behind are passed over. Any other
+file counts as an example, so that a picture in a format that is not read here is reported and not quietly lost.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
+from learn2compress.modalities.image.pixels import SUFFIXES, decode_image
+from learn2compress.schemas.config import DataConfig
+from learn2compress.schemas.digests import tree_sha256
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import BadFile
+
+PARTS: dict[str, Part] = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+                          "test": "test"}  # fmt: skip
+FILES_A_PIECE = 500
+_LITTER = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class FolderPiece(Piece):
+    """Some files of one part.
+
+    Attributes:
+        root: The folder that the names are relative to.
+        files: Name and label of each file.
+    """
+
+    root: str
+    part: Part
+    files: tuple[tuple[str, int], ...]
+
+    def read(self) -> Iterator[RawExample | BadFile]:
+        for name, label in self.files:
+            if not name.lower().endswith(SUFFIXES):
+                yield BadFile(source=name, reason=f"its name must end in one of {', '.join(SUFFIXES)}")
+                continue
+            try:
+                image = decode_image(Path(self.root, name))
+            except ValueError as error:
+                yield BadFile(source=name, reason=str(error))
+                continue
+            yield RawExample(name, self.part, label, image)
+
+
+def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
+    """Open a folder of images.
+
+    Raises:
+        DataError: It holds no class folders, an empty one, a single one, or a part has a class that train lacks.
+    """
+    root = Path(config.path)
+    parts = _part_folders(root)
+    listings = {part: _class_files(root, folder) for part, folder in parts.items()}
+    main = next(iter(listings))
+    classes = order_classes(sorted(listings[main]), config.classes, f"folder {parts[main]}")
+    for part, listing in listings.items():
+        strange = sorted(set(listing) - set(classes))
+        if strange:
+            raise DataError(
+                f"the classes of {parts[part]} must be among those of {parts[main]}; got {strange[0]!r}, which "
+                f"has no folder there. Add training images of it, or remove {parts[part] / strange[0]}."
+            )
+    counts: dict[Part, int] = {}
+    pieces = []
+    for part, listing in listings.items():
+        files = [(name, label) for label, of in enumerate(classes) for name in listing.get(of, [])]
+        sample = EvenSample(len(files), limit)
+        counts[part] = len(sample)
+        for positions in sample.ranges(FILES_A_PIECE):
+            pieces.append(FolderPiece(str(root), part, tuple(files[sample.row(p)] for p in positions)))
+    return ExampleSource(classes, counts, None, pieces)
+
+
+def folder_digest(config: DataConfig) -> str:
+    """Compute the digest of all that lies in the folder."""
+    return tree_sha256(config.path)
+
+
+def _part_folders(root: Path) -> dict[Part, Path]:
+    """The folders that hold class folders, by part; train, or the one without a part, first."""
+    folders = _subfolders(root)
+    # A class may be named `train`, too (of vehicles, say): then it holds images and not folders.
+    named = {f.name.lower(): f for f in folders if f.name.lower() in PARTS and _subfolders(f)}
+    if not named:
+        if not folders:
+            raise DataError(
+                f"folder {root} must hold a sub-folder of images for each class; got no sub-folder. "
+                "Sort the images into folders named after their classes."
+            )
+        return {None: root}
+    parts: dict[Part, Path] = {}
+    for name, folder in named.items():
+        if PARTS[name] in parts:
+            raise DataError(
+                f"folder {root} must hold one folder a split; got {parts[PARTS[name]].name} and {folder.name}. "
+                "Merge the two."
+            )
+        parts[PARTS[name]] = folder
+    strangers = sorted(f.name for f in folders if f not in named.values())
+    if "train" not in parts or strangers:
+        got = f"{strangers[0]!r} beside them" if strangers else f"{', '.join(sorted(named))} without train"
+        raise DataError(
+            f"folder {root} must hold train/ and may hold validation/ and test/, or class folders alone; got {got}. "
+            "Move the folder, or rename it."
+        )
+    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
+
+
+def _class_files(root: Path, folder: Path) -> dict[str, list[str]]:
+    """The files of each class folder, as sorted names relative to the root."""
+    listing: dict[str, list[str]] = {}
+    for class_folder in _subfolders(folder):
+        names = visible_files(root, class_folder)
+        if not names:
+            raise DataError(
+                f"class folder {class_folder} must hold images; got an empty folder. Add images or remove the folder."
+            )
+        listing[class_folder.name] = names
+    return listing
+
+
+def visible_files(root: Path, folder: Path) -> list[str]:
+    """The files below a folder, as sorted names relative to the root; without what desktops leave behind.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    names = []
+    for place, subfolders, files in os.walk(folder, onerror=_raise_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = (name for name in files if not name.startswith(".") and name.lower() not in _LITTER)
+        names += [Path(place, name).relative_to(root).as_posix() for name in visible]
+    return sorted(names)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    except OSError as error:
+        _raise_unreadable(error)
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise DataError(
+        f"folder {error.filename} must be readable; got: {error.strerror}. Check its permissions."
+    ) from error

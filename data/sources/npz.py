@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images in a NumPy .npz file: train_images, train_labels, test_images, test_labels and class_names; or x_train,
+y_train, x_test, y_test as Keras writes them; or images and labels alone.
+
+The file is streamed: a piece reads its rows from the zip member and never holds the array. Rows of a compressed member
+cannot be jumped to, so whoever starts in its middle must first inflate what comes before; hence the few pieces.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
+from learn2compress.schemas.config import DataConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import DataError
+
+PIECE_BYTES = 16 << 20
+MOST_PIECES = 8
+_CHUNK_ROWS = 1 << 16
+_STEP = 1 << 20
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
+
+# (part, images, labels), a line for each way of naming them.
+LAYOUTS: tuple[tuple[tuple[Part, str, str], ...], ...] = (
+    (("train", "train_images", "train_labels"), ("validation", "validation_images", "validation_labels"),
+     ("test", "test_images", "test_labels")),
+    (("train", "x_train", "y_train"), ("validation", "x_val", "y_val"), ("test", "x_test", "y_test")),
+    ((None, "images", "labels"),),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Array:
+    """A member of the .npz file whose rows are read one after another."""
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def rows(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Stream the rows from `start` on."""
+        with _reading(self.path, self.name) as stream:
+            _read_header(stream)
+            # In steps, since Python up to 3.12 reads what it passes over, and holds a step of it.
+            for place in range(0, start * self.row_bytes, _STEP):
+                stream.seek(min(_STEP, start * self.row_bytes - place), os.SEEK_CUR)
+            for index in range(start, self.shape[0]):
+                data = stream.read(self.row_bytes)
+                if len(data) < self.row_bytes:
+                    raise EOFError(f"{self.name} ends in row {index} of {self.shape[0]}")
+                yield np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Stream all rows, many at a time."""
+        with _reading(self.path, self.name) as stream:
+            _read_header(stream)
+            for start in range(0, self.shape[0], _CHUNK_ROWS):
+                size = min(_CHUNK_ROWS, self.shape[0] - start) * self.row_bytes
+                data = stream.read(size)
+                if len(data) < size:
+                    raise EOFError(f"{self.name} is cut short")
+                yield np.frombuffer(data, self.dtype)
+
+
+@dataclass(frozen=True)
+class NpzPiece(Piece):
+    """Some of the sampled rows of one part.
+
+    Attributes:
+        positions: Positions in the sample.
+        relabel: The label that stands for each label of the file.
+    """
+
+    part: Part
+    images: Array
+    labels: Array
+    sample: EvenSample
+    positions: range
+    relabel: tuple[int, ...]
+
+    def read(self) -> Iterator[RawExample]:
+        wanted = iter([self.sample.row(position) for position in self.positions])
+        row = next(wanted)
+        first = row
+        for index, (image, label) in enumerate(
+            zip(self.images.rows(first), self.labels.rows(first), strict=True), first
+        ):
+            if index < row:
+                continue
+            pixels = to_pixels(image, f"{self.images.path}: row {index} of {self.images.name}")
+            yield RawExample(f"{self.images.name}[{index}]", self.part, self.relabel[int(label.item())], pixels)
+            row = next(wanted, None)
+            if row is None:
+                return
+
+
+def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
+    """Open a .npz file.
+
+    Raises:
+        DataError: It is no .npz file, is cut short, or its arrays are not images and labels that fit each other.
+    """
+    arrays = list_arrays(config.path)
+    layout = next((lines for lines in LAYOUTS if lines[0][1] in arrays and lines[0][2] in arrays), None)
+    if layout is None:
+        raise DataError(
+            f"{config.path} must hold train_images and train_labels, or x_train and y_train, or images and labels; "
+            f"got {', '.join(sorted(arrays)) or 'no array'}. Save it with those names."
+        )
+    present = [line for line in layout if line[1] in arrays or line[2] in arrays]
+    shapes, counts, highest = {}, {}, 0
+    for part, images, labels in present:
+        for name in (images, labels):
+            if name not in arrays:
+                raise DataError(
+                    f"{config.path} must hold {name} beside {images if name == labels else labels}; got none."
+                )
+        shapes[images] = image_shape(arrays[images])
+        highest = max(highest, _check_labels(arrays[labels], arrays[images]))
+        counts[part] = len(EvenSample(arrays[images].shape[0], limit))
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"the image arrays of {config.path} must have one shape; got {shapes}. Save them alike.")
+    classes, relabel = _classes(config, arrays, highest)
+    pieces = []
+    for part, images, labels in present:
+        sample = EvenSample(arrays[images].shape[0], limit)
+        for positions in sample.ranges(max(1, PIECE_BYTES // arrays[images].row_bytes), MOST_PIECES):
+            pieces.append(NpzPiece(part, arrays[images], arrays[labels], sample, positions, relabel))
+    return ExampleSource(classes, counts, next(iter(shapes.values())), pieces)
+
+
+def npz_digest(config: DataConfig) -> str:
+    """Compute the digest of the file."""
+    return file_sha256(config.path)
+
+
+def list_arrays(path: str) -> dict[str, Array]:
+    """The arrays of a file, by name.
+
+    Raises:
+        DataError: It is no .npz file, or an array is stored in another order than C's.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except (*_BROKEN, OSError) as error:
+        raise DataError(f"{path} must be a .npz file; got: {error}. Write it anew with numpy.savez.") from error
+    arrays = {}
+    for name in names:
+        with _reading(path, name) as stream:
+            shape, fortran, dtype = _read_header(stream)
+        if fortran and len(shape) > 1:
+            raise DataError(f"{path}: {name} must be stored in C order; got Fortran order. Save "
+                            "numpy.ascontiguousarray of it.")  # fmt: skip
+        arrays[name] = Array(path, name, shape, dtype)
+    return arrays
+
+
+@contextmanager
+def _reading(path: str, name: str) -> Iterator[IO[bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            yield stream
+    except (*_BROKEN, OSError) as error:
+        raise DataError(f"{path}: {name} must be a whole array; got: {error}. Write the file anew.") from error
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"array format {version[0]}.{version[1]}")
+
+
+def image_shape(images: Array) -> tuple[int, int, int]:
+    """Height, width and channels of an array of images (DataError: it is none)."""
+    what = f"{images.path}: {images.name}"
+    if images.dtype.kind not in "ui":
+        advice = "Save (255 * x).round().astype('uint8') if its pixels are 0..1."
+        raise DataError(f"{what} must hold pixels 0..255 as uint8; got {images.dtype}. {advice}")
+    shape = images.shape
+    if len(shape) == 3:
+        shape = (*shape, 1)
+    if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+        hint = " Move the channels last." if len(shape) == 4 and shape[1] in (1, 3) else ""
+        raise DataError(
+            f"{what} must have the shape [n, height, width] or [n, height, width, 1 or 3]; "
+            f"got {list(images.shape)}.{hint}"
+        )
+    return shape[1], shape[2], shape[3]
+
+
+def _check_labels(labels: Array, images: Array) -> int:
+    """The highest label."""
+    what = f"{labels.path}: {labels.name}"
+    count = images.shape[0]
+    if labels.shape not in ((count,), (count, 1)):
+        hint = " Save the argmax of one-hot labels." if len(labels.shape) == 2 and labels.shape[1] > 1 else ""
+        raise DataError(f"{what} must have the shape [{count}], as {images.name}; got {list(labels.shape)}.{hint}")
+    if labels.dtype.kind not in "ui":
+        raise DataError(f"{what} must hold integers; got {labels.dtype}. Save the index of each class.")
+    low, high = 0, 0
+    for chunk in labels.chunks():
+        low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
+    if low < 0:
+        raise DataError(f"{what} must hold indices of classes, from 0; got {low}. Number the classes anew.")
+    return high
+
+
+def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The class names in label order, and the label that stands for each label of the file."""
+    if "class_names" in arrays:
+        with _reading(config.path, "class_names") as stream:
+            names = np.lib.format.read_array(stream, allow_pickle=False)
+        found = [name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel()]
+    else:
+        # Nothing in the file names them, so that data.classes does not order them but gives them their names.
+        found = config.classes or [str(label) for label in range(highest + 1)]
+    classes = order_classes(found, config.classes, config.path)
+    if highest >= len(classes):
+        raise DataError(
+            f"labels in {config.path} must be below {len(classes)}, the number of class names; got {highest}. "
+            "Name every class in class_names or data.classes."
+        )
+    return classes, tuple(classes.index(name) for name in found)
+
+
+def to_pixels(image: np.ndarray, where: str) -> np.ndarray:
+    """A row as [height, width, channels] uint8 (DataError: its numbers are no pixels)."""
+    if image.dtype != np.uint8:
+        if image.min() < 0 or image.max() > 255:
+            raise DataError(f"{where} must hold pixels 0..255; got {image.min()} to {image.max()}. Rescale them.")
+        image = image.astype(np.uint8)
+    return image[:, :, np.newaxis] if image.ndim == 2 else image

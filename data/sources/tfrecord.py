@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFRecord files of tf.Example, plain or gzip: an encoded picture and a label a record, under the configured names.
+
+A label is the index of a class or its name. Files whose names, or else whose folders', say train, validation or test
+are those splits; if none says so, the examples are split by content.
+"""
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
+from learn2compress.data.record_files import count_records, read_records
+from learn2compress.modalities.image.pixels import decode_image
+from learn2compress.schemas.config import DataConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import BadFile
+
+_SPLIT_WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
+    ("train", re.compile(r"(?<![a-z])train(ing)?(?![a-z])")),
+    ("validation", re.compile(r"(?<![a-z])(validation|valid|val|eval)(?![a-z])")),
+    ("test", re.compile(r"(?<![a-z])test(ing)?(?![a-z])")),
+)
+_RECORD_NAME = re.compile(r"tfrecord|-\d{5}-of-\d{5}")
+
+
+@dataclass(frozen=True)
+class TFRecordPiece(Piece):
+    """The sampled records of one file.
+
+    Attributes:
+        offset: How many records of the part lie in the files before this one.
+        count: How many lie in this one.
+        labels: The label that stands for each label of the file, an index or a name; None where labels do not matter.
+    """
+
+    path: str
+    name: str
+    part: Part
+    sample: EvenSample
+    offset: int
+    count: int
+    image_feature: str
+    label_feature: str
+    labels: dict[int | str, int] | None
+
+    def read(self) -> Iterator[RawExample | BadFile]:
+        # The positions whose rows lie in this file: row(p) = p * total // len, so that the first is a ceiling.
+        position = -(-self.offset * len(self.sample) // self.sample.total)
+        for index, data in enumerate(read_records(self.path)):
+            if position >= len(self.sample) or self.sample.row(position) != self.offset + index:
+                continue
+            position += 1
+            where = f"{self.path}, record {index}"
+            features = _parse(data, where)
+            encoded = _value(features, self.image_feature, "image_feature", ("bytes_list",), where)
+            label = None if self.labels is None else _label(features, self.label_feature, where)
+            if self.labels is not None and label not in self.labels:
+                raise DataError(
+                    f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
+                    "Name all classes in data.classes, or leave it out."
+                )
+            source = f"{self.name}#{index}"
+            try:
+                image = decode_image(encoded)
+            except ValueError as error:
+                yield BadFile(source=source, reason=str(error))
+                continue
+            yield RawExample(source, self.part, -1 if self.labels is None else self.labels[label], image)
+
+
+def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource:
+    """Open TFRecord files.
+
+    Without `data.classes` all records are read once, for their labels alone.
+
+    Raises:
+        DataError: There are none, one is cut short, some tell their split by name and others do not, or a feature is
+            missing.
+    """
+    files = list_files(config.path)
+    parts = {file: _part(file) for file in files}
+    if len(set(parts.values())) > 1 and None in parts.values():
+        nameless = next(file for file, part in parts.items() if part is None)
+        raise DataError(
+            f"either all or none of the files of {config.path} must have train, validation or test in their names; "
+            f"got {nameless}. Rename it or move it away."
+        )
+    if "train" not in parts.values() and None not in parts.values():
+        raise DataError(f"{config.path} must hold train files; got {', '.join(files)}. Add them to the pattern.")
+    held = {file: count_records(path) for file, path in files.items()}
+    totals: dict[Part, int] = {}
+    for file, part in parts.items():
+        totals[part] = totals.get(part, 0) + held[file]
+    empty = next((part or "any" for part, total in totals.items() if not total), None)
+    if empty:
+        raise DataError(f"the {empty} files of {config.path} must hold records; got none. Write them anew.")
+    classes, labels = _classes(config, files, parts)
+    pieces, before = [], dict.fromkeys(totals, 0)
+    samples = {part: EvenSample(total, limit) for part, total in totals.items()}
+    for file, part in parts.items():
+        pieces.append(TFRecordPiece(str(files[file]), file, part, samples[part], before[part], held[file],
+                                    config.image_feature, config.label_feature, labels))  # fmt: skip
+        before[part] += held[file]
+    return ExampleSource(classes, {part: len(sample) for part, sample in samples.items()}, None, pieces)
+
+
+def tfrecord_digest(config: DataConfig) -> str:
+    """Compute the digest of the files that the path stands for and of their names: the rule is `tree_sha256`'s."""
+    lines = [f"{file_sha256(path)}  {name}\n".encode() for name, path in list_files(config.path).items()]
+    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+
+
+def holds_records(folder: Path) -> bool:
+    """Whether a folder looks like one of TFRecord files."""
+    return any(_RECORD_NAME.search(name) for _, _, names in os.walk(folder) for name in names)
+
+
+def list_files(pattern: str) -> dict[str, Path]:
+    """The files by name (relative to the folder, or the whole path of a pattern's match), in order."""
+    root = Path(pattern)
+    if root.is_dir():
+        files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+        files = {name: path for name, path in files.items() if _RECORD_NAME.search(path.name)}
+        wanted = "a folder with files named *.tfrecord* or *-00000-of-00001"
+    else:
+        found = [root] if root.is_file() else [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+        files = {path.name: path for path in found if path.is_file()}
+        if len(files) < len(found):
+            files = {str(path): path for path in found if path.is_file()}
+        wanted = "a pattern that matches files"
+    if not files:
+        raise DataError(f"data.path must be {wanted}; got {pattern}, which yields none. Check the path.")
+    return files
+
+
+def _part(name: str) -> Part:
+    """The split that a file's name, or else the nearest folder's, tells of."""
+    for word in reversed(Path(name.lower()).parts):
+        told = [part for part, pattern in _SPLIT_WORDS if pattern.search(word)]
+        if len(told) == 1:
+            return told[0]
+    return None
+
+
+def _parse(data: bytes, where: str) -> Any:
+    # Imported late, so that asking for a digest costs no start of TensorFlow.
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        return tf.train.Example.FromString(data).features.feature
+    except DecodeError as error:
+        raise DataError(f"{where} must be a tf.Example; got other bytes. Write the file anew.") from error
+
+
+def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: str) -> Any:
+    if name not in features:
+        raise DataError(
+            f"data.{field} must be a feature of the records; got {name!r}, but {where} has "
+            f"{', '.join(sorted(features)) or 'none'}. Set data.{field}."
+        )
+    kind = features[name].WhichOneof("kind")
+    values = getattr(features[name], kind).value if kind in kinds else ()
+    if len(values) != 1:
+        raise DataError(
+            f"feature {name!r} must be one value of {' or '.join(kinds)}; got {len(values)} of {kind} in {where}. "
+            f"Set data.{field} to another feature."
+        )
+    return values[0]
+
+
+def _label(features: Any, name: str, where: str) -> int | str:
+    value = _value(features, name, "label_feature", ("int64_list", "bytes_list"), where)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else int(value)
+
+
+def _classes(
+    config: DataConfig, files: dict[str, Path], parts: dict[str, Part]
+) -> tuple[tuple[str, ...], dict[int | str, int]]:
+    """The class names in label order, and the label that stands for each label of the records."""
+    if config.classes is not None:
+        classes = order_classes(config.classes, config.classes, "data.classes")
+        return classes, {**dict(enumerate(range(len(classes)))), **{name: i for i, name in enumerate(classes)}}
+    seen: dict[Part, set[int | str]] = {}
+    for name, path in files.items():
+        for index, data in enumerate(read_records(path)):
+            where = f"{path}, record {index}"
+            seen.setdefault(parts[name], set()).add(_label(_parse(data, where), config.label_feature, where))
+    main = seen["train" if "train" in seen else None]
+    for part, labels in seen.items():
+        strange = sorted(map(str, labels - main))
+        if strange:
+            raise DataError(
+                f"the classes of the {part} files of {config.path} must be among those of the train files; got "
+                f"{strange[0]!r}. Add training images of it, or name all classes in data.classes."
+            )
+    if all(isinstance(label, int) for label in main):
+        if min(main) < 0:
+            raise DataError(f"labels in {config.path} must be indices from 0; got {min(main)}. Number them anew.")
+        classes = order_classes([str(label) for label in range(max(main) + 1)], None, config.path)
+        return classes, {label: label for label in range(len(classes))}
+    if any(isinstance(label, int) for label in main):
+        raise DataError(f"labels in {config.path} must be all indices or all names; got both. Write them alike.")
+    classes = order_classes(sorted(main), None, config.path)
+    return classes, {name: index for index, name in enumerate(classes)}

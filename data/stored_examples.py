@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the shards of Examples and TeacherLogits without TensorFlow, whose import takes longer than many
+an evaluation.
+
+The records are tf.Example messages. Their message type is declared here once more, under a name of its own
+so that it does not clash with TensorFlow's in a process that has both; on the wire the two are the same.
+
+Source: tensorflow/core/example/example.proto and feature.proto.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from learn2compress.data.record_files import read_records
+from learn2compress.schemas.errors import DataError
+
+
+class StoredExample(NamedTuple):
+    """A record of `Examples`."""
+
+    id: str  # 16 hexadecimal digits
+    source: str
+    label: int
+    pixels: bytes
+    shape: tuple[int, int, int]
+
+    @property
+    def image(self) -> np.ndarray:
+        """[height, width, channels] uint8."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.shape)
+
+
+def read_shard(path: str | Path, shape: tuple[int, int, int]) -> Iterator[StoredExample]:
+    """Streams the examples of a shard.
+
+    Args:
+        path: The shard.
+        shape: Of every image: height, width, channels.
+
+    Raises:
+        DataError: The shard is cut short or damaged.
+    """
+    parse = _example_type().FromString
+    for record in read_records(path):
+        feature = parse(record).features.feature
+        yield StoredExample(
+            feature["id"].bytes_list.value[0].decode(),
+            feature["source"].bytes_list.value[0].decode("utf-8", "replace"),
+            feature["label"].int64_list.value[0],
+            feature["image"].bytes_list.value[0],
+            shape,
+        )
+
+
+def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, int]]:
+    """Streams the id and the teacher's predicted class of each example of a shard of `TeacherLogits`.
+
+    Args:
+        path: The shard.
+        classes: How many logits each view has; the first view is the image itself.
+
+    Raises:
+        DataError: The shard is cut short or damaged.
+    """
+    for record in read_records(path):
+        feature = _example_type().FromString(record).features.feature
+        logits = np.frombuffer(feature["logits"].bytes_list.value[0], np.float16)[:classes]
+        yield feature["id"].bytes_list.value[0].decode(), int(np.argmax(logits))
+
+
+def find_images(
+    shards: Iterable[str | Path], shape: tuple[int, int, int], ids: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Looks examples up by their ids, reading no further than the last of them.
+
+    Args:
+        shards: Where they may be.
+        shape: Of every image.
+        ids: Of the examples wanted.
+
+    Returns:
+        [height, width, channels] uint8 by id; those that are not there are left out.
+
+    Raises:
+        DataError: A shard is cut short or damaged.
+    """
+    wanted, found = set(ids), {}
+    for shard in shards:
+        if len(found) == len(wanted):
+            break
+        for example in read_shard(shard, shape):
+            if example.id in wanted:
+                found[example.id] = example.image
+    return found
+
+
+def with_teacher(
+    examples: Iterator[StoredExample], teacher: Iterator[tuple[str, int]] | None, shard: str
+) -> Iterator[tuple[StoredExample, int | None]]:
+    """Pairs examples with the teacher's classes.
+
+    Args:
+        examples: Of a shard.
+        teacher: Of the shard of the same name, the same records in order; none where there is no teacher.
+        shard: What errors call it.
+
+    Raises:
+        DataError: The two do not hold the same ids in the same order.
+    """
+    for example in examples:
+        if teacher is None:
+            yield example, None
+            continue
+        identity, label = next(teacher, ("none", 0))
+        if identity != example.id:
+            raise DataError(
+                f"the teacher's logits of {shard} must be of its examples in order; "
+                f"got {identity} for {example.id}. Run the teacher again."
+            )
+        yield example, label
+
+
+@cache
+def _example_type() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="learn2compress/stored_example.proto", package="learn2compress", syntax="proto3"
+    )
+    field = descriptor_pb2.FieldDescriptorProto
+
+    def message(name: str) -> descriptor_pb2.DescriptorProto:
+        return file.message_type.add(name=name)
+
+    def add(owner: descriptor_pb2.DescriptorProto, name: str, number: int, kind: int, **more: Any) -> None:
+        owner.field.add(name=name, number=number, type=kind, **{"label": field.LABEL_OPTIONAL, **more})
+
+    for name, kind in (
+        ("BytesList", field.TYPE_BYTES),
+        ("FloatList", field.TYPE_FLOAT),
+        ("Int64List", field.TYPE_INT64),
+    ):
+        add(message(name), "value", 1, kind, label=field.LABEL_REPEATED)
+    feature = message("Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, (name, kind) in enumerate(
+        (("bytes_list", "BytesList"), ("float_list", "FloatList"), ("int64_list", "Int64List")), start=1
+    ):
+        add(feature, name, number, field.TYPE_MESSAGE, type_name=f".learn2compress.{kind}", oneof_index=0)
+    features = message("Features")
+    entry = features.nested_type.add(
+        name="FeatureEntry", options=descriptor_pb2.MessageOptions(map_entry=True)
+    )
+    add(entry, "key", 1, field.TYPE_STRING)
+    add(entry, "value", 2, field.TYPE_MESSAGE, type_name=".learn2compress.Feature")
+    add(
+        features,
+        "feature",
+        1,
+        field.TYPE_MESSAGE,
+        type_name=".learn2compress.Features.FeatureEntry",
+        label=field.LABEL_REPEATED,
+    )
+    add(message("Example"), "features", 1, field.TYPE_MESSAGE, type_name=".learn2compress.Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    descriptor = pool.FindMessageTypeByName("learn2compress.Example")
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)  # protobuf 3.20

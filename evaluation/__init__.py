@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a .tflite file scores and costs, statistics, and the choice among several."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any .tflite classifiers on any labelled images, without a pipeline: what `learn2compress evaluate` does.
+
+The images are streamed from their source once, and each file sees them in turn.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from learn2compress.data.raw_examples import ExampleSource, RawExample
+from learn2compress.evaluation.measure import (
+    Batch,
+    Identity,
+    Tally,
+    describe,
+    figures_of,
+    join,
+    measure_latency,
+    tally,
+)
+from learn2compress.modalities.image.pixels import fit_image
+from learn2compress.schemas.config import EvaluateConfig
+from learn2compress.schemas.errors import DataError, ModelFileError
+from learn2compress.schemas.manifests import BadFile, Task
+from learn2compress.schemas.reports import Candidate
+from learn2compress.schemas.scaling import Scaling
+from learn2compress.tflite.interpreter import Classifier, open_model
+
+BATCH = 256
+
+
+class FileEvaluation(NamedTuple):
+    """What came out."""
+
+    candidates: list[Candidate]  # in the order of the files; figures under `test`
+    part: str  # "test", or "all" where the data has no parts
+    skipped: list[BadFile]
+
+
+def evaluate_files(
+    files: Sequence[Path],
+    source: ExampleSource,
+    config: EvaluateConfig,
+    scaling: Scaling | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FileEvaluation:
+    """Measures files on the test part of a source, or on all of it where it has no parts.
+
+    Args:
+        files: .tflite files. One that is no classifier of the data comes out as failed.
+        source: The examples; they are brought to each file's input shape.
+        config: What is measured.
+        scaling: What float files expect of pixels; by default what their metadata say, or the pixels as they are.
+        on_progress: Told how many images of how many are done.
+
+    Raises:
+        DataError: The source is broken, or holds no such image.
+        ModelFileError: There is no such file.
+    """
+    part = "test" if "test" in source.counts else None if None in source.counts else next(iter(source.counts))
+    opened = [_open(path, source, scaling) for path in files]
+    tallies: dict[int, list[Tally]] = {}
+    skipped: list[BadFile] = []
+    done, total = 0, source.counts[part]
+    examples = _examples(source, part, skipped)
+    while some := list(islice(examples, BATCH)):
+        for index, (_, classifier) in enumerate(opened):
+            if classifier is not None:
+                batch = _batch(some, classifier.input_shape, done)
+                tallies.setdefault(index, []).append(tally(classifier, [batch]))
+        done += len(some)
+        if on_progress:
+            on_progress(done, total)
+    if not done:
+        raise DataError(f"the data must hold images that can be read; all {len(skipped)} were skipped. Check the path.")
+    candidates = []
+    for index, (candidate, classifier) in enumerate(opened):
+        if classifier is not None:
+            figures = figures_of(join(tallies[index]), len(source.classes), config.top_k)
+            latency = measure_latency(files[index], config.threads, config.latency_runs)
+            candidate = candidate.model_copy(update={"figures": {"test": figures}, "latency": latency})
+        candidates.append(candidate)
+    return FileEvaluation(candidates, part or "all", skipped)
+
+
+def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[Candidate, Classifier | None]:
+    """Describes a file and opens it, if it is a classifier of as many classes."""
+    given = {} if scaling is None else {"mean": scaling.mean, "std": scaling.std}
+    identity = Identity(name=path.stem, student=path.stem, variant="", file=str(path))
+    try:
+        classifier = open_model(path, **given)
+        shape = classifier.input_shape
+    except ModelFileError:
+        classifier, shape = None, (1, 1, 1)
+    candidate = describe(path, identity, Task(input_shape=shape, classes=list(source.classes)))
+    return candidate, None if candidate.failed else classifier
+
+
+def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -> Iterator[RawExample]:
+    for piece in source.pieces:
+        for example in piece.read():
+            if isinstance(example, BadFile):
+                skipped.append(example)
+            elif example.part == part:
+                yield example
+
+
+def _batch(examples: Sequence[RawExample], shape: tuple[int, int, int], first: int) -> Batch:
+    return Batch(
+        ids=np.arange(first, first + len(examples), dtype=np.uint64),
+        sources=[example.source for example in examples],
+        labels=np.array([example.label for example in examples], np.int32),
+        images=np.stack([fit_image(example.image, shape) for example in examples]),
+        teacher=None,
+    )

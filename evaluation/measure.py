@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measuring .tflite files: what they get right on held-out images, what they cost, from the bytes that would
+ship.
+
+A stretch of images gives a `Tally` of a few bytes an image; tallies are joined in any grouping that keeps
+their order, and a whole split's tally gives its figures. So the same code serves a loop over batches and a
+Beam pipeline.
+"""
+
+import gzip
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from learn2compress.evaluation import metrics
+from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.manifests import Calibration, LayerQuantization, Rescue, Split, Task
+from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
+from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.model_file import prove_full_int8, read_bytes, read_model
+
+FLIPS = 24  # of each kind that are named in the figures; predictions.npz has all
+
+
+class Batch(NamedTuple):
+    """Some images of a split, in its order."""
+
+    ids: np.ndarray  # [images] uint64
+    sources: Sequence[str]
+    labels: np.ndarray  # [images] int32
+    images: np.ndarray  # [images, height, width, channels] uint8
+    teacher: np.ndarray | None  # [images] int32, the teacher's class
+
+
+class Tally(NamedTuple):
+    """What one file made of a stretch of images."""
+
+    ids: np.ndarray  # [images] uint64
+    labels: np.ndarray  # [images] int32
+    teacher: np.ndarray | None  # [images] int32
+    classes: np.ndarray  # [images] int16, predicted
+    confidences: np.ndarray  # [images] float16, of the predicted class
+    ranks: np.ndarray  # [images] int16, of the true class among the scores; 0 is right
+    lost: list[Flip]  # the first of the teacher's right answers that the file got wrong
+    won: list[Flip]
+
+
+def predictions_of(tallies: Mapping[tuple[Split, str], Tally], split: Split) -> SplitPredictions:
+    """Puts the predictions of all files on a split side by side.
+
+    Args:
+        tallies: By split and file; those of a split are of the same images in the same order.
+        split: Which.
+    """
+    own = {name: found for (of, name), found in tallies.items() if of == split}
+    if not own:
+        return SplitPredictions(np.empty(0, np.uint64), np.empty(0, np.int32), None, {})
+    first = next(iter(own.values()))
+    models = {name: ModelPredictions(found.classes, found.confidences) for name, found in own.items()}
+    return SplitPredictions(first.ids, first.labels, first.teacher, models)
+
+
+class Identity(NamedTuple):
+    """What is known of a file before it is opened; see Candidate."""
+
+    name: str
+    student: str
+    variant: str
+    file: str
+    baseline: bool = False
+    layers: Sequence[LayerQuantization] = ()
+    calibration: Calibration | None = None
+    rescue: Rescue | None = None
+
+
+def check_classifier(classifier: Classifier, task: Task) -> None:
+    """Runs a black image through a model, to see that it is one for the task.
+
+    Raises:
+        ModelFileError: It takes another shape, gives another number of scores than there are classes, or
+            fails.
+    """
+    if classifier.input_shape != task.input_shape:
+        raise ModelFileError(
+            f"{classifier.model.file} must take images of {list(task.input_shape)}; "
+            f"it takes {list(classifier.input_shape)}. Bring the data to that shape."
+        )
+    if classifier.classes != len(task.classes):
+        raise ModelFileError(
+            f"{classifier.model.file} must give a score for each of {len(task.classes)} classes; "
+            f"it gives {classifier.classes}. Check that its labels are those of the data."
+        )
+    classifier.predict(np.zeros((1, *task.input_shape), np.uint8))
+
+
+def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
+    """Runs a file on a stretch of images.
+
+    Args:
+        classifier: The opened file.
+        batches: In the order of the split; at least one.
+    """
+    return join([_tally_batch(classifier, batch) for batch in batches])
+
+
+def join(tallies: Sequence[Tally]) -> Tally:
+    """Joins the tallies of consecutive stretches."""
+    first = tallies[0]
+    if len(tallies) == 1:
+        return first
+    columns = [
+        None if column is None else np.concatenate([part[i] for part in tallies])
+        for i, column in enumerate(first[:6])
+    ]
+    return Tally(
+        *columns,
+        lost=[flip for part in tallies for flip in part.lost][:FLIPS],
+        won=[flip for part in tallies for flip in part.won][:FLIPS],
+    )
+
+
+def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
+    """Computes the figures of one file on a whole split.
+
+    Args:
+        tally: Of all of its images.
+        classes: Number of classes; top_k is at most that.
+        top_k: A true class among so many highest scores counts as found in `topk`.
+    """
+    images, right = len(tally.labels), tally.ranks == 0
+    k = min(top_k, classes)
+    confusion = metrics.confusion_matrix(tally.labels, tally.classes, classes)
+    lost = won = agreement = None
+    if tally.teacher is not None:
+        lost, won = (len(found) for found in metrics.flips(tally.labels, tally.teacher, tally.classes))
+        agreement = metrics.agreement(tally.teacher, tally.classes)
+    return SplitFigures(
+        images=images,
+        top1=float(right.mean()) if images else 0.0,
+        top1_interval=metrics.wilson_interval(int(right.sum()), images),
+        topk=float((tally.ranks < k).mean()) if images else 0.0,
+        k=k,
+        per_class=metrics.class_figures(confusion),
+        confusion=confusion.tolist(),
+        agreement=agreement,
+        lost=lost,
+        won=won,
+        flips=[*tally.lost, *tally.won],
+        calibration_error=metrics.calibration_error(tally.confidences, right),
+    )
+
+
+def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
+    """Reads off a file what it costs. One that is no classifier of the task comes out as failed, with the
+    reason.
+
+    Args:
+        path: The .tflite file.
+        identity: What is known of it beforehand.
+        task: What it must classify.
+
+    Raises:
+        ModelFileError: There is no such file.
+    """
+    data = read_bytes(path)
+    measured = Candidate(
+        **identity._asdict(),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        gzip_bytes=len(gzip.compress(data, compresslevel=9, mtime=0)),
+    )
+    try:
+        model = read_model(data, file=identity.file)
+        classifier = open_model(data, file=identity.file)
+        check_classifier(classifier, task)
+    except ModelFileError as error:
+        return measured.model_copy(update={"failed": str(error)})
+    proof = prove_full_int8(model)
+    return measured.model_copy(
+        update={
+            "parameters": model.parameters,
+            "macs": model.macs,
+            "arena_bytes": classifier.arena_bytes(),
+            "ops": model.op_counts,
+            "sparsity": model.sparsity,
+            "full_int8": proof.holds,
+            # A converter names a tensor by all that it was fused from: the last part is the one a reader
+            # knows.
+            "float_tensors": [tensor.split(";")[-1] for tensor in proof.float_tensors],
+        }
+    )
+
+
+def measure_latency(path: str | Path, threads: Sequence[int], runs: int) -> list[Latency]:
+    """Times single images on this machine, a thread count after the other. Call it while nothing else runs.
+
+    Args:
+        path: The .tflite file.
+        threads: Of the interpreter.
+        runs: Timed invocations, after warm-up.
+    """
+    return [_time_single(path, count, runs) for count in sorted(set(threads))]
+
+
+def this_host() -> Host:
+    """Names the machine and the runtime that `measure_latency` uses."""
+    return Host(
+        name=platform.node() or "this machine",
+        processor=_processor(),
+        cores=os.cpu_count(),
+        runtime=f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}",
+    )
+
+
+def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
+    scores = classifier.predict(batch.images)
+    classes = np.argmax(scores, axis=1)
+    confidences = np.take_along_axis(metrics.probabilities(scores), classes[:, None], axis=1)[:, 0]
+    lost: list[Flip] = []
+    won: list[Flip] = []
+    if batch.teacher is not None:
+        for named, found in zip(
+            (lost, won), metrics.flips(batch.labels, batch.teacher, classes), strict=True
+        ):
+            named += [
+                Flip(
+                    id=f"{int(batch.ids[i]):016x}",
+                    source=batch.sources[i],
+                    label=int(batch.labels[i]),
+                    teacher=int(batch.teacher[i]),
+                    student=int(classes[i]),
+                )
+                for i in found[:FLIPS]
+            ]
+    return Tally(
+        ids=batch.ids.astype(np.uint64),
+        labels=batch.labels.astype(np.int32),
+        teacher=None if batch.teacher is None else batch.teacher.astype(np.int32),
+        classes=classes.astype(np.int16),
+        confidences=confidences.astype(np.float16),
+        ranks=metrics.label_rank(scores, batch.labels).astype(np.int16),
+        lost=lost,
+        won=won,
+    )
+
+
+def _time_single(path: str | Path, threads: int, runs: int) -> Latency:
+    times = open_model(path, threads=threads).latency(runs)
+    p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
+    return Latency(threads=threads, p50_ms=p50, p90_ms=p90, p99_ms=p99, runs=runs)
+
+
+def _processor() -> str:
+    """The processor's name; the platform module knows only its architecture on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Hardware"):
+                return value.strip()
+    except OSError:
+        pass  # no Linux
+    return platform.processor() or platform.machine()

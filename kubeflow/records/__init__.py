@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cluster's run left on record, brought into the form that a local run's records have."""

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds one image in the shards of a data set, by its id or by its pixels, without TensorFlow.
+
+`DataManifest` says what an id is: the first 16 hexadecimal digits of the SHA-256 of an image's shape and pixels, after
+it was brought to the data set's shape. So a picture in a file is decoded and fitted in the same way, and its id looked
+for. In a serialized tf.Example the id is a feature of one value of 16 bytes, which these bytes announce:
+
+    0a 12 (bytes_list of 18 bytes) 0a 10 (value of 16 bytes) <id>
+"""
+
+import hashlib
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from learn2compress.lineage.graph import Graph
+from learn2compress.lineage.index import Entry
+from learn2compress.schemas.errors import DataError, LineageError
+from learn2compress.schemas.lineage import Problem
+
+_ANNOUNCED = b"\n\x12\n\x10"
+
+
+def find_example(graph: Graph, entry: Entry, output: str, identity: str) -> tuple[list[str], Problem | None]:
+    """Look for an example in the data set that a record made.
+
+    Returns:
+        The splits that hold it, and why it could not be looked for everywhere.
+    """
+    from learn2compress.data.record_files import read_records
+
+    uri, manifest, problem = _manifest(graph, entry, output)
+    if manifest is None:
+        return [], problem
+    needle = _ANNOUNCED + identity.encode()
+    splits = []
+    for split, shards in manifest["shards"].items():
+        for name in _likely_first(shards, identity):
+            place = posixpath.join(uri, f"Split-{split}", name)
+            try:
+                with graph.home.as_local(place) as path:
+                    if any(needle in record for record in read_records(path)):
+                        splits.append(split)
+                        break
+            except (OSError, DataError) as error:
+                reason = f"it cannot be searched for example {identity}: {error}"
+                problem = Problem(kind="incomplete", where=place, reason=reason)
+    return splits, problem
+
+
+def id_of_image(graph: Graph, entry: Entry, output: str, path: Path) -> str | None:
+    """Compute the id that a picture would have in the data set that a record made; None if it is no picture."""
+    from learn2compress.modalities.image.pixels import decode_image, fit_image
+
+    _, manifest, _ = _manifest(graph, entry, output)
+    if manifest is None:
+        return None
+    try:
+        image = fit_image(decode_image(path), tuple(manifest["task"]["input_shape"]))
+    except ValueError:
+        return None
+    return hashlib.sha256("x".join(map(str, image.shape)).encode() + b":" + image.tobytes()).digest()[:8].hex()
+
+
+def _manifest(graph: Graph, entry: Entry, output: str) -> tuple[str, dict[str, Any] | None, Problem | None]:
+    try:
+        made = next(one for one in graph.statement(entry).outputs if one.name == output)
+    except LineageError as error:
+        return "", None, Problem(kind="tampered", where=entry.path, reason=str(error))
+    manifest, problem = graph.evidence(entry, made, "manifest.json")
+    uri = graph.uri(entry, made.uri)
+    if manifest is None and problem is None:
+        reason = "it has no manifest.json that tells its shards, so that no example can be looked for in it"
+        problem = Problem(kind="note", where=uri, reason=reason)
+    return uri, manifest, problem
+
+
+def _likely_first(shards: list[str], identity: str) -> list[str]:
+    """Examples are spread over the shards by id, so that one shard is the likely one."""
+    likely = int(identity, 16) % len(shards) if shards else 0
+    return shards[likely : likely + 1] + shards[:likely] + shards[likely + 1 :]

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is all that lies at a place what was recorded? Every file against its record, every record against the chain.
+
+Each record must be whole, satisfy its standards, and be the one that the records after it name by digest. Each file of
+an artifact must have its recorded bytes; none may be missing and none may have been added. Where two records speak of
+one folder, the later one counts. Files outside the artifacts, such as OUT/models/*.tflite, must be copies that a record
+knows if they are models, and are listed otherwise.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from learn2compress.lineage.graph import Graph, near, open_graph, unique
+from learn2compress.lineage.index import INDEX_FILE, Entry
+from learn2compress.lineage.queries.trace import lineage_of_file
+from learn2compress.lineage.records.signing import ENVELOPE_SUFFIX, SignatureChecker
+from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.lineage import Problem, VerifyReport, status_of
+from learn2compress.schemas.provenance import SUFFIX, Output, validate_statement
+from learn2compress.storage.location import Location, is_absolute, open_location
+
+MODEL_SUFFIX = ".tflite"
+DATABASE = "metadata.db"
+_OURS = (SUFFIX, ENVELOPE_SUFFIX)
+_OWN_FOLDERS = {".system"}
+
+
+@dataclass
+class _Counts:
+    records: int = 0
+    artifacts: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def open_for_verifying(path: str, at: str | None = None) -> tuple[Graph, Location, str]:
+    """Find the records that speak of what lies at a place: there, or, of a part of a pipeline, above it.
+
+    Returns:
+        What `verify_place` takes.
+
+    Raises:
+        LineageError: There are none, or there is nothing at the place.
+    """
+    place = open_location(path)
+    if not place.exists():
+        raise LineageError(f"{path} must be a folder, a file or an fsspec URL; there is nothing.")
+    above = near(place.local / "any", place.local) if place.local and not place.records() else None
+    graph = open_graph(at if at is not None else above or path)
+    inside = graph.home.relative(str(place))
+    return graph, place, "" if is_absolute(inside) or inside == "." else inside
+
+
+def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Path | None = None) -> VerifyReport:
+    """Verify all that lies at a place.
+
+    Args:
+        graph: Of the records at the place, or at a place above it.
+        place: Whose files are checked.
+        inside: The place's path within the graph's home, if it is inside: it may be a part of an artifact.
+        public_key: With which each record must be signed.
+
+    Raises:
+        LineageError: The key is none.
+    """
+    verifier = _Verifier(graph, public_key)
+    verifier.check_records()
+    claims = verifier.claims()
+    for uri, (entry, output) in claims.items():
+        if is_absolute(uri) or inside.startswith(f"{uri}/") or verifier.within(place, uri) is not None:
+            verifier.check_artifact(uri, entry, output)
+    verifier.check_database(place)
+    copies, unrecorded = verifier.check_others(place, list(claims))
+    return verifier.report(str(place), copies, unrecorded)
+
+
+def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> VerifyReport:
+    """Verify one file: its bytes, and the records of the chain behind them.
+
+    The status is `unknown` if no record knows the bytes, and `tampered` if a record says what should be in its place.
+    """
+    verifier = _Verifier(graph, public_key)
+    report = lineage_of_file(graph, file)
+    problems = list(report.problems)
+    uri = graph.home.relative(str(file.absolute()))
+    for folder, (entry, output) in verifier.claims().items():
+        path = uri[len(folder) + 1 :] if uri.startswith(f"{folder}/") else None
+        if path in output.files and output.files[path].sha256 != report.sha256:
+            reason = f"its bytes are not those that {entry.path} recorded"
+            problems = [Problem(kind="tampered", where=uri, reason=reason)]
+            report = report.model_copy(update={"status": "tampered"})
+    steps = {step.record for chain in report.chains for step in chain.steps}
+    unsigned = unique(verifier.signatures.check(entry) for entry in map(graph.index.entry_at, steps) if entry)
+    problems += unsigned
+    return VerifyReport(
+        status=report.status if report.status in ("unknown", "tampered") else status_of(problems),
+        location=str(file),
+        records=len(steps),
+        artifacts=0,
+        files=1,
+        bytes=report.bytes,
+        signatures=verifier.signatures.count if public_key else None,
+        problems=problems,
+        copies=[],
+        unrecorded=[],
+    )
+
+
+class _Verifier:
+    """Checks, and collects what is wrong."""
+
+    def __init__(self, graph: Graph, public_key: Path | None) -> None:
+        self.graph = graph
+        self.signatures = SignatureChecker(graph.home, public_key)
+        self.signed = public_key is not None
+        self.counts = _Counts()
+        self.problems: list[Problem | None] = []
+
+    def check_records(self) -> None:
+        """Each record by itself, and the links between them."""
+        for entry in self.graph.index.entries():
+            self.counts.records += 1
+            try:
+                validate_statement(self.graph.statement(entry))
+            except LineageError as error:
+                self._problem("tampered", entry.path, str(error))
+                continue
+            for read in self.graph.index.inputs_of(entry.id):
+                self.problems.append(self.graph.source(entry, read)[1])
+            self.problems.append(self.signatures.check(entry))
+
+    def claims(self) -> dict[str, tuple[Entry, Output]]:
+        """For each artifact, by its URI, the latest record that says what should be in it."""
+        latest: dict[str, tuple[Entry, str, str]] = {}
+        older: dict[str, list[tuple[Entry, str]]] = defaultdict(list)
+        entries = {entry.id: entry for entry in self.graph.index.entries()}
+        for output in self.graph.index.all_outputs():
+            entry = entries[output.record]
+            uri = self.graph.uri(entry, output.uri)
+            rank = (entry.finished or "", not entry.cached)
+            if uri in latest:
+                known = latest[uri][0]
+                if rank < (known.finished or "", not known.cached):
+                    older[uri].append((entry, output.digest))
+                    continue
+                older[uri].append((known, latest[uri][1]))
+            latest[uri] = (entry, output.digest, output.name)
+        found = {}
+        for uri, (entry, digest, name) in latest.items():
+            for former, former_digest in older[uri]:
+                # What a run leaves outside its pipeline root is replaced by the next one, as it should be.
+                if former_digest != digest and not uri.startswith(".."):
+                    reason = f"its artifact {uri} was overwritten by that of {entry.path}"
+                    self._problem("incomplete", former.path, reason)
+            try:
+                outputs = self.graph.statement(entry).outputs
+            except LineageError:
+                continue
+            found[uri] = (entry, next(output for output in outputs if output.name == name))
+        return found
+
+    def check_artifact(self, uri: str, entry: Entry, output: Output) -> None:
+        """The files of an artifact against its record."""
+        self.counts.artifacts += 1
+        home = self.graph.home
+        if not home.exists(uri) and output.files:
+            if is_absolute(uri):
+                reason = f"it lies outside the pipeline root and is not here; {entry.path} recorded it"
+                self._problem("note", uri, reason)
+            else:
+                reason = f"it is missing, with {len(output.files)} files that {entry.path} recorded"
+                self._problem("incomplete", uri, reason)
+            return
+        there = {""} if output.is_file else set(home.files(uri))
+        for path, file in sorted(output.files.items()):
+            place = f"{uri}/{path}" if path else uri
+            if path not in there:
+                self._problem("incomplete", place, f"it is missing; {entry.path} recorded it")
+                continue
+            try:
+                size, sha256 = home.size(place), home.sha256(place)
+            except OSError as error:
+                self._problem("incomplete", place, f"it cannot be read: {error.strerror or error}")
+                continue
+            self.counts.files += 1
+            self.counts.bytes += size
+            if sha256 != file.sha256:
+                reason = f"its bytes are not those that {entry.path} recorded ({sha256[:12]}… for {file.sha256[:12]}…)"
+                self._problem("tampered", place, reason)
+        for path in sorted(there - set(output.files)):
+            self._problem("tampered", f"{uri}/{path}", f"it was added: {entry.path} recorded no such file")
+
+    def check_database(self, place: Location) -> None:
+        """The metadata store of an output folder, if it is there, against the records."""
+        if place.local is None or not (place.local / DATABASE).is_file():
+            return
+        # Half a second to import, and the only thing here that a bucket does not need.
+        from learn2compress.lineage.mlmd.consistency import check_metadata
+
+        self.problems += check_metadata(self.graph, place.local / DATABASE, DATABASE)
+
+    def check_others(self, place: Location, claimed: list[str]) -> tuple[list[str], list[str]]:
+        """The files outside the artifacts: copies that a record knows, and those that none speaks of."""
+        copies, unrecorded = [], []
+        folders = {self.within(place, uri) for uri in claimed} - {None}
+        for path in place.files():
+            parts = path.split("/")
+            name = parts[-1]
+            if name.endswith(_OURS) or name.startswith((INDEX_FILE, DATABASE)) or _OWN_FOLDERS & set(parts):
+                continue
+            if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
+                continue
+            # Only what has the size of a recorded file can be a copy of it.
+            alike = self.graph.index.files_of_size(place.size(path))
+            sha256 = place.sha256(path) if alike else ""
+            if any(one.sha256 == sha256 for one in alike):
+                copies.append(path)
+            elif name.endswith(MODEL_SUFFIX):
+                self._problem("tampered", path, "no record knows these bytes, though a model's copy should be known")
+            else:
+                unrecorded.append(path)
+        return copies, unrecorded
+
+    def report(self, location: str, copies: list[str], unrecorded: list[str]) -> VerifyReport:
+        """All of it."""
+        problems = unique(self.problems)
+        return VerifyReport(
+            status=status_of(problems),
+            location=location,
+            records=self.counts.records,
+            artifacts=self.counts.artifacts,
+            files=self.counts.files,
+            bytes=self.counts.bytes,
+            signatures=self.signatures.count if self.signed else None,
+            problems=problems,
+            copies=copies,
+            unrecorded=unrecorded,
+        )
+
+    def within(self, place: Location, uri: str) -> str | None:
+        """An artifact's URI relative to the place, if it lies there."""
+        full = self.graph.home.join(uri)
+        if self.graph.home.local:
+            full = str(Path(full).resolve())
+        relative = place.relative(full)
+        return None if relative == full else relative
+
+    def _problem(self, kind: str, where: str, reason: str) -> None:
+        self.problems.append(Problem(kind=kind, where=where, reason=reason))

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OUT/bundle.zip: the chosen file with all that an app developer needs to use it and to see that it runs right.
+
+    <name>.tflite            the chosen file, byte for byte
+    labels.txt               its classes, one a line
+    MODEL_CARD.md            what it is for, its figures, its limits, where it came from
+    golden/                  test images, what the file makes of them: golden.json tells
+    snippets/classify.py     runs it in Python, and checks the golden vectors
+    snippets/Classifier.kt   the same for Android
+    snippets/Classifier.swift and for iOS
+
+Equal runs give equal bytes: entries are sorted, stored as they are, and carry no time.
+"""
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from learn2compress.report.golden import golden_examples, golden_files
+from learn2compress.report.model_card import render_model_card
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import ModelFileError, OutputError
+from learn2compress.schemas.manifests import MANIFEST, DataManifest, read_manifest
+from learn2compress.schemas.reports import Report
+from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.metadata import LABELS_FILE, read_metadata
+from learn2compress.tflite.model_file import read_bytes
+
+BUNDLE = "bundle.zip"
+CARD = "MODEL_CARD.md"
+SNIPPETS = ("classify.py", "Classifier.kt", "Classifier.swift")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+
+
+def write_bundle(output: str | Path, report: Report, selected: str | Path, examples: str | Path) -> Path:
+    """Writes OUT/bundle.zip, as a whole or not at all.
+
+    Args:
+        output: OUT.
+        report: Of the run, with its choice.
+        selected: The chosen file.
+        examples: Folder of Examples, for the golden vectors.
+
+    Raises:
+        ModelFileError: The file is not the one that was chosen.
+        DataError: The test images cannot be read.
+        OutputError: The bundle cannot be written.
+    """
+    return save_bundle(output, build_bundle(report, selected, examples))
+
+
+def save_bundle(output: str | Path, content: bytes) -> Path:
+    """Puts the bundle in its place. Raises OutputError if that fails."""
+    path = Path(output, BUNDLE)
+    fresh = path.with_name(f".{BUNDLE}")
+    try:
+        fresh.write_bytes(content)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise OutputError(f"{path} must be writable; {error.strerror}. Free the place and run again.") from error
+    return path
+
+
+def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> bytes:
+    """Makes the bundle's bytes. Arguments and errors are those of `write_bundle`."""
+    found = file_sha256(selected)
+    if found != report.choice.sha256:
+        raise ModelFileError(
+            f"{selected} must be the file that was chosen, {report.choice.chosen} with SHA-256 "
+            f"{report.choice.sha256}; got {found}. Run `learn2compress run` again."
+        )
+    data = read_bytes(selected)
+    name = f"{report.choice.chosen}.tflite"
+    classifier = open_model(data, file=str(selected))
+    chosen = golden_examples(examples, read_manifest(examples, DataManifest))
+    files = {
+        name: data,
+        LABELS_FILE: "".join(f"{label}\n" for label in report.evaluation.task.classes).encode(),
+        CARD: render_model_card(report).encode(),
+        **golden_files(classifier, chosen, name, found),
+        **_snippets(name, data, classifier),
+    }
+    return pack_files(files)
+
+
+def find_examples(output: str | Path, report: Report) -> Path | None:
+    """Finds the Examples that a run's report is about below OUT/pipeline, if its test images are there.
+
+    Of a run on a cluster only their description was fetched.
+    """
+    folders = [path.parent for path in Path(output, "pipeline").glob(f"**/examples/*/{MANIFEST}")]
+    for folder in sorted(folders):
+        data = read_manifest(folder, DataManifest)
+        here = all((folder / "Split-test" / shard).is_file() for shard in data.shards["test"])
+        if here and data.model_dump(mode="json", exclude={"shards"}) == report.data:
+            return folder
+    return None
+
+
+def pack_files(files: Mapping[str, bytes]) -> bytes:
+    """Packs files into a zip archive: equal files, equal bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3  # or the packing system's would be written
+            archive.writestr(entry, content)
+    return stream.getvalue()
+
+
+def _snippets(model: str, data: bytes, classifier: Classifier) -> dict[str, bytes]:
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.keep_trailing_newline = True
+    facts = _facts(model, data, classifier)
+    folder = resources.files("learn2compress.report") / "templates"
+    templates = {name: environment.from_string((folder / f"{name}.j2").read_text("utf-8")) for name in SNIPPETS}
+    return {f"snippets/{name}": template.render(facts).encode() for name, template in templates.items()}
+
+
+def _facts(model: str, data: bytes, classifier: Classifier) -> dict[str, Any]:
+    """What the snippets have to know of the file."""
+    about = read_metadata(data, file=model)
+    source, result = classifier.model.input, classifier.model.output
+    height, width, channels = classifier.input_shape
+    mean, std = (about.mean, about.std) if about and about.mean else ((0.0,), (1.0,))
+    if len(mean) == 1:
+        mean, std = mean * channels, std * channels
+    return {
+        "model": model,
+        "stem": model.removesuffix(".tflite"),
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "mean": [repr(value) for value in mean],
+        "std": [repr(value) for value in std],
+        "classes": classifier.classes,
+        "input": source,
+        "output": result,
+        "input_low": {"int8": -128, "uint8": 0}.get(source.dtype),
+        "input_high": {"int8": 127, "uint8": 255}.get(source.dtype),
+    }

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card in the bundle: what the chosen file is for, its figures with their intervals, and where it ends.
+
+Source: Mitchell et al., Model Cards for Model Reporting, 1810.03993
+"""
+
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from learn2compress import __version__
+from learn2compress.schemas.reports import Candidate, Report
+from learn2compress.schemas.units import format_bytes, format_count
+
+SHOWN_CLASSES = 60
+FEW_IMAGES = 30  # of a class, below which its figures say little
+WEAK_RECALL = 0.8
+
+
+def render_model_card(report: Report) -> str:
+    """Writes the card of the file that a report says was chosen, in Markdown. Equal reports give equal cards."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.keep_trailing_newline = True
+    environment.filters |= {
+        "bytes": format_bytes,
+        "count": format_count,
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "cell": _cell,
+        "latency": lambda ms: f"{1000 * ms:.3g} µs" if ms < 0.1 else f"{ms:.3g} ms",
+    }
+    template = (resources.files("learn2compress.report") / "templates" / "model_card.md.j2").read_text("utf-8")
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    reason = next(v.reason for v in report.choice.verdicts if v.candidate == chosen.name)
+    return environment.from_string(template).render(
+        report=report,
+        chosen=chosen,
+        figures=chosen.figures.get("test"),
+        teacher=report.evaluation.teacher,
+        host=report.evaluation.host,
+        reason=reason,
+        version=__version__,
+        settings=_settings(report, chosen),
+        **_classes(report, chosen),
+    )
+
+
+def _classes(report: Report, chosen: Candidate) -> dict[str, Any]:
+    """A line for each class, or of many only those recognised worst."""
+    names = report.evaluation.task.classes
+    figures = chosen.figures.get("test")
+    if figures is None:
+        return {"rows": [], "hidden": 0, "weak": [], "few": []}
+    rows = list(zip(names, figures.per_class, strict=True))
+    hidden = max(0, len(rows) - SHOWN_CLASSES)
+    if hidden:
+        rows = sorted(rows, key=lambda row: row[1].recall)[:SHOWN_CLASSES]
+    measured = [(name, of) for name, of in zip(names, figures.per_class, strict=True) if of.images]
+    weak = sorted((pair for pair in measured if pair[1].recall < WEAK_RECALL), key=lambda pair: pair[1].recall)
+    few = [name for name, of in zip(names, figures.per_class, strict=True) if of.images < FEW_IMAGES]
+    return {"rows": rows, "hidden": hidden, "weak": weak[:5], "few": few}
+
+
+def _settings(report: Report, chosen: Candidate) -> list[str]:
+    """How it was made, in the words of the configuration."""
+    distill, prune = (report.config.get(section) or {} for section in ("distill", "prune"))
+    lines = []
+    if "epochs" in distill and "temperature" in distill:
+        lines.append(f"Distilled for {distill['epochs']:g} epochs at temperature {distill['temperature']:g}.")
+    if prune.get("sparsity") or prune.get("channels"):
+        zeros = "" if chosen.sparsity is None else f"; {100 * chosen.sparsity:.0f} % of the kernels' values are zero"
+        lines.append(f"Pruned and trained further{zeros}.")
+    methods = sorted({layer.method for layer in chosen.layers})
+    if methods:
+        lines.append(f"Brought to 8 bits: {', '.join(methods)}.")
+    if chosen.calibration:
+        lines.append(
+            f"Ranges from {chosen.calibration.images:,} training images, digest `{chosen.calibration.digest}`."
+        )
+    return lines
+
+
+def _cell(text: str) -> str:
+    """A name as it can stand in a Markdown table."""
+    for sign in "\\|`*_<>[]":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())

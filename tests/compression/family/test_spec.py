@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from learn2compress.compression.family.spec import (
+    Branch,
+    Conv,
+    Cost,
+    FamilySpec,
+    Separable,
+    branch_choices,
+    family_costs,
+    is_residual,
+    make_stem,
+    segment_side,
+    shared_parameters,
+    stem_side,
+    student_cost,
+)
+from learn2compress.schemas.config import StudentSize
+from learn2compress.schemas.errors import FamilyError
+
+NAMED = {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()}
+
+
+@pytest.fixture(scope="module")
+def predicted_bytes():
+    """The benchmark as a module."""
+    path = Path(__file__).parents[3] / "benchmarks/predicted_bytes.py"
+    spec = importlib.util.spec_from_file_location("predicted_bytes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_student_cost_is_what_one_counts_by_hand(stripes):
+    # 8x8x1 -> conv 3x3 to 8; separable 8 to 8 (residual); separable 8 to 16 with a stride, so 4x4; 3 classes.
+    stem, trunk, tail, logits = 9 * 8, 9 * 8 + 8 * 8, 9 * 8 + 8 * 16, 16 * 3
+    biases = 8 + (8 + 8) + (8 + 16) + 3
+
+    cost = student_cost(stripes.SPEC, "small")
+
+    assert cost.parameters == stem + trunk + tail + logits + biases
+    assert cost.macs == 64 * (stem + trunk) + 4 * 4 * tail + logits
+    file, convolutions, additions, channels, bias, widths = 2000, 5 * 246, 57, 12 * (8 + 16 + 24), 4 * 3, 8 * (8 + 16)
+    weights = stem + trunk + tail + logits
+    assert cost.int8_bytes == file + convolutions + additions + channels + bias + widths + weights
+
+
+def test_student_cost_rounds_a_strided_side_up():
+    spec = FamilySpec((5, 7, 3), 2, (Conv("stem", 8, stride=2),), (Branch("only", (), ()),))
+
+    assert student_cost(spec, "only").macs == 3 * 4 * (9 * 3 * 8) + 8 * 2
+
+
+def test_student_cost_counts_the_labels_into_the_file_alone(stripes):
+    plain, labelled = (student_cost(replace(stripes.SPEC, label_bytes=n), "large") for n in (0, 100))
+
+    assert labelled == replace(plain, int8_bytes=plain.int8_bytes + 100)
+
+
+def test_path_of_a_student_is_the_trunk_up_to_its_exit_and_its_own_tail(stripes):
+    names = [block.name for block in stripes.SPEC.path("large")]
+
+    assert names == ["stem", "trunk1_1", "trunk2_1", "trunk2_2", "large_tail1"]
+    assert [block.name for block in stripes.SPEC.path("small")] == ["stem", "trunk1_1", "small_tail1"]
+
+
+def test_family_costs_are_of_each_student_smallest_first(stripes):
+    costs = family_costs(stripes.SPEC)
+
+    assert list(costs) == ["small", "large"]
+    assert all(isinstance(cost, Cost) for cost in costs.values())
+    assert costs["large"] == student_cost(stripes.SPEC, "large")
+
+
+def test_shared_parameters_count_what_is_shared_once(stripes):
+    costs = family_costs(stripes.SPEC)
+    stem_and_trunk = (9 * 8 + 8) + (9 * 8 + 8 + 8 * 8 + 8)
+
+    family, apart = shared_parameters(stripes.SPEC)
+
+    assert apart == costs["small"].parameters + costs["large"].parameters
+    assert family == apart - stem_and_trunk
+
+
+@pytest.mark.parametrize(
+    ("block", "channels", "residual"),
+    [
+        (Separable("b", 16), 16, True),
+        (Separable("b", 16, 2), 16, False),
+        (Separable("b", 16), 8, False),
+        (Conv("b", 16), 16, False),
+    ],
+)
+def test_is_residual_where_shapes_agree(block, channels, residual):
+    assert is_residual(block, channels) is residual
+
+
+def test_spec_survives_json(stripes):
+    spec = replace(stripes.SPEC, label_bytes=7)
+
+    assert FamilySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("broken", ["classes", "stem", "branches", "label_bytes"])
+def test_spec_refuses_a_description_with_a_part_missing(stripes, broken):
+    tree = stripes.SPEC.to_dict()
+    del tree[broken]
+
+    with pytest.raises(FamilyError, match=f"must have input_shape, classes, .*{broken}"):
+        FamilySpec.from_dict(tree)
+
+
+def test_spec_refuses_a_block_of_another_kind(stripes):
+    tree = stripes.SPEC.to_dict()
+    tree["stem"][0]["kind"] = "lstm"
+
+    with pytest.raises(FamilyError, match="lstm"):
+        FamilySpec.from_dict(tree)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"),
+    [
+        ((4, 4, 1), 4),
+        ((8, 8, 1), 8),
+        ((16, 16, 3), 16),
+        ((28, 28, 1), 14),
+        ((32, 32, 3), 16),
+        ((64, 64, 3), 16),
+        ((96, 64, 3), 16),
+        ((224, 224, 3), 14),
+    ],
+)
+def test_stem_leads_down_to_about_14_pixels(shape, side):
+    stem = make_stem(shape, 24)
+
+    assert stem_side(shape, stem) == side
+    assert stem[-1].filters == 24
+    assert all(block.filters % 8 == 0 for block in stem)
+
+
+def test_stem_starts_with_a_dense_convolution_and_a_stride_where_the_image_is_large():
+    assert make_stem((8, 8, 1), 24) == (Conv("stem", 24),)
+    assert make_stem((32, 32, 3), 24) == (
+        Conv("stem", 16),
+        Separable("fine1", 16),
+        Separable("fine2", 16),
+        Separable("down1", 24, stride=2),
+    )
+    assert [(type(b), b.stride) for b in make_stem((224, 224, 3), 24)] == [
+        (Conv, 2),
+        (Separable, 2),
+        (Separable, 2),
+        (Separable, 1),
+        (Separable, 1),
+        (Separable, 2),
+    ]
+
+
+def test_stem_refuses_an_image_under_4x4():
+    with pytest.raises(FamilyError, match=r"at least 4x4; got 3x9\. Set data\.height and data\.width"):
+        make_stem((3, 9, 1), 8)
+
+
+def test_branch_choices_never_narrow_and_never_go_below_4x4():
+    for branch in branch_choices("s", 1, side=8, least_width=16, most_width=40):
+        assert branch.segment[0].filters >= 16
+        side = segment_side(8, branch)
+        for block in branch.tail:
+            side = -(-side // block.stride)
+        assert side >= 4
+    strides = [[block.stride for block in branch.tail] for branch in branch_choices("s", 1, 4, 16, 16)]
+    assert {1} == {stride for tail in strides for stride in tail}
+
+
+def test_branch_choices_name_blocks_by_their_place_and_student():
+    branch = next(b for b in branch_choices("medium", 1, 16, 8) if len(b.segment) == 2 and len(b.tail) == 2)
+
+    assert [block.name for block in branch.segment] == ["trunk2_1", "trunk2_2"]
+    assert [block.name for block in branch.tail] == ["medium_tail1", "medium_tail2"]
+
+
+# One case each for square and oblong images, grey and colour, few and many classes; the benchmark has more.
+@pytest.mark.parametrize(
+    ("shape", "classes", "sizes"),
+    [
+        ((8, 8, 1), 10, NAMED),
+        ((12, 20, 3), 100, {"a": StudentSize(size_bytes="16KB"), "b": StudentSize(macs="3M")}),
+        pytest.param((32, 32, 3), 10, NAMED, marks=pytest.mark.slow),
+        pytest.param((64, 48, 3), 5, NAMED, marks=pytest.mark.slow),
+        pytest.param((64, 64, 3), 1000, NAMED, marks=pytest.mark.slow),
+    ],
+)
+def test_predictions_are_those_of_the_emitted_int8_file(predicted_bytes, shape, classes, sizes):
+    rows = list(predicted_bytes.compare([(shape, classes, sizes)]))
+
+    assert [row["student"] for row in rows] == list(sizes)
+    assert all(row["exact"] for row in rows), "parameters and MACs, after batch normalization is folded"
+    assert all(abs(row["error"]) <= 0.05 for row in rows), rows
+
+
+def test_predicted_bytes_are_no_fewer_than_the_quantization_aware_file_has(stripes, trained_family):
+    """A budget holds for the files that ship, whichever way they were quantized."""
+    from learn2compress.compression.family.model import cut_students, normalize
+    from learn2compress.compression.family.sizing import label_bytes
+    from learn2compress.compression.quantization.conversion import convert_quantization_aware
+    from learn2compress.compression.quantization.qat import calibrate, quantization_aware
+    from learn2compress.tflite.metadata import write_metadata
+
+    aware = quantization_aware(trained_family, keep_zeros=False)
+    calibrate(aware, trained_family, [normalize(stripes.draw(32, 0)[0])])
+    spec = replace(stripes.SPEC, label_bytes=label_bytes(stripes.CLASSES))
+    for name, student in cut_students(aware, spec.students).items():
+        data = write_metadata(
+            convert_quantization_aware(student, "int8"),
+            name=f"{name}-int8",
+            description="Image classifier of 3 classes, distilled by Learn2Compress.",
+            labels=stripes.CLASSES,
+            mean=[127.5],
+            std=[127.5],
+        )
+        predicted = student_cost(spec, name).int8_bytes
+        assert len(data) <= predicted <= 1.05 * len(data)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from learn2compress.compression.teacher.logits import mirrored_accuracy, view_recipe, write_answers_shard
+from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
+from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.manifests import ViewRecipe
+
+
+class Fixed:
+    """Answers every image with the same logits."""
+
+    def __init__(self, *logits: float) -> None:
+        self.answer = np.array(logits, np.float32)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.tile(self.answer, (len(images), 1))
+
+
+@pytest.fixture
+def shard(stripes_artifacts, stripes):
+    """The first shard of training examples: 48 images."""
+    return str(stripes_artifacts[0] / "Split-train" / stripes.SHARD.format(0))
+
+
+def write(teacher, shard, tmp_path, stripes, views=2):
+    recipe = stripes.RECIPE.model_copy(update={"count": views})
+    answers = {"logits": str(tmp_path / "out/logits.gz")}
+    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.SHAPE, recipe)
+
+
+def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
+    """Answers as they are in a file, [images, views * width] float32."""
+    import tensorflow as tf
+
+    records = tf.data.TFRecordDataset([str(path)], compression_type="GZIP")
+    examples = [tf.train.Example.FromString(record.numpy()) for record in records]
+    values = [example.features.feature[kind].bytes_list.value[0] for example in examples]
+    return np.stack([np.frombuffer(value, dtype) for value in values]).astype(np.float32)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_teacher_is_asked_once_for_each_view_of_each_image(shard, tmp_path, stripes, views):
+    teacher = stripes.StripesTeacher()
+
+    count = write(teacher, shard, tmp_path, stripes, views)
+
+    assert teacher.asked == count.forward_passes == views * 48
+    assert (count.images, count.correct) == (48, 48)
+
+
+def test_shard_holds_the_teachers_logits_on_the_very_views_it_names(stripes_artifacts, stripes):
+    """Those of the pixels that a student is shown, up to a common offset and the rounding of 16 bits."""
+    for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
+        np.testing.assert_array_equal(batch["views"], draw_views(batch["id"], stripes.RECIPE))
+        for k in range(2):
+            seen = apply_view(batch["image"], batch["views"][:, k]).numpy()
+            expected = stripes.StripesTeacher().logits(seen)
+            expected -= expected.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(batch["logits"][:, k], expected, rtol=1e-3, atol=1e-3)
+    assert np.any(batch["views"][:, 1] != 0)
+
+
+def test_shard_counts_right_answers_on_the_image_itself(shard, tmp_path, stripes):
+    count = write(Fixed(0, 1, 0), shard, tmp_path, stripes)
+
+    assert count.correct == 16
+
+
+def test_shard_is_whole_or_not_there(shard, tmp_path, stripes):
+    class Failing(stripes.StripesTeacher):
+        def logits(self, images):
+            raise RuntimeError(f"out of memory for {len(images)} images")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write(Failing(), shard, tmp_path, stripes)
+
+    assert not (tmp_path / "out/logits.gz").exists()
+
+
+def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stripes):
+    """Each in a file of its own, as if it had been asked for alone; only what is wanted is written."""
+    teacher = stripes.StripesTeacher()
+
+    def both(images):
+        logits = teacher.logits(images)
+        return {"logits": logits, "features": 2 * logits[:, ::-1]}
+
+    files = {kind: str(tmp_path / kind / "of.gz") for kind in ("logits", "features")}
+    count = write_answers_shard(both, shard, files, stripes.SHAPE, stripes.RECIPE)
+
+    assert teacher.asked == count.forward_passes == 2 * 48
+    assert (count.images, count.correct) == (48, 48)
+    write(teacher, shard, tmp_path, stripes)
+    logits, features = stored(files["logits"]), stored(files["features"], "features", "<f4")
+    np.testing.assert_array_equal(logits, stored(tmp_path / "out/logits.gz"))
+    same = features.reshape(48, 2, 3)[:, :, ::-1] / 2
+    np.testing.assert_allclose(same - same.max(-1, keepdims=True), logits.reshape(48, 2, 3), rtol=1e-3, atol=1e-3)
+    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.SHAPE, stripes.RECIPE)
+    assert (alone.images, alone.correct) == (48, 0)
+    assert (tmp_path / "alone.gz").read_bytes() == (tmp_path / "features/of.gz").read_bytes()
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"of.gz", "alone.gz", "logits.gz"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_teacher_with_logits_that_are_not_finite_is_refused(shard, tmp_path, stripes, bad):
+    with pytest.raises(TeacherError, match=r"teacher's logits must be finite; got NaN or infinity on images of .*gz\."):
+        write(Fixed(0, bad, 1), shard, tmp_path, stripes)
+
+
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [
+        ((3000.5, 3000.0, 2999.0), (0, -0.5, -1.5)),  # a common offset costs no precision
+        ((1e6, 0, 999_999), (0, -65504, -1)),  # what 16 bits cannot hold has no probability anyway
+        ((3e38, -3e38, 0), (0, -65504, -65504)),
+    ],
+)
+def test_large_logits_fit_16_bits(shard, tmp_path, stripes, logits, expected):
+    write(Fixed(*logits), shard, tmp_path, stripes, views=1)
+
+    assert np.all(stored(tmp_path / "out/logits.gz") == expected)
+
+
+def test_mirrored_accuracy_compares_a_teacher_with_itself(stripes):
+    images, labels = stripes.draw(31, 4)
+    teacher = stripes.StripesTeacher()
+
+    plain, mirrored, count = mirrored_accuracy(teacher, iter([(images[:20], labels[:20]), (images[20:], labels[20:])]))
+
+    assert (plain, count) == (1.0, 31)
+    # Left and right change places, and the bright middle pair is off by one column of what the teacher looks at.
+    assert mirrored == np.mean(stripes.StripesTeacher().logits(images[:, :, ::-1]).argmax(1) == labels) < 0.5
+    assert teacher.asked == 2 * 31
+
+
+def test_mirrored_accuracy_of_no_images_is_zero(stripes):
+    assert mirrored_accuracy(stripes.StripesTeacher(), iter([])) == (0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift", "pixels"),
+    [((8, 8, 1), 0.125, (1, 1)), ((32, 20, 3), 0.1, (3, 2)), ((8, 8, 1), 1.0, (7, 7)), ((28, 28, 1), 0.0, (0, 0))],
+)
+def test_view_recipe_shifts_by_whole_pixels_within_the_image(shape, shift, pixels):
+    recipe = view_recipe(shape, 4, shift, True, 9)
+
+    assert recipe == ViewRecipe(count=4, shift_pixels=pixels, flip=True, seed=9)
+
+
+def test_held_out_images_have_one_view_that_is_themselves(stripes_artifacts):
+    (batch,) = iter_numpy(read_with_logits(*stripes_artifacts, "test"))
+    (plain,) = iter_numpy(read_examples(stripes_artifacts[0], "test"))
+
+    assert batch["views"].shape == (30, 1, 3)
+    assert not batch["views"].any()
+    np.testing.assert_array_equal(batch["image"], plain["image"])

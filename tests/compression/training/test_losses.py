@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from learn2compress.compression.training.losses import LossSettings, family_losses, hard_loss, soft_loss
+
+# Logits whose probabilities are 1/4 and 3/4, and 1/2 and 1/2.
+QUARTER = tf.constant([[0.0, math.log(3)]])
+HALF = tf.constant([[1.0, 1.0]])
+
+
+def test_hard_loss_is_the_cross_entropy_with_the_label():
+    loss = hard_loss(tf.constant([0, 1]), tf.concat([QUARTER, QUARTER], 0))
+
+    np.testing.assert_allclose(loss, [math.log(4), math.log(4 / 3)], rtol=1e-6)
+
+
+def test_hard_loss_spreads_the_labels_weight_when_smoothed():
+    # 0.2 spread over two classes: the label counts 0.9, the other 0.1.
+    loss = hard_loss(tf.constant([1]), QUARTER, 0.2)
+
+    assert float(loss[0]) == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
+
+
+def test_soft_loss_is_the_divergence_of_the_student_from_the_teacher():
+    # KL((1/4, 3/4) || (1/2, 1/2)) = 1/4 log 1/2 + 3/4 log 3/2.
+    loss = soft_loss(QUARTER, HALF, 1.0)
+
+    assert float(loss[0]) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+
+
+def test_soft_loss_divides_logits_by_the_temperature_and_multiplies_by_its_square():
+    # At T = 2 the teacher's log 9 becomes log 3: (1/4, 3/4) again.
+    loss = soft_loss(tf.constant([[0.0, math.log(9)]]), HALF, 2.0)
+
+    assert float(loss[0]) == pytest.approx(4 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5)))
+
+
+def test_soft_loss_is_zero_where_both_agree_up_to_an_offset():
+    assert float(soft_loss(QUARTER, QUARTER + 5, 3.0)[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_soft_loss_is_finite_for_logits_far_apart():
+    far = tf.constant([[0.0, -65504.0]])
+
+    assert np.isfinite(soft_loss(far, -far, 1.0)[0])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_soft_losss_gradient_keeps_its_size_at_any_temperature(temperature):
+    """In the limit of high temperatures it is that of half the squared distance of the logits over the classes."""
+    teacher, student = tf.constant([[0.0, 0.1]]), tf.Variable([[0.1, 0.0]])
+    with tf.GradientTape() as tape:
+        loss = soft_loss(teacher, student, temperature)
+
+    np.testing.assert_allclose(tape.gradient(loss, student), [[0.05, -0.05]], rtol=0.01)
+
+
+def test_family_losses_mix_hard_and_soft_by_the_soft_weight():
+    labels = tf.constant([1])
+
+    (loss,) = family_losses(labels, QUARTER, [HALF], LossSettings(temperature=2.0, soft_weight=0.75))
+
+    expected = 0.25 * math.log(2) + 0.75 * soft_loss(QUARTER, HALF, 2.0)[0]
+    assert float(loss[0]) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(
+    ("soft_weight", "expected"), [(0.0, math.log(2)), (1.0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5))]
+)
+def test_family_losses_are_one_term_alone_at_the_ends(soft_weight, expected):
+    (loss,) = family_losses(tf.constant([0]), QUARTER, [HALF], LossSettings(temperature=1.0, soft_weight=soft_weight))
+
+    assert float(loss[0]) == pytest.approx(expected)
+
+
+def test_family_losses_learn_from_the_labels_alone_without_a_teacher():
+    (loss,) = family_losses(tf.constant([0]), None, [QUARTER], LossSettings(soft_weight=0.9))
+
+    assert float(loss[0]) == pytest.approx(math.log(4))
+
+
+def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
+    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=0.25)
+
+    small, large = family_losses(tf.constant([0]), None, [HALF, QUARTER], settings)
+
+    assert float(small[0]) == pytest.approx(0.75 * math.log(2) + 0.25 * float(soft_loss(QUARTER, HALF, 1.0)[0]))
+    assert float(large[0]) == pytest.approx(math.log(4))
+
+
+def test_family_losses_let_each_learn_from_all_that_are_larger():
+    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0, in_place_from="larger")
+
+    tiny, small, _ = family_losses(tf.constant([0]), None, [HALF, QUARTER, 2 * QUARTER], settings)
+
+    from_small, from_large = (float(soft_loss(logits, HALF, 1.0)[0]) for logits in (QUARTER, 2 * QUARTER))
+    assert from_small != pytest.approx(from_large)
+    assert float(tiny[0]) == pytest.approx((from_small + from_large) / 2)
+    assert float(small[0]) == pytest.approx(float(soft_loss(2 * QUARTER, QUARTER, 1.0)[0]))
+
+
+def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller():
+    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0)
+    small, large = tf.Variable(HALF), tf.Variable(QUARTER)
+    with tf.GradientTape() as tape:
+        losses = family_losses(tf.constant([0]), None, [small, large], settings)
+
+    by_small, by_large = tape.gradient(losses[0], [small, large])
+
+    np.testing.assert_allclose(by_small, [[0.25, -0.25]], atol=1e-6)  # softmax less the largest's
+    assert by_large is None
+
+
+def test_family_losses_are_one_a_student_and_one_an_image():
+    outputs = [tf.zeros((5, 3))] * 4
+
+    losses = family_losses(tf.zeros(5, tf.int64), tf.zeros((5, 3)), outputs, LossSettings(in_place_weight=0.5))
+
+    assert [tuple(loss.shape) for loss in losses] == [(5,)] * 4

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.data.batches import iter_numpy, read_with_logits
+from learn2compress.modalities.image.views import apply_view
+from learn2compress.schemas.errors import DataError
+
+
+@pytest.fixture
+def data(stripes_artifacts):
+    return TrainingData.open(*stripes_artifacts, batch_size=32, seed=3)
+
+
+@pytest.fixture(scope="module")
+def views(stripes_artifacts):
+    """What is stored: pixels by image number and view, and logits likewise."""
+    pixels, logits = {}, {}
+    number = 0
+    for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
+        seen = [apply_view(batch["image"], batch["views"][:, k]).numpy() for k in range(batch["views"].shape[1])]
+        for i in range(len(batch["id"])):
+            for k, images in enumerate(seen):
+                pixels[number, k] = images[i].tobytes()
+                logits[number, k] = batch["logits"][i, k]
+            number += 1
+    return pixels, logits
+
+
+def shown(data: TrainingData, epoch: int, views) -> list[tuple[int, bytes]]:
+    """What an epoch shows, in order: numbers of images and pixels of views; checks that the logits are that view's."""
+    pixels, logits = views
+    by_pixels = {content: key for key, content in pixels.items()}  # of equal views, their logits are equal too
+    found = []
+    for images, _, teacher in data.epoch(epoch):
+        for image, values in zip(images.numpy(), teacher.numpy(), strict=True):
+            key = by_pixels[image.tobytes()]
+            np.testing.assert_array_equal(values, logits[key])
+            found.append((key[0], image.tobytes()))
+    return found
+
+
+def test_open_reads_what_training_must_know(data):
+    assert (data.batch_size, data.steps, data.classes, data.recipe.count) == (32, 3, 3, 2)
+    assert data.shuffle_buffer == 96
+
+
+def test_open_makes_batches_no_larger_than_the_data(stripes_artifacts):
+    data = TrainingData.open(*stripes_artifacts, batch_size=128, seed=0)
+
+    assert (data.batch_size, data.steps) == (96, 1)
+
+
+def test_epochs_show_only_full_batches(stripes_artifacts):
+    data = TrainingData.open(*stripes_artifacts, batch_size=40, seed=0)
+
+    assert data.steps == 2
+    assert [len(images) for images, _, _ in data.epoch(0)] == [40, 40]
+
+
+def test_epochs_show_each_image_once_in_a_view_the_teacher_saw(data, views):
+    seen = shown(data, 0, views)
+
+    assert sorted(number for number, _ in seen) == list(range(96))
+    firsts = sum(content == views[0][number, 0] for number, content in seen)
+    assert 20 < firsts < 76, "an epoch mixes the views"
+
+
+def test_epochs_show_all_views_of_every_image_one_after_another(data, views):
+    seen = [set(shown(data, epoch, views)) for epoch in range(6)]
+
+    # Two views: all of them within two epochs, and the same ones again every two epochs.
+    assert seen[0] | seen[1] == {(number, content) for (number, _), content in views[0].items()}
+    assert seen[0] == seen[2] == seen[4] != seen[1]
+    assert seen[1] == seen[3] == seen[5]
+
+
+def test_epochs_depend_on_seed_and_number_alone(data, stripes_artifacts, views):
+    again = TrainingData.open(*stripes_artifacts, batch_size=32, seed=3)
+    other = TrainingData.open(*stripes_artifacts, batch_size=32, seed=4)
+
+    assert shown(data, 2, views) == shown(again, 2, views)
+    assert shown(data, 2, views) != shown(data, 4, views), "same views, another order"
+    assert shown(data, 2, views) != shown(other, 2, views)
+
+
+def test_epochs_do_not_depend_on_what_seeded_tensorflow_before(data, views):
+    expected = shown(data, 2, views)
+
+    for seed in (1, 7):
+        tf.random.set_seed(seed)
+        assert shown(data, 2, views) == expected
+
+
+def test_epochs_give_each_image_its_own_label(data, stripes):
+    for images, labels, teacher in data.epoch(1):
+        assert images.dtype == "uint8"
+        assert images.shape == (32, *stripes.SHAPE)
+        np.testing.assert_array_equal(np.argmax(teacher, axis=1), labels)
+
+
+def test_validation_is_the_images_themselves_with_their_labels(data, stripes):
+    ((images, labels),) = data.validation()
+
+    assert np.array_equal(images, stripes.draw(33, 1)[0])
+    assert np.array_equal(labels, stripes.draw(33, 1)[1])
+
+
+@pytest.mark.parametrize(("asked", "given"), [(10, 10), (96, 96), (500, 96)])
+def test_representative_images_are_the_first_of_train(data, stripes, asked, given):
+    images, ids = data.representative(asked)
+
+    assert np.array_equal(np.stack(images), stripes.draw(96, 0)[0][:given])
+    assert ids == [f"{n:016x}" for n in range(given)]
+
+
+def changed(folder, tmp_path, **values):
+    """A copy of an artifact with another manifest."""
+    copy = shutil.copytree(folder, tmp_path / "changed")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | values))
+    return copy
+
+
+def test_open_refuses_logits_of_other_data(stripes_artifacts, tmp_path):
+    examples, logits = stripes_artifacts
+
+    with pytest.raises(DataError, match=r"must be of the examples in .*Run the teacher again"):
+        TrainingData.open(examples, changed(logits, tmp_path, data_digest="0" * 64), 32, 0)
+
+
+def test_open_refuses_logits_whose_images_are_others(stripes_artifacts, stripes, tmp_path):
+    examples, logits = stripes_artifacts
+    copy = changed(logits, tmp_path)
+    first, second = (copy / "Split-train" / stripes.SHARD.format(i) for i in range(2))
+    first.write_bytes(second.read_bytes())
+
+    with pytest.raises(DataError, match=r"must be those of .*, in their order; got others from record 0 on"):
+        TrainingData.open(examples, copy, 32, 0)
+
+
+def test_open_refuses_a_shard_that_is_missing(stripes_artifacts, stripes, tmp_path):
+    examples, logits = stripes_artifacts
+    copy = changed(logits, tmp_path)
+    (copy / "Split-train" / stripes.SHARD.format(1)).unlink()
+
+    with pytest.raises(DataError, match=r"00001-of-00002\.gz must exist"):
+        TrainingData.open(examples, copy, 32, 0)
+
+
+def test_open_refuses_a_training_split_without_images(stripes_artifacts, tmp_path):
+    examples, logits = stripes_artifacts
+    empty = changed(examples, tmp_path, counts={"train": 0, "validation": 33, "test": 30})
+
+    with pytest.raises(DataError, match=r"must have training images; got none\. Check data\.path"):
+        TrainingData.open(empty, logits, 32, 0)
+
+
+def test_epoch_shows_the_same_views_in_the_same_order_to_a_teacher_in_the_loop(stripes_artifacts, data, tmp_path):
+    shutil.copytree(stripes_artifacts[1], tmp_path / "logits")
+    manifest = json.loads((tmp_path / "logits/manifest.json").read_text())
+    manifest["shards"]["train"] = []
+    (tmp_path / "logits/manifest.json").write_text(json.dumps(manifest))
+    shutil.rmtree(tmp_path / "logits/Split-train")
+
+    live = TrainingData.open(stripes_artifacts[0], tmp_path / "logits", batch_size=32, seed=3)
+
+    assert live.live
+    assert not data.live
+    for epoch in (0, 1):
+        for ours, theirs in zip(live.epoch(epoch), data.epoch(epoch), strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+            assert ours[2].shape == (32, 0)

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database made again from the records is the one that was there; and what may be wrong with a database."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.mlmd.rebuild import rebuild_metadata
+from learn2compress.lineage.mlmd.store import open_sqlite, open_store
+from learn2compress.lineage.queries.verify import verify_place
+from learn2compress.schemas.errors import LineageError
+from learn2compress.storage.location import open_location
+
+
+def contents(database: Path) -> dict[str, list]:
+    """All that a store holds, with all numbers and times."""
+    store = open_sqlite(database)
+    found: dict[str, list] = {}
+    for kind in ("artifact", "execution", "context"):
+        nodes = sorted(getattr(store, f"get_{kind}s")(), key=lambda node: node.id)
+        types = sorted(getattr(store, f"get_{kind}_types")(), key=lambda one: one.name)
+        found |= {f"{kind}s": list(map(str, nodes)), f"{kind} types": list(map(str, types))}
+    found["events"] = sorted(map(str, store.get_events_by_execution_ids([e.id for e in store.get_executions()])))
+    found["links"] = [
+        (context.name, *(sorted(one.id for one in getattr(store, f"get_{what}_by_context")(context.id))
+                         for what in ("executions", "artifacts", "parent_contexts", "children_contexts")))
+        for context in sorted(store.get_contexts(), key=lambda one: one.id)
+    ]  # fmt: skip
+    return found
+
+
+@pytest.fixture
+def out(tiny_run, tmp_path: Path) -> Path:
+    shutil.copytree(tiny_run.out, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.e2e
+def test_rebuilt_database_is_equal(tiny_run, tmp_path: Path) -> None:
+    report = rebuild_metadata(open_graph(tiny_run.out), tmp_path / "rebuilt.db")
+
+    assert report.status == "whole"
+    original, rebuilt = contents(tiny_run.out / "metadata.db"), contents(tmp_path / "rebuilt.db")
+    assert len(original["executions"]) == 8
+    assert len(original["events"]) == 14
+    for what in original:
+        assert rebuilt[what] == original[what], what
+    assert (report.artifacts, report.executions, report.events) == (4, 8, 14)
+
+
+@pytest.mark.e2e
+def test_rebuilt_database_serves_the_cache(tiny_dag, tmp_path: Path, open_store) -> None:
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from learn2compress.lineage.records.provenance import write_record
+
+    run = tmp_path / "run"
+    (run / "teacher").mkdir(parents=True)
+    (run / "teacher" / "model").write_text("t")
+
+    def record(execution: int) -> None:
+        write_record(open_store(run / "metadata.db"), execution, run / "pipeline")
+
+    tiny_dag.run(run / "pipeline", run / "teacher", run / "metadata.db", "first", record)
+    (run / "metadata.db").unlink()
+    rebuild_metadata(open_graph(run), run / "metadata.db")
+    tiny_dag.run(run / "pipeline", run / "teacher", run / "metadata.db", "second", record)
+
+    executions = open_store(run / "metadata.db").get_executions()
+    states = [mlmd.Execution.State.Name(one.last_known_state) for one in sorted(executions, key=lambda one: one.id)]
+    assert states == ["COMPLETE"] * 4 + ["CACHED"] * 4
+
+
+@pytest.mark.e2e
+def test_moved_folder_gets_uris_of_its_new_place(out: Path, tmp_path: Path) -> None:
+    rebuild_metadata(open_graph(out), tmp_path / "rebuilt.db")
+
+    uris = {artifact.uri for artifact in open_sqlite(tmp_path / "rebuilt.db").get_artifacts()}
+    assert str(out / "pipeline" / "Gen" / "examples" / "1") in uris
+
+
+@pytest.mark.e2e
+def test_missing_record_is_told_and_the_rest_is_built(out: Path, tmp_path: Path) -> None:
+    (out / "pipeline" / "Gen" / "provenance" / "1.intoto.json").unlink()
+
+    report = rebuild_metadata(open_graph(out), tmp_path / "rebuilt.db")
+
+    assert report.status == "incomplete"
+    assert {problem.where for problem in report.problems} == {"Gen/provenance/1.intoto.json"}
+    assert (report.executions, report.artifacts) == (7, 4)
+
+
+@pytest.mark.e2e
+def test_walking_ml_metadata_gives_the_nodes_of_the_lineage(tiny_run) -> None:
+    from learn2compress.lineage.queries.trace import lineage_of_file
+
+    model = tiny_run.out / "pipeline" / "Convert" / "models" / "4" / "small-int8.tflite"
+    [chain] = lineage_of_file(open_graph(tiny_run.out), model).chains
+    store = open_sqlite(tiny_run.out / "metadata.db")
+    [start] = [artifact for artifact in store.get_artifacts() if artifact.uri == str(model.parent)]
+
+    executions, artifacts, waiting = set(), set(), [start.id]
+    while waiting:
+        artifact = waiting.pop()
+        artifacts.add(artifact)
+        makers = [e.execution_id for e in store.get_events_by_artifact_ids([artifact]) if e.type == e.OUTPUT]
+        for maker in store.get_executions_by_id(makers):
+            if maker.last_known_state == maker.COMPLETE:
+                executions.add(maker.id)
+                events = store.get_events_by_execution_ids([maker.id])
+                waiting += [e.artifact_id for e in events if e.type == e.INPUT]
+
+    assert {int(step.execution) for step in chain.steps} == executions == {1, 2, 3, 4}
+    names = {context.name.removeprefix("tiny.") for one in executions
+             for context in store.get_contexts_by_execution(one) if context.type == "node"}  # fmt: skip
+    assert {step.node for step in chain.steps} == names
+    read = store.get_artifacts_by_id(artifacts)
+    digests = {artifact.custom_properties["tree_sha256"].string_value for artifact in read}
+    assert {output.digest for step in chain.steps for output in step.outputs} == digests
+
+
+@pytest.mark.e2e
+def test_verify_finds_a_database_that_says_something_else(out: Path) -> None:
+    assert verify_place(open_graph(out), open_location(out)).status == "whole"
+    with sqlite3.connect(out / "metadata.db") as database:
+        database.execute("UPDATE ExecutionProperty SET double_value = 5 WHERE name = 'rate' AND execution_id = 3")
+
+    report = verify_place(open_graph(out), open_location(out))
+
+    assert report.status == "tampered"
+    [problem] = report.problems
+    assert problem.where == "metadata.db"
+    assert problem.reason == "it has other parameters for execution 3 than Train/provenance/3.intoto.json"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("UPDATE Artifact SET uri = '/x' WHERE id = 3", "another URI or type for artifact 3"),
+        ("UPDATE ArtifactProperty SET int_value = 9 WHERE name = 'students'", "other properties for artifact 3"),
+        ("UPDATE Execution SET last_known_state = 2 WHERE id = 3", "describes execution 3 otherwise"),
+        ("DELETE FROM Event WHERE execution_id = 3", "other events for execution 3"),
+    ],
+)
+def test_verify_compares_all_of_the_database(out: Path, statement: str, reason: str) -> None:
+    with sqlite3.connect(out / "metadata.db") as database:
+        database.execute(statement)
+
+    report = verify_place(open_graph(out), open_location(out))
+
+    assert report.status == "tampered"
+    assert any(reason in problem.reason for problem in report.problems)
+
+
+@pytest.mark.e2e
+def test_verify_finds_an_execution_without_record(out: Path) -> None:
+    (out / "pipeline" / "Convert" / "provenance" / "8.intoto.json").unlink()
+
+    report = verify_place(open_graph(out), open_location(out))
+
+    assert report.status == "incomplete"
+    assert [problem.reason for problem in report.problems] == ["it knows a finished execution 8 that no record is of"]
+
+
+def test_records_that_were_in_no_store_get_the_contexts_of_tfx(make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "pipeline").again("run-2")
+
+    report = rebuild_metadata(open_graph(tmp_path), tmp_path / "rebuilt.db")
+
+    assert report.status == "whole"
+    assert (report.executions, report.artifacts) == (10, 9)
+    store = open_sqlite(tmp_path / "rebuilt.db")
+    contexts = {(context.type, context.name): context for context in store.get_contexts()}
+    assert ("node", "learn2compress.Quantizer") in contexts
+    run = contexts["pipeline_run", "run-1"]
+    assert len(store.get_executions_by_context(run.id)) == 7
+    assert [parent.name for parent in store.get_parent_contexts_by_context(run.id)] == ["learn2compress"]
+    [quantizer, cached] = store.get_executions_by_context(contexts["node", "learn2compress.Quantizer"].id)
+    assert {quantizer.last_known_state, cached.last_known_state} == {quantizer.COMPLETE, quantizer.CACHED}
+
+
+def test_copies_beside_the_pipeline_are_no_execution(make_run, tmp_path: Path) -> None:
+    from learn2compress.lineage.records.output_record import record_output_folder
+
+    make_run(tmp_path / "pipeline")
+    (tmp_path / "report.html").write_text("x")
+    record_output_folder(tmp_path, [])
+
+    assert rebuild_metadata(open_graph(tmp_path), tmp_path / "rebuilt.db").executions == 7
+
+
+def test_existing_file_is_not_overwritten(make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "pipeline")
+    (tmp_path / "there.db").write_text("mine")
+
+    with pytest.raises(LineageError, match=r"there\.db must be a new file; it is there already"):
+        rebuild_metadata(open_graph(tmp_path), tmp_path / "there.db")
+    assert (tmp_path / "there.db").read_text() == "mine"
+
+
+def test_folder_of_the_target_must_be_there(make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "pipeline")
+
+    with pytest.raises(LineageError, match=r"must lie in a folder that is there"):
+        rebuild_metadata(open_graph(tmp_path), tmp_path / "none" / "x.db")
+
+
+def test_broken_record_is_named_and_the_rest_is_built(make_run, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "pipeline")
+    (tmp_path / "pipeline" / run.records["StudentSelector"]).write_text("{")
+
+    report = rebuild_metadata(open_graph(tmp_path), tmp_path / "rebuilt.db")
+
+    assert report.status == "tampered"
+    assert report.executions == 6
+
+
+@pytest.fixture
+def database(make_run, tmp_path: Path) -> Path:
+    make_run(tmp_path / "pipeline")
+    rebuild_metadata(open_graph(tmp_path), tmp_path / "metadata.db")
+    return tmp_path / "metadata.db"
+
+
+@pytest.mark.parametrize(("version", "age"), [(99, "a newer"), (6, "an older")])
+def test_database_of_another_schema_version_is_refused(database: Path, version: int, age: str) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE MLMDEnv SET schema_version = ?", (version,))
+
+    with pytest.raises(LineageError, match=rf"schema version 10; it has {version}, of {age} ml-metadata"):
+        open_sqlite(database)
+
+
+@pytest.mark.parametrize("kept", [100, 5000, 60_000])
+def test_database_that_is_cut_short_is_refused(database: Path, kept: int) -> None:
+    database.write_bytes(database.read_bytes()[:kept])
+
+    with pytest.raises(LineageError, match=r"must be a whole ML Metadata database; it is cut short or damaged"):
+        open_sqlite(database)
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("no database" * 1000)
+
+    with pytest.raises(LineageError, match=r"must be a whole ML Metadata database"):
+        open_sqlite(tmp_path / "x.db")
+
+
+def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("CREATE TABLE mine (id INTEGER)")
+
+    with pytest.raises(LineageError, match=r"must be an ML Metadata database; it holds other tables \(mine"):
+        open_sqlite(tmp_path / "x.db")
+
+
+def test_missing_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LineageError, match=r"must be an ML Metadata database; there is no such file"):
+        open_sqlite(tmp_path / "x.db")
+
+
+def test_locked_database_is_told_at_once(database: Path) -> None:
+    program = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(LineageError, match=r"must be free to use; another process has locked it"):
+            open_sqlite(database)
+        holder.stdin.close()
+
+
+def test_server_that_is_not_there_is_named_without_its_password() -> None:
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    config = mlmd.ConnectionConfig()
+    config.postgresql.host, config.postgresql.port, config.postgresql.dbname = "127.0.0.1", "1", "mlmd"
+    config.postgresql.user, config.postgresql.password = "me", "secret"
+
+    with pytest.raises(LineageError, match=r"^postgresql://127\.0\.0\.1:1/mlmd must be a metadata store") as caught:
+        open_store(config)
+    assert "secret" not in str(caught.value)
+
+
+def test_values_of_every_kind_survive() -> None:
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from learn2compress.lineage.mlmd.messages import value_from_json, value_to_json
+
+    struct = mlmd.Value()
+    struct.struct_value.update({"a": [1.0, "x"]})
+    proto = mlmd.Value()
+    proto.proto_value.type_url, proto.proto_value.value = "t", b"\x00\xff"
+    values = [
+        mlmd.Value(int_value=5), mlmd.Value(double_value=5.0), mlmd.Value(string_value="ü"),
+        mlmd.Value(bool_value=True), mlmd.Value(double_value=float("inf")), struct, proto,
+    ]  # fmt: skip
+
+    for value in values:
+        assert value_from_json(json.loads(json.dumps(value_to_json(value), allow_nan=False))) == value

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that derives from a cause, whichever way the cause is named."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.queries.example_search import find_example, id_of_image
+from learn2compress.lineage.queries.impact import impact_of
+from learn2compress.schemas.errors import LineageError
+
+MODELS = ["large-float32", "large-int8", "small-float32", "small-int8"]
+
+
+@pytest.fixture
+def run(make_run, tmp_path: Path):
+    return make_run(tmp_path / "pipeline")
+
+
+def test_teacher_file_leads_to_every_model(run, tmp_path: Path) -> None:
+    (tmp_path / "mine.keras").write_bytes(b"teacher")
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), str(tmp_path / "mine.keras"))
+
+    assert report.status == "whole"
+    assert {cause.kind for cause in report.causes} == {"file", "parameter"}
+    nodes = [execution.node for execution in report.executions]
+    assert nodes == ["TeacherImporter", "Distiller", "Pruner", "Quantizer", "TFLiteEvaluator", "StudentSelector"]
+    assert [model.file for model in report.models] == [f"Quantizer/models/5/{name}.tflite" for name in MODELS]
+    assert report.runs == [run.run]
+
+
+def test_other_teacher_of_the_same_store_is_left_out(run, make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "pipeline", run="run-2", first=20, teacher=b"other teacher")
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), hashlib.sha256(b"teacher").hexdigest())
+
+    assert report.runs == [run.run]
+
+
+def test_later_runs_with_the_same_content_count(run, make_run, tmp_path: Path) -> None:
+    make_run(tmp_path / "pipeline", run="run-2", first=20, epochs=5)
+    run.execution = 40
+    run.again("run-3")
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), hashlib.sha256(b"teacher").hexdigest())
+
+    assert report.runs == ["run-1", "run-2", "run-3"]
+    assert len(report.models) == 8
+
+
+def test_digest_may_be_cut_short(run, tmp_path: Path) -> None:
+    digest = run.outputs["Distiller.students"].digest
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), digest[:8])
+
+    assert report.digest == digest
+    assert [cause.kind for cause in report.causes] == ["artifact"]
+    assert [execution.node for execution in report.executions] == [
+        "Pruner", "Quantizer", "TFLiteEvaluator", "StudentSelector",
+    ]  # fmt: skip
+    assert [execution.distance for execution in report.executions] == [1, 2, 3, 3]
+
+
+def test_source_data_is_found_by_the_parameter_that_names_its_digest(run, tmp_path: Path) -> None:  # noqa: ARG001
+    report = impact_of(open_graph(tmp_path / "pipeline"), hashlib.sha256(b"data").hexdigest())
+
+    assert [cause.name for cause in report.causes] == ["data_digest"]
+    assert len(report.executions) == 7
+
+
+def test_folder_within_an_artifact_is_found_by_its_tree(run, tmp_path: Path) -> None:
+    folder = run.path("TeacherImporter.teacher", "model")
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), str(folder))
+
+    assert [(cause.kind, cause.name) for cause in report.causes] == [("folder", "teacher/model")]
+    assert "StudentSelector" in [execution.node for execution in report.executions]
+
+
+def test_training_image_is_found_by_its_id(run, tmp_path: Path) -> None:  # noqa: ARG001
+    report = impact_of(open_graph(tmp_path / "pipeline"), f"{3:016x}")
+
+    [cause] = report.causes
+    assert (cause.kind, cause.split) == ("example", "train")
+    assert len(report.models) == 4
+
+
+def test_test_image_is_told_to_be_one(run, tmp_path: Path) -> None:  # noqa: ARG001
+    [cause] = impact_of(open_graph(tmp_path / "pipeline"), f"{200:016x}").causes
+
+    assert cause.split == "test"
+
+
+def test_picture_is_found_by_its_pixels(make_run, tmp_path: Path) -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    run = make_run(tmp_path / "first")
+    graph = open_graph(tmp_path / "first")
+    entry = graph.index.entry_at(run.records["ImageExampleGen"])
+    identity = id_of_image(graph, entry, "examples", tmp_path / "digit.png")
+    make_run(tmp_path / "pipeline", extra=[identity])
+
+    report = impact_of(open_graph(tmp_path / "pipeline"), str(tmp_path / "digit.png"))
+
+    assert report.digest == identity
+    assert [(cause.kind, cause.split) for cause in report.causes] == [("example", "train")]
+    assert len(report.models) == 4
+
+
+@pytest.mark.slow
+def test_id_of_a_picture_is_that_of_its_record(make_run, tmp_path: Path) -> None:
+    from learn2compress.data.example_records import Plan, make_record
+    from learn2compress.data.raw_examples import RawExample
+    from learn2compress.modalities.image.pixels import decode_image
+
+    Image.fromarray(np.arange(300, dtype=np.uint16).astype(np.uint8).reshape(10, 10, 3)).save(tmp_path / "x.png")
+    run = make_run(tmp_path / "pipeline")
+    graph = open_graph(tmp_path / "pipeline")
+    entry = graph.index.entry_at(run.records["ImageExampleGen"])
+    plan = Plan("", "", (8, 8, 1), 0.1, 0.1, {"train": 1, "validation": 1, "test": 1}, 1)
+    raw = RawExample("x.png", None, 0, decode_image(tmp_path / "x.png"))
+
+    _, identity, record = make_record(raw, plan)
+
+    assert id_of_image(graph, entry, "examples", tmp_path / "x.png") == identity
+    assert b"\n\x12\n\x10" + identity.encode() in record
+
+
+def test_shard_that_is_missing_leaves_the_search_incomplete(run, tmp_path: Path) -> None:
+    run.path("ImageExampleGen.examples", "Split-train/data_tfrecord-00000-of-00001.gz").unlink()
+    graph = open_graph(tmp_path / "pipeline")
+
+    report = impact_of(graph, f"{3:016x}")
+
+    assert report.status == "unknown"
+    assert report.problems[0].where.endswith("Split-train/data_tfrecord-00000-of-00001.gz")
+
+
+def test_shard_that_is_damaged_is_named(run, tmp_path: Path) -> None:
+    shard = run.path("ImageExampleGen.examples", "Split-train/data_tfrecord-00000-of-00001.gz")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    graph = open_graph(tmp_path / "pipeline")
+    entry = graph.index.entry_at(run.records["ImageExampleGen"])
+
+    splits, problem = find_example(graph, entry, "examples", f"{999:016x}")
+
+    assert splits == []
+    assert problem.kind == "incomplete"
+    assert "cut short" in problem.reason or "whole TFRecord" in problem.reason
+
+
+def test_subject_that_nothing_knows_is_unknown(run, tmp_path: Path) -> None:  # noqa: ARG001
+    report = impact_of(open_graph(tmp_path / "pipeline"), "f" * 64)
+
+    assert report.status == "unknown"
+    assert report.executions == []
+
+
+def test_ambiguous_digest_is_refused(run, tmp_path: Path) -> None:
+    for digit in "01":
+        run.node("Other", [], {"out": ("T", {"file": digit.encode()})}, {"given": "abcdabcd" + digit * 56})
+
+    with pytest.raises(LineageError, match=r"^abcdabcd must begin one digest only; it begins 2"):
+        impact_of(open_graph(tmp_path / "pipeline"), "abcdabcd")
+
+
+@pytest.mark.parametrize("subject", ["nowhere.tflite", "abc", "g" * 64])
+def test_subject_that_is_neither_file_nor_digest_is_refused(run, tmp_path: Path, subject: str) -> None:  # noqa: ARG001
+    with pytest.raises(LineageError, match=f"^{subject} must be a file, a folder, a digest"):
+        impact_of(open_graph(tmp_path / "pipeline"), subject)
+
+
+def test_empty_file_is_refused(run, tmp_path: Path) -> None:  # noqa: ARG001
+    (tmp_path / "empty").write_bytes(b"")
+
+    with pytest.raises(LineageError, match=r"^The subject must have content"):
+        impact_of(open_graph(tmp_path / "pipeline"), str(tmp_path / "empty"))

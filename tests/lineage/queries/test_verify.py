@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One changed byte anywhere is found and named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.queries.verify import verify_file, verify_place
+from learn2compress.lineage.records.provenance import describe_output, record_of, save_record
+from learn2compress.storage.location import open_location
+
+
+@pytest.fixture
+def out(make_run, tmp_path: Path) -> Path:
+    run = make_run(tmp_path / "out" / "pipeline")
+    run.again("run-2")
+    models = tmp_path / "out" / "models"
+    models.mkdir()
+    for file in run.path("Quantizer.models", "").glob("*.tflite"):
+        shutil.copy(file, models)
+    (tmp_path / "out" / "report.html").write_text("<html>")
+    return tmp_path / "out"
+
+
+def verify(out: Path):
+    return verify_place(open_graph(out), open_location(out))
+
+
+def test_untouched_folder_is_whole(out: Path) -> None:
+    report = verify(out)
+
+    assert report.status == "whole"
+    assert report.problems == []
+    assert (report.records, report.artifacts) == (10, 9)
+    assert report.files == 18
+    assert sorted(report.copies) == sorted(f"models/{path.name}" for path in (out / "models").iterdir())
+    assert report.unrecorded == ["report.html"]
+
+
+def test_flipping_any_byte_of_artifacts_records_and_copies_is_found_and_named(out: Path) -> None:
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("report.html",)]
+    files = [path for path in files if not path.name.startswith("provenance-index")]
+    assert len(files) > 25
+
+    for path in files:
+        raw = path.read_bytes()
+        if not raw:
+            continue
+        for place in {0, len(raw) // 2, len(raw) - 1}:
+            path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
+            report = verify(out)
+            assert report.status == "tampered", path
+            assert any(str(path).endswith(problem.where) for problem in report.problems), path
+        path.write_bytes(raw)
+    assert verify(out).status == "whole"
+
+
+def test_missing_file_is_named(out: Path) -> None:
+    (out / "pipeline" / "ImageExampleGen" / "examples" / "1" / "manifest.json").unlink()
+
+    report = verify(out)
+
+    assert report.status == "incomplete"
+    assert [problem.where for problem in report.problems] == ["ImageExampleGen/examples/1/manifest.json"]
+
+
+def test_missing_artifact_is_named_once(out: Path) -> None:
+    shutil.rmtree(out / "pipeline" / "Distiller" / "students")
+
+    report = verify(out)
+
+    assert report.status == "incomplete"
+    assert [problem.where for problem in report.problems] == ["Distiller/students/3"]
+
+
+def test_added_file_is_named(out: Path) -> None:
+    (out / "pipeline" / "ImageExampleGen" / "examples" / "1" / "Split-train" / "extra.gz").write_bytes(b"x")
+
+    report = verify(out)
+
+    assert report.status == "tampered"
+    assert [problem.where for problem in report.problems] == ["ImageExampleGen/examples/1/Split-train/extra.gz"]
+    assert "was added" in report.problems[0].reason
+
+
+def test_missing_record_is_named_by_those_that_read_its_outputs(out: Path) -> None:
+    (out / "pipeline" / "Distiller" / "provenance" / "3.intoto.json").unlink()
+
+    report = verify(out)
+
+    assert "Distiller/provenance/3.intoto.json" in [problem.where for problem in report.problems]
+
+
+def test_record_that_was_moved_alone_is_named(out: Path) -> None:
+    (out / "pipeline" / "Other" / "provenance").mkdir(parents=True)
+    shutil.move(out / "pipeline" / "Pruner" / "provenance" / "4.intoto.json", out / "pipeline" / "Other" / "provenance")
+
+    report = verify(out)
+
+    assert report.status == "tampered"
+    assert any("it was moved alone" in problem.reason for problem in report.problems)
+
+
+def test_unknown_model_beside_the_artifacts_is_named(out: Path) -> None:
+    (out / "models" / "new.tflite").write_bytes(b"TFL3")
+
+    report = verify(out)
+
+    assert report.status == "tampered"
+    assert [problem.where for problem in report.problems] == ["models/new.tflite"]
+
+
+@pytest.mark.parametrize(("uri", "status"), [("Node/x/1", "incomplete"), ("../models", "whole")])
+def test_artifact_that_a_later_run_overwrote_is_no_tampering(tmp_path: Path, uri: str, status: str) -> None:
+    location = open_location(tmp_path / "pipeline")
+    for number in (1, 2):
+        location.write(f"{uri}/file", str(number).encode())
+        statement = record_of(
+            "Node", [], [describe_output(location, uri, "x", "T")], {}, pipeline="p", run=str(number),
+            execution=str(number), finished=f"2026-01-0{number}T00:00:00.000Z",
+        )  # fmt: skip
+        save_record(location, statement)
+
+    report = verify(tmp_path)
+
+    assert report.status == status
+    assert [problem.where for problem in report.problems] == (
+        ["Node/provenance/1.intoto.json"] if status == "incomplete" else []
+    )
+    assert report.artifacts == 1
+
+
+def test_part_of_a_pipeline_can_be_verified(out: Path) -> None:
+    shutil.rmtree(out / "pipeline" / "Distiller" / "students")
+    place = open_location(out / "pipeline" / "Quantizer")
+
+    report = verify_place(open_graph(out / "pipeline" / "Quantizer"), place, inside="Quantizer")
+
+    assert report.status == "whole"
+    assert report.artifacts == 1
+
+
+def test_bucket_is_verified(out: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    name = f"verify-{tmp_path.name}"
+    files.put(str(out), f"/{name}", recursive=True)
+    report = verify_place(open_graph(f"memory://{name}"), open_location(f"memory://{name}"))
+    assert report.status == "whole"
+
+    files.pipe_file(f"/{name}/pipeline/Distiller/students/3/manifest.json", b"{}")
+    report = verify_place(open_graph(f"memory://{name}"), open_location(f"memory://{name}"))
+    assert report.status == "tampered"
+    assert [problem.where for problem in report.problems] == ["Distiller/students/3/manifest.json"]
+
+
+def test_single_file_is_verified_by_its_bytes(out: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(out / "models" / "large-int8.tflite", tmp_path / "elsewhere")
+
+    report = verify_file(open_graph(out), Path(copy))
+
+    assert report.status == "whole"
+    assert report.records == 5
+
+
+def test_single_file_in_its_place_is_verified_against_its_record(out: Path) -> None:
+    model = out / "pipeline" / "Quantizer" / "models" / "5" / "large-int8.tflite"
+    model.write_bytes(b"other")
+
+    report = verify_file(open_graph(out), model)
+
+    assert report.status == "tampered"
+    assert report.problems[0].where == "Quantizer/models/5/large-int8.tflite"
+
+
+def test_single_file_that_no_record_knows_is_unknown(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"other")
+
+    assert verify_file(open_graph(out), tmp_path / "x").status == "unknown"

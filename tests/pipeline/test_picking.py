@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions, write_predictions
+from learn2compress.lineage.graph import open_graph
+from learn2compress.lineage.mlmd.address import connection_config
+from learn2compress.lineage.queries.verify import verify_place
+from learn2compress.pipeline.picking import pick
+from learn2compress.report.assembly import write_report
+from learn2compress.schemas.config import SelectConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import Learn2CompressError, LineageError, ModelFileError, OutputError, SelectionError
+from learn2compress.schemas.manifests import read_manifest, write_manifest
+from learn2compress.schemas.provenance import parse_statement
+from learn2compress.schemas.reports import Choice, Report
+from learn2compress.storage.location import open_location
+
+
+@pytest.fixture
+def output(tmp_path, make_report, described, write_examples):
+    """A finished run: files, evaluation, report, and a store that knows the evaluation."""
+    report, thumbnails = make_report(images=200)
+    (tmp_path / "models").mkdir()
+    candidates = []
+    for candidate in report.evaluation.candidates:
+        path = tmp_path / "models" / candidate.file
+        described(path, candidate)
+        candidates.append(candidate.model_copy(update={"sha256": file_sha256(path)}))
+    report = report.model_copy(update={"evaluation": report.evaluation.model_copy(update={"candidates": candidates})})
+    write_examples(tmp_path / "pipeline" / "ImageExampleGen" / "examples" / "1", report)
+    older = tmp_path / "pipeline" / "TFLiteEvaluator" / "evaluation" / "3"
+    folder = older.with_name("9")
+    write_manifest(older, report.evaluation.model_copy(update={"images": {"test": 1}}), "evaluation.json")
+    write_manifest(folder, report.evaluation, "evaluation.json")
+    (folder / "thumbnails.json").write_text(json.dumps(thumbnails))
+    labels = np.zeros(100, int)
+    predictions = {c.name: ModelPredictions(labels, np.ones(100)) for c in candidates}
+    split = SplitPredictions(np.arange(100), labels, None, predictions)
+    write_predictions(folder / "predictions.npz", {"validation": split})
+    write_report(tmp_path, report, thumbnails)
+
+    store = open_store(tmp_path)
+    artifact = mlmd.Artifact(
+        type_id=store.put_artifact_type(mlmd.ArtifactType(name="learn2compress.ModelEvaluation")), uri=str(folder)
+    )
+    [artifact.id] = store.put_artifacts([artifact])
+    for kind, name in (("pipeline", "learn2compress"), ("pipeline_run", "run 1")):
+        context = mlmd.Context(type_id=store.put_context_type(mlmd.ContextType(name=kind)), name=name)
+        [context.id] = store.put_contexts([context])
+        store.put_attributions_and_associations([mlmd.Attribution(artifact_id=artifact.id, context_id=context.id)], [])
+    return tmp_path
+
+
+def open_store(output):
+    return MetadataStore(connection_config(None, output))
+
+
+def test_pick_replaces_the_file_and_the_report(output):
+    picked = pick(output, SelectConfig(max_size="40KB"))
+    assert picked.report.choice.chosen == "small-int8"
+    assert (output / "selected.tflite").read_bytes() == (output / "models" / "small-int8.tflite").read_bytes()
+    assert read_manifest(output, Report, "report.json").choice == picked.report.choice
+    assert '<span class="quiet">Chosen:</span> small-int8' in (output / "report.html").read_text()
+
+
+def test_pick_records_the_choice_in_ml_metadata(output):
+    picked = pick(output, SelectConfig(max_size="40KB", objective="size"))
+    store = open_store(output)
+    [execution] = store.get_executions_by_id([picked.execution])
+    assert execution.last_known_state == mlmd.Execution.COMPLETE
+    assert execution.custom_properties["select_max_size"].int_value == 40_000
+    assert execution.custom_properties["select_objective"].string_value == "size"
+    assert {(c.type, c.name) for c in store.get_contexts_by_execution(picked.execution)} == {
+        ("pipeline", "learn2compress"),
+        ("pipeline_run", "run 1"),
+        ("node", "learn2compress.Pick"),
+    }
+    events = store.get_events_by_execution_ids([picked.execution])
+    artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    kinds = {e.path.steps[0].key: (e.type, artifacts[e.artifact_id].type) for e in events}
+    assert kinds == {
+        "evaluation": (mlmd.Event.INPUT, "learn2compress.ModelEvaluation"),
+        "selection": (mlmd.Event.OUTPUT, "learn2compress.Selection"),
+    }
+    [selection] = store.get_artifacts_by_type("learn2compress.Selection")
+    assert selection.custom_properties["chosen"].string_value == "small-int8"
+    assert read_manifest(selection.uri, Choice, "selection.json") == picked.report.choice
+    record = json.loads((output / "pipeline" / "Pick" / "provenance" / f"{picked.execution}.intoto.json").read_text())
+    assert record["predicateType"].startswith("https://slsa.dev/provenance")
+
+
+def test_pick_can_be_repeated_and_works_in_a_folder_that_was_moved(output):
+    pick(output, SelectConfig(max_size="40KB"))
+    moved = output.rename(output.with_name("moved"))
+    picked = pick(moved, SelectConfig(objective="size", min_accuracy=0.8))
+    assert (moved / "selected.tflite").read_bytes() == (
+        moved / "models" / f"{picked.report.choice.chosen}.tflite"
+    ).read_bytes()
+    assert len(open_store(moved).get_artifacts_by_type("learn2compress.Selection")) == 2
+
+
+def test_pick_packs_the_new_choice_into_the_bundle(output):
+    picked = pick(output, SelectConfig(max_size="40KB"))
+    with zipfile.ZipFile(output / "bundle.zip") as archive:
+        assert archive.read("small-int8.tflite") == picked.selected.read_bytes()
+    again = pick(output, SelectConfig(objective="size", min_accuracy=0.84))
+    with zipfile.ZipFile(again.bundle) as archive:
+        assert archive.read(f"{again.report.choice.chosen}.tflite") == again.selected.read_bytes()
+        assert "small-int8.tflite" not in archive.namelist()
+
+
+def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(type_in, output):
+    pick(output, SelectConfig(max_size="40KB"))
+    for shard in output.glob("pipeline/ImageExampleGen/examples/1/Split-test/*"):
+        shard.unlink()
+    status, out, _ = type_in("pick", output, "--objective", "size")
+    assert status == 0
+    assert "no app bundle: the test images are not below this folder" in out
+    assert not (output / "bundle.zip").exists()
+
+
+def test_pick_leaves_files_and_records_that_agree(output):
+    for select in (SelectConfig(max_size="40KB"), SelectConfig(max_size="80KB")):
+        pick(output, select)
+        report = verify_place(open_graph(output), open_location(output))
+        # The evaluation was put there by hand: that no record says what made it is all that may be wrong.
+        assert [problem.where for problem in report.problems if "evaluation/9" not in problem.reason] == []
+    path = "Output/provenance/latest.intoto.json"
+    record = parse_statement((output / "pipeline" / path).read_bytes(), path)
+    assert [made.uri for made in record.outputs][-1] == "../bundle.zip"
+    assert [read.type for read in record.inputs] == ["learn2compress.Selection"]
+    (output / "bundle.zip").write_bytes(b"another")
+    problems = verify_place(open_graph(output), open_location(output)).problems
+    assert [problem.where for problem in problems if problem.kind == "tampered"] == ["../bundle.zip"]
+
+
+def test_pick_changes_nothing_when_nothing_fits(output):
+    before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    with pytest.raises(SelectionError, match="Nearest: small-int8 is"):
+        pick(output, SelectConfig(max_size=10))
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
+def break_report(output):
+    (output / "report.json").unlink()
+
+
+def break_evaluation(output):
+    (output / "pipeline" / "TFLiteEvaluator" / "evaluation" / "9" / "evaluation.json").unlink()
+
+
+def break_model(output):
+    (output / "models" / "small-int8.tflite").write_bytes(b"other")
+
+
+def break_database(output):
+    (output / "metadata.db").unlink()
+
+
+def break_thumbnails(output):
+    (output / "pipeline" / "TFLiteEvaluator" / "evaluation" / "9" / "predictions.npz").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (break_report, OutputError, r"must hold a finished run; there is no report\.json"),
+        (break_evaluation, OutputError, r"it is in none of 1 folders"),
+        (break_model, ModelFileError, r"small-int8\.tflite must be the file that was measured"),
+        (break_database, LineageError, r"store of the run must be known; got no .*metadata\.db"),
+        (break_thumbnails, Learn2CompressError, r"predictions\.npz must be a file of predictions"),
+    ],
+)
+def test_pick_refuses_a_folder_in_which_something_is_missing(output, damage, error, message):
+    damage(output)
+    with pytest.raises(error, match=message):
+        pick(output, SelectConfig(max_size="40KB"))
+    assert not (output / "selected.tflite").exists()
+
+
+def test_pick_refuses_a_store_that_does_not_know_the_evaluation(output):
+    (output / "metadata.db").unlink()
+    store = open_store(output)
+    store.put_artifact_type(mlmd.ArtifactType(name="learn2compress.ModelEvaluation"))
+    with pytest.raises(LineageError, match=r"must know the evaluation in .*/evaluation/9; it does not"):
+        pick(output, SelectConfig(max_size="40KB"))
+
+
+def test_pick_asks_for_the_address_when_the_report_hides_its_password(output):
+    tree = json.loads((output / "report.json").read_text())
+    tree["config"] = {"pipeline": {"metadata": "mysql://me:***@host/db"}}
+    (output / "report.json").write_text(json.dumps(tree))
+    with pytest.raises(LineageError, match=r"got mysql://me:\*\*\*@host/db\. Give its address by --metadata"):
+        pick(output, SelectConfig(max_size="40KB"))
+
+
+def test_pick_command_says_what_became_of_each_file(type_in, output):
+    status, out, _ = type_in("pick", output, "--max-size", "40KB")
+    assert status == 0
+    assert "the only one that satisfies max_size 40 KB" in out
+    assert "over limit  large-int8" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--max-size", "10B"], 3, "Nearest: small-int8"),
+        (["--max-size", "60 kb/s"], 2, "--max-size: A size must be a whole number with one of the units"),
+        (["--min-accuracy", "90"], 2, "--min-accuracy is wrong: input should be less than or equal to 1; got '90'"),
+        (["--objective", "speed"], 2, "--objective is wrong: input should be 'accuracy', 'size', 'latency' or 'knee'"),
+    ],
+)
+def test_pick_command_exits_with_the_documented_status(type_in, output, arguments, status, message):
+    found, _, err = type_in("pick", output, *arguments)
+    assert found == status
+    assert message in err
+
+
+def test_pick_imports_neither_tensorflow_nor_tfx(output):
+    code = (
+        "import sys\n"
+        "from learn2compress.pipeline.picking import pick\n"
+        "from learn2compress.schemas.config import SelectConfig\n"
+        f"pick({str(output)!r}, SelectConfig(max_size=40000))\n"
+        "sys.exit(any(name.split('.')[0] in {'tensorflow', 'tfx', 'apache_beam', 'plotly'} for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

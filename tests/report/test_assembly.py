@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from learn2compress import schemas
+from learn2compress.report.assembly import assemble_report, read_thumbnails, write_report
+from learn2compress.report.page import render_report
+from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    File,
+    Initialization,
+    OnDeviceModelSetManifest,
+    TeacherLogitsManifest,
+    TrainedTeacherManifest,
+    ViewRecipe,
+    read_manifest,
+    write_manifest,
+)
+from learn2compress.schemas.report_schema import report_schema
+
+FOLDERS = ("data", "teacher", "logits", "trained", "trained_logits", "students", "models", "evaluation", "selection")
+
+
+@pytest.fixture
+def artifacts(tmp_path, sample):
+    """The folders of a run, holding what the sample report was made of."""
+    report, thumbnails = sample
+    write_manifest(
+        tmp_path / "data",
+        DataManifest(**report.data, shards={"train": ["a"], "validation": ["b"], "test": ["c"]}),
+    )
+    write_manifest(tmp_path / "teacher", report.teacher)
+    logits = TeacherLogitsManifest(
+        teacher_sha256="t",
+        data_digest="d",
+        recipe=ViewRecipe(count=4, shift_pixels=(3, 3), flip=True, seed=0),
+        classes=10,
+        shards={},
+        images={},
+        forward_passes=report.teacher_forward_passes,
+        check_passes=1,
+        seconds=1.0,
+    )
+    write_manifest(tmp_path / "logits", logits)
+    write_manifest(tmp_path / "trained", TrainedTeacherManifest(mode="fixed", imported_sha256="t"))
+    write_manifest(tmp_path / "trained_logits", logits.model_copy(update={"forward_passes": 0, "as_imported": True}))
+    write_manifest(tmp_path / "students", report.students)
+    (tmp_path / "models").mkdir()
+    curves = json.dumps([epoch.model_dump(mode="json") for epoch in report.curves])
+    (tmp_path / "models" / "curves.json").write_text(curves)
+    write_manifest(
+        tmp_path / "models",
+        OnDeviceModelSetManifest(
+            task=report.teacher.task,
+            normalization=report.students.normalization,
+            teacher_sha256="t",
+            models=[],
+            curves=File.of(tmp_path / "models", "curves.json"),
+            seed=0,
+            quantization_error=report.quantization_error,
+            notes=report.notes,
+        ),
+    )
+    write_manifest(tmp_path / "evaluation", report.evaluation, "evaluation.json")
+    (tmp_path / "evaluation" / "thumbnails.json").write_text(json.dumps(thumbnails))
+    write_manifest(tmp_path / "selection", report.choice, "selection.json")
+    return tmp_path
+
+
+def assembled(folder, config):
+    created = datetime(2026, 11, 24, 8, 15, tzinfo=timezone.utc)
+    return assemble_report(config, *(folder / name for name in FOLDERS), created)
+
+
+def test_assemble_report_gathers_what_the_nodes_left(artifacts, sample):
+    report, thumbnails = sample
+    assert assembled(artifacts, report.config) == report
+    assert read_thumbnails(artifacts / "evaluation") == thumbnails
+
+
+def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_passes(artifacts, sample):
+    report, _ = sample
+    teacher = report.teacher.model_copy(update={"sha256": "e" * 64, "accuracy": {"test": 0.875}})
+    trained = TrainedTeacherManifest(
+        mode="joint", imported_sha256="t", teacher=teacher, epochs=2, best_epoch=1, forward_passes=70
+    )
+    write_manifest(artifacts / "trained", trained)
+    asked = read_manifest(artifacts / "trained_logits", TeacherLogitsManifest)
+    write_manifest(artifacts / "trained_logits", asked.model_copy(update={"forward_passes": 5, "as_imported": False}))
+
+    found = assembled(artifacts, report.config)
+
+    assert found.trained_teacher == trained
+    assert found.teacher_forward_passes == report.teacher_forward_passes + 75
+    page = render_report(found, {})
+    assert "Trained along, on test" in page
+    assert "87.5" in page
+    assert "e" * 64 in page
+
+
+@pytest.mark.parametrize(
+    ("began", "told"),
+    [
+        (
+            {
+                "kind": "features",
+                "feature_layer": "pool",
+                "labeled_images": 60,
+                "unlabeled_images": 4000,
+                "forward_passes": 8000,
+            },
+            "features at its layer pool, on 60 training images and on 4,000 without labels.",
+        ),
+        ({"kind": "students", "new_logits": True}, "(SHA-256 abababababababab…), but for their logits, since"),
+    ],
+)
+def test_report_says_what_the_students_began_as(sample, began, told):
+    report, _ = sample
+    fields = {"source_sha256": "ab" * 32, "new_logits": False} | began
+    students = report.students.model_copy(update={"initialization": Initialization(**fields)})
+
+    page = render_report(report.model_copy(update={"students": students}), {})
+    assert told in page
+    assert ("images, and 8,000 for its features alone" in page) is (began["kind"] == "features")
+    assert "They began" not in render_report(report, {})
+
+
+@pytest.mark.parametrize("name", ["curves.json", "manifest.json"])
+def test_assemble_report_names_the_file_that_is_wrong(artifacts, sample, name):
+    (artifacts / "models" / name).write_text("[1]")
+    with pytest.raises(Learn2CompressError, match=rf"models/{name} must be a"):
+        assembled(artifacts, sample[0].config)
+
+
+def test_read_thumbnails_refuses_when_there_are_none(tmp_path):
+    with pytest.raises(Learn2CompressError, match=r"thumbnails\.json must be a readable JSON file"):
+        read_thumbnails(tmp_path)
+
+
+def test_write_report_follows_the_documented_schema(tmp_path, sample):
+    data, page = write_report(tmp_path, *sample)
+    written = json.loads(data.read_text())
+    jsonschema.validate(written, report_schema())
+    assert page.read_text().startswith("<!doctype html>")
+    for candidate in written["evaluation"]["candidates"]:
+        for figures in candidate["figures"].values():
+            assert sum(map(sum, figures["confusion"])) == figures["images"]
+
+
+def test_report_schema_is_up_to_date():
+    stored = json.loads(Path(schemas.__path__[0], "report.schema.json").read_text(encoding="utf-8"))
+    assert stored == report_schema(), "run `python -m learn2compress.schemas.report_schema`"
+
+
+def test_assemble_report_hides_the_password_of_the_metadata_store(artifacts):
+    config = {"pipeline": {"metadata": "mysql://me:s3cret@host:3306/db", "name": "x"}}
+    report = assembled(artifacts, config)
+    assert report.config == {"pipeline": {"metadata": "mysql://me:***@host:3306/db", "name": "x"}}

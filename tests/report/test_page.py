@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page as text, and as Chromium shows it where Chromium is there."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from learn2compress.report.page import render_report
+from learn2compress.schemas.manifests import Rescue
+from learn2compress.schemas.reports import Report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements in order, with the check that every one is closed where it should be."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for found, attributes in self.elements if found == tag]
+
+
+@pytest.fixture(scope="module")
+def html(sample):
+    return render_report(*sample)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_report_page_says_what_was_chosen_and_why(page, sample):
+    report, _ = sample
+    text = " ".join(" ".join(page.text).split())
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    assert f"Chosen: {chosen.name}" in text
+    assert "The most accurate of 3 that satisfy max_size 100 KB" in text
+    assert f"{100 * chosen.figures['test'].top1:.1f} %" in text
+    assert chosen.sha256 in text
+    for verdict in report.choice.verdicts:
+        assert verdict.candidate in text
+    assert "12.9 KB over max_size (100 KB)" in text
+    assert "30 epochs of distillation, 6 of pruning and 4 of quantization in 61 min" in text
+
+
+def test_report_page_ranks_layers_by_what_8_bits_do_to_them(page):
+    text = " ".join(" ".join(page.text).split())
+    for student in ("small", "medium", "large"):
+        said = "leave the logits at 17.2 dB and change the class of 4.7 % of 64 training images"
+        assert f"{student}-int8: all layers together {said}" in text
+    assert "trunk2_1_dw DEPTHWISE_CONV_2D 17.4 dB 0.0 % 43.2 dB 0.18 rounded output" in text
+    assert text.index("trunk2_1_dw DEPTHWISE_CONV_2D") < text.index("trunk2_1_pw CONV_2D 33.7 dB")
+    assert "flatten RESHAPE nothing lost 0.0 % nothing lost 0.00 rounded weights" in text
+    assert "Teacher resnet56_cifar10.h5 cannot be converted to dynamic" in text
+    opened = [attributes for attributes in page.all("details") if "open" in attributes]
+    assert len(opened) == 1
+
+
+def test_report_page_does_not_call_a_rescued_file_full_int8(sample):
+    report, thumbnails = sample
+    rescue = Rescue(
+        model="medium-int8",
+        layers=["trunk2_1_dw", "trunk2_1_pw"],
+        bytes_added=9_300,
+        images=1000,
+        float32_accuracy=0.868,
+        int8_accuracy=0.71,
+        accuracy=0.861,
+    )
+    update = {"rescue": rescue, "full_int8": False, "variant": "int8-rescued"}
+    candidates = [
+        c.model_copy(update=update) if c.name == report.choice.chosen else c for c in report.evaluation.candidates
+    ]
+    evaluation = report.evaluation.model_copy(update={"candidates": candidates})
+    text = Page(render_report(report.model_copy(update={"evaluation": evaluation}), thumbnails)).text
+    text = " ".join(" ".join(text).split())
+    said = (
+        "int8, 2 layers in float: trunk2_1_dw, trunk2_1_pw. That takes 9.3 KB more than medium-int8 and brings "
+        "15.1 points on 1,000 validation images, where float32 has 86.8 %."
+    )
+    assert f"Not full int8, but {said}" in text
+    assert text.count(said) == 2
+    assert "Full int8, proved" not in text
+
+
+def test_report_page_draws_how_a_teacher_learned_that_was_trained_along(sample, html):
+    report, thumbnails = sample
+    taught = [
+        epoch.model_copy(update={"teacher_accuracy": 0.9 + epoch.epoch / 1000, "teacher_loss": 0.5})
+        if epoch.stage == "distilled"
+        else epoch
+        for epoch in report.curves
+    ]
+
+    joint = render_report(report.model_copy(update={"curves": taught}), thumbnails)
+
+    def curves(text: str) -> dict:
+        return json.loads(re.search(r'id="report-data">(.*?)</script>', text, re.DOTALL)[1])["curves"]
+
+    assert curves(joint)["teacher"] == {
+        "accuracy": [round(90 + epoch / 10, 4) for epoch in range(1, 31)] + [None] * 10,
+        "loss": [0.5] * 30 + [None] * 10,
+    }
+    assert joint.count("by epoch of small, medium, large and the teacher.") == 2
+    assert "teacher" not in curves(html)
+    assert html.count("by epoch of small, medium, large.") == 2
+
+
+def test_report_page_needs_no_network(html, page):
+    own = re.sub(r'<script type="text/plain" id="packed-plotly">.*?</script>', "", html, flags=re.DOTALL)
+    assert "http://" not in own
+    assert "https://" not in own
+    assert all(link["href"].startswith(("#", "data:")) for tag in ("a", "link") for link in page.all(tag))
+    assert all("src" not in script for script in page.all("script"))
+    assert all(
+        image.get("src", "data:").startswith("data:image/png;base64,") for image in page.all("img") if "src" in image
+    )
+    assert len(html) < 5_000_000
+
+
+def test_report_page_can_be_read_without_seeing_it(page):
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(head.get("scope") in ("row", "col") for head in page.all("th"))
+    assert all(image["alt"] for image in page.all("img"))
+    plots = [div for div in page.all("div") if "data-plot" in div or "data-curve" in div]
+    assert len(plots) == 5
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    assert all("tabindex" in div for div in page.all("div") if div.get("class") == "scroll")
+    labels = {label["for"] for label in page.all("label")}
+    assert all(select["id"] in labels for select in page.all("select"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_report_page_shows_which_layers_mind(page):
+    text = " ".join(" ".join(page.text).split())
+    assert "on 256 validation images" in text
+    assert "trunk1_1_pw small, medium, large" in text
+    # 2.5 · 0.75³ - 0.004 of accuracy, darkest; a layer that got better by a thousandth; one that was left dense.
+    assert re.search(r"trunk1_1_pw small, medium, large [\d,]+ 3\.5 30\.9 105\.1 0\.2 50%", text)
+    assert re.search(r"large_logits large [\d,]+ −0\.2 0\.9 3\.8 0\.4 70%", text)
+    assert re.search(r"stem small, medium, large [\d,]+ – – – 0\.0 –", text)
+    assert re.search(r"down1 large 24 1\.2 12\.1 41\.8 20", text)
+    heats = [float(cell["style"].removeprefix("--h:")) for cell in page.all("td") if "heat" in cell.get("class", "")]
+    assert len(heats) == 3 * 3 + 5 + 2 * 3
+    assert all(0 <= heat <= 1 for heat in heats)
+    assert max(heats) == pytest.approx((np.log10(2.5 * 0.75**2) + 3) / 3.3, abs=0.01)
+
+
+def test_report_page_has_no_table_of_sensitivity_when_none_was_measured(sample):
+    report, thumbnails = sample
+    students = report.students.model_copy(update={"sensitivity": None})
+    html = render_report(report.model_copy(update={"students": students}), thumbnails)
+    assert "Which layers mind" not in html
+    assert "#sensitivity" not in html
+
+
+def test_report_page_shows_the_pictures_of_the_chosen_files_flips(page, sample):
+    report, thumbnails = sample
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    lost = [f for f in chosen.figures["test"].flips if f.teacher == f.label]
+    shown = [image["src"] for image in page.all("img") if "src" in image]
+    assert thumbnails[lost[0].id] in shown
+    assert len(shown) == 24
+
+
+def test_report_page_escapes_what_users_name(sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    evil = "</script><b onclick='x'>cat"
+    tree["evaluation"]["task"]["classes"][3] = evil
+    tree["evaluation"]["candidates"][0]["name"] = evil
+    tree["config"] = {"data": {"path": evil}}
+    html = render_report(Report.model_validate(tree), thumbnails)
+    assert "<b onclick" not in html
+    Page(html)
+
+
+def test_report_page_tells_confusions_in_words_when_classes_are_many(make_report):
+    report, thumbnails = make_report(classes=[f"class {i}" for i in range(60)])
+    page = Page(render_report(report, thumbnails))
+    assert not [table for table in page.all("table") if table.get("class") == "confusion"]
+    text = " ".join(page.text)
+    assert "The most frequent confusions" in text
+    assert "20 more are in report.json" in " ".join(text.split())
+    assert [div["id"] for div in page.all("div") if div.get("class") == "mistakes"] == ["m0"]
+
+
+def test_report_page_stands_without_a_choice_and_without_a_teacher(sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    tree["choice"] = {
+        "limits": {"max_size": 10},
+        "objective": "accuracy",
+        "chosen": None,
+        "sha256": None,
+        "front": [],
+        "verdicts": [],
+    }
+    tree["evaluation"]["teacher"] = None
+    text = " ".join(Page(render_report(Report.model_validate(tree), thumbnails)).text)
+    assert "No file satisfies the limits" in text
+    assert "at most 10 B" in text
+
+
+MEASURE = """<!doctype html><body style="margin:0"><iframe id="f" src="report.html"
+ style="border:0;width:{width}px;height:9000px;display:block"></iframe><script>
+const wait = setInterval(() => {{
+  const doc = document.getElementById("f").contentDocument;
+  if (!doc?.documentElement?.dataset.ready) return;
+  clearInterval(wait);
+  const wide = [...doc.body.querySelectorAll("*")].filter((e) => !e.closest(".scroll, svg, .hidden, .skip, [hidden]")
+    && e.getBoundingClientRect().right > {width} + 0.5);
+  const cut = [...doc.querySelectorAll(".scroll")].filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1);
+  const result = {{
+    ready: doc.documentElement.dataset.ready, page: doc.documentElement.scrollWidth,
+    wide: wide.map((e) => e.tagName + "." + e.className), cut: cut.map((e) => e.getAttribute("aria-label")),
+    plots: doc.querySelectorAll(".main-svg").length, marks: doc.querySelectorAll(".scatterlayer .trace").length,
+  }};
+  const head = doc.querySelectorAll("#candidates thead button")[5];
+  head.click();
+  result.sorted = [...doc.querySelectorAll("#candidates tbody")].map((b) => Number(b.rows[0].cells[5].dataset.value));
+  result.sort = head.closest("th").getAttribute("aria-sort");
+  const mind = doc.getElementById("layers-mind"), worst = mind.querySelectorAll("thead button")[5];
+  worst.click();
+  result.minding = [...mind.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const picker = doc.getElementById("file");
+  picker.value = "m1";
+  picker.dispatchEvent(new Event("change"));
+  result.shown = [...doc.querySelectorAll(".mistakes:not([hidden])")].map((e) => e.id);
+  result.pictures = doc.querySelectorAll("#m1 img[src^='data:image/png']").length;
+  document.body.dataset.result = JSON.stringify(result);
+}}, 50);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_report_page_in_chromium_cuts_nothing_and_logs_no_error(tmp_path, html, width):
+    (tmp_path / "report.html").write_text(html)
+    (tmp_path / "measure.html").write_text(MEASURE.format(width=width))
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}",
+        "--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr",
+        f"--window-size={max(width, 500)},1000",
+        "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'measure.html'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r'data-result="([^"]*)"', done.stdout)
+    assert found, done.stderr[-2000:]
+    result = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&"))
+    assert result["ready"] == "yes"
+    assert result["page"] == width
+    assert result["wide"] == []
+    assert result["cut"] == []
+    assert result["plots"] >= 5
+    assert result["marks"] > 20
+    assert result["sorted"] == sorted(result["sorted"])
+    assert result["sort"] == "ascending"
+    assert result["minding"][:3] == ["trunk1_1_pw", "large_tail1_pw", "large_logits"]
+    assert result["shown"] == ["m1"]
+    assert result["pictures"] == 24
