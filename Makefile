@@ -35,6 +35,7 @@ $(TEACHER): examples/digits/train_teacher.py | setup
 
 lint: setup
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/python scripts/lint_imports.py
 
 test: lint
@@ -48,5 +49,5 @@ image:
 	@scripts/image.sh $(IMAGE) $(ARGS)
 
 clean:
-	rm -rf build dist learn2compress.egg-info .pytest_cache .ruff_cache demo-output $(TEACHER)
+	rm -rf build dist learn2compress.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis demo-output $(TEACHER)
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

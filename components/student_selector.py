@@ -122,9 +122,7 @@ class StudentSelector(base_component.BaseComponent):
     SPEC_CLASS = StudentSelectorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(StudentSelectorExecutor)
 
-    def __init__(
-        self, evaluation: BaseChannel, models: BaseChannel, select: SelectConfig, code_version: str
-    ) -> None:
+    def __init__(self, evaluation: BaseChannel, models: BaseChannel, select: SelectConfig, code_version: str) -> None:
         super().__init__(
             StudentSelectorSpec(
                 evaluation=evaluation,

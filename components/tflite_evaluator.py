@@ -166,9 +166,7 @@ def _digest(path: str) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise ConfigError(
-            f"evaluate.device_results {path} must be a readable file; {error.strerror}."
-        ) from error
+        raise ConfigError(f"evaluate.device_results {path} must be a readable file; {error.strerror}.") from error
 
 
 def _describe(folder: Path, model: OnDeviceModel, data: DataManifest) -> Candidate:
@@ -185,8 +183,7 @@ def _describe(folder: Path, model: OnDeviceModel, data: DataManifest) -> Candida
     candidate = describe(folder / model.file.path, identity, data.task)
     if candidate.sha256 != model.file.sha256 and candidate.failed is None:
         reason = (
-            f"{model.file.path} must have SHA-256 {model.file.sha256}, as its manifest says; "
-            f"it has {candidate.sha256}."
+            f"{model.file.path} must have SHA-256 {model.file.sha256}, as its manifest says; it has {candidate.sha256}."
         )
         return candidate.model_copy(update={"failed": reason})
     return candidate

@@ -73,9 +73,7 @@ def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, 
         yield feature["id"].bytes_list.value[0].decode(), int(np.argmax(logits))
 
 
-def find_images(
-    shards: Iterable[str | Path], shape: tuple[int, int, int], ids: Iterable[str]
-) -> dict[str, np.ndarray]:
+def find_images(shards: Iterable[str | Path], shape: tuple[int, int, int], ids: Iterable[str]) -> dict[str, np.ndarray]:
     """Looks examples up by their ids, reading no further than the last of them.
 
     Args:
@@ -151,9 +149,7 @@ def _example_type() -> Any:
     ):
         add(feature, name, number, field.TYPE_MESSAGE, type_name=f".learn2compress.{kind}", oneof_index=0)
     features = message("Features")
-    entry = features.nested_type.add(
-        name="FeatureEntry", options=descriptor_pb2.MessageOptions(map_entry=True)
-    )
+    entry = features.nested_type.add(name="FeatureEntry", options=descriptor_pb2.MessageOptions(map_entry=True))
     add(entry, "key", 1, field.TYPE_STRING)
     add(entry, "value", 2, field.TYPE_MESSAGE, type_name=".learn2compress.Feature")
     add(

@@ -74,9 +74,7 @@ def read_device_results(path: str | Path) -> DeviceResults:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise ConfigError(
-            f"evaluate.device_results {path} must be a readable file; {error.strerror}."
-        ) from error
+        raise ConfigError(f"evaluate.device_results {path} must be a readable file; {error.strerror}.") from error
     return _read_simple(path, text) if text.lstrip().startswith("{") else _read_log(path, text)
 
 
@@ -95,8 +93,7 @@ def apply_device_results(candidates: Sequence[Candidate], results: DeviceResults
             names = ", ".join(Path(c.file).name for c in candidates)
             rule = "a single file" if found else f"one of {names}"
             raise ConfigError(
-                f"device results of {results.host.name} must be of {rule}; got {file!r}. "
-                "Correct its name or remove it."
+                f"device results of {results.host.name} must be of {rule}; got {file!r}. Correct its name or remove it."
             )
         for candidate in found:
             by_threads = replaced.setdefault(candidate.sha256, {})
@@ -178,12 +175,9 @@ def _read_log(path: Path, text: str) -> DeviceResults:
         )
     if any("file" not in run for run in runs):
         raise ConfigError(
-            f"device results {path} must name the model of each run ('Graph: […]'); "
-            f"one of {len(runs)} runs does not."
+            f"device results {path} must name the model of each run ('Graph: […]'); one of {len(runs)} runs does not."
         )
-    return DeviceResults(
-        _device(path.stem, "not stated", None, "benchmark_model"), [_run_latency(r) for r in runs]
-    )
+    return DeviceResults(_device(path.stem, "not stated", None, "benchmark_model"), [_run_latency(r) for r in runs])
 
 
 def _run_latency(run: dict[str, float | int | str]) -> tuple[str, Latency]:

@@ -116,8 +116,7 @@ def join(tallies: Sequence[Tally]) -> Tally:
     if len(tallies) == 1:
         return first
     columns = [
-        None if column is None else np.concatenate([part[i] for part in tallies])
-        for i, column in enumerate(first[:6])
+        None if column is None else np.concatenate([part[i] for part in tallies]) for i, column in enumerate(first[:6])
     ]
     return Tally(
         *columns,
@@ -226,9 +225,7 @@ def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
     lost: list[Flip] = []
     won: list[Flip] = []
     if batch.teacher is not None:
-        for named, found in zip(
-            (lost, won), metrics.flips(batch.labels, batch.teacher, classes), strict=True
-        ):
+        for named, found in zip((lost, won), metrics.flips(batch.labels, batch.teacher, classes), strict=True):
             named += [
                 Flip(
                     id=f"{int(batch.ids[i]):016x}",

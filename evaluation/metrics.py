@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from learn2compress.schemas.reports import ClassFigures, Interval
 
-Z_95 = 1.959963984540054          # two-sided 95 % quantile of the standard normal distribution
-CALIBRATION_BINS = 15             # as in Guo et al., 1706.04599
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
+CALIBRATION_BINS = 15  # as in Guo et al., 1706.04599
 
 
 def label_rank(scores: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarray:
@@ -140,9 +140,7 @@ def mcnemar_of(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return mcnemar_p(int(np.sum(first & ~second)), int(np.sum(second & ~first)))
 
 
-def calibration_error(
-    confidences: npt.ArrayLike, correct: npt.ArrayLike, bins: int = CALIBRATION_BINS
-) -> float:
+def calibration_error(confidences: npt.ArrayLike, correct: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
     """Computes the expected calibration error: mean |accuracy - confidence| over bins of equal width.
 
     Args:
@@ -171,9 +169,7 @@ def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return float(same.mean()) if same.size else 0.0
 
 
-def flips(
-    labels: npt.ArrayLike, teacher: npt.ArrayLike, student: npt.ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
+def flips(labels: npt.ArrayLike, teacher: npt.ArrayLike, student: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Finds the images that the student lost (teacher right, student wrong) and won (the reverse).
 
     Args:

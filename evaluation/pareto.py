@@ -73,9 +73,6 @@ def knee(front: Sequence[Point]) -> int:
     width, height = math.log(last.cost / first.cost), last.accuracy - first.accuracy
     if len(front) < 3 or width <= 0 or height <= 0:
         return len(front) - 1
-    above = [
-        (point.accuracy - first.accuracy) / height - math.log(point.cost / first.cost) / width
-        for point in front
-    ]
+    above = [(point.accuracy - first.accuracy) / height - math.log(point.cost / first.cost) / width for point in front]
     highest = max(range(len(front)), key=lambda i: (round(above[i], 12), -i))
     return highest if above[highest] > 1e-12 else len(front) - 1

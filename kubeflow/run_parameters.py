@@ -44,6 +44,7 @@ OPTIONAL = frozenset(
 LOCATIONS = ("data_path", "teacher_path", "data_unlabeled", "distill_init")
 """Parameters that name a file or a folder, which a step fetches before its node runs."""
 
+
 def is_on_volume(location: str, mount: str | None) -> bool:
     """Whether a location is on the volume that every step sees."""
     return mount is not None and f"{location}/".startswith(f"{mount.rstrip('/')}/")

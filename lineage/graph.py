@@ -55,9 +55,7 @@ class Graph:
 
     def broken(self) -> list[Problem]:
         """The records that cannot be read or were changed."""
-        return [
-            Problem(kind="tampered", where=entry.path, reason=entry.problem or "") for entry in self.index.broken()
-        ]
+        return [Problem(kind="tampered", where=entry.path, reason=entry.problem or "") for entry in self.index.broken()]
 
     def statement(self, entry: Entry) -> Statement:
         """Read a record.
@@ -127,14 +125,9 @@ class Graph:
         """Find the records that made a file, and those that only copied it from what they had read."""
         made = self.index.files_with(sha256)
         holding = {
-            output.digest
-            for one in made
-            for output in self.index.outputs_of(one.record)
-            if output.name == one.output
+            output.digest for one in made for output in self.index.outputs_of(one.record) if output.name == one.output
         }
-        copies = [
-            one for one in made if any(read.digest in holding for read in self.index.inputs_of(one.record))
-        ]
+        copies = [one for one in made if any(read.digest in holding for read in self.index.inputs_of(one.record))]
         return [one for one in made if one not in copies], copies
 
     def _makers(self, digest: str, reader: Entry) -> Entry | None:

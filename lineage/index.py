@@ -84,7 +84,7 @@ class OutputEntry(NamedTuple):
     digest: str
     files: int
     bytes: int
-    properties_json: str                         # read only where it is wanted: there may be many
+    properties_json: str  # read only where it is wanted: there may be many
 
     @property
     def properties(self) -> dict[str, Any]:

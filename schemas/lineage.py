@@ -35,7 +35,7 @@ class ArtifactView(Answer):
     uri: str
     type: str
     digest: str
-    record: str | None = None                    # which made it, of one that was read
+    record: str | None = None  # which made it, of one that was read
     files: int | None = None
     bytes: int | None = None
     properties: dict[str, Any] = Field(default_factory=dict)
@@ -129,15 +129,15 @@ class Chain(Answer):
     pipeline: str
     finished: str | None
     teacher: TeacherView | None
-    trained_teacher: TeacherView | None          # as it was trained along with the students, if it was
+    trained_teacher: TeacherView | None  # as it was trained along with the students, if it was
     data: DataView | None
     calibration: dict[str, Any] | None
-    model: dict[str, Any] | None                 # the file's entry in its manifest
-    measurements: list[Measurement]              # newest first
-    choices: list[ChoiceView]                    # newest first
+    model: dict[str, Any] | None  # the file's entry in its manifest
+    measurements: list[Measurement]  # newest first
+    choices: list[ChoiceView]  # newest first
     siblings: list[Sibling]
-    copies: list[str]                            # where records say the same bytes were copied to
-    served: list[str]                            # records of runs that took them from the cache
+    copies: list[str]  # where records say the same bytes were copied to
+    served: list[str]  # records of runs that took them from the cache
     steps: list[Step]
 
 
@@ -152,8 +152,8 @@ class LineageReport(Answer):
     bytes: int
     location: str
     problems: list[Problem]
-    chains: list[Chain]                          # one for each time the bytes were made, newest first
-    more_chains: int = 0                         # that were left out
+    chains: list[Chain]  # one for each time the bytes were made, newest first
+    more_chains: int = 0  # that were left out
 
 
 class VerifyReport(Answer):
@@ -167,10 +167,10 @@ class VerifyReport(Answer):
     artifacts: int
     files: int
     bytes: int
-    signatures: int | None = None                # that were checked, if a key was given
+    signatures: int | None = None  # that were checked, if a key was given
     problems: list[Problem]
-    copies: list[str]                            # files outside the artifacts whose bytes a record knows
-    unrecorded: list[str]                        # files that no record speaks of
+    copies: list[str]  # files outside the artifacts whose bytes a record knows
+    unrecorded: list[str]  # files that no record speaks of
 
 
 class ImpactedExecution(Answer):
@@ -181,8 +181,8 @@ class ImpactedExecution(Answer):
     run: str
     finished: str | None
     cached: bool
-    distance: int                                # steps from the cause
-    outputs: list[str]                           # URIs of what it made
+    distance: int  # steps from the cause
+    outputs: list[str]  # URIs of what it made
 
 
 class ImpactedModel(Answer):
@@ -200,7 +200,7 @@ class Cause(Answer):
     kind: Literal["file", "artifact", "folder", "parameter", "example"]
     name: str
     record: str
-    split: str | None = None                     # of an example
+    split: str | None = None  # of an example
 
 
 class ImpactReport(Answer):
@@ -214,7 +214,7 @@ class ImpactReport(Answer):
     digest: str
     causes: list[Cause]
     runs: list[str]
-    executions: list[ImpactedExecution]          # nearest first
+    executions: list[ImpactedExecution]  # nearest first
     models: list[ImpactedModel]
     problems: list[Problem]
 
@@ -253,7 +253,7 @@ class RunView(Answer):
     root: str
     started: str | None
     finished: str | None
-    seconds: float | None                        # of the executions that were not cached
+    seconds: float | None  # of the executions that were not cached
     executions: int
     cached: int
     nodes: list[str]
@@ -271,7 +271,7 @@ class HistoryReport(Answer):
     command: Literal["history"] = "history"
     status: Status
     location: str
-    runs: list[RunView]                          # newest first
+    runs: list[RunView]  # newest first
     problems: list[Problem]
 
 
@@ -311,9 +311,9 @@ class ReplayReport(Answer):
     tolerance: float
     same_bytes: bool
     within_tolerance: bool
-    first_different_step: str | None             # the earliest step whose outputs are not the same bytes
+    first_different_step: str | None  # the earliest step whose outputs are not the same bytes
     differing_steps: list[str]
-    environment: list[Difference]                # packages, code and platform that are not those of the record
+    environment: list[Difference]  # packages, code and platform that are not those of the record
     figures: list[ReplayedFigure]
     problems: list[Problem]
 

@@ -72,11 +72,6 @@ def test_every_node_is_named_in_the_contract_that_keeps_nodes_apart() -> None:
         if re.search(r"^    SPEC_CLASS\b|^@component\b", path.read_text(), re.MULTILINE)
     }
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    named = {
-        module
-        for contract in contracts
-        if contract["type"] == "independence"
-        for module in contract["modules"]
-    }
+    named = {module for contract in contracts if contract["type"] == "independence" for module in contract["modules"]}
 
     assert named == nodes

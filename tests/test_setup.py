@@ -41,9 +41,7 @@ class Machine:
         self.calls = folder / "uv-calls"
         for path in (self.bin, self.home, self.project / "requirements"):
             path.mkdir(parents=True)
-        shutil.copytree(
-            ROOT / "scripts", self.project / "scripts", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / "scripts", self.project / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "requirements/py310-tfx1.16.txt", "requirements/py313-tfx1.21.txt"):
             shutil.copy(ROOT / name, self.project / name)
         for tool in TOOLS:
@@ -93,9 +91,7 @@ def wanted(machine: Machine) -> subprocess.CompletedProcess[str]:
         ("Darwin arm64", None, "3.13 3.12"),
     ],
 )
-def test_setup_wants_the_pythons_that_have_wheels(
-    tmp_path: Path, system: str, libc: str, versions: str
-) -> None:
+def test_setup_wants_the_pythons_that_have_wheels(tmp_path: Path, system: str, libc: str, versions: str) -> None:
     assert wanted(Machine(tmp_path, system, libc)).stdout.strip() == versions
 
 

@@ -297,9 +297,7 @@ def _open(
     data: bytes, model: ModelFile, threads: int, kernels: OpResolverType, batch: int | None = None
 ) -> Interpreter:
     try:
-        interpreter = Interpreter(
-            model_content=data, num_threads=threads, experimental_op_resolver_type=kernels
-        )
+        interpreter = Interpreter(model_content=data, num_threads=threads, experimental_op_resolver_type=kernels)
         if batch is not None:
             interpreter.resize_tensor_input(model.input.index, (batch, *model.input.shape[1:]))
         interpreter.allocate_tensors()

@@ -31,6 +31,8 @@ _BITS = {
     **{"int8": 8, "uint8": 8, "bool": 8, "int4": 4, "int2": 2},
 }
 _FLOATS = frozenset({"float32", "float16", "bfloat16", "float64", "complex64", "complex128"})
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor: a constant of the file, or a value that is computed.
@@ -185,9 +187,7 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
         reasons.append(f"{len(wide)} tensor(s) computed in 16 bits: {_first(wide)}")
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
         reasons += [
-            f"{what} {tensor.name} is {tensor.dtype}"
-            for tensor in tensors
-            if tensor.dtype not in ("int8", "uint8")
+            f"{what} {tensor.name} is {tensor.dtype}" for tensor in tensors if tensor.dtype not in ("int8", "uint8")
         ]
     return Int8Proof(
         holds=not reasons,
@@ -305,9 +305,7 @@ def _biases(subgraph: schema.SubGraphT, names: list[str]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _tensor(
-    model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor: schema.TensorT, bias: bool
-) -> Tensor:
+def _tensor(model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor: schema.TensorT, bias: bool) -> Tensor:
     name = (tensor.name or b"").decode("utf-8", "replace") or f"#{index}"
     shape = _indices(tensor.shape)
     _require(all(side >= 0 for side in shape), f"tensor {name} has the shape {shape}")

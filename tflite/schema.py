@@ -58,8 +58,7 @@ def buffer_content(buffer: schema.BufferT, data: bytes) -> np.ndarray | None:
 def corrupt(file: str, reason: str) -> ModelFileError:
     """Returns the error of a file that is no complete model."""
     return ModelFileError(
-        f"A model file must be a complete .tflite file; got {file}, and {reason}. "
-        "Convert or download it again."
+        f"A model file must be a complete .tflite file; got {file}, and {reason}. Convert or download it again."
     )
 
 

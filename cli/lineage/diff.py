@@ -33,9 +33,7 @@ def diff(
     from learn2compress.lineage.queries.diff import diff_of
     from learn2compress.lineage.queries.trace import lineage_of_file
 
-    traced = [
-        lineage_of_file(graph_for(place, file), file, max_chains=1) for file, place in ((a, at), (b, at_b or at))
-    ]
+    traced = [lineage_of_file(graph_for(place, file), file, max_chains=1) for file, place in ((a, at), (b, at_b or at))]
     report = diff_of(*traced)
     return answer(report, as_json, lambda console: _print(console, report))
 

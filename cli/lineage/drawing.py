@@ -27,7 +27,7 @@ class Node:
     id: str
     title: str
     detail: str
-    kind: str                                    # step, file, measure, missing
+    kind: str  # step, file, measure, missing
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,7 @@ class Piece:
     task: Task
 
 
-def run_models(
-    pipeline: beam.Pipeline, pieces: Sequence[Piece], folder: Path
-) -> dict[tuple[Split, str], Tally]:
+def run_models(pipeline: beam.Pipeline, pieces: Sequence[Piece], folder: Path) -> dict[tuple[Split, str], Tally]:
     """Runs the pipeline.
 
     Args:

@@ -80,7 +80,7 @@ class _Artifact:
     type: str
     metadata: Json
     properties: Json
-    made: bool                                   # described by a record that made it, and not only by a reader
+    made: bool  # described by a record that made it, and not only by a reader
 
 
 @dataclass
@@ -91,7 +91,7 @@ class _Execution:
     statement: Statement
     metadata: Json
     contexts: list[Key]
-    links: list[tuple[Key, Json, list[str]]]     # artifact, event, labels of the contexts it is attributed to
+    links: list[tuple[Key, Json, list[str]]]  # artifact, event, labels of the contexts it is attributed to
 
 
 @dataclass

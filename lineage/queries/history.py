@@ -5,7 +5,8 @@ from collections import defaultdict
 
 from learn2compress.lineage.graph import Graph
 from learn2compress.lineage.index import Entry, OutputEntry
-from learn2compress.lineage.queries.trace import SELECTION, seconds_between
+from learn2compress.lineage.queries.steps import seconds_between
+from learn2compress.lineage.queries.trace import SELECTION
 from learn2compress.lineage.records.output_record import NODE as OUTPUT_NODE
 from learn2compress.schemas.lineage import HistoryReport, RunView, status_of
 

@@ -65,8 +65,8 @@ class _Search:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.causes: list[tuple[str, str, int, str | None]] = []
-        self.artifacts: set[str] = set()          # digests from which all else derives
-        self.records: set[int] = set()            # executions that were given the cause itself
+        self.artifacts: set[str] = set()  # digests from which all else derives
+        self.records: set[int] = set()  # executions that were given the cause itself
         self.problems: list[Problem | None] = []
 
     def look_for(self, digest: str) -> bool:

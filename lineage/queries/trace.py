@@ -6,12 +6,12 @@ those that made what it read, by path and by digest. Neither TensorFlow nor tfx 
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from learn2compress.lineage.graph import Graph, unique
 from learn2compress.lineage.index import Entry, FileEntry
+from learn2compress.lineage.queries.steps import describe_step
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import (
@@ -27,7 +27,7 @@ from learn2compress.schemas.lineage import (
     TeacherView,
     status_of,
 )
-from learn2compress.schemas.provenance import Output, Statement
+from learn2compress.schemas.provenance import Output
 
 TEACHER = "learn2compress.Teacher"
 TRAINED_TEACHER = "learn2compress.TrainedTeacher"
@@ -52,9 +52,7 @@ def lineage_of_file(graph: Graph, file: Path, max_chains: int = MAX_CHAINS) -> L
     return lineage_of_digest(graph, sha256, str(file), size, max_chains)
 
 
-def lineage_of_digest(
-    graph: Graph, sha256: str, name: str, size: int, max_chains: int = MAX_CHAINS
-) -> LineageReport:
+def lineage_of_digest(graph: Graph, sha256: str, name: str, size: int, max_chains: int = MAX_CHAINS) -> LineageReport:
     """Trace a file of which only the digest is known.
 
     Args:
@@ -326,57 +324,6 @@ class _Tracer:
 
     def _problem(self, kind: str, where: str, reason: str) -> None:
         self.problems.append(Problem(kind=kind, where=where, reason=reason))
-
-
-def describe_step(graph: Graph, entry: Entry, statement: Statement, inputs: list[ArtifactView]) -> Step:
-    """Describe an execution.
-
-    Args:
-        inputs: With the records that made them.
-    """
-    return Step(
-        node=statement.node,
-        record=entry.path,
-        run=statement.run,
-        pipeline=statement.pipeline,
-        execution=str(statement.internal.get("execution", "")),
-        started=statement.started,
-        finished=statement.finished,
-        seconds=seconds_between(statement.started, statement.finished),
-        cached=statement.cached,
-        seed=statement.internal.get("seed"),
-        parameters=statement.parameters,
-        code=statement.internal.get("code", {}),
-        packages=statement.packages,
-        platform=statement.internal.get("platform"),
-        builder=statement.predicate.run_details.builder.id,
-        inputs=inputs,
-        outputs=[
-            ArtifactView(
-                key=output.name,
-                uri=graph.uri(entry, output.uri),
-                type=output.type,
-                digest=output.digest,
-                files=len(output.files),
-                bytes=sum(file.bytes for file in output.files.values()),
-                properties=dict(output.properties),
-            )
-            for output in statement.outputs
-        ],
-    )
-
-
-def seconds_between(started: str | None, finished: str | None) -> float | None:
-    """How long it took, if both times are known."""
-    if not started or not finished:
-        return None
-    try:
-        span = datetime.fromisoformat(finished.replace("Z", "+00:00")) - datetime.fromisoformat(
-            started.replace("Z", "+00:00")
-        )
-    except ValueError:
-        return None
-    return round(span.total_seconds(), 3)
 
 
 def _origins(made: list[FileEntry], entries: dict[int, Entry]) -> list[tuple[FileEntry, list[Entry]]]:

@@ -241,9 +241,7 @@ class _Writer:
             return path
         return record_path(node, f"{execution.id}-{execution.name[:8] or execution.create_time_since_epoch}")
 
-    def _output(
-        self, event: "mlmd.Event", cached: bool, path: str, contexts: Sequence["mlmd.Context"]
-    ) -> Output:
+    def _output(self, event: "mlmd.Event", cached: bool, path: str, contexts: Sequence["mlmd.Context"]) -> Output:
         [artifact] = self._store.get_artifacts_by_id([event.artifact_id])
         key, index = _steps(event)
         earlier = None

@@ -61,9 +61,7 @@ def test_students_made_apart_are_brought_together(compress, distilled, stripes, 
     inputs = {f"pruned_{name}": [pruned] for name, (pruned, _) in made.items()}
     inputs |= {f"models_{name}": [files] for name, (_, files) in made.items()}
 
-    StudentCollectorExecutor().Do(
-        inputs, {"pruned_students": [students], "models": [models]}, {"code_version": "1"}
-    )
+    StudentCollectorExecutor().Do(inputs, {"pruned_students": [students], "models": [models]}, {"code_version": "1"})
 
     together = read_manifest(models.uri, OnDeviceModelSetManifest)
     assert [model.name for model in together.models] == ["small-int8", "large-int8", "teacher-int8"]

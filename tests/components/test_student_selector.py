@@ -126,9 +126,7 @@ def outputs(tmp_path):
 
 
 def run(inputs, outputs, **select):
-    StudentSelectorExecutor().Do(
-        inputs, outputs, {**encode(select=SelectConfig(**select)), "code_version": "1"}
-    )
+    StudentSelectorExecutor().Do(inputs, outputs, {**encode(select=SelectConfig(**select)), "code_version": "1"})
 
 
 def test_student_selector_writes_the_choice_and_its_properties(inputs, outputs):

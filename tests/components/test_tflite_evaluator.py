@@ -169,9 +169,7 @@ class World:
         for name, artifact in artifacts.items():
             artifact.uri = str(self.folder / name.removeprefix("teacher_"))
         output = artifacts.pop("evaluation")
-        context = BaseBeamExecutor.Context(
-            beam_pipeline_args=direct_runner_args(workers), tmp_dir=str(self.folder)
-        )
+        context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(workers), tmp_dir=str(self.folder))
         config = EvaluateConfig(**{"latency_runs": 5, "top_k": 2, **evaluate})
         TFLiteEvaluatorExecutor(context).Do(
             {name: [artifact] for name, artifact in artifacts.items()},
@@ -267,18 +265,14 @@ def test_tflite_evaluator_refuses_a_phones_figures_of_no_file(world, tmp_path):
     path = tmp_path / "phone.json"
     result = {"file": "none.tflite", "latency_ms": {"p50": 1.5}}
     path.write_text(json.dumps({"device": "Pixel 8", "results": [result]}))
-    with pytest.raises(
-        ConfigError, match=r"must be of one of small-float32\.tflite, large-float32\.tflite; got 'none"
-    ):
+    with pytest.raises(ConfigError, match=r"must be of one of small-float32\.tflite, large-float32\.tflite; got 'none"):
         world.run(device_results=str(path))
 
 
 def test_tflite_evaluator_refuses_logits_of_other_examples(world):
     shard = world.folder / "logits" / "Split-test" / SHARDS[0]
     shard.write_bytes((world.folder / "logits" / "Split-validation" / SHARDS[0]).read_bytes())
-    with pytest.raises(
-        DataError, match=r"the teacher's logits of .*Split-test.* must be of its examples in order"
-    ):
+    with pytest.raises(DataError, match=r"the teacher's logits of .*Split-test.* must be of its examples in order"):
         world.run()
 
 

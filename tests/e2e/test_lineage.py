@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.lineage_schema import lineage_schema
+from learn2compress.schemas.json_schemas import lineage_schema
 from tests.e2e.conftest import command
 
 pytestmark = pytest.mark.e2e

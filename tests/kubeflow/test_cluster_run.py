@@ -136,9 +136,10 @@ def test_records_differ_only_in_place_host_and_times(runs):
         for name in ("node", "pipeline", "seed", "code"):
             assert theirs["internalParameters"].get(name) == mine["internalParameters"].get(name)
         assert subjects(there) == subjects(here), node
-        assert there["predicate"]["runDetails"]["builder"]["version"] == here["predicate"]["runDetails"]["builder"][
-            "version"
-        ]
+        assert (
+            there["predicate"]["runDetails"]["builder"]["version"]
+            == here["predicate"]["runDetails"]["builder"]["version"]
+        )
 
 
 def subjects(record: dict) -> list[tuple]:
@@ -288,6 +289,8 @@ def test_step_that_fails_says_why_in_its_last_line(backend, load):
     with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2") as failed:
         emulator.run(pipeline, wrong, "run-2")
 
-    assert failed.value.log.strip().splitlines()[-1].startswith(
-        "learn2compress: ImageExampleGen: digits must have the digest 0000000000000000…"
+    assert (
+        failed.value.log.strip()
+        .splitlines()[-1]
+        .startswith("learn2compress: ImageExampleGen: digits must have the digest 0000000000000000…")
     )

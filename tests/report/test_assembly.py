@@ -10,6 +10,7 @@ from learn2compress import schemas
 from learn2compress.report.assembly import assemble_report, read_thumbnails, write_report
 from learn2compress.report.page import render_report
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.json_schemas import report_schema
 from learn2compress.schemas.manifests import (
     DataManifest,
     File,
@@ -21,7 +22,6 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.report_schema import report_schema
 
 FOLDERS = ("data", "teacher", "logits", "trained", "trained_logits", "students", "models", "evaluation", "selection")
 
@@ -154,7 +154,7 @@ def test_write_report_follows_the_documented_schema(tmp_path, sample):
 
 def test_report_schema_is_up_to_date():
     stored = json.loads(Path(schemas.__path__[0], "report.schema.json").read_text(encoding="utf-8"))
-    assert stored == report_schema(), "run `python -m learn2compress.schemas.report_schema`"
+    assert stored == report_schema(), "run `python -m learn2compress.schemas.json_schemas`"
 
 
 def test_assemble_report_hides_the_password_of_the_metadata_store(artifacts):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DAG of trivial nodes, one of them TFX's own, run for real: each by TFX's launcher, in a real metadata store.
 
-    Gen ─► Train ─► Convert          Teacher is imported from a folder outside the pipeline root
+Gen ─► Train ─► Convert          Teacher is imported from a folder outside the pipeline root
 """
 
 import os

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from learn2compress.schemas.lineage_schema import PATH, lineage_schema
+from learn2compress.schemas.json_schemas import LINEAGE_PATH, lineage_schema
 
 
 @pytest.fixture
@@ -225,11 +225,11 @@ def test_json_is_as_the_schema_says(out: Path, type_in, arguments: list[str]) ->
     assert status == 0
     answer = json.loads(told)
     assert answer["command"] == arguments[0]
-    jsonschema.validate(answer, json.loads(PATH.read_text()))
+    jsonschema.validate(answer, json.loads(LINEAGE_PATH.read_text()))
 
 
 def test_schema_is_up_to_date() -> None:
-    assert json.loads(PATH.read_text()) == lineage_schema()
+    assert json.loads(LINEAGE_PATH.read_text()) == lineage_schema()
 
 
 @pytest.mark.parametrize("command", ["lineage", "verify", "impact", "diff", "history"])
@@ -380,4 +380,4 @@ def test_rebuild_metadata_prints_json_by_the_schema(out: Path, type_in) -> None:
     status, told, _ = type_in("rebuild-metadata", "out", "--to", "rebuilt.db", "--json")
 
     assert status == 0
-    jsonschema.validate(json.loads(told), json.loads(PATH.read_text()))
+    jsonschema.validate(json.loads(told), json.loads(LINEAGE_PATH.read_text()))

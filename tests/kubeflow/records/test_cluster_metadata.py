@@ -36,6 +36,7 @@ class Artifact:
 
 def cluster_run(store: Path, launcher, **settings):
     """The nodes of a synthetic run as steps on a cluster: files and records in the store, the rest in ML Metadata."""
+
     class ClusterRun(synthetic.SyntheticRun):
         def node(self, name, inputs, outputs, parameters, properties=None):
             folder = f"{HOME}/{self.run}/{name}/a1b2"
@@ -349,7 +350,9 @@ def test_runs_in_two_stores_need_a_place(cluster):
     metadata = {"tree_sha256": "1" * 64, "provenance": "N/provenance/run-9.intoto.json", "provenance_sha256": "2" * 64}
     launcher.step("N", {}, {}, {"x": ("tfx.Examples", "gs://elsewhere/runs/other/run-9/N/x", metadata)})
 
-    with pytest.raises(LineageError, match=r"must lie in one store; they lie at gs://elsewhere/runs/other, s3://bucket"):
+    with pytest.raises(
+        LineageError, match=r"must lie in one store; they lie at gs://elsewhere/runs/other, s3://bucket"
+    ):
         ClusterRecords(cluster.address).open_graph()
     assert ask(cluster, at="minio://bucket/runs/learn2compress").status == "whole"
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts about a run: teacher, data, training, limits, host."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from learn2compress.report.layer_effects import describe_rescue
+from learn2compress.report.wording import (
+    STAGES,
+    format_duration,
+    format_host,
+    format_ms,
+    format_optional_count,
+    format_percent,
+)
+from learn2compress.schemas.manifests import Initialization, quantized_how
+from learn2compress.schemas.reports import Report
+from learn2compress.schemas.units import format_bytes, format_count
+
+
+def list_facts(report: Report) -> dict[str, Any]:
+    """Data, teacher and the host, in words."""
+    data, teacher, evaluation = report.data, report.teacher, report.evaluation
+    trained = report.trained_teacher
+    after = trained.teacher.accuracy if trained and trained.teacher else {}
+    counts = data["counts"]
+    duplicates = {pair.replace("/", " and "): count for pair, count in data["duplicates"].items() if count}
+    seconds = sum(epoch.seconds for epoch in report.curves)
+    chosen = next((c for c in evaluation.candidates if c.name == report.choice.chosen), None)
+    return {
+        "created": report.created.replace("T", " ").replace("+00:00", " UTC"),
+        "classes": len(evaluation.task.classes),
+        "shape": "×".join(map(str, evaluation.task.input_shape)),
+        "splits": [(split, f"{count:,}") for split, count in counts.items()],
+        "duplicates": duplicates,
+        "duplicate_examples": data["duplicate_examples"][:10],
+        "skipped": data["skipped"][:20],
+        "skipped_count": data["skipped_count"],
+        "teacher": [
+            ("File", Path(teacher.model).name),
+            ("Format", teacher.format),
+            ("Size", format_bytes(teacher.bytes)),
+            ("Parameters", format_optional_count(teacher.parameters)),
+            ("MACs", format_optional_count(teacher.macs)),
+            *[(f"Accuracy on {split}", format_percent(value)) for split, value in teacher.accuracy.items()],
+            *[(f"Trained along, on {split}", format_percent(value)) for split, value in after.items()],
+            ("Forward passes spent", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
+            ("SHA-256", teacher.sha256),
+            *([("Trained along, SHA-256", trained.teacher.sha256)] if after else []),
+        ],
+        "training_time": format_duration(seconds),
+        "epochs": _epochs(report),
+        "beginning": _beginning(report.students.initialization),
+        "host": format_host(report),
+        "statistic": next((c.latency[0].statistic for c in evaluation.candidates if c.latency), "median"),
+        "host_is_device": evaluation.host.source == "device",
+        "processor": evaluation.host.processor,
+        "runtime": evaluation.host.runtime,
+        "layers": chosen.layers if chosen else [],
+        "preflight": [
+            {"name": student.name, "how": quantized_how(student.preflight), "layers": student.preflight}
+            for student in report.students.students
+            if student.preflight
+        ],
+        "calibration": chosen.calibration if chosen else None,
+        "ops": sorted(chosen.ops.items(), key=lambda item: -item[1]) if chosen else [],
+        "full_int8": chosen.full_int8 if chosen else False,
+        "rescue": describe_rescue(chosen) if chosen else "",
+        "latencies": chosen.latency if chosen else [],
+        "validation": f"{evaluation.images.get('validation', 0):,}",
+        "test": f"{evaluation.images.get('test', 0):,}",
+        "chosen_sha256": report.choice.sha256 or "",
+        "tried": sum(not c.baseline for c in evaluation.candidates),
+    }
+
+
+def _beginning(began: Initialization | None) -> str:
+    """What the students began as, in a sentence."""
+    if began is None:
+        return ""
+    if began.kind == "students":
+        logits = ", but for their logits, since the classes are others" if began.new_logits else ""
+        return f"They began as an earlier run’s students (SHA-256 {began.source_sha256[:16]}…){logits}."
+    unlabeled = f" and on {began.unlabeled_images:,} without labels" if began.unlabeled_images else ""
+    return (
+        f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
+        f"{began.labeled_images:,} training images{unlabeled}."
+    )
+
+
+def _feature_passes(report: Report) -> str:
+    began = report.students.initialization
+    return f", and {began.forward_passes:,} for its features alone" if began and began.forward_passes else ""
+
+
+def _epochs(report: Report) -> str:
+    """ "30 epochs of distillation, 6 of pruning and 4 of quantization" """
+    counts = Counter(epoch.stage for epoch in report.curves)
+    parts = [f"{count} of {STAGES[stage]}" for stage, count in counts.items()]
+    if not parts:
+        return "no epochs"
+    first = parts[0].replace(" of ", " epoch of " if parts[0].startswith("1 ") else " epochs of ", 1)
+    return " and ".join(filter(None, [", ".join([first, *parts[1:-1]]), *parts[1:][-1:]]))
+
+
+def format_limits(report: Report) -> str:
+    given = report.choice.limits
+    parts = []
+    if given.max_size is not None:
+        parts.append(f"at most {format_bytes(given.max_size)}")
+    if given.max_latency_ms is not None:
+        parts.append(f"at most {format_ms(given.max_latency_ms)}")
+    if given.max_macs is not None:
+        parts.append(f"at most {format_count(given.max_macs)} MACs")
+    if given.min_accuracy is not None:
+        parts.append(f"at least {format_percent(given.min_accuracy)} accurate")
+    if given.max_accuracy_drop is not None:
+        parts.append(f"at most {100 * given.max_accuracy_drop:.1f} points below the teacher")
+    return ", ".join(parts) or "none"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section `students`."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from learn2compress.schemas.config.types import Bytes, Count, Rate, Section
+
+
+class StudentSize(Section):
+    """How large a student may be: one of the three."""
+
+    multiplier: Rate | None = Field(None, description="of the default large student's bytes")
+    size_bytes: Bytes | None = Field(None, description="at most so many bytes as int8 .tflite")
+    macs: Count | None = Field(None, description="at most so many multiply-accumulates an image")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if value is None:
+            return {}
+        return {"multiplier": value} if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "StudentSize":
+        if sum(v is not None for v in (self.multiplier, self.size_bytes, self.macs)) > 1:
+            raise ValueError("only one of multiplier, size_bytes and macs may be given")
+        return self
+
+
+class StudentsConfig(Section):
+    """The family to train: two to six students, smallest first."""
+
+    sizes: dict[str, StudentSize] = Field(
+        {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()},
+        description="a name (tiny, small, medium, large, xlarge) alone, or with a multiplier, {size_bytes: 24KB} "
+        "or {macs: 2M}",
+        min_length=2,
+        max_length=6,
+    )
+    module: str | None = Field(
+        None, description="your own students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply"
+    )
+
+    @model_validator(mode="after")
+    def _one_architecture(self) -> "StudentsConfig":
+        if self.module is not None and self.sizes != type(self).model_fields["sizes"].default:
+            raise ValueError("only one of sizes and module may be given: a module's students have the sizes it builds")
+        return self

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section `teacher`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
+from learn2compress.schemas.scaling import Scaling
+
+# YAML reads a bare yes or no as a truth value.
+YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
+
+
+class TeacherConfig(Section):
+    """The large model that works."""
+
+    path: str = Field(description="SavedModel folder, .keras or .h5 file")
+    scaling: Scaling = Field(
+        Scaling(),
+        description="what the teacher expects of pixels 0..255: none, unit (0..1), symmetric (-1..1), imagenet, caffe, "
+        "or {mean: [..], std: [..]}",
+    )
+    resize: bool = Field(False, description="resize images for the teacher alone, where the data has another size")
+    signature: str | None = Field(None, description="of a SavedModel (default: serving_default, or the only one)")
+    output: str | None = Field(None, description="name of the output to use, where the model has several")
+    class_order: list[int] | None = Field(
+        None, description="for each class of the data, the index of the teacher's output that stands for it"
+    )
+    insist: bool = Field(False, description="go on with a teacher that scores near chance on the data")
+    views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
+    view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
+    view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
+        "auto", description="mirror views left to right; auto: only if the teacher does not mind"
+    )
+    mode: Literal["fixed", "joint"] = Field(
+        "fixed",
+        description="fixed: as it is, its logits computed once; joint: a copy is trained along with the students, its "
+        "forward pass in each step",
+    )
+    learning_rate: Rate = Field(1e-4, description="joint: of the teacher, at its peak; warm-up and decay as distill's")
+    mutual_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
+    )
+    feature_layer: str | None = Field(
+        None,
+        description="layer whose output the students learn where distill.init is features (default: what enters the "
+        "layer of the logits)",
+    )

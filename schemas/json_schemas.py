@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON Schemas of report.json and of what the lineage commands print with --json, as the records define them.
+
+`python -m learn2compress.schemas.json_schemas` writes schemas/report.schema.json and schemas/lineage.schema.json anew.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter
+
+from learn2compress.schemas import lineage
+from learn2compress.schemas.reports import Report
+
+REPORT_PATH = Path(__file__).with_name("report.schema.json")
+LINEAGE_PATH = Path(__file__).with_name("lineage.schema.json")
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_LINEAGE_REPORTS = (
+    lineage.LineageReport,
+    lineage.VerifyReport,
+    lineage.ImpactReport,
+    lineage.DiffReport,
+    lineage.HistoryReport,
+    lineage.RebuildReport,
+    lineage.ReplayReport,
+)
+
+
+def report_schema() -> dict[str, Any]:
+    """Builds the schema of report.json."""
+    return {"$schema": _DIALECT, **Report.model_json_schema(mode="serialization")}
+
+
+def lineage_schema() -> dict[str, Any]:
+    """Builds one schema for the output of all lineage commands; its field `command` tells them apart."""
+    schema = TypeAdapter(Annotated[Union[_LINEAGE_REPORTS], Field(discriminator="command")]).json_schema()  # noqa: UP007
+    return {"$schema": _DIALECT, "title": "What the lineage commands of learn2compress print with --json", **schema}
+
+
+def _write(path: Path, schema: dict[str, Any]) -> None:
+    path.write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write(REPORT_PATH, report_schema())
+    _write(LINEAGE_PATH, lineage_schema())
