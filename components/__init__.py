@@ -1,2 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The TFX nodes, one file each; none imports another."""
+
+__all__ = [
+    "beam",
+    "distiller",
+    "execution",
+    "image_example_gen",
+    "pruner",
+    "quantizer",
+    "student_collector",
+    "student_selector",
+    "teacher_importer",
+    "tflite_evaluator",
+]

@@ -32,8 +32,9 @@ from learn2compress.compression.pruning.channel_targets import check_reachable, 
 from learn2compress.compression.pruning.magnitude import healing_epoch, prunable_layers, prune_while_training
 from learn2compress.compression.pruning.sensitivity import layer_sensitivity
 from learn2compress.compression.pruning.sparsity_allocation import spread_sparsity
-from learn2compress.compression.students.files import load_family, module_of, read_curves, student_costs, write_students
+from learn2compress.compression.students.files import load_family, module_of, student_costs, write_students
 from learn2compress.compression.students.single_student import single_student
+from learn2compress.compression.training.curves import read_curves
 from learn2compress.compression.training.distribution import Distribution, open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import TrainingData

@@ -29,8 +29,9 @@ from learn2compress.compression.quantization.diagnosis import RescueSettings, di
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
-from learn2compress.compression.students.files import load_family, read_curves
+from learn2compress.compression.students.files import load_family
 from learn2compress.compression.students.single_student import single_student
+from learn2compress.compression.training.curves import read_curves
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.compression.training.training_data import TrainingData

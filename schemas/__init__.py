@@ -1,2 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels between the layers: configuration, artifact types, manifests, reports, errors."""
+
+__all__ = [
+    "artifacts",
+    "config",
+    "digests",
+    "errors",
+    "lineage",
+    "manifests",
+    "module_source",
+    "parameters",
+    "progress",
+    "provenance",
+    "reports",
+    "scaling",
+    "units",
+]

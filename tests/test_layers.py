@@ -43,16 +43,47 @@ def test_layers_are_kept_as_they_stand(copy: Path) -> None:
     [
         ("schemas/broken.py", "import learn2compress.compression", "Imports point only downward"),
         ("kubeflow/broken.py", "import learn2compress.cli", "Imports point only downward"),
+        ("lineage/broken.py", "import learn2compress.report", "Imports point only downward"),
+        ("tflite/broken.py", "import learn2compress.storage", "Imports point only downward"),
         ("compression/broken.py", "import tfx", "The algorithms know no pipeline"),
+        ("data/sources/broken.py", "import apache_beam", "The algorithms know no pipeline"),
+        ("tflite/broken.py", "import tensorflow", "Files, figures and lineage need no TensorFlow"),
+        ("lineage/queries/broken.py", "import tf_keras", "Files, figures and lineage need no TensorFlow"),
+        ("components/pruner.py", "import learn2compress.components.distiller", "No node imports another"),
+        (
+            "compression/family/model.py",
+            "import learn2compress.compression.students.files",
+            "No room's parts go round in circles",
+        ),
+        (
+            "cli/broken.py",
+            "import learn2compress.tflite.associated_files",
+            "learn2compress.tflite is entered by its face",
+        ),
+        (
+            "compression/pruning/broken.py",
+            "import learn2compress.compression.training.schedules",
+            "learn2compress.compression.training is entered by its face",
+        ),
     ],
 )
 def test_layers_are_broken_by_a_wrong_import(copy: Path, file: str, line: str, contract: str) -> None:
-    (copy / file).write_text(line + "\n")
+    with (copy / file).open("a") as source:
+        source.write(f"\n{line}\n")
 
     done = lint(copy)
 
     assert done.returncode == 1
     assert f"{contract} BROKEN" in done.stdout
+
+
+def test_layers_are_broken_by_a_face_that_names_what_is_not_there(copy: Path) -> None:
+    (copy / "tflite" / "__init__.py").write_text('__all__ = ["schema", "gone"]\n')
+
+    done = lint(copy)
+
+    assert done.returncode != 0
+    assert "learn2compress.tflite.__all__ must name modules of the room; got gone" in done.stderr
 
 
 def test_algorithms_are_broken_by_a_pipeline_import_behind_the_schemas(copy: Path) -> None:

@@ -25,8 +25,8 @@ from learn2compress.compression.quantization.qat import (
     describe_layers,
     representative_ids_digest,
 )
-from learn2compress.compression.students.files import write_curves
-from learn2compress.compression.training.curves import write_events
+from learn2compress.compression.training.curves import write_curves
+from learn2compress.compression.training.event_files import write_events
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
     Calibration,

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from learn2compress.compression.students.files import check_bytes, read_curves, write_curves
-from learn2compress.compression.training.curves import write_events
+from learn2compress.compression.students.files import check_bytes
+from learn2compress.compression.training.curves import read_curves, write_curves
+from learn2compress.compression.training.event_files import write_events
 from learn2compress.schemas.manifests import (
     Epoch,
     File,

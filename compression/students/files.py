@@ -5,18 +5,17 @@ The .h5 format is used because tf_keras cannot read a quantization-aware model b
 for all stages is enough.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tf_keras as keras
-from pydantic import TypeAdapter
 
 from learn2compress.compression.family.model import NORMALIZATION, cut_students
 from learn2compress.compression.family.spec import Cost, FamilySpec
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.students.module import custom_layers
-from learn2compress.compression.training.curves import write_events
+from learn2compress.compression.training.curves import write_curves
+from learn2compress.compression.training.event_files import write_events
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,
@@ -32,7 +31,6 @@ from learn2compress.schemas.manifests import (
 from learn2compress.schemas.module_source import DEFAULT_FUNCTION, ModuleSource
 
 FAMILY_FILE = "family/family.h5"
-CURVES_FILE = "curves.json"
 
 
 def write_students(
@@ -108,27 +106,6 @@ def write_students(
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def write_curves(folder: Path, curves: Sequence[Epoch]) -> File:
-    """Writes curves.json, a list of Epoch."""
-    text = json.dumps([epoch.model_dump(mode="json") for epoch in curves], indent=1) + "\n"
-    (folder / CURVES_FILE).write_text(text, encoding="utf-8")
-    return File.of(folder, CURVES_FILE)
-
-
-def read_curves(folder: str | Path) -> list[Epoch]:
-    """Reads curves.json.
-
-    Raises:
-        TrainingError: It is missing or no list of epochs.
-    """
-    path = Path(folder) / CURVES_FILE
-    try:
-        return TypeAdapter(list[Epoch]).validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise TrainingError(f"{path} must be a list of epochs; {reason}. Run the node again.") from error
 
 
 def student_costs(manifest: StudentSetManifest) -> dict[str, Cost]:

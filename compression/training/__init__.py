@@ -1,2 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joint training of all students: losses, steps, devices, what is trained on."""
+
+__all__ = [
+    "curves",
+    "distribution",
+    "event_files",
+    "feature_distillation",
+    "joint_teacher",
+    "joint_trainer",
+    "losses",
+    "training_data",
+    "workers",
+]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from learn2compress.kubeflow.local_copies import to_local, without_local_paths
-from learn2compress.lineage.mlmd import messages as mlmd_json
+from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.lineage.records.provenance import (
     DIGEST_PROPERTY,
     KUBEFLOW,

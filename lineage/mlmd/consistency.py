@@ -13,9 +13,9 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.graph import Graph
-from learn2compress.lineage.mlmd import messages as mlmd_json
 from learn2compress.lineage.mlmd.rebuild import Collection
 from learn2compress.lineage.mlmd.store import open_sqlite
+from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem
 

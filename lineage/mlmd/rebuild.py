@@ -21,7 +21,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.graph import Graph, unique
 from learn2compress.lineage.index import Entry
-from learn2compress.lineage.mlmd import messages as mlmd_json
+from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.lineage.records.output_record import UNSTORED
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem, RebuildReport, status_of

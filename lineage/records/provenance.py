@@ -172,7 +172,7 @@ class _Writer:
         # Only here is ML Metadata needed, and a step on a cluster does without.
         from ml_metadata.proto import metadata_store_pb2
 
-        from learn2compress.lineage.mlmd import messages as mlmd_json
+        from learn2compress.lineage.records import mlmd_messages as mlmd_json
 
         self._pb = metadata_store_pb2
         self._json = mlmd_json

@@ -14,7 +14,7 @@ from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.pruner import PrunerExecutor
 from learn2compress.components.quantizer import QuantizerExecutor
 from learn2compress.components.teacher_importer import TeacherImporterExecutor
-from learn2compress.compression.students.files import read_curves
+from learn2compress.compression.training.curves import read_curves
 from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig

@@ -295,7 +295,7 @@ def test_server_that_is_not_there_is_named_without_its_password() -> None:
 def test_values_of_every_kind_survive() -> None:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from learn2compress.lineage.mlmd.messages import value_from_json, value_to_json
+    from learn2compress.lineage.records.mlmd_messages import value_from_json, value_to_json
 
     struct = mlmd.Value()
     struct.struct_value.update({"a": [1.0, "x"]})
