@@ -19,7 +19,7 @@ def init(
     data: str = typer.Option("images/", help="Image folder, .npz or TFRecord files."),
 ) -> None:
     """Write a commented configuration with every field and its default."""
-    from learn2compress.schemas.config.template import describe_config
+    from learn2compress.cli.config_template import describe_config
 
     if path.exists():
         raise OutputError(f"{path} must be a new file; it is there already. Choose another name or remove it.")

@@ -28,13 +28,19 @@ def connection_config(
         database = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=str(output / "metadata.db"))
         database.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         return metadata_store_pb2.ConnectionConfig(sqlite=database)
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(
+            f"pipeline.metadata must be an address with a port from 1 to 65535; {str(error).rstrip('.')}. Correct it."
+        ) from error
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ConfigError(
             "pipeline.metadata must be mysql://USER:PASSWORD@HOST:PORT/DATABASE, postgresql://… or grpc://HOST:PORT; "
             f"got {parts.scheme}://{parts.hostname or ''}. Correct it, or leave it out to use SQLite."
         )
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    port = port or _DEFAULT_PORTS[parts.scheme]
     if parts.scheme == "grpc":
         return metadata_store_pb2.MetadataStoreClientConfig(host=parts.hostname, port=port)
     name = parts.path.strip("/")

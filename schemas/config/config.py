@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from learn2compress.schemas.config.data import DataConfig
@@ -20,7 +19,12 @@ from learn2compress.schemas.config.select import SelectConfig
 from learn2compress.schemas.config.students import StudentsConfig, StudentSize
 from learn2compress.schemas.config.teacher import TeacherConfig
 from learn2compress.schemas.config.types import Section
+from learn2compress.schemas.config.yaml_text import MAX_BYTES, YamlTextError, read_yaml, shorten
 from learn2compress.schemas.errors import ConfigError
+
+_MAX_PART = 200
+_MAX_MESSAGE = 300
+_MAX_VALUE = 60
 
 
 class Config(Section):
@@ -77,13 +81,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(
-            f"config {path} must be a readable file; {error.strerror}. Run `learn2compress init`."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} must be YAML; {' '.join(str(error).split())}.") from error
+        with path.open("rb") as file:  # no more than is needed to see that it is too long
+            tree = read_yaml(file.read(MAX_BYTES + 4).decode("utf-8")) or {}
+    except (OSError, ValueError) as error:
+        if isinstance(error, YamlTextError):
+            raise ConfigError(f"config {path} {error}. Correct it there.") from error
+        if isinstance(error, UnicodeDecodeError):
+            raise ConfigError(f"config {path} must be YAML; it is not text in UTF-8. Save it as such.") from error
+        reason = error.strerror if isinstance(error, OSError) else error  # ValueError: a NUL in the path
+        raise ConfigError(f"config {path} must be a readable file; {reason}. Run `learn2compress init`.") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"config {path} must be a mapping of sections; got a {type(tree).__name__}.")
     tree = {section: {} if fields is None else fields for section, fields in tree.items()}
@@ -102,7 +108,7 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + " ".join(_explain(e) for e in error.errors()[:3])) from error
+        raise ConfigError(_one_line(source, [_explain(e) for e in error.errors()[:3]])) from error
 
 
 # Words that stand where a location may, and are none.
@@ -127,18 +133,28 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
         value = values.get(key) if isinstance(values, dict) else None
         is_word = value in _WORDS.get((section, key), ())
         if isinstance(value, str) and not is_word and "://" not in value and not Path(value).is_absolute():
-            values[key] = str(folder / Path(value).expanduser())
+            values[key] = str(folder / _expand_user(section, key, value))
+
+
+def _expand_user(section: str, key: str, value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{section}.{key} must be a path; {shorten(value, 60)!r} names no user's home. Write the folder itself."
+        ) from error
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     section, dot, field = key.strip().partition(".")
     if not (equals and dot and section and field):
-        raise ConfigError(f"--set must be SECTION.FIELD=VALUE; got {override!r}. Example: --set distill.epochs=3")
+        given = shorten(override, 60)
+        raise ConfigError(f"--set must be SECTION.FIELD=VALUE; got {given!r}. Example: --set distill.epochs=3")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key} must have a YAML value; got {text!r}.") from error
+        value = read_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(f"--set {shorten(key, 60)} must have a YAML value; got {shorten(text, 60)!r}.") from error
     node = tree.setdefault(section, {})
     *parents, leaf = field.split(".")
     for depth, parent in enumerate(parents):
@@ -161,10 +177,20 @@ def _default_mapping(section: str, field: str) -> dict[str, Any]:
     return dict.fromkeys(info.default) if info and isinstance(info.default, dict) else {}
 
 
+def _one_line(source: str, problems: list[str]) -> str:
+    """As many problems, the first at least, as fit into a line."""
+    line = f"{source if len(source) <= _MAX_VALUE else '…' + source[1 - _MAX_VALUE :]}:"
+    for number, problem in enumerate(problems):
+        text = " ".join(shorten(problem, _MAX_PART).split())
+        if number == 0 or len(line) + len(text) < _MAX_MESSAGE:
+            line += f" {text}"
+    return line
+
+
 def _explain(error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"]) or "config"
+    location = shorten(".".join(str(part) for part in error["loc"]) or "config", _MAX_VALUE)
     if error["type"] == "extra_forbidden":
-        key = str(error["loc"][-1])
+        key = shorten(str(error["loc"][-1]), _MAX_VALUE)
         near = difflib.get_close_matches(key, _known_keys(error["loc"][:-1]), n=1, cutoff=0.0)
         return f"{location} is no known key." + (f" Did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
@@ -172,14 +198,14 @@ def _explain(error: Any) -> str:
     if error["type"] == "value_error":
         return f"{location}: {error['ctx']['error']}".rstrip(".") + "."
     if error["type"] in ("too_long", "too_short"):
-        limits, given = error["ctx"], ", ".join(map(str, error["input"])) or "none"
+        limits, given = error["ctx"], shorten(", ".join(map(str, error["input"])) or "none", _MAX_VALUE)
         if error["type"] == "too_long":
             return f"{location} must have at most {limits['max_length']} entries; got {given}. Leave some out."
         return f"{location} must have at least {limits['min_length']}; got {given}. Add to it, or leave it out."
     rule = error["msg"][0].lower() + error["msg"][1:]
     default = _default_value(error["loc"])
     remedy = "" if default is None else f" The default is {default}."
-    return f"{location} is wrong: {rule}; got {error['input']!r}.{remedy}"
+    return f"{location} is wrong: {rule}; got {shorten(repr(error['input']), _MAX_VALUE)}.{remedy}"
 
 
 def _default_value(location: tuple[Any, ...]) -> bool | int | float | str | None:
