@@ -2,17 +2,20 @@
 """The command `learn2compress`: its subcommands, and what an error looks like.
 
 Exit status: 0 done; 1 a fault of ours, with its traceback; 2 what the user can mend, in one line; further ones where
-a command documents them. Help and queries answer at once: a subcommand's module imports what is heavy inside its
-functions.
+a command documents them; 130 or 143 after SIGINT or SIGTERM. Help and queries answer at once: a subcommand's module
+imports what is heavy inside its functions.
 """
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from learn2compress import __version__
 from learn2compress.cli import cluster, evaluate, init, inspect, pick, replay, run
 from learn2compress.cli import compile as compile_command
+from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
 from learn2compress.cli.lineage import trace as lineage
 from learn2compress.schemas.errors import Learn2CompressError
@@ -48,10 +51,22 @@ def _options(
     pass
 
 
+def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
+    """Ends at once: threads of Beam or TensorFlow would keep the process until their work is done."""
+    end_children()
+    typer.echo(f"Interrupted{'; ' * bool(interrupted.remedy)}{interrupted.remedy}.", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(interrupted.status)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     try:
-        status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)
+        with signals_raised():
+            status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)
+    except InterruptedBySignal as interrupted:
+        _end_interrupted(interrupted)
     except UsageError as error:
         error.show()
         sys.exit(error.exit_code)

@@ -71,11 +71,12 @@ def _run(
     from learn2compress.lineage.graph import open_graph
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output_folder import claim_output
+    from learn2compress.pipeline.output_lock import hold_output
     from learn2compress.pipeline.replay import compare_replay, replay_config
 
     claim_output(output, report.chains[0].pipeline)
     prepare_environment()
-    with Screen() as screen, quiet_output(output / "run.log"):
+    with hold_output(output, "replay"), Screen() as screen, quiet_output(output / "run.log"):
         from learn2compress.pipeline.local_run import run_pipeline
         from learn2compress.schemas.progress import listening
 

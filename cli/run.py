@@ -25,10 +25,12 @@ def run(
     With distill.strategy multi_worker, every worker that TF_CONFIG names runs the same command; the chief does the job,
     the others take part in its trainings.
     """
+    from learn2compress.cli.interruption import resumable
     from learn2compress.cli.screen import Screen, quiet_output
     from learn2compress.compression.training.workers import check_divisible, read_cluster
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output_folder import claim_output
+    from learn2compress.pipeline.output_lock import hold_output
     from learn2compress.schemas.config import load_config
 
     chosen = load_config(config, settings)
@@ -41,7 +43,7 @@ def run(
     began = time.monotonic()
     claim_output(output, chosen.pipeline.name)
     prepare_environment()
-    with Screen() as screen:
+    with resumable(), hold_output(output, "run"), Screen() as screen:
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log"):
             from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline

@@ -4,9 +4,13 @@
 import json
 from pathlib import Path
 
+from learn2compress.pipeline.output_lock import LOCK_FILE
 from learn2compress.schemas.errors import OutputError
+from learn2compress.storage.whole_files import write_whole
 
 RUN_FILE = "run.json"
+# What a run may leave that ended before it had claimed its folder.
+_LEFT_BEHIND = {RUN_FILE, LOCK_FILE, "run.log"}
 
 
 def claim_output(output: Path, pipeline: str) -> None:
@@ -21,7 +25,8 @@ def claim_output(output: Path, pipeline: str) -> None:
     """
     record = output / RUN_FILE
     try:
-        if record.exists():
+        begun = record.is_file() and record.stat().st_size == 0  # what a full disk left
+        if record.exists() and not begun:
             name = _owner(record)
             if name != pipeline:
                 raise OutputError(
@@ -29,14 +34,22 @@ def claim_output(output: Path, pipeline: str) -> None:
                     "Choose another folder, or set pipeline.name to it."
                 )
             return
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if (
+            not begun
+            and output.exists()
+            and (not output.is_dir() or {path.name for path in output.iterdir()} - _LEFT_BEHIND)
+        ):
             raise OutputError(
                 f"output {output} must be a new folder or an earlier run's; it holds other files. Choose another."
             )
         output.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"pipeline": pipeline}) + "\n", encoding="utf-8")
+        write_whole(record, json.dumps({"pipeline": pipeline}) + "\n")
     except OSError as error:
         raise OutputError(f"output {output} must be writable; {error.strerror}. Choose another folder.") from error
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def _owner(record: Path) -> str:

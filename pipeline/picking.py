@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
 from learn2compress.evaluation.selection import choose
 from learn2compress.lineage.records.output_record import record_another_choice
+from learn2compress.pipeline.output_lock import hold_output
 from learn2compress.report.assembly import HIDDEN, REPORT, read_thumbnails, write_report
 from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, save_bundle
 from learn2compress.schemas.config import SelectConfig
@@ -52,7 +53,7 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
         metadata: Address of the metadata store, if it is neither OUT/metadata.db nor what the run's report says.
 
     Raises:
-        OutputError: The folder holds no finished run.
+        OutputError: The folder holds no finished run, another command works in it, or it cannot be written.
         SelectionError: Nothing satisfies the limits; everything stays as it was.
         ModelFileError: The file chosen is not the one that was measured.
         LineageError: The metadata store does not know the evaluation.
@@ -61,6 +62,11 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
     output = Path(output)
     if not (output / REPORT).is_file():
         raise OutputError(f"{output} must hold a finished run; there is no {REPORT}. Run `learn2compress run` first.")
+    with hold_output(output, "pick"):
+        return _pick(output, select, metadata)
+
+
+def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
     report = read_manifest(output, Report, REPORT)
     folder = _evaluation_folder(output, report.evaluation)
     limits = Limits(**select.model_dump(exclude={"objective"}))

@@ -51,10 +51,29 @@ def test_claim_names_a_place_that_cannot_be_written(tmp_path):
         claim_output(tmp_path / "file/out", "mine")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 3}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 3}', b"\xff\xfe"])
 def test_claim_refuses_a_record_that_cannot_be_read(tmp_path, content):
     data = content if isinstance(content, bytes) else content.encode()
     (tmp_path / RUN_FILE).write_bytes(data)
 
     with pytest.raises(OutputError, match=r"must be an earlier run's; its run\.json cannot be read\. Choose another"):
         claim_output(tmp_path, "mine")
+
+
+def test_claim_goes_on_where_a_full_disk_left_a_record_without_content(tmp_path):
+    (tmp_path / RUN_FILE).write_bytes(b"")
+    (tmp_path / "pipeline").mkdir()
+
+    claim_output(tmp_path, "mine")
+    claim_output(tmp_path, "mine")
+
+
+def test_claim_leaves_no_record_when_the_disk_is_full(tmp_path, monkeypatch):
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+
+    with pytest.raises(OutputError, match=r"must be writable; No space left on device"):
+        claim_output(tmp_path, "mine")
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from learn2compress.evaluation.predictions import ModelPredictions, SplitPredict
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.queries.verify import verify_place
+from learn2compress.pipeline.output_lock import LOCK_FILE
 from learn2compress.pipeline.picking import pick
 from learn2compress.report.assembly import write_report
 from learn2compress.schemas.config import SelectConfig
@@ -143,10 +144,13 @@ def test_pick_leaves_files_and_records_that_agree(output):
 
 
 def test_pick_changes_nothing_when_nothing_fits(output):
-    before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    def contents():
+        return {path: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != LOCK_FILE}
+
+    before = contents()
     with pytest.raises(SelectionError, match="Nearest: small-int8 is"):
         pick(output, SelectConfig(max_size=10))
-    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+    assert contents() == before
 
 
 def break_report(output):
