@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records at a location as a graph: which record made what another read.
+"""The graph of provenance records at a location: which record made each artifact that another record read.
 
-Everything that an answer says is taken from the records themselves, read anew and checked against their seals; the
-index only tells which ones to read.
+Query results are taken from the records themselves, which are read again and checked against their seals. The index is
+used only to find the records to read.
 """
 
 import hashlib
@@ -23,25 +23,25 @@ _RECORD_DEPTH = 3  # <node>/provenance/<execution>.intoto.json
 
 
 class Graph:
-    """All records below a home.
+    """All records below a home location.
 
     Attributes:
-        home: The location that paths of records are relative to.
-        found: The records' files as they were listed.
-        index: Brought up to date with them.
+        home: Location that the records' paths are relative to.
+        found: Record files, as listed.
+        index: Index of the records, brought up to date with the listing.
     """
 
     def __init__(self, location: Location) -> None:
         """List the records and bring the index up to date.
 
         Raises:
-            LineageError: There is no record at all.
+                LineageError: The location has no records.
         """
         location, found = _list(location)
         if not found:
             raise LineageError(
                 f"{location} must hold provenance records (*/{FOLDER}/*{SUFFIX}); found none. "
-                "Name the place where the run's outputs lie."
+                "Name the location of the run's outputs."
             )
         folder = _common_home([one.path for one in found])
         if folder:
@@ -54,14 +54,17 @@ class Graph:
         self._statements: dict[str, Statement] = {}
 
     def broken(self) -> list[Problem]:
-        """The records that cannot be read or were changed."""
+        """Return a problem for each record that cannot be read or was changed."""
         return [Problem(kind="tampered", where=entry.path, reason=entry.problem or "") for entry in self.index.broken()]
 
     def statement(self, entry: Entry) -> Statement:
         """Read a record.
 
+        Args:
+            entry: Index entry of the record.
+
         Raises:
-            LineageError: It is broken, gone, or not what the index took in.
+            LineageError: The record is broken or missing, or differs from what the index holds.
         """
         if entry.path not in self._statements:
             if entry.problem:
@@ -72,42 +75,55 @@ class Graph:
                 raise LineageError(f"{entry.path} must be readable; {error}.") from error
             statement = parse_statement(raw, entry.path)
             if not is_sealed(raw, statement) or hashlib.sha256(raw).hexdigest() != entry.sha256:
-                raise LineageError(f"{entry.path} must have the bytes that were sealed; it was changed.")
+                raise LineageError(f"{entry.path} must match the digest of its seal; it was changed.")
             self._statements[entry.path] = statement
         return self._statements[entry.path]
 
     def source(self, entry: Entry, read: InputEntry) -> tuple[Entry | None, Problem | None]:
-        """Find the record that made what a record read.
+        """Find the record that made an input of another record.
+
+        Args:
+            entry: Index entry of the record that read the input.
+            read: The input.
 
         Returns:
-            The record, if there is one, and what is wrong with the link between the two.
+            The record that made it, or None, and the problem with the link between the two, or None.
         """
         if read.source is None:
-            made = self._makers(read.digest, entry)
-            reason = f"{entry.node} read {read.name} ({read.uri}), and no record says what made it"
+            made = self._other_producer(read.digest, entry)
+            reason = f"{entry.node} read {read.name} ({read.uri}), and no record states what made it"
             return made, None if made else Problem(kind="incomplete", where=entry.path, reason=reason)
         path = posixpath.normpath(posixpath.join(entry.root, read.source))
         found = self.index.entry_at(path)
         if found is None:
-            made = self._makers(read.digest, entry)
+            made = self._other_producer(read.digest, entry)
             reason = f"it made {read.name} ({read.uri}), which {entry.node} read, and is missing"
             return made, Problem(kind="incomplete", where=path, reason=reason)
         if found.problem:
             return found, Problem(kind="tampered", where=path, reason=found.problem)
         if (self.home.stands_for(path) or found.sha256) != read.source_sha256:
-            reason = f"it is not the record that {entry.path} names by its digest: it was replaced"
+            reason = f"it is not the record whose digest is given in {entry.path}: it was replaced"
             return found, Problem(kind="tampered", where=path, reason=reason)
         if all(output.digest != read.digest for output in self.index.outputs_of(found.id)):
-            reason = f"{entry.node} read {read.name} with digest {read.digest[:12]}…, which {path} has not made"
+            reason = f"{entry.node} read {read.name} with digest {read.digest[:12]}…, which {path} did not make"
             return found, Problem(kind="tampered", where=entry.path, reason=reason)
         return found, None
 
     def uri(self, entry: Entry, uri: str) -> str:
-        """Write an artifact's URI relative to home."""
+        """Return an artifact's URI relative to the home location."""
         return uri if uri.startswith("/") or "://" in uri else posixpath.normpath(posixpath.join(entry.root, uri))
 
     def evidence(self, entry: Entry, output: Output, path: str) -> tuple[dict[str, Any] | None, Problem | None]:
-        """Read a JSON file of an artifact, if its bytes are those that were recorded."""
+        """Read a JSON file of an artifact, provided that its bytes are those that were recorded.
+
+        Args:
+            entry: Index entry of the record that made the artifact.
+            output: The artifact.
+            path: Path of the file within the artifact.
+
+        Returns:
+            The parsed file, or None, and the problem with it, or None.
+        """
         place = posixpath.join(self.uri(entry, output.uri), path)
         expected = output.files.get(path)
         if expected is None:
@@ -118,11 +134,11 @@ class Graph:
                 return None, Problem(kind="tampered", where=place, reason=reason)
             return json.loads(self.home.read(place)), None
         except (OSError, ValueError) as error:
-            reason = f"it cannot be read ({type(error).__name__}), so that what it says is left out"
+            reason = f"it cannot be read ({type(error).__name__}), so its contents are left out"
             return None, Problem(kind="incomplete", where=place, reason=reason)
 
     def producers(self, sha256: str) -> tuple[list[FileEntry], list[FileEntry]]:
-        """Find the records that made a file, and those that only copied it from what they had read."""
+        """Find the records that made a file, and those that only copied it from one of their inputs."""
         made = self.index.files_with(sha256)
         holding = {
             output.digest for one in made for output in self.index.outputs_of(one.record) if output.name == one.output
@@ -130,26 +146,26 @@ class Graph:
         copies = [one for one in made if any(read.digest in holding for read in self.index.inputs_of(one.record))]
         return [one for one in made if one not in copies], copies
 
-    def _makers(self, digest: str, reader: Entry) -> Entry | None:
-        """A record that made the same content, another way or at another place."""
+    def _other_producer(self, digest: str, reader: Entry) -> Entry | None:
+        """Find another record with the same output content, made by a different execution or at a different place."""
         makers = self.index.entries_by_id(output.record for output in self.index.outputs_with(digest))
         makers = [entry for entry in makers if entry.id != reader.id and not entry.cached]
         return makers[-1] if makers else None
 
 
 def open_graph(place: str | Path) -> Graph:
-    """Read the records at a folder or an fsspec URL.
+    """Open the graph of the records at a folder or an fsspec URL.
 
     Raises:
-        LineageError: There are none.
+        LineageError: The location has no records.
     """
     return Graph(open_location(place))
 
 
-def near(file: Path, working: Path) -> Path | None:
-    """Find the records that a file may belong to: in the folders above it, or near the working directory.
+def find_records_near(file: Path, working: Path) -> Path | None:
+    """Find the location of the records that a file may belong to: a folder above it, or one near the working directory.
 
-    Only names are looked at, so that a search from anywhere on a disk stays quick.
+    Only folder names are read, so that the search is fast wherever it starts.
     """
     for folder in (*file.absolute().parents, working):
         for candidate in (folder, folder / "pipeline"):
@@ -159,13 +175,13 @@ def near(file: Path, working: Path) -> Path | None:
     return working if roots else None
 
 
-def unique(problems: Iterable[Problem | None]) -> list[Problem]:
-    """Leave out what was said before."""
+def unique_problems(problems: Iterable[Problem | None]) -> list[Problem]:
+    """Remove None and duplicate problems, keeping the order."""
     return list(dict.fromkeys(problem for problem in problems if problem is not None))
 
 
 def _list(location: Location) -> tuple[Location, list[Any]]:
-    """Lists the records; from within a node's folder, those of the whole pipeline."""
+    """List the records; from within a node's folder, list those of the whole pipeline."""
     found = location.records()
     depth = min((len(one.path.split("/")) for one in found), default=_RECORD_DEPTH)
     if depth >= _RECORD_DEPTH:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An index of provenance records: from a digest to the records that name it, without reading them all.
+"""An index of provenance records, which maps a digest to the records that mention it without reading them all.
 
-It is a SQLite file beside the records, kept up by whoever writes one, and nothing but a cache: a query first compares
-it with the listing of the record files (size and time, or entity tag) and reads those that are new or changed; what an
-answer rests on is read from the records themselves. A damaged or foreign index is made anew. A query makes none in a
-place that it audits: where there is none, or it may not be written, the index is kept in the user's cache folder.
+The index is a SQLite file beside the records, updated whenever a record is written. It is only a cache: each query
+first compares it with the listing of the record files (size and modification time, or entity tag) and reads the files
+that are new or changed, and the records behind a query result are read again. A damaged or foreign index is rebuilt. A
+query never creates an index at the location that it audits: where none exists, or where it cannot be written, the index
+is kept in the user's cache folder.
 """
 
 import contextlib
@@ -51,12 +52,12 @@ CREATE INDEX parameters_record ON parameters (record);
 
 
 class Entry(NamedTuple):
-    """A record, as the index knows it.
+    """A record, as the index holds it.
 
     Attributes:
-        path: Relative to the index's home.
-        root: Of the pipeline, likewise; its artifacts' URIs are relative to it.
-        problem: Why it cannot be read, if so; then the rest is empty.
+        path: Path of the record, relative to the index's home location.
+        root: Path of the pipeline root, relative to the home location; artifact URIs are relative to this root.
+        problem: Reason why the record cannot be read, or None. If it is set, the other fields are empty.
     """
 
     id: int
@@ -75,7 +76,7 @@ class Entry(NamedTuple):
 
 
 class OutputEntry(NamedTuple):
-    """An artifact that a record says was made."""
+    """An artifact that a record lists as an output."""
 
     record: int
     name: str
@@ -84,16 +85,16 @@ class OutputEntry(NamedTuple):
     digest: str
     files: int
     bytes: int
-    properties_json: str  # read only where it is wanted: there may be many
+    properties_json: str  # parsed only on demand, since there may be many
 
     @property
     def properties(self) -> dict[str, Any]:
-        """The artifact's figures and marks."""
+        """Parse the artifact's custom properties."""
         return json.loads(self.properties_json)
 
 
 class InputEntry(NamedTuple):
-    """An artifact that a record says was read; `source` is the path of the record that made it, from its root."""
+    """An artifact that a record lists as an input; `source` is the path of the producing record from the same root."""
 
     record: int
     name: str
@@ -105,7 +106,7 @@ class InputEntry(NamedTuple):
 
 
 class FileEntry(NamedTuple):
-    """A file of an artifact that was made."""
+    """A file of an output artifact."""
 
     sha256: str
     record: int
@@ -115,7 +116,7 @@ class FileEntry(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Where else a digest occurs: of a folder within an artifact, or as the value of a parameter."""
+    """Another place where a digest occurs: a folder within an artifact, or the value of a parameter."""
 
     digest: str
     record: int
@@ -123,7 +124,7 @@ class Named(NamedTuple):
 
 
 class Index:
-    """The records below a home, which is a location."""
+    """The index of the records below a home location."""
 
     def __init__(self, home: Location, database: sqlite3.Connection) -> None:
         self._home = home
@@ -131,45 +132,45 @@ class Index:
 
     @classmethod
     def open(cls, home: Location) -> "Index":
-        """Open the index of a home, wherever it is kept; it may be empty or stale."""
+        """Open the index of a home location, wherever it is stored; it may be empty or out of date."""
         return cls(home, _open(home))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         self._database.close()
 
     def refresh(self, found: Iterable[Found]) -> None:
-        """Bring the index up to date with a listing of the records."""
+        """Bring the index up to date with a listing of the record files."""
         listed = {one.path: one for one in found}
         try:
             self._update(listed)
         except sqlite3.DatabaseError:
-            # It is damaged, or may not be written.
+            # The database is damaged or read-only.
             self.renew(listed.values())
 
     def renew(self, found: Iterable[Found]) -> None:
-        """Start again from nothing."""
+        """Rebuild the index from scratch."""
         self._database.close()
         self._database = _open(self._home, anew=True)
         self._update({one.path: one for one in found})
 
     def add(self, found: Found, raw: bytes, statement: Statement) -> None:
-        """Take in a record that was just written."""
+        """Add a record that was just written."""
         with self._database:
             known = self._database.execute("SELECT id FROM records WHERE path = ?", (found.path,))
             self._remove([row[0] for row in known])
             self._insert(found, raw, statement)
 
     def entries(self) -> list[Entry]:
-        """All records, oldest first."""
+        """Return all records, oldest first."""
         return self._entries("ORDER BY started, id")
 
     def broken(self) -> list[Entry]:
-        """The records that cannot be read or were changed."""
+        """Return the records that cannot be read or were changed."""
         return self._entries("WHERE problem IS NOT NULL ORDER BY path")
 
     def entries_by_id(self, ids: Iterable[int]) -> list[Entry]:
-        """Some records, oldest first."""
+        """Return the records with the given ids, oldest first."""
         wanted = sorted(set(ids))
         found: list[Entry] = []
         for start in range(0, len(wanted), 500):
@@ -178,66 +179,66 @@ class Index:
         return sorted(found, key=lambda entry: (entry.started or "", entry.id))
 
     def entry_at(self, path: str) -> Entry | None:
-        """The record of a path."""
+        """Return the record at a path, or None."""
         return next(iter(self._entries("WHERE path = ?", [path])), None)
 
     def files_with(self, sha256: str) -> list[FileEntry]:
-        """The files that have a content."""
+        """Return the files with a given content."""
         return self._files("WHERE sha256 = ?", sha256)
 
     def files_of_size(self, size: int) -> list[FileEntry]:
-        """The files that have so many bytes."""
+        """Return the files with a given size in bytes."""
         return self._files("WHERE bytes = ?", size)
 
     def files_of(self, record: int) -> list[FileEntry]:
-        """The files that a record names."""
+        """Return the files of a record's outputs."""
         return self._files("WHERE record = ?", record)
 
     def files_ending_in(self, suffix: str) -> list[FileEntry]:
-        """The files whose name ends so."""
+        """Return the files whose path ends in a suffix."""
         return self._files("WHERE substr(path, ?) = ?", -len(suffix), suffix)
 
     def outputs_with(self, digest: str) -> list[OutputEntry]:
-        """The artifacts made that have a content. An empty folder is like any other, so it is never found."""
+        """Return the output artifacts with a given content, except empty ones, which all have the same digest."""
         return [] if digest == EMPTY else self._outputs("WHERE digest = ?", digest)
 
     def outputs_of(self, record: int) -> list[OutputEntry]:
-        """The artifacts that a record says were made."""
+        """Return the output artifacts of a record."""
         return self._outputs("WHERE record = ?", record)
 
     def outputs_at(self, uri: str) -> list[OutputEntry]:
-        """The artifacts that records say lie at a URI, relative to their pipeline root."""
+        """Return the output artifacts at a URI relative to their pipeline root."""
         return self._outputs("WHERE uri = ?", uri)
 
     def all_outputs(self) -> list[OutputEntry]:
-        """Every artifact that was made."""
+        """Return the output artifacts of all records."""
         return self._outputs("")
 
     def inputs_with(self, digest: str) -> list[InputEntry]:
-        """The artifacts read that have a content; never an empty one."""
+        """Return the input artifacts with a given content, except empty ones."""
         return [] if digest == EMPTY else self._inputs("WHERE digest = ?", digest)
 
     def inputs_of(self, record: int) -> list[InputEntry]:
-        """The artifacts that a record says were read."""
+        """Return the input artifacts of a record."""
         return self._inputs("WHERE record = ?", record)
 
     def all_inputs(self) -> list[InputEntry]:
-        """Every artifact that was read."""
+        """Return the input artifacts of all records."""
         return self._inputs("")
 
     def folders_with(self, digest: str) -> list[Named]:
-        """The folders within artifacts that have a content."""
+        """Return the folders within artifacts that have a given content."""
         query = "SELECT digest, record, output || '/' || path FROM folders WHERE digest = ?"
         rows = self._database.execute(query, (digest,))
         return [Named(*row) for row in rows]
 
     def parameters_with(self, digest: str) -> list[Named]:
-        """The parameters whose value is a digest."""
+        """Return the parameters whose value is a given digest."""
         rows = self._database.execute("SELECT digest, record, name FROM parameters WHERE digest = ?", (digest,))
         return [Named(*row) for row in rows]
 
     def complete_digest(self, prefix: str) -> list[str]:
-        """The digests of files, artifacts, folders and parameters that begin so."""
+        """Return the digests of files, artifacts, folders and parameters that start with a prefix."""
         found: set[str] = set()
         columns = {"files": "sha256", "outputs": "digest", "folders": "digest", "parameters": "digest"}
         for table, column in columns.items():
@@ -283,9 +284,9 @@ class Index:
     def _parse(self, path: str, raw: bytes) -> Statement:
         statement = parse_statement(raw, path)
         if not is_sealed(raw, statement):
-            raise LineageError(f"{path} must have the bytes that were sealed; it was changed.")
+            raise LineageError(f"{path} must match the digest of its seal; it was changed.")
         if path != statement.path and not path.endswith(f"/{statement.path}"):
-            raise LineageError(f"{path} must lie at {statement.path} below its pipeline root; it was moved alone.")
+            raise LineageError(f"{path} must lie at {statement.path} below its pipeline root; it was moved on its own.")
         return statement
 
     def _remove(self, ids: Iterable[int]) -> None:
@@ -346,13 +347,13 @@ class Index:
 
 
 def index_record(home: Location, path: str, raw: bytes, statement: Statement) -> None:
-    """Take a record that was just written into the index beside it.
+    """Add a record that was just written to the index beside it.
 
-    Only on this machine: a file in a bucket cannot be added to.
+    This is done only in a local folder, since a file in an object store cannot be updated in place.
     """
     if home.local is None:
         return
-    # A query adds what is missing here, so a locked or damaged index must not end a run.
+    # The next query adds records that are missing here, so a locked or damaged index must not stop a run.
     with contextlib.suppress(sqlite3.Error, OSError):
         about = (home.local / path).stat()
         index = Index(home, _connect(home.local / INDEX_FILE))
@@ -363,7 +364,7 @@ def index_record(home: Location, path: str, raw: bytes, statement: Statement) ->
 
 
 def _open(home: Location, anew: bool = False) -> sqlite3.Connection:
-    """Opens the first that can be used: the index beside the records, the user's own, one in memory."""
+    """Open the first index that can be used: the one beside the records, the user's own, or one in memory."""
     beside = home.local / INDEX_FILE if home.local else None
     candidates = []
     if beside is not None and beside.exists():
@@ -384,7 +385,7 @@ def _open(home: Location, anew: bool = False) -> sqlite3.Connection:
 def _connect(target: str | Path) -> sqlite3.Connection:
     database = sqlite3.connect(target, timeout=10)
     try:
-        # A crash of the machine may cost the index, which is then made anew; a run does not wait for the disk.
+        # A run does not wait for the disk: if the machine crashes, the index may be lost, and is then rebuilt.
         database.execute("PRAGMA synchronous = OFF")
         [version] = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -423,7 +424,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _subfolders(files: Mapping[str, str]) -> dict[str, str]:
-    """The digest of each folder within an artifact."""
+    """Compute the digest of each folder within an artifact."""
     folders: dict[str, dict[str, str]] = {}
     for path, sha256 in files.items():
         parts = path.split("/")

@@ -41,11 +41,11 @@ def graph_for(at: str | None, file: Path | None = None) -> "Graph":
     Raises:
         LineageError: There are none.
     """
-    from learn2compress.lineage.graph import near, open_graph
+    from learn2compress.lineage.graph import find_records_near, open_graph
 
     if at is not None:
         return open_graph(at)
-    place = near(file or Path.cwd() / "any", Path.cwd())
+    place = find_records_near(file or Path.cwd() / "any", Path.cwd())
     if place is None:
         beside = f"above {file} or " if file else ""
         raise LineageError(

@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same lineage in ML Metadata: its stores, the comparison with the records, and rebuilding it from them."""
+"""The lineage in ML Metadata: opening its stores, comparing them with the records, and rebuilding them from records."""
+
+__all__ = ["address", "consistency", "messages", "rebuild", "store"]

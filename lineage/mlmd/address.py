@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where ML Metadata is kept: SQLite in the output folder, or a server that several runs share."""
+"""Reads the address of an ML Metadata store: SQLite in the output folder, or a server that several runs share."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,7 +14,7 @@ _DEFAULT_PORTS = {"mysql": 3306, "postgresql": 5432, "grpc": 8080}
 def connection_config(
     address: str | None, output: Path
 ) -> metadata_store_pb2.ConnectionConfig | metadata_store_pb2.MetadataStoreClientConfig:
-    """Reads an address.
+    """Convert an address to a connection configuration.
 
     Args:
         address: mysql://user:password@host:port/database, postgresql://…, grpc://host:port, or None for
@@ -22,7 +22,7 @@ def connection_config(
         output: The output folder.
 
     Raises:
-        ConfigError: The address is of another kind, or lacks a host or a database.
+            ConfigError: The address has an unknown scheme, or has no host or no database.
     """
     if address is None:
         database = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=str(output / "metadata.db"))
@@ -45,7 +45,9 @@ def connection_config(
         return metadata_store_pb2.MetadataStoreClientConfig(host=parts.hostname, port=port)
     name = parts.path.strip("/")
     if not name:
-        raise ConfigError(f"pipeline.metadata must end in a database's name; got {parts.scheme}://{parts.hostname}.")
+        raise ConfigError(
+            f"pipeline.metadata must end in a database's name; got {parts.scheme}://{parts.hostname}. Add the name."
+        )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "mysql":
         mysql = metadata_store_pb2.MySQLDatabaseConfig(

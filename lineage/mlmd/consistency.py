@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does ML Metadata say the same as the records? Executions, artifacts and events are compared one by one.
+"""Compares an ML Metadata store with the provenance records: executions, artifacts and events, one by one.
 
-The records are the evidence and the database is not: what it lacks can be rebuilt, and is only noted; what it says
-otherwise is a sign of tampering with one of the two.
+The records are the evidence, not the database. What the database lacks can be rebuilt and is only noted; a value that
+differs from the records is a sign that one of the two was tampered with.
 """
 
 import json
@@ -26,7 +26,12 @@ def check_metadata(graph: Graph, database: Path, name: str) -> list[Problem]:
     """Compare a SQLite store with the records.
 
     Args:
-        name: What to call it in a problem.
+        graph: The records.
+        database: The SQLite file.
+        name: Name of the database in the reported problems.
+
+    Returns:
+        The differences.
     """
     try:
         store = open_sqlite(database)
@@ -49,28 +54,28 @@ def _compare(store: Any, collected: Collection) -> Iterator[tuple[str, str]]:
     for one in collected.executions.values():
         there = executions.get(one.metadata["id"])
         if there is None or there.name != one.metadata.get("name", ""):
-            yield "note", f"it lacks the execution of {one.entry.path}; rebuild-metadata makes a database that has it"
+            yield "note", f"it lacks the execution of {one.entry.path}; rebuild-metadata creates a database that has it"
             continue
         matched.add(there.id)
         plain = mlmd_json.execution_to_json(there, kinds[there.type_id])
         if {**plain, "contexts": one.metadata["contexts"]} != one.metadata:
-            yield "tampered", f"it describes execution {there.id} otherwise than {one.entry.path}"
+            yield "tampered", f"its entry for execution {there.id} differs from {one.entry.path}"
         elif mlmd_json.properties_to_json(there) != one.statement.parameters:
-            yield "tampered", f"it has other parameters for execution {there.id} than {one.entry.path}"
+            yield "tampered", f"its parameters of execution {there.id} differ from {one.entry.path}"
         linked = {_line(key[0], event) for key, event, _ in one.links}
         if events.get(there.id, set()) != linked:
-            yield "tampered", f"it has other events for execution {there.id} than {one.entry.path}"
+            yield "tampered", f"its events of execution {there.id} differ from {one.entry.path}"
     for execution in executions.values():
         if execution.last_known_state in _FINISHED and execution.id not in matched:
-            yield "incomplete", f"it knows a finished execution {execution.id} that no record is of"
+            yield "incomplete", f"it holds a finished execution {execution.id} that has no record"
     for one in collected.artifacts.values():
         there = artifacts.get(one.metadata["id"])
         if there is None or there.create_time_since_epoch != one.metadata["created"] or not one.made:
             continue
         if mlmd_json.properties_to_json(there) != one.properties:
-            yield "tampered", f"it has other properties for artifact {there.id} ({one.uri}) than its record"
+            yield "tampered", f"its properties of artifact {there.id} ({one.uri}) differ from the record"
         elif not there.uri.endswith(one.uri) or kinds[there.type_id].name != one.type:
-            yield "tampered", f"it has another URI or type for artifact {there.id} ({one.uri}) than its record"
+            yield "tampered", f"its URI or type of artifact {there.id} ({one.uri}) differs from the record"
 
 
 def _line(artifact: int, event: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds an ML Metadata store again from the provenance records alone: types, artifacts, executions, events, contexts.
+"""Rebuilds an ML Metadata store from the provenance records alone: types, artifacts, executions, events, contexts.
 
-Nodes are put in the order of their former numbers, so that they get the same ones unless some are missing: an execution
-that failed has no outputs and therefore no record. Records of a cluster, which never were in a store of ours, get the
-contexts that TFX would have made. URIs are those of where the artifacts lie now.
+Nodes are inserted in the order of their former ids, so that they get the same ids again unless some are missing: a
+failed execution has no outputs and therefore no record. Records from a cluster, which were never in a local store, get
+the contexts that TFX would have created. URIs point to where the artifacts are now.
 
-ML Metadata sets times itself; since the target is a SQLite file of our own making, the recorded ones are written into
-it afterwards.
+ML Metadata sets creation times itself. Since the target is a SQLite file that this module creates, the recorded times
+are written into it afterwards.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from learn2compress.lineage.graph import Graph, unique
+from learn2compress.lineage.graph import Graph, unique_problems
 from learn2compress.lineage.index import Entry
 from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.lineage.records.output_record import UNSTORED
@@ -32,18 +32,19 @@ Key = tuple[Any, ...]
 
 
 def rebuild_metadata(graph: Graph, database: Path) -> RebuildReport:
-    """Build a SQLite store.
+    """Build a SQLite store from the records.
 
     Args:
-        database: A file that is not there yet.
+        graph: The records.
+        database: Path of the new file.
 
     Raises:
-        LineageError: It is there, or cannot be written.
+        LineageError: The file exists already, or cannot be written.
     """
     if database.exists():
-        raise LineageError(f"{database} must be a new file; it is there already. Name another, or move it away.")
+        raise LineageError(f"{database} must be a new file; it exists already. Choose another name, or move it away.")
     if not database.absolute().parent.is_dir():
-        raise LineageError(f"{database} must lie in a folder that is there. Make {database.parent} first.")
+        raise LineageError(f"{database} must lie in an existing folder. Create {database.parent} first.")
     collected = Collection(graph)
     for entry in graph.index.entries():
         collected.add(entry)
@@ -59,7 +60,7 @@ def rebuild_metadata(graph: Graph, database: Path) -> RebuildReport:
         fresh.replace(database)
     finally:
         fresh.unlink(missing_ok=True)
-    problems = unique(collected.problems)
+    problems = unique_problems(collected.problems)
     return RebuildReport(
         status=status_of(problems),
         location=str(graph.home),
@@ -74,18 +75,18 @@ def rebuild_metadata(graph: Graph, database: Path) -> RebuildReport:
 
 @dataclass
 class _Artifact:
-    """An artifact, as the latest record describes it."""
+    """An artifact, as described by the latest record that mentions it."""
 
     uri: str
     type: str
     metadata: Json
     properties: Json
-    made: bool  # described by a record that made it, and not only by a reader
+    made: bool  # described by a record that made it, not only by one that read it
 
 
 @dataclass
 class _Execution:
-    """A record's execution, and the artifacts it is connected to."""
+    """A record's execution and the artifacts that it is connected to."""
 
     entry: Entry
     statement: Statement
@@ -96,7 +97,7 @@ class _Execution:
 
 @dataclass
 class Collection:
-    """What the records say, each thing once."""
+    """The contents of the records, each artifact, execution and context once."""
 
     graph: Graph
     artifacts: dict[Key, _Artifact] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Collection:
     problems: list[Problem | None] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
-        """Take in a record."""
+        """Add a record."""
         try:
             statement = self.graph.statement(entry)
         except LineageError as error:
@@ -143,7 +144,7 @@ class Collection:
 
 
 class _Builder:
-    """Puts what was collected into a store."""
+    """Inserts the collected contents into a store."""
 
     def __init__(self, store: MetadataStore, graph: Graph) -> None:
         self.store = store
@@ -153,7 +154,7 @@ class _Builder:
         self.events: list[mlmd.Event] = []
 
     def build(self, collected: Collection) -> None:
-        """Put everything."""
+        """Insert everything."""
         self._put_types(collected)
         contexts = self._put_contexts(collected.contexts)
         artifacts = self._put_artifacts(collected.artifacts)
@@ -172,7 +173,7 @@ class _Builder:
         )
 
     def _put_types(self, collected: Collection) -> None:
-        # In the order of their numbers: TFX's cache keys hold them.
+        # Types are inserted in the order of their ids, because TFX's cache keys contain these ids.
         found: dict[tuple[type, str], Json] = {}
         for message, nodes in (
             (mlmd.ContextType, collected.contexts.values()),
@@ -256,12 +257,12 @@ def _write_times(database: Path, times: Iterable[tuple[str, int, int, int]]) -> 
 
 
 def _rank(plain: Json) -> tuple[int, int]:
-    """Former numbers say the order; those of different stores are told apart by time."""
+    """Return the sort key of a node: its former id; nodes from different stores are ordered by time."""
     return plain["id"], plain.get("created", 0)
 
 
 def _invented_execution(statement: Statement) -> Json:
-    """What ML Metadata would know of an execution that was never in it."""
+    """Describe an execution that was never in ML Metadata as TFX would have stored it."""
     time = _milliseconds(statement.finished)
     labels = (("pipeline", statement.pipeline), ("pipeline_run", statement.run))
     labels += (("node", f"{statement.pipeline}.{statement.node}"),)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening an ML Metadata store, with what may be wrong with one said in a line and before any work is done."""
+"""Opens an ML Metadata store, and reports what is wrong with it in one line before any work is done."""
 
 import re
 import sqlite3
@@ -18,15 +18,19 @@ _FAILURES = (RuntimeError, errors.StatusError, OSError)
 def open_store(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig) -> MetadataStore:
     """Open a store.
 
+    Args:
+        connection: Address of a database or of a server.
+
     Raises:
-        LineageError: It is cut short, locked, of another schema version, no ML Metadata database, or cannot be reached.
+        LineageError: The store is truncated, locked, unreachable, has another schema version, or is not an ML Metadata
+            database.
     """
     name = describe_address(connection)
     if isinstance(connection, mlmd.ConnectionConfig) and connection.HasField("sqlite"):
         _check_sqlite(Path(connection.sqlite.filename_uri))
     try:
         store = MetadataStore(connection)
-        # The first query reaches a server; opening alone does not.
+        # Only the first query contacts a server; opening the store does not.
         store.get_context_types()
     except _FAILURES as error:
         raise LineageError(_explain(name, error)) from error
@@ -34,13 +38,13 @@ def open_store(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfi
 
 
 def open_sqlite(path: Path) -> MetadataStore:
-    """Open a SQLite file that is there, for reading.
+    """Open an existing SQLite file for reading.
 
     Raises:
-        LineageError: As `open_store`, or it is not there.
+        LineageError: The file does not exist, or `open_store` refuses it.
     """
     if not path.is_file():
-        raise LineageError(f"{path} must be an ML Metadata database; there is no such file.")
+        raise LineageError(f"{path} must be an ML Metadata database; it does not exist. Check the path.")
     config = mlmd.ConnectionConfig()
     config.sqlite.filename_uri = str(path)
     config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
@@ -48,7 +52,7 @@ def open_sqlite(path: Path) -> MetadataStore:
 
 
 def describe_address(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig) -> str:
-    """Name a store, without its password."""
+    """Return a store's address without its password."""
     if isinstance(connection, mlmd.MetadataStoreClientConfig):
         return f"grpc://{connection.host}:{connection.port}"
     if connection.HasField("mysql"):
@@ -60,7 +64,7 @@ def describe_address(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClien
 
 
 def _check_sqlite(path: Path) -> None:
-    """What ML Metadata would try for half a minute, or report as a failed CREATE TABLE."""
+    """Detect faults that ML Metadata would retry for half a minute, or report as a failed CREATE TABLE."""
     if not path.is_file() or path.stat().st_size == 0:
         return
     try:
@@ -76,7 +80,7 @@ def _check_sqlite(path: Path) -> None:
         raise LineageError(_explain(str(path), sqlite3.DatabaseError(f"malformed: {state}")))
     if tables and "MLMDEnv" not in tables:
         raise LineageError(
-            f"{path} must be an ML Metadata database; it holds other tables ({sorted(tables)[0]} …). Name another file."
+            f"{path} must be an ML Metadata database; it has other tables ({sorted(tables)[0]} …). Choose another file."
         )
 
 
@@ -87,14 +91,14 @@ def _explain(name: str, error: Exception) -> str:
         newer = "a newer" if versions[2] == "greater" else "an older"
         return (
             f"{name} must have ML Metadata's schema version {versions[3]}; it has {versions[1]}, of {newer} "
-            "ml-metadata. Use that version, or another database: `learn2compress rebuild-metadata` makes one from "
+            "ml-metadata. Use that version, or another database: `learn2compress rebuild-metadata` creates one from "
             "the provenance records."
         )
     if "locked" in text or "Concurrent writes aborted" in text:
-        return f"{name} must be free to use; another process has locked it. Wait until that is done, or end it."
+        return f"{name} must not be in use; another process has locked it. Wait for that process, or end it."
     if "malformed" in text or "not a database" in text:
         return (
-            f"{name} must be a whole ML Metadata database; it is cut short or damaged ({text.splitlines()[0][:80]}). "
-            "Move it away: `learn2compress rebuild-metadata` makes it again from the provenance records."
+            f"{name} must be a whole ML Metadata database; it is truncated or damaged ({text.splitlines()[0][:80]}). "
+            "Move it away: `learn2compress rebuild-metadata` rebuilds it from the provenance records."
         )
-    return f"{name} must be a metadata store that can be reached; {text.splitlines()[0] if text else repr(error)}."
+    return f"{name} must be a reachable metadata store; {text.splitlines()[0] if text else repr(error)}."

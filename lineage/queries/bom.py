@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CycloneDX ML-BOM of a model: what it was made of – teacher, data, packages – and how it was measured.
+"""Writes a CycloneDX ML-BOM of a model: its teacher, data and packages, and its measured figures.
 
-The document is built and checked by cyclonedx-python-lib. That library has no model cards yet, so the card (parameters,
-data sets, figures) is put into the JSON it writes, and the whole is validated by the library against the strict schema
-of CycloneDX 1.6. The same lineage gives the same bytes.
+The document is built and validated by cyclonedx-python-lib. That library does not support model cards yet, so the card
+(parameters, data sets, figures) is inserted into the JSON that it writes, and the result is validated by the library
+against the strict schema of CycloneDX 1.6. The same lineage gives the same bytes.
 """
 
 import json
@@ -29,16 +29,21 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:learn2compress:bom")
 
 
 def bom_of(report: LineageReport) -> str:
-    """Write the BOM of a traced file, of the latest time it was made.
+    """Write the BOM of a traced file, for the latest execution that made it.
+
+    Args:
+        report: Lineage of the file.
 
     Returns:
-        CycloneDX JSON, valid by its schema.
+        CycloneDX JSON, valid against its schema.
 
     Raises:
-        LineageError: No record knows the file, or the document would not be valid.
+        LineageError: No record lists the file, or the document would not be valid.
     """
     if not report.chains:
-        raise LineageError(f"{report.file} must be a file that a record knows; at {report.location} none does.")
+        raise LineageError(
+            f"{report.file} must be a file that a record lists; at {report.location} none does. Name another location."
+        )
     chain = report.chains[0]
     bom = _bom(report, chain)
     document = json.loads(make_outputter(bom, OutputFormat.JSON, _SCHEMA).output_as_string())
@@ -123,7 +128,7 @@ def _data(chain: Chain) -> Component | None:
 
 
 def _model_card(chain: Chain) -> dict[str, Any]:
-    """The card that CycloneDX defines for machine-learning models."""
+    """Build the model card that CycloneDX defines for machine-learning models."""
     card: dict[str, Any] = {
         "modelParameters": {
             "approach": {"type": "supervised"},

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the histories of two models: steps, parameters, code, packages, data, and the figures.
+"""Compares the histories of two models: steps, parameters, code, packages, data, and figures.
 
-Steps are compared by the name of their node. A step that both share (the same record) is not looked into.
+Steps are matched by the name of their node. A step that both models share (the same record) is not compared.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _DETAILS = {"confusion", "per_class", "flips"}
 
 
 def diff_of(a: LineageReport, b: LineageReport) -> DiffReport:
-    """Compare the latest time that each was made."""
+    """Compare the latest executions that made each of two files."""
     differences: list[Difference] = []
     if a.chains and b.chains:
         differences = [*_steps(a.chains[0], b.chains[0]), *_figures(a.chains[0], b.chains[0])]
@@ -34,7 +34,7 @@ def diff_of(a: LineageReport, b: LineageReport) -> DiffReport:
 
 
 def environment_differences(node: str, a: Step, b: Step) -> Iterator[Difference]:
-    """What differs in code, packages and platform."""
+    """Yield the differences in code, packages and platform between two steps."""
     yield from _mapping(node, "code", a.code, b.code)
     yield from _mapping(node, "package", a.packages, b.packages)
     if a.platform != b.platform:
@@ -84,7 +84,7 @@ def _numbers(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _own(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what names the record and its digests, which differ whenever anything does."""
+    """Drop the properties that name the record and its digests, which differ whenever anything else does."""
     return {
         key: value
         for key, value in properties.items()

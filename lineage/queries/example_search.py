@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds one image in the shards of a data set, by its id or by its pixels, without TensorFlow.
 
-`DataManifest` says what an id is: the first 16 hexadecimal digits of the SHA-256 of an image's shape and pixels, after
-it was brought to the data set's shape. So a picture in a file is decoded and fitted in the same way, and its id looked
-for. In a serialized tf.Example the id is a feature of one value of 16 bytes, which these bytes announce:
+`DataManifest` defines an id: the first 16 hexadecimal digits of the SHA-256 of an image's shape and pixels, after the
+image was brought to the data set's shape. A picture in a file is therefore decoded and resized in the same way, and the
+shards are searched for its id. In a serialized tf.Example the id is a feature with one value of 16 bytes, preceded by
+these bytes:
 
     0a 12 (bytes_list of 18 bytes) 0a 10 (value of 16 bytes) <id>
 """
@@ -22,10 +23,16 @@ _ANNOUNCED = b"\n\x12\n\x10"
 
 
 def find_example(graph: Graph, entry: Entry, output: str, identity: str) -> tuple[list[str], Problem | None]:
-    """Look for an example in the data set that a record made.
+    """Search the data set that a record made for an example.
+
+    Args:
+        graph: The records.
+        entry: Index entry of the record that made the data set.
+        output: Name of the data set among the record's outputs.
+        identity: The example's id, 16 hexadecimal digits.
 
     Returns:
-        The splits that hold it, and why it could not be looked for everywhere.
+        The splits that hold the example, and the problem that kept part of the data set from being searched, or None.
     """
     from learn2compress.data.record_files import read_records
 
@@ -49,7 +56,7 @@ def find_example(graph: Graph, entry: Entry, output: str, identity: str) -> tupl
 
 
 def id_of_image(graph: Graph, entry: Entry, output: str, path: Path) -> str | None:
-    """Compute the id that a picture would have in the data set that a record made; None if it is no picture."""
+    """Compute the id that a picture would have in a data set; return None if the file is not a picture."""
     from learn2compress.modalities.image.pixels import decode_image, fit_image
 
     _, manifest, _ = _manifest(graph, entry, output)
@@ -70,12 +77,12 @@ def _manifest(graph: Graph, entry: Entry, output: str) -> tuple[str, dict[str, A
     manifest, problem = graph.evidence(entry, made, "manifest.json")
     uri = graph.uri(entry, made.uri)
     if manifest is None and problem is None:
-        reason = "it has no manifest.json that tells its shards, so that no example can be looked for in it"
+        reason = "it has no manifest.json that lists its shards, so it cannot be searched for examples"
         problem = Problem(kind="note", where=uri, reason=reason)
     return uri, manifest, problem
 
 
 def _likely_first(shards: list[str], identity: str) -> list[str]:
-    """Examples are spread over the shards by id, so that one shard is the likely one."""
+    """Order the shards so that the most likely one is first: examples are distributed over the shards by id."""
     likely = int(identity, 16) % len(shards) if shards else 0
     return shards[likely : likely + 1] + shards[:likely] + shards[likely + 1 :]

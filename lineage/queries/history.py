@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runs at a location, as their records tell them: when, what ran and what came from the cache, what was chosen."""
+"""Lists the runs at a location from their records: times, executed and cached steps, and the chosen model."""
 
 from collections import defaultdict
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that derives from a teacher, a data set, any other file, or one training image.
+"""Finds everything that derives from a teacher, a data set, any other file, or one training image.
 
-A digest is looked for as that of a recorded file, of an artifact, of a folder within one (a SavedModel), and as the
-value of a parameter: a node names the source files and the teacher that it was given by digest. What an execution made
-derives from all that it read and was given; so do the outputs of those that read them, and so on. Content decides: a
-node that read the same bytes at another place counts, too.
+A digest is matched against recorded files, artifacts, folders within artifacts (a SavedModel), and the values of
+parameters: nodes receive the digests of the source files and of the teacher as parameters. The outputs of an execution
+derive from all of its inputs and parameters, and so do the outputs of every execution that reads them. Content decides:
+a node that read the same bytes at another place counts as well.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from learn2compress.lineage.graph import Graph, unique
+from learn2compress.lineage.graph import Graph, unique_problems
 from learn2compress.lineage.index import Entry, FileEntry, InputEntry, OutputEntry
 from learn2compress.lineage.queries.example_search import find_example, id_of_image
 from learn2compress.schemas.digests import path_sha256
@@ -34,14 +34,15 @@ _ID_DIGITS = 16
 
 
 def impact_of(graph: Graph, subject: str) -> ImpactReport:
-    """Find what derives from a subject.
+    """Find everything that derives from a subject.
 
     Args:
-        subject: A file or folder, which is looked for by content; a picture, by its pixels as well; a digest or its
-            first eight digits or more; or an example's id of 16 digits.
+        graph: The records.
+        subject: A file or folder, matched by content; a picture, also matched by its pixels; a digest or at least its
+            first eight digits; or an example's id of 16 digits.
 
     Raises:
-        LineageError: The subject is neither, or its first digits fit more than one digest.
+        LineageError: The subject is none of these, or its first digits match more than one digest.
     """
     search = _Search(graph)
     path = Path(subject)
@@ -54,26 +55,28 @@ def impact_of(graph: Graph, subject: str) -> ImpactReport:
     else:
         raise LineageError(
             f"{subject} must be a file, a folder, a digest of 8 to 64 hexadecimal digits, or an example's id of 16; "
-            "there is no such file."
+            "there is no such file. Check the path."
         )
     return search.report(subject, digest)
 
 
 class _Search:
-    """Finds causes, then follows them."""
+    """Finds the causes, then everything that derives from them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.causes: list[tuple[str, str, int, str | None]] = []
-        self.artifacts: set[str] = set()  # digests from which all else derives
-        self.records: set[int] = set()  # executions that were given the cause itself
+        self.artifacts: set[str] = set()  # digests of the artifacts that everything else derives from
+        self.records: set[int] = set()  # executions that received the cause itself as a parameter
         self.problems: list[Problem | None] = []
 
     def look_for(self, digest: str) -> bool:
-        """Look for a digest in every role; tells whether it was found."""
+        """Search for a digest in every role; return whether it was found."""
         index = self.graph.index
         if digest == EMPTY:
-            raise LineageError("The subject must have content; an empty file or folder tells nothing apart.")
+            raise LineageError(
+                "The subject must have content; it is empty, and all empty files have the same digest. Name another."
+            )
         for file in index.files_with(digest):
             self._add("file", f"{file.output}/{file.path}" if file.path else file.output, file.record)
             self.artifacts.add(self._output(file.record, file.output).digest)
@@ -89,11 +92,11 @@ class _Search:
         return bool(self.causes)
 
     def look_for_prefix(self, prefix: str) -> str:
-        """Look for a digest by its first digits, or for an example by its id."""
+        """Search for a digest by its first digits, or for an example by its id."""
         fitting = [prefix] if len(prefix) == 64 else self.graph.index.complete_digest(prefix)
         if len(fitting) > 1:
             raise LineageError(
-                f"{prefix} must begin one digest only; it begins {len(fitting)}: "
+                f"{prefix} must match one digest only; it matches {len(fitting)}: "
                 + ", ".join(f"{digest[:20]}…" for digest in fitting[:4])
             )
         if fitting and self.look_for(fitting[0]):
@@ -103,7 +106,7 @@ class _Search:
         return prefix
 
     def look_for_example(self, identity: str, data: Iterable[OutputEntry] | None = None) -> bool:
-        """Look for an example in the shards of every data set."""
+        """Search the shards of every data set, or of the given ones, for an example; return whether it was found."""
         found = False
         for output in self._data_sets() if data is None else data:
             [entry] = self.graph.index.entries_by_id([output.record])
@@ -116,7 +119,7 @@ class _Search:
         return found
 
     def look_for_picture(self, path: Path) -> str | None:
-        """Look for a picture by its pixels, brought to each data set's shape; returns its id."""
+        """Search for a picture by its pixels, resized to each data set's shape; return its id, or None."""
         identity = None
         for output in self._data_sets():
             [entry] = self.graph.index.entries_by_id([output.record])
@@ -126,14 +129,14 @@ class _Search:
         return identity
 
     def report(self, subject: str, digest: str) -> ImpactReport:
-        """Follow the causes to all that derives from them."""
+        """Follow the causes to everything that derives from them."""
         executions, models = self._derived()
         entries = {entry.id: entry for entry in self.graph.index.entries_by_id(cause[2] for cause in self.causes)}
         causes = [
             Cause(kind=kind, name=name, record=entries[record].path, split=split)
             for kind, name, record, split in self.causes
         ]
-        problems = unique(self.problems)
+        problems = unique_problems(self.problems)
         status: Status = status_of(problems) if self.causes else "unknown"
         return ImpactReport(
             status=status,
@@ -180,7 +183,7 @@ class _Search:
     def _models(
         self, distance: dict[int, int], entries: dict[int, Entry], outputs: dict[int, list[OutputEntry]]
     ) -> list[ImpactedModel]:
-        """The models that were made; of bytes that several executions made or copied, where they were made first."""
+        """List the derived models; of bytes that several executions made or copied, list where they were made first."""
         nearest: dict[tuple[str, str], tuple[int, FileEntry]] = {}
         for file in self.graph.index.files_ending_in(MODEL_SUFFIX):
             if file.record in distance:
@@ -196,7 +199,7 @@ class _Search:
         return sorted(models, key=lambda model: model.file)
 
     def _data_sets(self) -> list[OutputEntry]:
-        """Each data set once, whoever took it from the cache."""
+        """List each data set once, even if several executions took it from the cache."""
         unique_sets = {}
         for output in self.graph.index.all_outputs():
             if output.type == "Examples":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An execution as the answers to lineage queries show it."""
+"""Describes an execution for the results of lineage queries."""
 
 from datetime import datetime
 
@@ -13,7 +13,10 @@ def describe_step(graph: Graph, entry: Entry, statement: Statement, inputs: list
     """Describe an execution.
 
     Args:
-        inputs: With the records that made them.
+        graph: The records.
+        entry: Index entry of the execution's record.
+        statement: The record.
+        inputs: The execution's inputs, with the records that made them.
     """
     return Step(
         node=statement.node,
@@ -48,7 +51,7 @@ def describe_step(graph: Graph, entry: Entry, statement: Statement, inputs: list
 
 
 def seconds_between(started: str | None, finished: str | None) -> float | None:
-    """How long it took, if both times are known."""
+    """Compute the seconds between two times, or return None if one of them is unknown."""
     if not started or not finished:
         return None
     try:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file's bytes to all that made them: the steps back to the teacher and the data, and what was found out since.
+"""Traces a file from its bytes back through every step to the teacher and the data, and forward to its measurements.
 
-The file may have any name and lie anywhere: its SHA-256 finds the records that name it. From there each record names
-those that made what it read, by path and by digest. Neither TensorFlow nor tfx nor a database is needed.
+The file may have any name and location: the records that list it are found by its SHA-256. Each record then names the
+records that made its inputs, by path and by digest. Neither TensorFlow nor tfx nor a database is needed.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from learn2compress.lineage.graph import Graph, unique
+from learn2compress.lineage.graph import Graph, unique_problems
 from learn2compress.lineage.index import Entry, FileEntry
 from learn2compress.lineage.queries.steps import describe_step
 from learn2compress.schemas.digests import file_sha256
@@ -42,6 +42,11 @@ _FILE_LISTS = ("shards", "duplicate_examples", "skipped")
 def lineage_of_file(graph: Graph, file: Path, max_chains: int = MAX_CHAINS) -> LineageReport:
     """Trace a file.
 
+    Args:
+        graph: The records.
+        file: The file.
+        max_chains: Largest number of chains in the result, one for each time that the same bytes were made.
+
     Raises:
         LineageError: The file cannot be read.
     """
@@ -56,8 +61,11 @@ def lineage_of_digest(graph: Graph, sha256: str, name: str, size: int, max_chain
     """Trace a file of which only the digest is known.
 
     Args:
-        name: What to call it.
-        size: Its bytes; -1 if they are not known.
+        graph: The records.
+        sha256: SHA-256 of the file.
+        name: Name of the file in the result.
+        size: Size in bytes; -1 if it is not known.
+        max_chains: Largest number of chains in the result.
     """
     try:
         return _Tracer(graph).report(sha256, name, size, max_chains)
@@ -67,11 +75,11 @@ def lineage_of_digest(graph: Graph, sha256: str, name: str, size: int, max_chain
 
 
 class _WrongIndexError(Exception):
-    """The index says of a record what the record does not."""
+    """The index holds an entry that the record does not confirm."""
 
 
 class _Tracer:
-    """Walks a graph, reading each record once and collecting what is wrong."""
+    """Walks the graph, reads each record once and collects problems."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -95,7 +103,7 @@ class _Tracer:
                 self._problem("tampered", entries[one.record].path, str(error))
         if size < 0 and made:
             size = made[0].bytes
-        problems = unique(self.problems)
+        problems = unique_problems(self.problems)
         named = {problem.where for problem in problems}
         elsewhere = [broken for broken in self.graph.broken() if broken.where not in named]
         problems += [broken.model_copy(update={"kind": "note"} if made else {}) for broken in elsewhere]
@@ -120,7 +128,7 @@ class _Tracer:
         steps = self._walk(entry)
         manifest = self._evidence(entry, output, "manifest.json")
         model = _model_entry(manifest, one.sha256)
-        # Students that were made apart were brought together before they were measured.
+        # Students that were processed in separate tasks were collected in one artifact before they were measured.
         collected = self._consumers(output.digest, MODEL_SET)
         candidates, measurements, choices = self._measured([output, *(made for _, made in collected)], one.sha256)
         beside, listed = output, manifest
@@ -147,7 +155,7 @@ class _Tracer:
         )
 
     def _walk(self, entry: Entry) -> list[Entry]:
-        """The record and those before it, each after all that read its outputs."""
+        """Order the record and all records before it so that each comes after every record that read its outputs."""
         found, waiting = {entry.path: entry}, [entry]
         while waiting:
             for source in self._step(waiting.pop()):
@@ -168,7 +176,7 @@ class _Tracer:
                 readers[source.path] -= 1
                 if readers[source.path] == 0 and source.path != entry.path:
                     ready.append(source)
-        # What a cycle holds is never ready.
+        # Records on a cycle never become ready.
         return ordered + [one for one in found.values() if one not in ordered]
 
     def _readable(self, entry: Entry) -> bool:
@@ -180,7 +188,7 @@ class _Tracer:
         return True
 
     def _step(self, entry: Entry) -> list[Entry]:
-        """Describes an execution, once, and finds the records before it."""
+        """Describe an execution, once, and find the records that made its inputs."""
         if entry.path in self.steps:
             return self.steps[entry.path][1]
         statement = self.graph.statement(entry)
@@ -223,7 +231,7 @@ class _Tracer:
 
     def _teacher(self, steps: list[Entry], kind: str = TEACHER) -> TeacherView | None:
         for entry, output in self._made(steps, kind):
-            if output.properties.get("mode") == "fixed":  # it says that no teacher was trained
+            if output.properties.get("mode") == "fixed":  # marks an artifact that holds no trained teacher
                 continue
             manifest = self._evidence(entry, output, "manifest.json")
             sha256 = (manifest or {}).get("sha256") or output.properties.get("sha256") or output.digest
@@ -254,13 +262,14 @@ class _Tracer:
     def _measured(
         self, holders: list[Output], sha256: str
     ) -> tuple[dict[str, dict[str, Any]], list[Measurement], list[ChoiceView]]:
-        """Looks the other way: what was measured of the file, and what was chosen by that.
+        """Find the measurements of the file and the choices based on them.
 
         Args:
-            holders: The artifacts that hold it.
+            holders: Artifacts that hold the file.
+            sha256: SHA-256 of the file.
 
         Returns:
-            The figures of the file and its siblings by SHA-256, as measured last; the measurements; the choices.
+            The latest figures of the file and its siblings by SHA-256; the measurements; the choices.
         """
         candidates: dict[str, dict[str, Any]] = {}
         measurements, choices = [], []
@@ -292,7 +301,7 @@ class _Tracer:
         return candidates, measurements, [view for view, _ in choices]
 
     def _consumers(self, digest: str, kind: str) -> list[tuple[Entry, Output]]:
-        """The executions, newest first, that read an artifact and made one of a kind."""
+        """List the executions that read an artifact and made one of a given type, newest first."""
         readers = self.graph.index.entries_by_id(read.record for read in self.graph.index.inputs_with(digest))
         found = []
         for entry in reversed(readers):
@@ -314,7 +323,7 @@ class _Tracer:
         return document
 
     def _explain_unknown(self, name: str, size: int) -> None:
-        """Nothing knows the bytes; a file of the same size and a broken record are what it may have been."""
+        """Report a recorded file of the same size and type, of which an unknown file may be a changed copy."""
         alike = self.graph.index.files_of_size(size) if size > 0 else []
         alike = [one for one in alike if Path(one.path).suffix == Path(name).suffix]
         if alike:
@@ -327,7 +336,7 @@ class _Tracer:
 
 
 def _origins(made: list[FileEntry], entries: dict[int, Entry]) -> list[tuple[FileEntry, list[Entry]]]:
-    """Each time the file was made, newest first, with the executions that took it from the cache afterwards."""
+    """Return each time that the file was made, newest first, with the later executions that took it from the cache."""
     fresh = [one for one in made if not entries[one.record].cached]
     cached = [one for one in made if entries[one.record].cached]
     origins: list[tuple[FileEntry, list[Entry]]] = [(one, []) for one in fresh]
@@ -373,7 +382,7 @@ def _siblings(
     candidates: dict[str, dict[str, Any]],
     choices: list[ChoiceView],
 ) -> list[Sibling]:
-    """The other models of the artifact, with their figures; smallest first."""
+    """List the other models of the artifact with their figures, smallest first."""
     names = {model["file"]["sha256"]: model["name"] for model in (manifest or {}).get("models", [])}
     siblings = []
     for path, file in output.files.items():

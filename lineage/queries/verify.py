@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is all that lies at a place what was recorded? Every file against its record, every record against the chain.
+"""Verifies that a location holds exactly what was recorded.
 
-Each record must be whole, satisfy its standards, and be the one that the records after it name by digest. Each file of
-an artifact must have its recorded bytes; none may be missing and none may have been added. Where two records speak of
-one folder, the later one counts. Files outside the artifacts, such as OUT/models/*.tflite, must be copies that a record
-knows if they are models, and are listed otherwise.
+Each record must be whole, conform to its standards, and be the one whose digest the later records give. Each file of an
+artifact must have its recorded bytes; no file may be missing or added. Where two records describe the same folder, the
+later one counts. Outside the artifacts, model files such as OUT/models/*.tflite must be copies of recorded files; other
+files are listed.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from learn2compress.lineage.graph import Graph, near, open_graph, unique
+from learn2compress.lineage.graph import Graph, find_records_near, open_graph, unique_problems
 from learn2compress.lineage.index import INDEX_FILE, Entry
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.lineage.records.signing import ENVELOPE_SUFFIX, SignatureChecker
@@ -35,34 +35,38 @@ class _Counts:
 
 
 def open_for_verifying(path: str, at: str | None = None) -> tuple[Graph, Location, str]:
-    """Find the records that speak of what lies at a place: there, or, of a part of a pipeline, above it.
+    """Open the records that describe a place: those at the place itself or, for a part of a pipeline, those above it.
+
+    Args:
+        path: Folder, file or fsspec URL.
+        at: Location of the records, if they are elsewhere.
 
     Returns:
-        What `verify_place` takes.
+        The arguments `graph`, `place` and `inside` of `verify_place`.
 
     Raises:
-        LineageError: There are none, or there is nothing at the place.
+        LineageError: There are no records, or the place does not exist.
     """
     place = open_location(path)
     if not place.exists():
-        raise LineageError(f"{path} must be a folder, a file or an fsspec URL; there is nothing.")
-    above = near(place.local / "any", place.local) if place.local and not place.records() else None
+        raise LineageError(f"{path} must be a folder, a file or an fsspec URL; it does not exist. Check the path.")
+    above = find_records_near(place.local / "any", place.local) if place.local and not place.records() else None
     graph = open_graph(at if at is not None else above or path)
     inside = graph.home.relative(str(place))
     return graph, place, "" if is_absolute(inside) or inside == "." else inside
 
 
 def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Path | None = None) -> VerifyReport:
-    """Verify all that lies at a place.
+    """Verify everything at a place.
 
     Args:
-        graph: Of the records at the place, or at a place above it.
-        place: Whose files are checked.
-        inside: The place's path within the graph's home, if it is inside: it may be a part of an artifact.
-        public_key: With which each record must be signed.
+        graph: The records at the place, or above it.
+        place: Location whose files are checked.
+        inside: Path of the place within the graph's home location, or empty; it may be a part of an artifact.
+        public_key: PEM file of the key that each record must be signed with.
 
     Raises:
-        LineageError: The key is none.
+        LineageError: The key cannot be used.
     """
     verifier = _Verifier(graph, public_key)
     verifier.check_records()
@@ -76,9 +80,9 @@ def verify_place(graph: Graph, place: Location, inside: str = "", public_key: Pa
 
 
 def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> VerifyReport:
-    """Verify one file: its bytes, and the records of the chain behind them.
+    """Verify one file: its bytes, and the records of the chain behind it.
 
-    The status is `unknown` if no record knows the bytes, and `tampered` if a record says what should be in its place.
+    The status is `unknown` if no record lists the bytes, and `tampered` if a record lists other bytes for this path.
     """
     verifier = _Verifier(graph, public_key)
     report = lineage_of_file(graph, file)
@@ -91,7 +95,7 @@ def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> Ver
             problems = [Problem(kind="tampered", where=uri, reason=reason)]
             report = report.model_copy(update={"status": "tampered"})
     steps = {step.record for chain in report.chains for step in chain.steps}
-    unsigned = unique(verifier.signatures.check(entry) for entry in map(graph.index.entry_at, steps) if entry)
+    unsigned = unique_problems(verifier.signatures.check(entry) for entry in map(graph.index.entry_at, steps) if entry)
     problems += unsigned
     return VerifyReport(
         status=report.status if report.status in ("unknown", "tampered") else status_of(problems),
@@ -108,7 +112,7 @@ def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> Ver
 
 
 class _Verifier:
-    """Checks, and collects what is wrong."""
+    """Runs the checks and collects problems."""
 
     def __init__(self, graph: Graph, public_key: Path | None) -> None:
         self.graph = graph
@@ -118,7 +122,7 @@ class _Verifier:
         self.problems: list[Problem | None] = []
 
     def check_records(self) -> None:
-        """Each record by itself, and the links between them."""
+        """Check each record and the links between records."""
         for entry in self.graph.index.entries():
             self.counts.records += 1
             try:
@@ -131,7 +135,7 @@ class _Verifier:
             self.problems.append(self.signatures.check(entry))
 
     def claims(self) -> dict[str, tuple[Entry, Output]]:
-        """For each artifact, by its URI, the latest record that says what should be in it."""
+        """Map each artifact's URI to the latest record that describes it."""
         latest: dict[str, tuple[Entry, str, str]] = {}
         older: dict[str, list[tuple[Entry, str]]] = defaultdict(list)
         entries = {entry.id: entry for entry in self.graph.index.entries()}
@@ -149,7 +153,7 @@ class _Verifier:
         found = {}
         for uri, (entry, digest, name) in latest.items():
             for former, former_digest in older[uri]:
-                # What a run leaves outside its pipeline root is replaced by the next one, as it should be.
+                # Files outside the pipeline root are replaced by each run, which is intended.
                 if former_digest != digest and not uri.startswith(".."):
                     reason = f"its artifact {uri} was overwritten by that of {entry.path}"
                     self._problem("incomplete", former.path, reason)
@@ -161,12 +165,12 @@ class _Verifier:
         return found
 
     def check_artifact(self, uri: str, entry: Entry, output: Output) -> None:
-        """The files of an artifact against its record."""
+        """Check the files of an artifact against its record."""
         self.counts.artifacts += 1
         home = self.graph.home
         if not home.exists(uri) and output.files:
             if is_absolute(uri):
-                reason = f"it lies outside the pipeline root and is not here; {entry.path} recorded it"
+                reason = f"it lies outside the pipeline root and is not available here; {entry.path} recorded it"
                 self._problem("note", uri, reason)
             else:
                 reason = f"it is missing, with {len(output.files)} files that {entry.path} recorded"
@@ -192,16 +196,16 @@ class _Verifier:
             self._problem("tampered", f"{uri}/{path}", f"it was added: {entry.path} recorded no such file")
 
     def check_database(self, place: Location) -> None:
-        """The metadata store of an output folder, if it is there, against the records."""
+        """Check the metadata store of an output folder, if there is one, against the records."""
         if place.local is None or not (place.local / DATABASE).is_file():
             return
-        # Half a second to import, and the only thing here that a bucket does not need.
+        # Imported here because it takes half a second and only local folders need it.
         from learn2compress.lineage.mlmd.consistency import check_metadata
 
         self.problems += check_metadata(self.graph, place.local / DATABASE, DATABASE)
 
     def check_others(self, place: Location, claimed: list[str]) -> tuple[list[str], list[str]]:
-        """The files outside the artifacts: copies that a record knows, and those that none speaks of."""
+        """Return the files outside the artifacts: copies of recorded files, and files that no record lists."""
         copies, unrecorded = [], []
         folders = {self.within(place, uri) for uri in claimed} - {None}
         for path in place.files():
@@ -211,20 +215,22 @@ class _Verifier:
                 continue
             if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
                 continue
-            # Only what has the size of a recorded file can be a copy of it.
+            # Only a file with the size of a recorded file can be a copy of it.
             alike = self.graph.index.files_of_size(place.size(path))
             sha256 = place.sha256(path) if alike else ""
             if any(one.sha256 == sha256 for one in alike):
                 copies.append(path)
             elif name.endswith(MODEL_SUFFIX):
-                self._problem("tampered", path, "no record knows these bytes, though a model's copy should be known")
+                self._problem(
+                    "tampered", path, "no record lists these bytes, but a model must be a copy of a recorded file"
+                )
             else:
                 unrecorded.append(path)
         return copies, unrecorded
 
     def report(self, location: str, copies: list[str], unrecorded: list[str]) -> VerifyReport:
-        """All of it."""
-        problems = unique(self.problems)
+        """Return the result of all checks."""
+        problems = unique_problems(self.problems)
         return VerifyReport(
             status=status_of(problems),
             location=location,
@@ -239,7 +245,7 @@ class _Verifier:
         )
 
     def within(self, place: Location, uri: str) -> str | None:
-        """An artifact's URI relative to the place, if it lies there."""
+        """Return an artifact's URI relative to the place, or None if it lies elsewhere."""
         full = self.graph.home.join(uri)
         if self.graph.home.local:
             full = str(Path(full).resolve())

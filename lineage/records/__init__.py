@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing provenance records: of an execution, of an output folder, of the code that ran; their signatures."""
+"""Writes provenance records: of an execution, of an output folder, of the code that ran; signs and checks them."""
+
+__all__ = ["output_record", "provenance", "signing", "versions"]

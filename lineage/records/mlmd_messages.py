@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ML Metadata's messages as plain JSON values and back: what a provenance record says of them, so that the graph can be
-built again from records alone.
+"""Converts ML Metadata's messages to plain JSON values and back.
 
-A property's value is a JSON value of the same kind: a float keeps its point (5.0), which tells it from an int.
+Provenance records store these values, so that the graph in ML Metadata can be rebuilt from the records alone. A
+property's value becomes a JSON value of the same kind: a float keeps its decimal point (5.0), which distinguishes it
+from an int.
 """
 
 import math
@@ -18,7 +19,7 @@ NodeType = mlmd.ArtifactType | mlmd.ExecutionType | mlmd.ContextType
 
 
 def value_to_json(value: mlmd.Value) -> Any:
-    """Write a property's value."""
+    """Convert a property's value to JSON."""
     kind = value.WhichOneof("value")
     if kind == "struct_value":
         return {"struct": MessageToDict(value.struct_value)}
@@ -30,7 +31,7 @@ def value_to_json(value: mlmd.Value) -> Any:
 
 
 def value_from_json(plain: Any) -> mlmd.Value:
-    """Read a property's value."""
+    """Convert a property's value from JSON."""
     value = mlmd.Value()
     if isinstance(plain, bool):
         value.bool_value = plain
@@ -51,7 +52,7 @@ def value_from_json(plain: Any) -> mlmd.Value:
 
 
 def properties_to_json(node: Node) -> Json:
-    """Write a node's properties, declared and custom ones; `declared_of` tells which is which."""
+    """Convert a node's declared and custom properties to JSON; `declared_of` lists the declared ones."""
     both = {**node.properties, **node.custom_properties}
     return {key: value_to_json(both[key]) for key in sorted(both)}
 
@@ -64,12 +65,12 @@ def fill_properties(node: Node, properties: Mapping[str, Any], declared: list[st
 
 
 def declared_of(node: Node) -> list[str]:
-    """The names of a node's declared properties."""
+    """Return the names of a node's declared properties."""
     return sorted(node.properties)
 
 
 def type_to_json(kind: NodeType) -> Json:
-    """Write a type: its number, its name, and what else it has."""
+    """Convert a type to JSON: its id, its name, and its other fields."""
     plain: Json = {"id": kind.id, "name": kind.name}
     for key in ("version", "description", "external_id"):
         if getattr(kind, key):
@@ -82,7 +83,7 @@ def type_to_json(kind: NodeType) -> Json:
 
 
 def type_from_json(plain: Json, message: type[NodeType]) -> NodeType:
-    """Read a type."""
+    """Convert a type from JSON."""
     kind = message(name=plain["name"])
     for key in ("version", "description", "external_id"):
         if key in plain:
@@ -96,7 +97,7 @@ def type_from_json(plain: Json, message: type[NodeType]) -> NodeType:
 
 
 def artifact_to_json(artifact: mlmd.Artifact, kind: mlmd.ArtifactType) -> Json:
-    """Write what identifies an artifact in its store; URI and properties have their own places in a record."""
+    """Convert an artifact's identity in its store to JSON; URI and properties are stored elsewhere in a record."""
     return {
         **_identity(artifact),
         "state": mlmd.Artifact.State.Name(artifact.state),
@@ -106,7 +107,7 @@ def artifact_to_json(artifact: mlmd.Artifact, kind: mlmd.ArtifactType) -> Json:
 
 
 def execution_to_json(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> Json:
-    """Write what identifies an execution in its store; its properties are a record's parameters."""
+    """Convert an execution's identity in its store to JSON; its properties are the record's parameters."""
     return {
         **_identity(execution),
         "state": mlmd.Execution.State.Name(execution.last_known_state),
@@ -116,10 +117,12 @@ def execution_to_json(execution: mlmd.Execution, kind: mlmd.ExecutionType) -> Js
 
 
 def context_to_json(context: mlmd.Context, kind: mlmd.ContextType, parents: list[str]) -> Json:
-    """Write a context.
+    """Convert a context to JSON.
 
     Args:
-        parents: Type and name of the contexts above it, as in `pipeline:tiny`.
+        context: The context.
+        kind: Type of the context.
+        parents: Type and name of each parent context, such as `pipeline:tiny`.
     """
     plain = {**_identity(context), "type": type_to_json(kind)}
     if context.properties or context.custom_properties:
@@ -130,7 +133,7 @@ def context_to_json(context: mlmd.Context, kind: mlmd.ContextType, parents: list
 
 
 def event_to_json(event: mlmd.Event) -> Json:
-    """Write an event, without the two that it connects."""
+    """Convert an event to JSON, without the ids of the artifact and execution that it connects."""
     return {
         "type": mlmd.Event.Type.Name(event.type),
         "steps": [getattr(step, step.WhichOneof("value")) for step in event.path.steps],
@@ -139,7 +142,7 @@ def event_to_json(event: mlmd.Event) -> Json:
 
 
 def event_from_json(plain: Json, artifact: int, execution: int) -> mlmd.Event:
-    """Read an event."""
+    """Convert an event from JSON."""
     event = mlmd.Event(
         artifact_id=artifact,
         execution_id=execution,

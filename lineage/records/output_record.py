@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of what a run leaves for its user beside the pipeline root: OUT/models, OUT/selected.tflite, the report,
-the bundle, a teacher that was trained along.
+"""Writes the record of a run's files outside the pipeline root: OUT/models, OUT/selected.tflite, the report, bundle,
+and a jointly trained teacher.
 
-They are copies of artifacts, or made of them, and no execution in ML Metadata. A record of their own makes a changed
-one known, and names the artifacts behind them. It is written anew whenever they are, so that it is always the latest.
+These files are copies of artifacts or derived from them, and have no execution in ML Metadata. With a record of their
+own, a changed file is detected, and the artifacts behind each file are known. The record is replaced whenever the files
+are, so that it always describes the latest ones.
 """
 
 import time
@@ -28,7 +29,7 @@ FILES = {
 }
 TYPE = "learn2compress.Output"
 UNSTORED = "not_in_ml_metadata"
-# What another choice takes the place of.
+# Types of the artifacts that a new choice replaces.
 _CHOICE_TYPES = {"learn2compress.Selection", "Model", "ModelBlessing", "PushedModel"}
 
 
@@ -36,11 +37,11 @@ def record_output_folder(output: str | Path, sources: Iterable[str | Path]) -> s
     """Record the files of an output folder.
 
     Args:
-        output: OUT; its pipeline root is OUT/pipeline.
-        sources: The folders of the artifacts that the files were taken or made from.
+        output: Output folder; its pipeline root is `output/pipeline`.
+        sources: Folders of the artifacts that the files were copied or derived from.
 
     Returns:
-        Where the record lies.
+        Path of the record.
 
     Raises:
         LineageError: There are no records yet, or a file cannot be read.
@@ -76,14 +77,14 @@ def record_output_folder(output: str | Path, sources: Iterable[str | Path]) -> s
 
 
 def record_another_choice(output: str | Path, selection: str | Path) -> str:
-    """Record the files of an output folder again, made of the same artifacts as before but for the choice.
+    """Record the files of an output folder after a new choice, with the other source artifacts unchanged.
 
     Args:
-        output: OUT.
-        selection: The folder of the Selection that now counts.
+        output: Output folder.
+        selection: Folder of the new Selection artifact.
 
     Returns:
-        Where the record lies.
+        Path of the record.
 
     Raises:
         LineageError: There are no records yet, or a file cannot be read.

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the provenance record of each execution, so that no node has to know about it.
+"""Writes the provenance record of each execution, so that the nodes themselves need no code for it.
 
-`write_record` takes an execution from ML Metadata after a local run's node has finished, ours or a standard one, run or
-served from the cache. Where there is no store, as in a step on a cluster, `describe_output`, `record_of` and
-`save_record` do the same from explicit inputs, outputs and parameters.
+`write_record` reads an execution from ML Metadata after a node of a local run has finished, whether the node is ours or
+a standard one, and whether it ran or was served from the cache. Where there is no store, as in a step on a cluster,
+`describe_output`, `record_of` and `save_record` do the same from explicit inputs, outputs and parameters.
 
-A record lies at `<pipeline root>/<node>/provenance/<execution>.intoto.json`: beside the artifacts and not among their
-files, since some standard nodes insist on finding exactly one. The outputs get the custom properties `tree_sha256` and
-`provenance` (the record's path) in the store. They are set once, before anything reads the artifact: a later change
-would alter the cache key of every node after it.
+A record lies at `<pipeline root>/<node>/provenance/<execution>.intoto.json`, beside the artifacts and not among their
+files, since some standard nodes require a fixed set of files. In the store the outputs get the custom properties
+`tree_sha256` and `provenance` (the record's path). They are set once, before anything reads the artifact, because a
+later change would alter the cache key of every downstream node.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,14 +47,19 @@ KUBEFLOW = "urn:learn2compress:kubeflow"
 def write_record(store: "MetadataStore", execution_id: int, pipeline_root: str | Path) -> str:
     """Write the record of a finished execution, and set the digests of its outputs in the store.
 
-    Where the outputs come from the cache, their digests are those of the record that made them: nothing is read again.
-    If that record is missing, because a run was killed right after the node, it is written first.
+    If the outputs come from the cache, their digests are taken from the record that made them, and the files are not
+    read again. If that record is missing because a run was killed right after the node, it is written first.
+
+    Args:
+        store: ML Metadata store.
+        execution_id: Id of the execution in the store.
+        pipeline_root: Pipeline root of the run.
 
     Returns:
-        Where the record lies.
+        Path of the record.
 
     Raises:
-        LineageError: The store has no such execution, it has not finished, or an output cannot be read.
+        LineageError: The store has no such execution, the execution has not finished, or an output cannot be read.
     """
     return _Writer(store, open_location(pipeline_root)).write(execution_id)
 
@@ -68,10 +73,16 @@ def describe_output(
     properties: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Output:
-    """Compute the digests of an artifact that lies at a URI.
+    """Compute the digests of an artifact.
 
     Args:
-        uri: Absolute, or relative to the location.
+        location: Pipeline root.
+        uri: URI of the artifact, absolute or relative to the location.
+        key: Name of the output in the node.
+        type_name: Name of the artifact type.
+        index: Position of the artifact, where an output holds several.
+        properties: Custom properties of the artifact.
+        metadata: Identity of the artifact in ML Metadata.
 
     Raises:
         LineageError: A file cannot be read.
@@ -107,12 +118,23 @@ def record_of(
     invocation: str | None = None,
     internal: Mapping[str, Any] | None = None,
 ) -> Statement:
-    """Put a record together from what a node was given and made.
+    """Build a record from a node's inputs, outputs and parameters.
 
     Args:
-        execution: Names the execution within its node; the file is called after it.
-        path: Where the record will lie, relative to the pipeline root (default: beside the node's outputs).
-        seed: Of random numbers (default: the parameter `seed`, or one whose name ends in it).
+        node: Name of the node.
+        inputs: Artifacts that the node read.
+        outputs: Artifacts that the node made.
+        parameters: The node's parameters.
+        pipeline: Name of the pipeline.
+        run: Identifier of the run.
+        execution: Identifier of the execution within its node, from which the file name is formed.
+        path: Path of the record relative to the pipeline root (default: beside the node's outputs).
+        builder: Identifier of the environment that ran the node.
+        started: Start, ISO 8601 in UTC.
+        finished: End, ISO 8601 in UTC.
+        cached: Whether the outputs were taken from the cache.
+        seed: Random seed (default: the parameter `seed`, or one whose name ends in `_seed`).
+        invocation: Globally unique identifier of the execution (default: `execution`).
         internal: Further internal parameters.
     """
     seed = seed_of(parameters) if seed is None else seed
@@ -143,20 +165,20 @@ def record_of(
 
 
 def seed_of(parameters: Mapping[str, Any]) -> int | None:
-    """The seed among a node's parameters."""
+    """Return the random seed among a node's parameters, or None."""
     return next((parameters[key] for key in sorted(parameters) if key == "seed" or key.endswith("_seed")), None)
 
 
 def record_path(node: str, execution: str) -> str:
-    """Where the record of an execution lies, relative to the pipeline root."""
+    """Return the path of an execution's record, relative to the pipeline root."""
     return f"{node}/{FOLDER}/{execution}{SUFFIX}"
 
 
 def save_record(location: Location, statement: Statement) -> str:
-    """Check a record against its standards, seal it and write it.
+    """Validate a record against its standards, seal it and write it.
 
     Returns:
-        Where it lies.
+        Path of the record.
     """
     validate_statement(statement)
     raw = statement.to_bytes()
@@ -166,10 +188,10 @@ def save_record(location: Location, statement: Statement) -> str:
 
 
 class _Writer:
-    """Writes records of one store's executions below one pipeline root."""
+    """Writes records of executions in one store below one pipeline root."""
 
     def __init__(self, store: "MetadataStore", location: Location) -> None:
-        # Only here is ML Metadata needed, and a step on a cluster does without.
+        # Imported here because a step on a cluster needs no ML Metadata.
         from ml_metadata.proto import metadata_store_pb2
 
         from learn2compress.lineage.records import mlmd_messages as mlmd_json
@@ -182,7 +204,9 @@ class _Writer:
     def write(self, execution_id: int, late: bool = False) -> str:
         found = self._store.get_executions_by_id([execution_id])
         if not found:
-            raise LineageError(f"Execution {execution_id} must be in the metadata store; there is none of that number.")
+            raise LineageError(
+                f"Execution {execution_id} must be in the metadata store; no execution has that id. Check the store."
+            )
         [execution] = found
         state = self._pb.Execution.State.Name(execution.last_known_state)
         if state not in ("COMPLETE", "CACHED"):
@@ -226,14 +250,14 @@ class _Writer:
             internal={
                 "ml_metadata": self._json.execution_to_json(execution, kind)
                 | {"contexts": [self._context(context) for context in sorted(contexts, key=lambda one: one.id)]},
-                # Written after the fact, when code and packages may have been others.
+                # The record is written after the run, when code and packages may have changed.
                 **({"recorded_late": True} if late else {}),
             },
         )
         return save_record(self._location, statement)
 
     def _free_path(self, node: str, execution: "mlmd.Execution") -> str:
-        """A store that was deleted counts executions from one again; an older record stays as it is."""
+        """Return a path that does not overwrite another record: a new store counts executions from one again."""
         path = record_path(node, str(execution.id))
         there = self._read(path)
         invocation = execution.name or str(execution.id)
@@ -283,7 +307,7 @@ class _Writer:
         self._store.put_artifacts([artifact])
 
     def _recorded(self, artifact: "mlmd.Artifact") -> Output | None:
-        """What the record that made an artifact says of it."""
+        """Return the artifact as described by the record that made it, or None."""
         if RECORD_PROPERTY not in artifact.custom_properties:
             return None
         statement = self._read(artifact.custom_properties[RECORD_PROPERTY].string_value)
@@ -291,7 +315,7 @@ class _Writer:
         return next((output for output in statement.outputs if output.uri == uri), None) if statement else None
 
     def _record_producer(self, artifact: "mlmd.Artifact") -> Output | None:
-        """Writes the record that should have been there."""
+        """Write the missing record of the execution that made an artifact."""
         made = [
             event.execution_id
             for event in self._store.get_events_by_artifact_ids([artifact.id])
@@ -305,7 +329,7 @@ class _Writer:
         return None
 
     def _read(self, path: str) -> Statement | None:
-        """A record that is whole; a missing or broken one is as good as none."""
+        """Read a record; return None if it is missing or broken."""
         try:
             raw = self._location.read(path)
             statement = parse_statement(raw, path)
@@ -331,7 +355,7 @@ class _Writer:
 
 
 def _label(context: "mlmd.Context") -> str:
-    """A context's name is unique among those of its type."""
+    """Return a context's type and name, which identify it."""
     return f"{context.type}:{context.name}"
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signatures of records by a key: what the seals cannot give, that nobody without the key has changed a record.
+"""Signs records with a private key and checks the signatures.
 
-Each record gets an envelope beside it, `<execution>.dsse.json`, as DSSE (https://github.com/secure-systems-lab/dsse)
-and in-toto have it: the record itself as payload, and signatures of it. Keys are PEM files: Ed25519, ECDSA or RSA.
+A seal shows accidental changes only; a signature proves that nobody without the key has changed a record. Each record
+gets an envelope beside it, `<execution>.dsse.json`, as defined by DSSE (https://github.com/secure-systems-lab/dsse) and
+in-toto, with the record as payload and its signatures. Keys are PEM files: Ed25519, ECDSA or RSA.
 """
 
 import json
@@ -25,23 +26,24 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 def envelope_path(record: str) -> str:
-    """Where a record's envelope lies."""
+    """Return the path of a record's envelope."""
     return record.removesuffix(SUFFIX) + ENVELOPE_SUFFIX
 
 
 def sign_records(graph: Graph, key: Path) -> tuple[int, list[Problem]]:
-    """Sign every record that is whole; an envelope that others have signed already gets a further signature.
+    """Sign every record that is whole; an envelope that is signed already gets a further signature.
 
     Args:
-        key: A private key, PEM.
+        graph: The records.
+        key: PEM file of a private key.
 
     Returns:
-        How many were signed, and the records that were not, being broken.
+        The number of signed records, and a problem for each broken record, which is not signed.
 
     Raises:
-        LineageError: The key is none, or is protected by a passphrase.
+        LineageError: The key cannot be used, or is protected by a passphrase.
     """
-    # Over a second to import, for it brings the clients of every key service.
+    # Imported here because it takes over a second: it imports the clients of every key service.
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner
@@ -72,13 +74,13 @@ def sign_records(graph: Graph, key: Path) -> tuple[int, list[Problem]]:
 
 
 class SignatureChecker:
-    """Checks records' envelopes; without a key, only that they hold the very record."""
+    """Checks the records' envelopes; without a key, checks only that each envelope holds its record."""
 
     def __init__(self, home: Location, public_key: Path | None) -> None:
         """Load the key.
 
         Raises:
-            LineageError: It is no public key.
+                LineageError: The file is not a public key.
         """
         self._home = home
         self._key = _load_public_key(public_key) if public_key else None
@@ -87,8 +89,11 @@ class SignatureChecker:
     def check(self, entry: Entry) -> Problem | None:
         """Check the envelope of a record.
 
+        Args:
+            entry: Index entry of the record.
+
         Returns:
-            What is wrong with it. Without a key a record may have none.
+            The problem with the envelope, or None. A missing envelope is a problem only if a key was given.
         """
         path = envelope_path(entry.path)
         try:
@@ -98,14 +103,14 @@ class SignatureChecker:
         except LineageError as error:
             return Problem(kind="tampered", where=path, reason=str(error))
         if envelope.payload != self._home.read(entry.path):
-            return Problem(kind="tampered", where=path, reason=f"it holds another record than {entry.path}")
+            return Problem(kind="tampered", where=path, reason=f"its payload is not the record {entry.path}")
         if self._key is not None:
             from securesystemslib.exceptions import VerificationError
 
             try:
                 envelope.verify([self._key], 1)
             except VerificationError:
-                return Problem(kind="tampered", where=path, reason="no signature of it by this key holds")
+                return Problem(kind="tampered", where=path, reason="it has no valid signature by this key")
             self.count += 1
         return None
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ran: our own code by commit and by content, the packages by version, the machine. Found out once a process."""
+"""Determines what ran: the project's own code by commit and content, package versions, and the platform.
+
+Each value is computed once for each process.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -31,14 +34,14 @@ SUBPACKAGES = (
     "", "cli", "components", "compression", "data", "evaluation", "kubeflow", "lineage", "modalities", "pipeline",
     "report", "schemas", "storage", "tflite",
 )  # fmt: skip
-"""What `learn2compress` consists of; the empty name stands for the files directly in it."""
+"""Sub-packages of `learn2compress`; the empty name stands for the files directly in it."""
 COMMIT_VARIABLE = "LEARN2COMPRESS_COMMIT"
-"""Names the commit that an image was built from, where there is no repository to ask."""
+"""Environment variable with the commit that an image was built from, for use where there is no repository."""
 
 
 @lru_cache(maxsize=1)
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out; those not installed are left out."""
+    """Return the versions of Python and of the packages that affect the results; omit those that are not installed."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -49,15 +52,15 @@ def package_versions() -> dict[str, str]:
 
 
 def platform_name() -> str:
-    """System, its version and processor, as in `Linux-6.1.0-x86_64-with-glibc2.36`."""
+    """Return the system, its version and the processor, such as `Linux-6.1.0-x86_64-with-glibc2.36`."""
     return platform.platform()
 
 
 @lru_cache(maxsize=1)
 def source_version() -> dict[str, Any]:
-    """Our code: its version, the digest of its Python files, and the commit it was checked out at, if any.
+    """Describe the project's code: its version, the digest of its Python files, and its git commit, if there is one.
 
-    `dirty` says that files differ from the commit.
+    `dirty` is true if files differ from the commit.
     """
     files = source_files()
     code: dict[str, Any] = {
@@ -71,17 +74,17 @@ def source_version() -> dict[str, Any]:
 
 
 def code_descriptor() -> ResourceDescriptor:
-    """Our code as a dependency of what it made."""
+    """Return the project's code as a dependency of the artifacts that it made."""
     code = source_version()
     digest = {TREE: code[TREE]} | ({"gitCommit": code["commit"]} if "commit" in code else {})
     return ResourceDescriptor(name="learn2compress", uri=f"pkg:pypi/learn2compress@{__version__}", digest=digest)
 
 
 def source_files(packages: Iterable[str] = SUBPACKAGES) -> dict[str, Path]:
-    """Finds the Python files of sub-packages, at any depth, by their path in `learn2compress`.
+    """Find the Python files of sub-packages, at any depth, by their path in `learn2compress`.
 
     Args:
-        packages: Names below `learn2compress`; an empty one stands for the files directly in it.
+            packages: Names below `learn2compress`; an empty name stands for the files directly in it.
     """
     files = {}
     for package in packages:
@@ -92,15 +95,15 @@ def source_files(packages: Iterable[str] = SUBPACKAGES) -> dict[str, Path]:
 
 
 def package_folders(package: str) -> list[str]:
-    """The folders that a sub-package's modules are imported from; none if it is not installed."""
+    """Return the folders that a sub-package's modules are imported from; empty if it is not installed."""
     spec = importlib.util.find_spec(f"learn2compress.{package}".rstrip("."))
     return list(spec.submodule_search_locations or []) if spec else []
 
 
 def git_state(file: Path) -> dict[str, Any]:
-    """The commit that a file of a git checkout belongs to; nothing if it belongs to none.
+    """Return the commit of the git checkout that a file belongs to; empty if it belongs to none.
 
-    A virtual environment inside another project lies in a checkout as well, which does not hold its files.
+    A virtual environment inside another project also lies in a checkout, which does not track its files.
     """
 
     def git(*arguments: str) -> str | None:

@@ -59,7 +59,7 @@ def test_lineage_asks_for_a_place_where_none_is_near(tmp_path: Path, monkeypatch
     status, told, error = type_in("lineage", "x")
 
     assert (status, told) == (2, "")
-    assert "Name the place where the run's outputs lie with --at." in error
+    assert "Name the location of the run's outputs with --at." in error
 
 
 @pytest.mark.parametrize("command", ["lineage", "diff"])
@@ -180,7 +180,7 @@ def test_verify_of_nothing_is_a_fault_of_usage(out: Path, type_in) -> None:  # n
     status, _, error = type_in("verify", "nowhere")
 
     assert status == 2
-    assert "there is nothing" in error
+    assert "it does not exist" in error
 
 
 def test_impact_lists_what_derives(out: Path, type_in) -> None:  # noqa: ARG001

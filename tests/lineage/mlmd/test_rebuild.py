@@ -136,17 +136,17 @@ def test_verify_finds_a_database_that_says_something_else(out: Path) -> None:
     assert report.status == "tampered"
     [problem] = report.problems
     assert problem.where == "metadata.db"
-    assert problem.reason == "it has other parameters for execution 3 than Train/provenance/3.intoto.json"
+    assert problem.reason == "its parameters of execution 3 differ from Train/provenance/3.intoto.json"
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        ("UPDATE Artifact SET uri = '/x' WHERE id = 3", "another URI or type for artifact 3"),
-        ("UPDATE ArtifactProperty SET int_value = 9 WHERE name = 'students'", "other properties for artifact 3"),
-        ("UPDATE Execution SET last_known_state = 2 WHERE id = 3", "describes execution 3 otherwise"),
-        ("DELETE FROM Event WHERE execution_id = 3", "other events for execution 3"),
+        ("UPDATE Artifact SET uri = '/x' WHERE id = 3", "its URI or type of artifact 3"),
+        ("UPDATE ArtifactProperty SET int_value = 9 WHERE name = 'students'", "its properties of artifact 3"),
+        ("UPDATE Execution SET last_known_state = 2 WHERE id = 3", "its entry for execution 3 differs"),
+        ("DELETE FROM Event WHERE execution_id = 3", "its events of execution 3 differ"),
     ],
 )
 def test_verify_compares_all_of_the_database(out: Path, statement: str, reason: str) -> None:
@@ -166,7 +166,7 @@ def test_verify_finds_an_execution_without_record(out: Path) -> None:
     report = verify_place(open_graph(out), open_location(out))
 
     assert report.status == "incomplete"
-    assert [problem.reason for problem in report.problems] == ["it knows a finished execution 8 that no record is of"]
+    assert [problem.reason for problem in report.problems] == ["it holds a finished execution 8 that has no record"]
 
 
 def test_records_that_were_in_no_store_get_the_contexts_of_tfx(make_run, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_existing_file_is_not_overwritten(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline")
     (tmp_path / "there.db").write_text("mine")
 
-    with pytest.raises(LineageError, match=r"there\.db must be a new file; it is there already"):
+    with pytest.raises(LineageError, match=r"there\.db must be a new file; it exists already"):
         rebuild_metadata(open_graph(tmp_path), tmp_path / "there.db")
     assert (tmp_path / "there.db").read_text() == "mine"
 
@@ -208,7 +208,7 @@ def test_existing_file_is_not_overwritten(make_run, tmp_path: Path) -> None:
 def test_folder_of_the_target_must_be_there(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline")
 
-    with pytest.raises(LineageError, match=r"must lie in a folder that is there"):
+    with pytest.raises(LineageError, match=r"must lie in an existing folder"):
         rebuild_metadata(open_graph(tmp_path), tmp_path / "none" / "x.db")
 
 
@@ -242,7 +242,7 @@ def test_database_of_another_schema_version_is_refused(database: Path, version: 
 def test_database_that_is_cut_short_is_refused(database: Path, kept: int) -> None:
     database.write_bytes(database.read_bytes()[:kept])
 
-    with pytest.raises(LineageError, match=r"must be a whole ML Metadata database; it is cut short or damaged"):
+    with pytest.raises(LineageError, match=r"must be a whole ML Metadata database; it is truncated or damaged"):
         open_sqlite(database)
 
 
@@ -257,12 +257,12 @@ def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("CREATE TABLE mine (id INTEGER)")
 
-    with pytest.raises(LineageError, match=r"must be an ML Metadata database; it holds other tables \(mine"):
+    with pytest.raises(LineageError, match=r"must be an ML Metadata database; it has other tables \(mine"):
         open_sqlite(tmp_path / "x.db")
 
 
 def test_missing_database_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LineageError, match=r"must be an ML Metadata database; there is no such file"):
+    with pytest.raises(LineageError, match=r"must be an ML Metadata database; it does not exist"):
         open_sqlite(tmp_path / "x.db")
 
 
@@ -275,7 +275,7 @@ def test_locked_database_is_told_at_once(database: Path) -> None:
         [sys.executable, "-c", program, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(LineageError, match=r"must be free to use; another process has locked it"):
+        with pytest.raises(LineageError, match=r"must not be in use; another process has locked it"):
             open_sqlite(database)
         holder.stdin.close()
 
@@ -287,7 +287,7 @@ def test_server_that_is_not_there_is_named_without_its_password() -> None:
     config.postgresql.host, config.postgresql.port, config.postgresql.dbname = "127.0.0.1", "1", "mlmd"
     config.postgresql.user, config.postgresql.password = "me", "secret"
 
-    with pytest.raises(LineageError, match=r"^postgresql://127\.0\.0\.1:1/mlmd must be a metadata store") as caught:
+    with pytest.raises(LineageError, match=r"^postgresql://127\.0\.0\.1:1/mlmd must be a reachable metadata store") as caught:
         open_store(config)
     assert "secret" not in str(caught.value)
 

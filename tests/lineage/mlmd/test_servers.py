@@ -134,7 +134,7 @@ def test_store_on_a_server_is_recorded_and_rebuilt(server, tiny_dag, tmp_path_fa
         assert events[0] == events[1]
 
         database = tmp_path_factory.mktemp("again")
-    with pytest.raises(LineageError, match=r"must be a metadata store that can be reached") as caught:
+    with pytest.raises(LineageError, match=r"must be a reachable metadata store") as caught:
         open_store(connection_config(address, database))
     assert "p@ss" not in str(caught.value)
 

@@ -165,7 +165,7 @@ def test_ambiguous_digest_is_refused(run, tmp_path: Path) -> None:
     for digit in "01":
         run.node("Other", [], {"out": ("T", {"file": digit.encode()})}, {"given": "abcdabcd" + digit * 56})
 
-    with pytest.raises(LineageError, match=r"^abcdabcd must begin one digest only; it begins 2"):
+    with pytest.raises(LineageError, match=r"^abcdabcd must match one digest only; it matches 2"):
         impact_of(open_graph(tmp_path / "pipeline"), "abcdabcd")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from learn2compress.lineage.graph import near, open_graph
+from learn2compress.lineage.graph import find_records_near, open_graph
 from learn2compress.lineage.index import INDEX_FILE
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.schemas.errors import LineageError
@@ -290,7 +290,7 @@ def test_records_alone_still_tell_the_chain(run, model: Path, tmp_path: Path) ->
 
 
 def test_place_without_records_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LineageError, match=r"must hold provenance records .*found none\. Name the place"):
+    with pytest.raises(LineageError, match=r"must hold provenance records .*found none\. Name the location"):
         open_graph(tmp_path)
 
 
@@ -340,10 +340,12 @@ def test_records_are_found_near_a_file(run, tmp_path: Path) -> None:
     models.mkdir()
     shutil.copy(run.path("Quantizer.models", "large-int8.tflite"), models / "x.tflite")
 
-    assert near(models / "x.tflite", tmp_path) == tmp_path / "out" / "pipeline"
-    assert near(run.path("Quantizer.models", "large-int8.tflite"), tmp_path) == tmp_path / "out" / "pipeline"
-    assert near(Path("/x.tflite"), tmp_path) == tmp_path
-    assert near(Path("/x.tflite"), models) is None
+    assert find_records_near(models / "x.tflite", tmp_path) == tmp_path / "out" / "pipeline"
+    assert (
+        find_records_near(run.path("Quantizer.models", "large-int8.tflite"), tmp_path) == tmp_path / "out" / "pipeline"
+    )
+    assert find_records_near(Path("/x.tflite"), tmp_path) == tmp_path
+    assert find_records_near(Path("/x.tflite"), models) is None
 
 
 def test_queries_import_neither_tensorflow_nor_tfx(model: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_record_that_was_moved_alone_is_named(out: Path) -> None:
     report = verify(out)
 
     assert report.status == "tampered"
-    assert any("it was moved alone" in problem.reason for problem in report.problems)
+    assert any("it was moved on its own" in problem.reason for problem in report.problems)
 
 
 def test_unknown_model_beside_the_artifacts_is_named(out: Path) -> None:
