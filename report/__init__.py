@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run hands to a person: the report as JSON and HTML, the bundle for an app, the model card."""
+"""The deliverables of a run for people: the report as JSON and HTML, the bundle for an app, and the model card."""
+
+__all__ = ["assembly", "bundle", "page"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gathers what a run left in its artifacts into one Report: OUT/report.json, and the base of OUT/report.html.
+"""Collects the results of a run from its artifacts in one Report: OUT/report.json, and the basis of OUT/report.html.
 
-Needs neither TensorFlow nor tfx, so that a report is made again in a second.
+It needs neither TensorFlow nor tfx, so that a report can be rebuilt within a second.
 """
 
 import json
@@ -41,12 +41,12 @@ REPORTED = (
     "TFLiteEvaluator.evaluation",
     "StudentSelector.selection",
 )
-"""The artifacts that a report is about, as "Node.output", in the order of `assemble_report`."""
+"""The artifacts that a report covers, as "Node.output", in the order of the arguments of `assemble_report`."""
 COLLECTED = {
     "Pruner.pruned_students": "StudentCollector.pruned_students",
     "Quantizer.models": "StudentCollector.models",
 }
-"""What stands for two of them where each student was pruned and quantized in tasks of its own."""
+"""Replacements for two of these artifacts in a run that pruned and quantized each student in separate tasks."""
 
 
 def assemble_report(
@@ -62,28 +62,31 @@ def assemble_report(
     selection_dir: str | Path,
     created: datetime | None = None,
 ) -> Report:
-    """Reads the manifests of a run's artifacts.
+    """Read the manifests of a run's artifacts.
 
     Args:
-        config: The run's configuration.
-        data_dir: Folder of Examples.
-        teacher_dir: Folder of Teacher.
-        logits_dir: Folder of TeacherLogits.
-        trained_dir: Folder of TrainedTeacher.
-        trained_logits_dir: Folder of its TeacherLogits.
-        students_dir: Folder of the last StudentSet.
-        models_dir: Folder of OnDeviceModelSet.
-        evaluation_dir: Folder of ModelEvaluation.
-        selection_dir: Folder of Selection.
-        created: When; now by default.
+        config: Configuration of the run.
+        data_dir: Folder of the Examples artifact.
+        teacher_dir: Folder of the Teacher artifact.
+        logits_dir: Folder of the TeacherLogits artifact.
+        trained_dir: Folder of the TrainedTeacher artifact.
+        trained_logits_dir: Folder of the trained teacher's TeacherLogits artifact.
+        students_dir: Folder of the last StudentSet artifact.
+        models_dir: Folder of the OnDeviceModelSet artifact.
+        evaluation_dir: Folder of the ModelEvaluation artifact.
+        selection_dir: Folder of the Selection artifact.
+        created: Time of the report; now by default.
+
+    Returns:
+        The report.
 
     Raises:
-        Learn2CompressError: A folder does not hold what it should.
+        Learn2CompressError: A folder does not hold the artifact it should hold.
     """
     models = read_manifest(models_dir, OnDeviceModelSetManifest)
     data = read_manifest(data_dir, DataManifest)
     trained = read_manifest(trained_dir, TrainedTeacherManifest)
-    asked = [read_manifest(folder, TeacherLogitsManifest) for folder in (logits_dir, trained_logits_dir)]
+    logits = [read_manifest(folder, TeacherLogitsManifest) for folder in (logits_dir, trained_logits_dir)]
     return Report(
         created=(created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         config=_without_password(config),
@@ -93,7 +96,7 @@ def assemble_report(
         evaluation=read_manifest(evaluation_dir, Evaluation, EVALUATION),
         choice=read_manifest(selection_dir, Choice, SELECTION),
         curves=_read_curves(Path(models_dir, models.curves.path)),
-        teacher_forward_passes=trained.forward_passes + sum(one.forward_passes for one in asked),
+        teacher_forward_passes=trained.forward_passes + sum(one.forward_passes for one in logits),
         trained_teacher=trained if trained.mode == "joint" else None,
         quantization_error=models.quantization_error,
         notes=models.notes,
@@ -101,13 +104,13 @@ def assemble_report(
 
 
 def part_of(part: str, artifacts: Container[str]) -> str:
-    """The name under which a run has an artifact of `REPORTED`: with `kubeflow.fan_out` some are brought together."""
+    """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
     collected = COLLECTED.get(part)
     return collected if collected in artifacts else part
 
 
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:
-    """A report is passed on; the password of the metadata store is not."""
+    """Remove the password of the metadata store, since a report may be passed on."""
     pipeline = config.get("pipeline") or {}
     password = urlsplit(pipeline.get("metadata") or "").password
     if not password:
@@ -117,10 +120,16 @@ def _without_password(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_thumbnails(evaluation_dir: str | Path) -> dict[str, str]:
-    """Reads the small pictures of an evaluation: data URIs by example id.
+    """Read the thumbnails of an evaluation.
+
+    Args:
+        evaluation_dir: Folder of the ModelEvaluation artifact.
+
+    Returns:
+        Data URIs by example id.
 
     Raises:
-        Learn2CompressError: They are missing or unreadable.
+        Learn2CompressError: The thumbnails are missing or unreadable.
     """
     path = Path(evaluation_dir, THUMBNAILS)
     try:
@@ -130,10 +139,15 @@ def read_thumbnails(evaluation_dir: str | Path) -> dict[str, str]:
 
 
 def write_report(folder: str | Path, report: Report, thumbnails: dict[str, str]) -> tuple[Path, Path]:
-    """Writes report.json and report.html.
+    """Write report.json and report.html.
+
+    Args:
+        folder: Output folder.
+        report: The report.
+        thumbnails: Data URIs by example id.
 
     Returns:
-        The two paths.
+        The paths of the two files.
     """
     from learn2compress.report.page import render_report
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OUT/bundle.zip: the chosen file with all that an app developer needs to use it and to see that it runs right.
+"""Builds OUT/bundle.zip: the chosen file with everything that an app developer needs to use it and to check it.
 
-    <name>.tflite            the chosen file, byte for byte
-    labels.txt               its classes, one a line
-    MODEL_CARD.md            what it is for, its figures, its limits, where it came from
-    golden/                  test images, what the file makes of them: golden.json tells
-    snippets/classify.py     runs it in Python, and checks the golden vectors
-    snippets/Classifier.kt   the same for Android
-    snippets/Classifier.swift and for iOS
+    <name>.tflite              the chosen file, byte for byte
+    labels.txt                 its classes, one on each line
+    MODEL_CARD.md              its intended use, figures, limits and origin
+    golden/                    test images with the file's input and output tensors, indexed by golden.json
+    snippets/classify.py       runs the file in Python and checks the golden vectors
+    snippets/Classifier.kt     the same for Android
+    snippets/Classifier.swift  the same for iOS
 
-Equal runs give equal bytes: entries are sorted, stored as they are, and carry no time.
+Equal runs give equal bytes: entries are sorted, stored uncompressed, and have a fixed time.
 """
 
 import io
@@ -39,13 +39,16 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 def write_bundle(output: str | Path, report: Report, selected: str | Path, examples: str | Path) -> Path:
-    """Writes OUT/bundle.zip, as a whole or not at all.
+    """Write OUT/bundle.zip, completely or not at all.
 
     Args:
-        output: OUT.
-        report: Of the run, with its choice.
+        output: Output folder.
+        report: Report of the run, with its choice.
         selected: The chosen file.
-        examples: Folder of Examples, for the golden vectors.
+        examples: Folder of the Examples artifact, for the golden vectors.
+
+    Returns:
+        Path of the bundle.
 
     Raises:
         ModelFileError: The file is not the one that was chosen.
@@ -56,19 +59,23 @@ def write_bundle(output: str | Path, report: Report, selected: str | Path, examp
 
 
 def save_bundle(output: str | Path, content: bytes) -> Path:
-    """Puts the bundle in its place. Raises OutputError if that fails."""
+    """Write the bundle's bytes to the output folder.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     path = Path(output, BUNDLE)
     fresh = path.with_name(f".{BUNDLE}")
     try:
         fresh.write_bytes(content)
         os.replace(fresh, path)
     except OSError as error:
-        raise OutputError(f"{path} must be writable; {error.strerror}. Free the place and run again.") from error
+        raise OutputError(f"{path} must be writable; {error.strerror}. Make it writable and run again.") from error
     return path
 
 
 def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> bytes:
-    """Makes the bundle's bytes. Arguments and errors are those of `write_bundle`."""
+    """Build the bundle's bytes; arguments and errors are those of `write_bundle`."""
     found = file_sha256(selected)
     if found != report.choice.sha256:
         raise ModelFileError(
@@ -90,9 +97,9 @@ def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> 
 
 
 def find_examples(output: str | Path, report: Report) -> Path | None:
-    """Finds the Examples that a run's report is about below OUT/pipeline, if its test images are there.
+    """Find the Examples artifact of a run below OUT/pipeline; return None if its test images are not there.
 
-    Of a run on a cluster only their description was fetched.
+    After a run on a cluster, only the manifest of the examples is fetched, not the images.
     """
     folders = [path.parent for path in Path(output, "pipeline").glob(f"**/examples/*/{MANIFEST}")]
     for folder in sorted(folders):
@@ -104,13 +111,13 @@ def find_examples(output: str | Path, report: Report) -> Path | None:
 
 
 def pack_files(files: Mapping[str, bytes]) -> bytes:
-    """Packs files into a zip archive: equal files, equal bytes."""
+    """Pack files into a zip archive; equal files give equal bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = 0o644 << 16
-            entry.create_system = 3  # or the packing system's would be written
+            entry.create_system = 3  # Unix; the default depends on the packing system
             archive.writestr(entry, content)
     return stream.getvalue()
 
@@ -125,7 +132,7 @@ def _snippets(model: str, data: bytes, classifier: Classifier) -> dict[str, byte
 
 
 def _facts(model: str, data: bytes, classifier: Classifier) -> dict[str, Any]:
-    """What the snippets have to know of the file."""
+    """Collect what the snippets need to know about the file."""
     about = read_metadata(data, file=model)
     source, result = classifier.model.input, classifier.model.output
     height, width, channels = classifier.input_shape

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about a run: teacher, data, training, limits, host."""
+"""Lists the facts about a run: teacher, data, training, limits, host."""
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from learn2compress.report.layer_effects import describe_rescue
+from learn2compress.report.layer_effects import describe_float_fallback
 from learn2compress.report.wording import (
     STAGES,
     format_duration,
@@ -20,7 +20,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 
 
 def list_facts(report: Report) -> dict[str, Any]:
-    """Data, teacher and the host, in words."""
+    """Describe data, teacher, training and host of a run in words."""
     data, teacher, evaluation = report.data, report.teacher, report.evaluation
     trained = report.trained_teacher
     after = trained.teacher.accuracy if trained and trained.teacher else {}
@@ -44,14 +44,14 @@ def list_facts(report: Report) -> dict[str, Any]:
             ("Parameters", format_optional_count(teacher.parameters)),
             ("MACs", format_optional_count(teacher.macs)),
             *[(f"Accuracy on {split}", format_percent(value)) for split, value in teacher.accuracy.items()],
-            *[(f"Trained along, on {split}", format_percent(value)) for split, value in after.items()],
-            ("Forward passes spent", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
+            *[(f"Jointly trained, accuracy on {split}", format_percent(value)) for split, value in after.items()],
+            ("Forward passes", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
             ("SHA-256", teacher.sha256),
-            *([("Trained along, SHA-256", trained.teacher.sha256)] if after else []),
+            *([("Jointly trained, SHA-256", trained.teacher.sha256)] if after else []),
         ],
         "training_time": format_duration(seconds),
         "epochs": _epochs(report),
-        "beginning": _beginning(report.students.initialization),
+        "initialization": _describe_initialization(report.students.initialization),
         "host": format_host(report),
         "statistic": next((c.latency[0].statistic for c in evaluation.candidates if c.latency), "median"),
         "host_is_device": evaluation.host.source == "device",
@@ -66,7 +66,7 @@ def list_facts(report: Report) -> dict[str, Any]:
         "calibration": chosen.calibration if chosen else None,
         "ops": sorted(chosen.ops.items(), key=lambda item: -item[1]) if chosen else [],
         "full_int8": chosen.full_int8 if chosen else False,
-        "rescue": describe_rescue(chosen) if chosen else "",
+        "float_fallback": describe_float_fallback(chosen) if chosen else "",
         "latencies": chosen.latency if chosen else [],
         "validation": f"{evaluation.images.get('validation', 0):,}",
         "test": f"{evaluation.images.get('test', 0):,}",
@@ -75,27 +75,31 @@ def list_facts(report: Report) -> dict[str, Any]:
     }
 
 
-def _beginning(began: Initialization | None) -> str:
-    """What the students began as, in a sentence."""
-    if began is None:
+def _describe_initialization(initialization: Initialization | None) -> str:
+    """Describe in a sentence how the students were initialized."""
+    if initialization is None:
         return ""
-    if began.kind == "students":
-        logits = ", but for their logits, since the classes are others" if began.new_logits else ""
-        return f"They began as an earlier run’s students (SHA-256 {began.source_sha256[:16]}…){logits}."
-    unlabeled = f" and on {began.unlabeled_images:,} without labels" if began.unlabeled_images else ""
+    if initialization.kind == "students":
+        logits = ", except for the layers of the logits, since the classes differ" if initialization.new_logits else ""
+        digest = f"SHA-256 {initialization.source_sha256[:16]}…"
+        return f"They were initialized from the students of an earlier run ({digest}){logits}."
+    unlabeled = (
+        f" and {initialization.unlabeled_images:,} images without labels" if initialization.unlabeled_images else ""
+    )
     return (
-        f"They began by learning the teacher’s features at its layer {began.feature_layer}, on "
-        f"{began.labeled_images:,} training images{unlabeled}."
+        f"They first learned to predict the teacher’s features at its layer {initialization.feature_layer}, on "
+        f"{initialization.labeled_images:,} training images{unlabeled}."
     )
 
 
 def _feature_passes(report: Report) -> str:
-    began = report.students.initialization
-    return f", and {began.forward_passes:,} for its features alone" if began and began.forward_passes else ""
+    initialization = report.students.initialization
+    passes = initialization.forward_passes if initialization else 0
+    return f", and {passes:,} for its features alone" if passes else ""
 
 
 def _epochs(report: Report) -> str:
-    """ "30 epochs of distillation, 6 of pruning and 4 of quantization" """
+    """Describe the epochs: "30 epochs of distillation, 6 of pruning and 4 of quantization"."""
     counts = Counter(epoch.stage for epoch in report.curves)
     parts = [f"{count} of {STAGES[stage]}" for stage, count in counts.items()]
     if not parts:
@@ -105,6 +109,7 @@ def _epochs(report: Report) -> str:
 
 
 def format_limits(report: Report) -> str:
+    """Format the limits of the choice, separated by commas."""
     given = report.choice.limits
     parts = []
     if given.max_size is not None:

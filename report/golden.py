@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden vectors: a few test images, and what the chosen file makes of them.
+"""Writes golden vectors: a few test images with the input and output tensors of the chosen file.
 
-An app that shows the same scores for them decodes, scales and runs as the pipeline does. Each vector has the picture,
-for the whole way, and the bytes of the input and output tensors, for a check of the runtime alone.
+An app that computes the same scores for them decodes, scales and runs the model as the pipeline does. Each vector has
+the picture, to check the whole path, and the bytes of the input and output tensors, to check the runtime alone.
 """
 
 import io
@@ -23,23 +23,26 @@ FOLDER = "golden"
 INDEX = "golden/golden.json"
 VECTORS = 8
 LEAST_VECTORS = 2
-INPUT_BYTES = 2_000_000  # of all vectors together, beyond the least
-SEARCHED = 2_000  # examples among which one of each class is looked for
-# By how much a score may differ in another runtime: some steps of an 8-bit output; of floats, their order of summing.
+INPUT_BYTES = 2_000_000  # limit for all vectors together, apart from the least number of vectors
+SEARCHED = 2_000  # number of examples that are searched for one of each class
+# Tolerances for another runtime: a few steps of an 8-bit output; the summation order of floats.
 QUANTIZED_STEPS = 4
 FLOAT_TOLERANCE = 1e-3
 
 
 def golden_examples(examples: str | Path, data: DataManifest, count: int = VECTORS) -> list[StoredExample]:
-    """Picks test images: the first of each class in the order of the split, which is that of their ids.
+    """Pick the first test image of each class in the order of the split, which is sorted by id.
 
     Args:
-        examples: Folder of Examples.
-        data: Its manifest.
-        count: Of images; fewer where there are fewer classes.
+        examples: Folder of the Examples artifact.
+        data: Manifest of the artifact.
+        count: Number of images; fewer are picked if there are fewer classes.
+
+    Returns:
+        The examples.
 
     Raises:
-        DataError: A shard is missing, cut short or damaged, or all are empty.
+        DataError: A shard is missing, truncated or damaged, or all are empty.
     """
     stream = _stream(Path(examples), data)
     chosen: dict[int, StoredExample] = {}
@@ -55,21 +58,21 @@ def golden_examples(examples: str | Path, data: DataManifest, count: int = VECTO
 def golden_files(
     classifier: Classifier, examples: Sequence[StoredExample], model: str, sha256: str
 ) -> dict[str, bytes]:
-    """Runs a file on images and writes down what goes in and comes out.
+    """Run a file on images and record its input and output tensors.
 
     Args:
         classifier: The opened file.
         examples: Test images.
-        model: The file's name.
-        sha256: Its digest.
+        model: Name of the file.
+        sha256: SHA-256 of the file.
 
     Returns:
-        Contents by path.
+        Contents of the golden files by path.
     """
     files, vectors = {}, []
     source, result = classifier.model.input, classifier.model.output
     tolerance = QUANTIZED_STEPS * result.scale[0] if result.quantized else FLOAT_TOLERANCE
-    for number, example in enumerate(examples[: _affordable(source.bytes)]):
+    for number, example in enumerate(examples[: _vector_count(source.bytes)]):
         entered, left = classifier.predict_raw(example.image)
         scores = classifier.predict(example.image[None])[0]
         stem = f"{FOLDER}/{number}"
@@ -112,7 +115,7 @@ def _stream(examples: Path, data: DataManifest) -> Iterator[StoredExample]:
         yield from read_shard(examples / "Split-test" / shard, data.task.input_shape)
 
 
-def _affordable(input_bytes: int) -> int:
+def _vector_count(input_bytes: int) -> int:
     return max(LEAST_VECTORS, min(VECTORS, INPUT_BYTES // input_bytes))
 
 

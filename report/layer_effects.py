@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pruning and 8 bits did, layer by layer."""
+"""Tabulates the effects of pruning and of 8-bit quantization, layer by layer."""
 
 import math
 from typing import Any
@@ -11,24 +11,25 @@ from learn2compress.schemas.units import format_bytes, format_points
 
 
 def sensitivity_table(report: Report) -> dict[str, Any] | None:
-    """How much each layer minds, as tables whose cells have a text, a number to sort by, and a heat from 0 to 1."""
+    """Build tables of each layer's sensitivity; a cell has a text, a number to sort by, and a heat from 0 to 1."""
     found = report.students.sensitivity
     if found is None:
         return None
     shares = next((one.zeros for one in found.layers if one.zeros), ())
     tables = [
         {
-            "id": "layers-mind",
+            "id": "layer-sensitivity",
             "title": "By layer",
-            "note": "Its smallest weights made zero, or its weights and its output rounded to 8 bits. What minds "
-            "is given fewer zeros. Depthwise layers and the first convolution are left dense: few weights, dear ones.",
+            "note": "The smallest weights of the layer set to zero, or its weights and output rounded to 8 bits. More "
+            "sensitive layers get fewer zeros. Depthwise layers and the first convolution stay dense: they have few "
+            "weights, and each of them matters.",
             "heads": [
                 ("Layer", ""),
                 ("Students", "wide"),
                 ("Weights", "n wide"),
                 *((f"{drop.share:.0%} zeros", "n") for drop in shares),
                 ("8 bits", "n"),
-                ("Zeros given", "n"),
+                ("Zeros assigned", "n"),
             ],
             "rows": [
                 {
@@ -48,9 +49,9 @@ def sensitivity_table(report: Report) -> dict[str, Any] | None:
     if found.channels:
         tables.append(
             {
-                "id": "channels-mind",
+                "id": "channel-sensitivity",
                 "title": "By channel group",
-                "note": "The least important channels of all layers that share them removed.",
+                "note": "The least important channels removed from all layers that share them.",
                 "heads": [
                     ("Group", ""),
                     ("Students", "wide"),
@@ -82,7 +83,7 @@ def _cell(text: str, value: float, kind: str = "n") -> dict[str, Any]:
 def _heat(drop: Drop | None) -> dict[str, Any]:
     if drop is None:
         return _cell("–", -1)
-    # From a thousandth of a nat, which is noise, to a few, where nothing is left of the answers.
+    # From a thousandth of a nat, which is noise, to a few nats, where the outputs are unrelated.
     heat = (math.log10(max(drop.divergence, 1e-3)) + 3) / 3.3
     points = f"{100 * drop.accuracy_drop:.1f}"
     return {
@@ -94,22 +95,22 @@ def _heat(drop: Drop | None) -> dict[str, Any]:
     }
 
 
-def describe_rescue(candidate: Candidate) -> str:
-    """Which layers were kept in float, what that cost and what it brought."""
-    rescue = candidate.rescue
-    if rescue is None:
+def describe_float_fallback(candidate: Candidate) -> str:
+    """Describe the layers that stay in float, with their cost in bytes and the accuracy gained."""
+    fallback = candidate.rescue
+    if fallback is None:
         return ""
-    gain, cost = rescue.accuracy - rescue.int8_accuracy, rescue.bytes_added
-    size = f"{format_bytes(abs(cost))} {'more' if cost >= 0 else 'less'}"
+    gain, cost = fallback.accuracy - fallback.int8_accuracy, fallback.bytes_added
+    size = f"{format_bytes(abs(cost))} {'larger' if cost >= 0 else 'smaller'}"
     return (
-        f"{candidate.arithmetic}: {', '.join(rescue.layers)}. That takes {size} than {rescue.model} and brings "
-        f"{format_points(gain)} on {rescue.images:,} validation images, where float32 has "
-        f"{format_percent(rescue.float32_accuracy)}."
+        f"{candidate.arithmetic}: {', '.join(fallback.layers)}. The file is {size} than {fallback.model} and gains "
+        f"{format_points(gain)} on {fallback.images:,} validation images, where float32 reaches "
+        f"{format_percent(fallback.float32_accuracy)}."
     )
 
 
 def list_8_bit_effects(report: Report) -> list[dict[str, Any]]:
-    """For each student, what 8 bits do to its layers, worst first."""
+    """List the effect of 8 bits on each layer of each student, largest error first."""
     chosen = next((c.student for c in report.evaluation.candidates if c.name == report.choice.chosen), None)
     return [
         {
@@ -136,4 +137,4 @@ def list_8_bit_effects(report: Report) -> list[dict[str, Any]]:
 
 
 def _decibels(ratio: float | None) -> str:
-    return "nothing lost" if ratio is None else f"{ratio:.1f}\N{NO-BREAK SPACE}dB"
+    return "no error" if ratio is None else f"{ratio:.1f}\N{NO-BREAK SPACE}dB"

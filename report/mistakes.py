@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where files are wrong: per class, confused pairs, and examples on which file and teacher differ."""
+"""Lists the errors of each file: by class, by confused pair, and by examples on which file and teacher differ."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,15 @@ from typing import Any
 from learn2compress.report.wording import format_percent
 from learn2compress.schemas.reports import Report, SplitFigures
 
-MANY_CLASSES = 16  # more than that, and the confusion matrix is told as its largest cells
-MANY_FILES_CLASSES = 40  # more than that, and only the chosen file's mistakes are shown
+MANY_CLASSES = 16  # above this number, the largest cells are listed instead of the confusion matrix
+MANY_FILES_CLASSES = 40  # above this number, only the chosen file's errors are shown
 SHOWN_CONFUSIONS = 20
 SHOWN_CLASSES = 40
 SHOWN_FLIPS = 12  # of each kind
 
 
 def list_mistakes(report: Report) -> list[dict[str, Any]]:
-    """For each file: its classes, its confusions, and images on which it and the teacher differ."""
+    """List classes, confusions and flips of each file, the chosen one first."""
     classes = report.evaluation.task.classes
     shown = []
     for candidate in report.evaluation.candidates:
@@ -31,8 +31,8 @@ def list_mistakes(report: Report) -> list[dict[str, Any]]:
                 "images": figures.images,
                 "k": figures.k,
                 "topk": format_percent(figures.topk),
-                "lost": figures.lost,
-                "won": figures.won,
+                "negative_flips": figures.lost,
+                "positive_flips": figures.won,
                 "classes": _class_rows(figures, classes),
                 "hidden_classes": max(0, len(classes) - SHOWN_CLASSES),
                 "confusion": _confusion(figures, classes) if len(classes) <= MANY_CLASSES else None,
@@ -95,9 +95,9 @@ def _largest_confusions(figures: SplitFigures, classes: list[str]) -> list[dict[
 
 
 def _flips(figures: SplitFigures, classes: list[str]) -> dict[str, list[dict[str, str]]]:
-    kinds: dict[str, list[dict[str, str]]] = {"lost": [], "won": []}
+    kinds: dict[str, list[dict[str, str]]] = {"negative_flips": [], "positive_flips": []}
     for flip in figures.flips:
-        kind = kinds["lost" if flip.teacher == flip.label else "won"]
+        kind = kinds["negative_flips" if flip.teacher == flip.label else "positive_flips"]
         if len(kind) < SHOWN_FLIPS:
             kind.append(
                 {
@@ -112,7 +112,7 @@ def _flips(figures: SplitFigures, classes: list[str]) -> dict[str, list[dict[str
 
 
 def thumbnails_used(report: Report, thumbnails: Mapping[str, str]) -> dict[str, str]:
-    """The pictures that the script may have to show: those of the files that are hidden at first."""
+    """Return the thumbnails that the script needs: those of the files that are hidden at first."""
     ids = {
         flip["id"]
         for entry in list_mistakes(report)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card in the bundle: what the chosen file is for, its figures with their intervals, and where it ends.
+"""Renders the model card in the bundle: the chosen file's intended use, its figures with intervals, and its limits.
 
 Source: Mitchell et al., Model Cards for Model Reporting, 1810.03993
 """
@@ -14,12 +14,12 @@ from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
 
 SHOWN_CLASSES = 60
-FEW_IMAGES = 30  # of a class, below which its figures say little
+FEW_IMAGES = 30  # number of images of a class below which its figures are unreliable
 WEAK_RECALL = 0.8
 
 
 def render_model_card(report: Report) -> str:
-    """Writes the card of the file that a report says was chosen, in Markdown. Equal reports give equal cards."""
+    """Render the card of a report's chosen file in Markdown; equal reports give equal cards."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
     environment.filters |= {
@@ -46,7 +46,7 @@ def render_model_card(report: Report) -> str:
 
 
 def _classes(report: Report, chosen: Candidate) -> dict[str, Any]:
-    """A line for each class, or of many only those recognised worst."""
+    """List the figures of each class, or of the classes with the lowest recall if there are many."""
     names = report.evaluation.task.classes
     figures = chosen.figures.get("test")
     if figures is None:
@@ -62,7 +62,7 @@ def _classes(report: Report, chosen: Candidate) -> dict[str, Any]:
 
 
 def _settings(report: Report, chosen: Candidate) -> list[str]:
-    """How it was made, in the words of the configuration."""
+    """Describe how the file was trained and quantized."""
     distill, prune = (report.config.get(section) or {} for section in ("distill", "prune"))
     lines = []
     if "epochs" in distill and "temperature" in distill:
@@ -72,7 +72,7 @@ def _settings(report: Report, chosen: Candidate) -> list[str]:
         lines.append(f"Pruned and trained further{zeros}.")
     methods = sorted({layer.method for layer in chosen.layers})
     if methods:
-        lines.append(f"Brought to 8 bits: {', '.join(methods)}.")
+        lines.append(f"Quantized to 8 bits: {', '.join(methods)}.")
     if chosen.calibration:
         lines.append(
             f"Ranges from {chosen.calibration.images:,} training images, digest `{chosen.calibration.digest}`."
@@ -81,7 +81,7 @@ def _settings(report: Report, chosen: Candidate) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """A name as it can stand in a Markdown table."""
+    """Escape a name for a Markdown table."""
     for sign in "\\|`*_<>[]":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a Report as one self-contained HTML page: no network, plots by plotly.js, which is packed into it.
+"""Renders a Report as one self-contained HTML page without network access; plotly.js is embedded.
 
-What the page says is worked out here, in words and numbers ready to print; report.html.j2 places it, report.css
-dresses it, and report.js adds what moves: plots, sorting, the switch between files. Without JavaScript everything
-but the plots is there.
+This module and its neighbours compute the page's contents as words and numbers. report.html.j2 arranges them,
+report.css styles them, and report.js adds plots, sorting and the switch between files. Without JavaScript, everything
+except the plots is visible.
 
-plotly.js comes with the Python package, 4.8 MB of it. It is embedded gzipped, 2 MB as text, and unpacked by the
+plotly.js comes with the Python package and has 4.8 MB. It is embedded gzipped, as 2 MB of text, and unpacked by the
 browser.
 """
 
@@ -32,11 +32,11 @@ from learn2compress.schemas.reports import Report
 
 
 def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
-    """Draws the page.
+    """Render the page.
 
     Args:
-        report: What to show.
-        thumbnails: Pictures of examples, data URIs by id; those that are missing are left out.
+        report: The report.
+        thumbnails: Data URIs of example images by id; images without one are left out.
 
     Returns:
         HTML.
@@ -68,7 +68,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
 
 
 def _for_script(data: Any) -> str:
-    """JSON that cannot end the script element that holds it."""
+    """Serialize data as JSON that cannot close the script element that contains it."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
@@ -78,7 +78,7 @@ def _file(name: str) -> str:
 
 @cache
 def _packed_plotly() -> str:
-    """plotly.js, gzipped, as text. The package is found and not imported, which takes longer than all the rest."""
+    """Return plotly.js, gzipped and base64-encoded; the package is located but not imported, which would be slow."""
     folder = importlib.util.find_spec("plotly").submodule_search_locations[0]
     source = Path(folder, "package_data", "plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(source, compresslevel=6, mtime=0)).decode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data of the plots: accuracy against each cost, and the training curves."""
+"""Prepares the data of the plots: accuracy against each cost, and the training curves."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from learn2compress.schemas.units import format_bytes
 
 
 def build_plots(report: Report) -> dict[str, Any]:
-    """Points and reference lines of the Pareto plots, on the split that chooses."""
+    """Build the points and reference lines of the Pareto plots, from the validation split."""
     evaluation, choice = report.evaluation, report.choice
     status = {verdict.candidate: verdict.status for verdict in choice.verdicts}
     students = list(dict.fromkeys(c.student for c in evaluation.candidates if not c.baseline))
@@ -81,6 +81,7 @@ def _hover(candidate: Candidate) -> str:
 
 
 def build_curves(report: Report) -> dict[str, Any]:
+    """Build the training curves: accuracy and loss by epoch of each student, and of a jointly trained teacher."""
     students = list(dict.fromkeys(name for epoch in report.curves for name in epoch.accuracy))
     stages, start = [], 0
     for number, epoch in enumerate(report.curves):

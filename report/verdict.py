@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choice in words, and a row for each file with what was measured of it."""
+"""Describes the choice in words, and lists the measurements of each file as a table row."""
 
 from typing import Any
 
 from learn2compress.report.facts import format_limits
-from learn2compress.report.layer_effects import describe_rescue
+from learn2compress.report.layer_effects import describe_float_fallback
 from learn2compress.report.wording import (
     format_accuracy,
     format_against_teacher,
@@ -32,7 +32,7 @@ STATUS = {
 
 
 def describe_verdict(report: Report) -> dict[str, Any]:
-    """What was chosen and why, with its figures."""
+    """Describe the chosen file, with the reason and its figures."""
     choice, evaluation = report.choice, report.evaluation
     chosen = next((c for c in evaluation.candidates if c.name == choice.chosen), None)
     limits = format_limits(report)
@@ -62,7 +62,7 @@ def describe_verdict(report: Report) -> dict[str, Any]:
             {
                 "name": "Compute",
                 "value": f"{format_count(chosen.macs)} MACs",
-                "detail": "multiply-accumulates an image",
+                "detail": "multiply-accumulates per image",
                 "more": f"{format_times(fewer)} fewer than the teacher" if fewer else "",
             }
         )
@@ -88,7 +88,7 @@ def describe_verdict(report: Report) -> dict[str, Any]:
 
 
 def list_files(report: Report) -> list[dict[str, Any]]:
-    """The table of candidates. Each cell has the text that is shown and the number it is sorted by."""
+    """Build the table of candidates; each cell has the text that is shown and the number that it is sorted by."""
     verdicts = {verdict.candidate: verdict for verdict in report.choice.verdicts}
     order = list(verdicts)
     rows = []
@@ -102,7 +102,7 @@ def list_files(report: Report) -> list[dict[str, Any]]:
                 "status": verdict.status if verdict else "failed",
                 "word": STATUS[verdict.status] if verdict else "",
                 "reason": _after_status(verdict) if verdict else "",
-                "rescue": describe_rescue(candidate),
+                "float_fallback": describe_float_fallback(candidate),
                 "sha256": candidate.sha256,
                 "cells": [
                     ("Test accuracy", format_accuracy(test), test.top1 if test else -1),
@@ -124,7 +124,7 @@ def list_files(report: Report) -> list[dict[str, Any]]:
 
 
 def _after_status(verdict: Verdict) -> str:
-    """The reason as it reads behind the status."""
+    """Remove the beginning of a reason that repeats the status."""
     for start in ("on the front: ", "dominated "):
         if verdict.reason.startswith(start):
             return verdict.reason.removeprefix(start)

@@ -6,7 +6,7 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const SYMBOLS = { float32: "square", float16: "diamond", dynamic: "triangle-up", int8: "circle", uint8: "hexagon" };
 
-  // Sorting: a file is a tbody of two rows, its figures and the reason.
+  // Sorting: each file is a tbody with two rows, the figures and the reason.
   const table = document.getElementById("candidates");
   const heads = $$("thead th", table);
   const select = document.getElementById("sort");
@@ -20,7 +20,7 @@
     });
     select.value = `${index} ${descending ? 1 : 0}`;
   };
-  // What is better comes first: high accuracy and agreement, low everything else.
+  // Better values come first: high accuracy and agreement, low values of everything else.
   const bestFirst = (index) => index >= 1 && index <= 3;
   heads.forEach((head, index) => {
     const label = head.textContent.trim();
@@ -34,7 +34,7 @@
   });
   select.addEventListener("change", () => sortBy(...select.value.split(" ").map(Number)));
 
-  // Plain tables: a row is a row, the largest figures first.
+  // Plain tables: rows are sorted one by one, the largest values first.
   for (const plain of $$("table.sortable")) {
     const columns = $$("thead th", plain);
     columns.forEach((head, index) => head.querySelector("button").addEventListener("click", () => {
@@ -46,11 +46,11 @@
     }));
   }
 
-  // One file's mistakes at a time; pictures come out of the data when they are first wanted.
+  // Shows the errors of one file at a time; thumbnails are inserted when they are first needed.
   const picker = document.getElementById("file");
   picker?.addEventListener("change", () => {
     $$(".mistakes").forEach((part) => (part.hidden = part.id !== picker.value));
-    document.getElementById("shown").textContent = `Showing the mistakes of ${picker.selectedOptions[0].text}`;
+    document.getElementById("shown").textContent = `Showing the errors of ${picker.selectedOptions[0].text}`;
     $$("img[data-id]", document.getElementById(picker.value)).forEach((image) => {
       image.src = data.thumbnails[image.dataset.id] ?? "";
       image.removeAttribute("data-id");
@@ -80,7 +80,7 @@
     count: (v) => (v < 1e3 ? `${v}` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)}K` : v < 1e9 ? `${+(v / 1e6).toPrecision(3)}M` : `${+(v / 1e9).toPrecision(3)}G`),
     ms: (v) => (v < 0.1 ? `${+(1000 * v).toPrecision(3)} µs` : `${+v.toPrecision(3)} ms`),
   };
-  // Ticks at 1, 2 and 5 of each decade, thinned until they have room.
+  // Ticks at 1, 2 and 5 of each decade, reduced in number until they fit.
   const ticks = (values, width) => {
     const low = Math.min(...values) / 1.25, high = Math.max(...values) * 1.25;
     for (const steps of [[1, 2, 5], [1, 3], [1]]) {
@@ -95,8 +95,8 @@
     return [];
   };
 
-  // Where the names of marks go so that none lies on a mark or on another name: a map from point to Plotly's position.
-  // A point whose name has no room is left out; it can be pointed at. Pixels, the origin top left.
+  // Places the marks' names so that none covers a mark or another name: maps each point to a Plotly text position.
+  // A point whose name does not fit is left out; its name appears on hover. Units are pixels, the origin is top left.
   const RANKS = ["chosen", "front", "dominated", "over limit", "failed"];
   function namePositions(named, centres, points, width, reserved) {
     const taken = [...reserved, ...centres.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7])], positions = new Map();
@@ -123,14 +123,14 @@
     const across = (place.clientWidth - 60) / (most - least + 2 * margin), [low, high] = [Math.min(...shown.map((p) => p.low)), Math.max(...shown.map((p) => p.high))];
     const down = (accuracy) => ((high - accuracy) / (high - low || 1)) * (place.clientHeight - 90);
     const positions = namePositions(
-      // What is chosen is named first, then what may be.
+      // The chosen file is named first, then those that may be chosen.
       [...shown].sort((a, b) => RANKS.indexOf(a.status) - RANKS.indexOf(b.status)).filter((p) => !p.baseline && (wide || p.status === "chosen")),
       [...shown, ...reference].map((p) => [(Math.log10(p[key]) - least + margin) * across, down(p.accuracy)]),
       [...shown, ...reference],
       place.clientWidth - 60,
       teacher ? [[0, down(teacher.accuracy) - 16, 96, down(teacher.accuracy)]] : [],
     );
-    // The front along this axis, of the files that may be chosen.
+    // The Pareto front along this axis, of the files that may be chosen.
     const able = shown.filter((p) => ["chosen", "front", "dominated"].includes(p.status)).sort((a, b) => a[key] - b[key] || b.accuracy - a.accuracy);
     const front = able.filter((p, i) => able.slice(0, i).every((q) => q.accuracy < p.accuracy));
     if (front.length)
@@ -217,7 +217,7 @@
       ...students.map((s) => `<span>${mark(byStudent(s), '<rect x="1" y="5" width="12" height="4" rx="2"/>')}${s}</span>`),
       ...variants.map((v) => `<span>${mark(color("muted"), shapes[v] ?? '<path d="M7 1l6 4.500-2.300 7.500H3.300L1 5.500z"/>')}${v}</span>`),
       ...(points.some((p) => p.status === "over limit") ? [`<span><svg viewBox="0 0 14 14" fill="none" stroke="${color("muted")}" stroke-width="1.5"><circle cx="7" cy="7" r="5"/></svg>over a limit</span>`] : []),
-      ...(points.some((p) => p.baseline) ? [`<span><svg viewBox="0 0 14 14" stroke="${grey}" stroke-width="2"><path d="M3 3l8 8M11 3l-8 8"/></svg>teacher, plainly converted</span>`] : []),
+      ...(points.some((p) => p.baseline) ? [`<span><svg viewBox="0 0 14 14" stroke="${grey}" stroke-width="2"><path d="M3 3l8 8M11 3l-8 8"/></svg>teacher, plain conversion</span>`] : []),
       ...(teacher ? [`<span>${mark(grey, '<path stroke="none" d="M7 0l2 5h5l-4 3.2L11.500 14 7 10.500 2.500 14 4 8.200 0 5h5z"/>')}teacher</span>`] : []),
     ].join("");
   }
@@ -228,7 +228,7 @@
     for (const place of places) (place.dataset.plot ? paretoPlot : curvePlot)(place);
   };
 
-  // plotly.js lies in the page gzipped; the browser unpacks it.
+  // plotly.js is embedded gzipped; the browser unpacks it.
   async function unpack() {
     const packed = Uint8Array.from(atob(document.getElementById("packed-plotly").textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));

@@ -197,7 +197,7 @@ def test_run_trains_the_teacher_along_and_leaves_it_beside_the_students(copy, jo
     assert report.teacher.sha256 == trained.imported_sha256 == file_sha256(job.parent / "teacher.keras") == imported
     assert file_sha256(copy / "trained_teacher/teacher.keras") == trained.teacher.sha256 != imported
     assert set(trained.teacher.accuracy) == {"validation", "test"}
-    assert "Trained along, on test" in (copy / "report.html").read_text()
+    assert "Jointly trained, accuracy on test" in (copy / "report.html").read_text()
     images = report.data["counts"]["train"]
     assert report.teacher_forward_passes == trained.forward_passes + 2 * images
     traced = json.loads(command("lineage", copy / "selected.tflite", "--at", copy, "--json").stdout)

@@ -77,34 +77,34 @@ def assembled(folder, config):
     return assemble_report(config, *(folder / name for name in FOLDERS), created)
 
 
-def test_assemble_report_gathers_what_the_nodes_left(artifacts, sample):
+def test_assemble_report_collects_the_manifests_of_all_nodes(artifacts, sample):
     report, thumbnails = sample
     assert assembled(artifacts, report.config) == report
     assert read_thumbnails(artifacts / "evaluation") == thumbnails
 
 
-def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_passes(artifacts, sample):
+def test_assemble_report_adds_a_jointly_trained_teacher_and_its_forward_passes(artifacts, sample):
     report, _ = sample
     teacher = report.teacher.model_copy(update={"sha256": "e" * 64, "accuracy": {"test": 0.875}})
     trained = TrainedTeacherManifest(
         mode="joint", imported_sha256="t", teacher=teacher, epochs=2, best_epoch=1, forward_passes=70
     )
     write_manifest(artifacts / "trained", trained)
-    asked = read_manifest(artifacts / "trained_logits", TeacherLogitsManifest)
-    write_manifest(artifacts / "trained_logits", asked.model_copy(update={"forward_passes": 5, "as_imported": False}))
+    logits = read_manifest(artifacts / "trained_logits", TeacherLogitsManifest)
+    write_manifest(artifacts / "trained_logits", logits.model_copy(update={"forward_passes": 5, "as_imported": False}))
 
     found = assembled(artifacts, report.config)
 
     assert found.trained_teacher == trained
     assert found.teacher_forward_passes == report.teacher_forward_passes + 75
     page = render_report(found, {})
-    assert "Trained along, on test" in page
+    assert "Jointly trained, accuracy on test" in page
     assert "87.5" in page
     assert "e" * 64 in page
 
 
 @pytest.mark.parametrize(
-    ("began", "told"),
+    ("initialization", "sentence"),
     [
         (
             {
@@ -114,20 +114,20 @@ def test_assemble_report_adds_the_teacher_that_was_trained_along_and_all_its_pas
                 "unlabeled_images": 4000,
                 "forward_passes": 8000,
             },
-            "features at its layer pool, on 60 training images and on 4,000 without labels.",
+            "features at its layer pool, on 60 training images and 4,000 images without labels.",
         ),
-        ({"kind": "students", "new_logits": True}, "(SHA-256 abababababababab…), but for their logits, since"),
+        ({"kind": "students", "new_logits": True}, "(SHA-256 abababababababab…), except for the layers of the logits"),
     ],
 )
-def test_report_says_what_the_students_began_as(sample, began, told):
+def test_report_describes_the_initialization_of_the_students(sample, initialization, sentence):
     report, _ = sample
-    fields = {"source_sha256": "ab" * 32, "new_logits": False} | began
+    fields = {"source_sha256": "ab" * 32, "new_logits": False} | initialization
     students = report.students.model_copy(update={"initialization": Initialization(**fields)})
 
     page = render_report(report.model_copy(update={"students": students}), {})
-    assert told in page
-    assert ("images, and 8,000 for its features alone" in page) is (began["kind"] == "features")
-    assert "They began" not in render_report(report, {})
+    assert sentence in page
+    assert ("images, and 8,000 for its features alone" in page) is (initialization["kind"] == "features")
+    assert "They first learned" not in render_report(report, {})
 
 
 @pytest.mark.parametrize("name", ["curves.json", "manifest.json"])

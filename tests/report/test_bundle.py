@@ -71,7 +71,7 @@ def test_python_snippet_gives_the_golden_scores(finished, tmp_path, variant):
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8", "uint8"])
-def test_golden_vectors_are_what_the_emitted_bytes_compute(finished, tmp_path, variant):
+def test_golden_vectors_equal_the_outputs_of_the_emitted_file(finished, tmp_path, variant):
     output, report, selected = finished(variant)
     folder = unpack(output, report, selected, tmp_path / "app")
     golden = json.loads((folder / "golden" / "golden.json").read_text())
@@ -110,7 +110,7 @@ def test_python_snippet_notices_another_model_and_classifies_pictures(finished, 
     assert "WRONG" in done.stdout
 
 
-def test_bundle_is_the_same_bytes_for_the_same_run(finished, monkeypatch):
+def test_bundle_has_equal_bytes_for_equal_runs(finished, monkeypatch):
     output, report, selected = finished("int8")
     examples = find_examples(output, report)
     first = write_bundle(output, report, selected, examples).read_bytes()
@@ -133,7 +133,7 @@ def test_bundle_holds_the_chosen_file_and_its_labels(finished, tmp_path):
     }  # fmt: skip
 
 
-def test_card_tells_figures_with_intervals_data_host_and_digests(finished, tmp_path):
+def test_model_card_lists_figures_with_intervals_data_host_and_digests(finished, tmp_path):
     output, report, selected = finished("int8")
     card = (unpack(output, report, selected, tmp_path / "app") / "MODEL_CARD.md").read_text()
     (candidate,) = report.evaluation.candidates
@@ -143,26 +143,26 @@ def test_card_tells_figures_with_intervals_data_host_and_digests(finished, tmp_p
         f"| accuracy | {test.top1:.1%} ({low:.1%} to {high:.1%}) |".replace("%", " %"),
         "| train | 45,000 |",
         "| test | 100 |",
-        "3 images are in both parts of train/test",
+        "3 images are in both splits of train/test",
         "1 files could not be read",
         "bench, AMD EPYC, 2 cores, ai-edge-litert 2.3.0",
         "the only one that was made",
         candidate.sha256,
         report.teacher.sha256,
         report.data["digest"],
-        "Fewer than 30 test images",
+        "Classes with fewer than 30 test images",
     ):
         assert said in card
     rows = [line for line in card.splitlines() if line.startswith("| ") and line.count("|") == 6]
     assert len(rows) == 2 + len(report.evaluation.task.classes)
 
 
-def test_card_shows_the_worst_of_many_classes_and_keeps_names_in_their_cells(make_report):
+def test_model_card_lists_the_classes_of_lowest_recall_and_escapes_their_names(make_report):
     from learn2compress.report.model_card import render_model_card
 
     report, _ = make_report(images=2000, classes=["a|b", "<i>c", *(f"class {n}" for n in range(98))])
     card = render_model_card(report)
-    assert "60 classes recognised worst; 40 more" in card
+    assert "60 classes with the lowest recall; 40 more" in card
     assert "a|b" not in card
     assert "<i>" not in card
 
@@ -175,7 +175,7 @@ def test_card_shows_the_worst_of_many_classes_and_keeps_names_in_their_cells(mak
         ("uint8", "quantized.coerceIn(0, 255).toByte()", "UInt8(min(max(quantized, 0), 255))"),
     ],
 )
-def test_app_snippets_are_written_for_the_file_at_hand(finished, tmp_path, variant, kotlin, swift):
+def test_app_snippets_contain_the_constants_of_the_chosen_file(finished, tmp_path, variant, kotlin, swift):
     folder = unpack(*finished(variant), tmp_path / "app")
     model = open_model(folder / f"small-{variant}.tflite").model
     for name, said in (("Classifier.kt", kotlin), ("Classifier.swift", swift)):
@@ -198,7 +198,7 @@ def test_bundle_refuses_a_file_that_was_not_chosen(finished):
     assert not (output / "bundle.zip").exists()
 
 
-def test_bundle_refuses_test_images_that_are_cut_short(finished):
+def test_bundle_refuses_truncated_test_images(finished):
     output, report, selected = finished("int8")
     examples = find_examples(output, report)
     for shard in (examples / "Split-test").iterdir():
@@ -207,14 +207,14 @@ def test_bundle_refuses_test_images_that_are_cut_short(finished):
         write_bundle(output, report, selected, examples)
 
 
-def test_bundle_refuses_a_place_that_cannot_be_written(finished):
+def test_bundle_refuses_an_unwritable_path(finished):
     output, report, selected = finished("int8")
     (output / "bundle.zip").mkdir()
     with pytest.raises(OutputError, match=r"bundle\.zip must be writable"):
         write_bundle(output, report, selected, find_examples(output, report))
 
 
-def test_examples_are_those_of_the_report(finished):
+def test_find_examples_returns_those_of_the_report(finished):
     output, report, _ = finished("int8")
     assert find_examples(output, report) == output / "pipeline" / "ImageExampleGen" / "examples" / "1"
     assert find_examples(output, report.model_copy(update={"data": {**report.data, "digest": "e" * 64}})) is None

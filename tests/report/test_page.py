@@ -55,7 +55,7 @@ def page(html):
     return Page(html)
 
 
-def test_report_page_says_what_was_chosen_and_why(page, sample):
+def test_report_page_shows_the_chosen_file_and_the_reason(page, sample):
     report, _ = sample
     text = " ".join(" ".join(page.text).split())
     chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
@@ -66,23 +66,23 @@ def test_report_page_says_what_was_chosen_and_why(page, sample):
     for verdict in report.choice.verdicts:
         assert verdict.candidate in text
     assert "12.9 KB over max_size (100 KB)" in text
-    assert "30 epochs of distillation, 6 of pruning and 4 of quantization in 61 min" in text
+    assert "30 epochs of distillation, 6 of pruning and 4 of quantization, in 61 min" in text
 
 
-def test_report_page_ranks_layers_by_what_8_bits_do_to_them(page):
+def test_report_page_ranks_layers_by_quantization_error(page):
     text = " ".join(" ".join(page.text).split())
     for student in ("small", "medium", "large"):
-        said = "leave the logits at 17.2 dB and change the class of 4.7 % of 64 training images"
-        assert f"{student}-int8: all layers together {said}" in text
+        error = "17.2 dB; predicted class changed on 4.7 % of 64 training images"
+        assert f"{student}-int8: SQNR of the logits with all layers quantized: {error}" in text
     assert "trunk2_1_dw DEPTHWISE_CONV_2D 17.4 dB 0.0 % 43.2 dB 0.18 rounded output" in text
     assert text.index("trunk2_1_dw DEPTHWISE_CONV_2D") < text.index("trunk2_1_pw CONV_2D 33.7 dB")
-    assert "flatten RESHAPE nothing lost 0.0 % nothing lost 0.00 rounded weights" in text
+    assert "flatten RESHAPE no error 0.0 % no error 0.00 rounded weights" in text
     assert "Teacher resnet56_cifar10.h5 cannot be converted to dynamic" in text
     opened = [attributes for attributes in page.all("details") if "open" in attributes]
     assert len(opened) == 1
 
 
-def test_report_page_does_not_call_a_rescued_file_full_int8(sample):
+def test_report_page_does_not_call_a_file_with_float_fallback_full_int8(sample):
     report, thumbnails = sample
     rescue = Rescue(
         model="medium-int8",
@@ -100,16 +100,16 @@ def test_report_page_does_not_call_a_rescued_file_full_int8(sample):
     evaluation = report.evaluation.model_copy(update={"candidates": candidates})
     text = Page(render_report(report.model_copy(update={"evaluation": evaluation}), thumbnails)).text
     text = " ".join(" ".join(text).split())
-    said = (
-        "int8, 2 layers in float: trunk2_1_dw, trunk2_1_pw. That takes 9.3 KB more than medium-int8 and brings "
-        "15.1 points on 1,000 validation images, where float32 has 86.8 %."
+    fallback = (
+        "int8, 2 layers in float: trunk2_1_dw, trunk2_1_pw. The file is 9.3 KB larger than medium-int8 and gains "
+        "15.1 points on 1,000 validation images, where float32 reaches 86.8 %."
     )
-    assert f"Not full int8, but {said}" in text
-    assert text.count(said) == 2
-    assert "Full int8, proved" not in text
+    assert f"The file is not full int8, but {fallback}" in text
+    assert text.count(fallback) == 2
+    assert "The file is full int8" not in text
 
 
-def test_report_page_draws_how_a_teacher_learned_that_was_trained_along(sample, html):
+def test_report_page_draws_the_curves_of_a_jointly_trained_teacher(sample, html):
     report, thumbnails = sample
     taught = [
         epoch.model_copy(update={"teacher_accuracy": 0.9 + epoch.epoch / 1000, "teacher_loss": 0.5})
@@ -144,7 +144,7 @@ def test_report_page_needs_no_network(html, page):
     assert len(html) < 5_000_000
 
 
-def test_report_page_can_be_read_without_seeing_it(page):
+def test_report_page_is_accessible_to_screen_readers(page):
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(head.get("scope") in ("row", "col") for head in page.all("th"))
@@ -162,11 +162,11 @@ def test_report_page_can_be_read_without_seeing_it(page):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_report_page_shows_which_layers_mind(page):
+def test_report_page_shows_the_sensitivity_of_layers(page):
     text = " ".join(" ".join(page.text).split())
     assert "on 256 validation images" in text
     assert "trunk1_1_pw small, medium, large" in text
-    # 2.5 · 0.75³ - 0.004 of accuracy, darkest; a layer that got better by a thousandth; one that was left dense.
+    # The most sensitive layer (2.5 · 0.75³ - 0.004); a layer whose accuracy rose by 0.002; a layer that stays dense.
     assert re.search(r"trunk1_1_pw small, medium, large [\d,]+ 3\.5 30\.9 105\.1 0\.2 50%", text)
     assert re.search(r"large_logits large [\d,]+ −0\.2 0\.9 3\.8 0\.4 70%", text)
     assert re.search(r"stem small, medium, large [\d,]+ – – – 0\.0 –", text)
@@ -177,24 +177,24 @@ def test_report_page_shows_which_layers_mind(page):
     assert max(heats) == pytest.approx((np.log10(2.5 * 0.75**2) + 3) / 3.3, abs=0.01)
 
 
-def test_report_page_has_no_table_of_sensitivity_when_none_was_measured(sample):
+def test_report_page_has_no_sensitivity_table_when_none_was_measured(sample):
     report, thumbnails = sample
     students = report.students.model_copy(update={"sensitivity": None})
     html = render_report(report.model_copy(update={"students": students}), thumbnails)
-    assert "Which layers mind" not in html
+    assert "Sensitivity of the layers" not in html
     assert "#sensitivity" not in html
 
 
 def test_report_page_shows_the_pictures_of_the_chosen_files_flips(page, sample):
     report, thumbnails = sample
     chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
-    lost = [f for f in chosen.figures["test"].flips if f.teacher == f.label]
+    negative_flips = [f for f in chosen.figures["test"].flips if f.teacher == f.label]
     shown = [image["src"] for image in page.all("img") if "src" in image]
-    assert thumbnails[lost[0].id] in shown
+    assert thumbnails[negative_flips[0].id] in shown
     assert len(shown) == 24
 
 
-def test_report_page_escapes_what_users_name(sample):
+def test_report_page_escapes_names_from_users(sample):
     report, thumbnails = sample
     tree = report.model_dump(mode="json")
     evil = "</script><b onclick='x'>cat"
@@ -206,7 +206,7 @@ def test_report_page_escapes_what_users_name(sample):
     Page(html)
 
 
-def test_report_page_tells_confusions_in_words_when_classes_are_many(make_report):
+def test_report_page_lists_the_largest_confusions_when_classes_are_many(make_report):
     report, thumbnails = make_report(classes=[f"class {i}" for i in range(60)])
     page = Page(render_report(report, thumbnails))
     assert not [table for table in page.all("table") if table.get("class") == "confusion"]
@@ -216,7 +216,7 @@ def test_report_page_tells_confusions_in_words_when_classes_are_many(make_report
     assert [div["id"] for div in page.all("div") if div.get("class") == "mistakes"] == ["m0"]
 
 
-def test_report_page_stands_without_a_choice_and_without_a_teacher(sample):
+def test_report_page_renders_without_a_choice_and_without_a_teacher(sample):
     report, thumbnails = sample
     tree = report.model_dump(mode="json")
     tree["choice"] = {
@@ -251,9 +251,9 @@ const wait = setInterval(() => {{
   head.click();
   result.sorted = [...doc.querySelectorAll("#candidates tbody")].map((b) => Number(b.rows[0].cells[5].dataset.value));
   result.sort = head.closest("th").getAttribute("aria-sort");
-  const mind = doc.getElementById("layers-mind"), worst = mind.querySelectorAll("thead button")[5];
-  worst.click();
-  result.minding = [...mind.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const layers = doc.getElementById("layer-sensitivity"), column = layers.querySelectorAll("thead button")[5];
+  column.click();
+  result.sensitive = [...layers.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const picker = doc.getElementById("file");
   picker.value = "m1";
   picker.dispatchEvent(new Event("change"));
@@ -267,7 +267,7 @@ const wait = setInterval(() => {{
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_report_page_in_chromium_cuts_nothing_and_logs_no_error(tmp_path, html, width):
+def test_report_page_in_chromium_fits_its_width_and_logs_no_error(tmp_path, html, width):
     (tmp_path / "report.html").write_text(html)
     (tmp_path / "measure.html").write_text(MEASURE.format(width=width))
     command = [
@@ -290,6 +290,6 @@ def test_report_page_in_chromium_cuts_nothing_and_logs_no_error(tmp_path, html, 
     assert result["marks"] > 20
     assert result["sorted"] == sorted(result["sorted"])
     assert result["sort"] == "ascending"
-    assert result["minding"][:3] == ["trunk1_1_pw", "large_tail1_pw", "large_logits"]
+    assert result["sensitive"][:3] == ["trunk1_1_pw", "large_tail1_pw", "large_logits"]
     assert result["shown"] == ["m1"]
     assert result["pictures"] == 24
