@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person types."""
+"""The command line `learn2compress`, with one file for each subcommand."""
+
+__all__ = ["main"]

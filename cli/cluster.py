@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress submit`, `status`, `fetch`, `cancel` and `doctor`: a run on a Kubeflow Pipelines cluster.
+"""`learn2compress submit`, `status`, `fetch`, `cancel` and `doctor`: runs on a Kubeflow Pipelines cluster.
 
-Exit status: 0 done; 2 what the user can mend; 3 the run has failed or was cancelled; 130 interrupted, the run goes on.
+Exit status: 0 success; 2 user error; 3 the run failed or was cancelled; 130 interrupted while the run continues.
 """
 
 from pathlib import Path
@@ -13,25 +13,27 @@ from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ClusterError, ConfigError
 
-HOST = typer.Option(..., envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, as http://localhost:8888.")
-NAMESPACE = typer.Option(None, "--namespace", "-n", help="Your namespace, where the cluster has several users.")
-TOKEN = typer.Option(None, envvar="KF_PIPELINES_TOKEN", help="Bearer token; better in the variable or a file.")
+HOST = typer.Option(..., envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, such as http://localhost:8888.")
+NAMESPACE = typer.Option(None, "--namespace", "-n", help="Your namespace, if the cluster has several users.")
+TOKEN = typer.Option(
+    None, envvar="KF_PIPELINES_TOKEN", help="Bearer token; preferably set in the environment variable or a file."
+)
 TOKEN_FILE = typer.Option(None, help="File that holds the token.")
 COOKIES = typer.Option(None, envvar="KF_PIPELINES_COOKIES", help="Cookie header of a logged-in session.")
-CA_CERT = typer.Option(None, help="File with the certificates to trust.")
+CA_CERT = typer.Option(None, help="File with trusted certificates.")
 VERIFY_TLS = typer.Option(True, "--verify-tls/--no-verify-tls", help="Check the server's certificate.")
 PROXY = typer.Option(None, help="URL of a proxy.")
-ROOT = typer.Option(None, help="Pipeline root, as s3://BUCKET/PATH (default: kubeflow.pipeline_root).")
+ROOT = typer.Option(None, help="Pipeline root, such as s3://BUCKET/PATH (default: kubeflow.pipeline_root).")
 IMAGE = typer.Option(None, help="Container image of the steps (default: kubeflow.image).")
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
 CONFIG = typer.Argument(..., help="The YAML configuration.")
-RUN = typer.Argument(..., help="The run's id, which submit printed.")
+RUN = typer.Argument(..., help="Id of the run, as printed by submit.")
 SETTINGS = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable).")
-WAIT = typer.Option(False, "--wait", help="Follow the run node by node to its end.")
+WAIT = typer.Option(False, "--wait", help="Follow the run, node by node, until it ends.")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     for command in (submit, status, fetch, cancel, doctor):
         app.command(command.__name__)(command)
 
@@ -40,10 +42,10 @@ def submit(
     config: Path = CONFIG,
     host: str = HOST,
     namespace: str | None = NAMESPACE,
-    experiment: str = typer.Option("learn2compress", help="The experiment; made if it is not there."),
+    experiment: str = typer.Option("learn2compress", help="Name of the experiment; created if it does not exist."),
     root: str | None = ROOT,
     image: str | None = IMAGE,
-    limit: int | None = typer.Option(None, min=1, help="Use only so many examples of each part of the data."),
+    limit: int | None = typer.Option(None, min=1, help="Use at most this many examples of each split of the data."),
     service_account: str | None = typer.Option(None, help="Service account of the pods."),
     wait: bool = WAIT,
     output: Path | None = OUTPUT,
@@ -55,7 +57,7 @@ def submit(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Run the pipeline on a cluster; with --wait, follow it, and with --output fetch models and report at the end."""
+    """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     chosen, base = load_config(config, settings), load_config(config)
     prepare_environment()
@@ -66,7 +68,7 @@ def submit(
     started = start(endpoint, chosen, base, root, image, limit, experiment, service_account, typer.echo)
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
     if not wait:
-        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        typer.echo(f"Follow it with: learn2compress status {started.run} --host {host} --wait")
         return
     _follow(endpoint, started.run)
     if output is not None:
@@ -87,7 +89,7 @@ def status(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Tell how far a run is; with --wait, follow it to its end."""
+    """Show the progress of a run; with --wait, follow it until it ends."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if wait:
         _say_how_to_fetch(run, _follow(endpoint, run).root)
@@ -105,8 +107,8 @@ def status(
 def fetch(
     run: str = RUN,
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
-    host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to ask for the root."),
-    root: str | None = typer.Option(None, help="Pipeline root of the run; then no endpoint is needed."),
+    host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to look up the root."),
+    root: str | None = typer.Option(None, help="Pipeline root of the run; with it, no endpoint is needed."),
     namespace: str | None = NAMESPACE,
     token: str | None = TOKEN,
     token_file: Path | None = TOKEN_FILE,
@@ -115,7 +117,7 @@ def fetch(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Bring a run's models, the chosen one, its report and its records into a folder."""
+    """Download a run's models, the chosen model, the report and the records to a folder."""
     from learn2compress.kubeflow.run_parameters import check_root
 
     if root is None:
@@ -140,7 +142,7 @@ def cancel(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """End a run that is going on."""
+    """Cancel a running run."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     from learn2compress.kubeflow.client import connect
     from learn2compress.kubeflow.watch import cancel as end
@@ -150,7 +152,7 @@ def cancel(
 
 
 def doctor(
-    config: Path | None = typer.Argument(None, help="The configuration, to look for its teacher and data as well."),
+    config: Path | None = typer.Argument(None, help="The configuration, to check its teacher and data as well."),
     host: str = HOST,
     namespace: str | None = NAMESPACE,
     root: str | None = ROOT,
@@ -163,10 +165,10 @@ def doctor(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Try what a run on the cluster will need: endpoint, authorization, object store, image, teacher and data."""
+    """Check what a run on the cluster needs: endpoint, authorization, object store, image, teacher and data."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if config is None and settings:
-        raise ConfigError("--set must go with a configuration; got none. Name the file.")
+        raise ConfigError("--set must be used with a configuration; got none. Name the configuration file.")
     chosen = None if config is None else load_config(config, settings)
     from learn2compress.kubeflow.doctor import examine
 
@@ -175,7 +177,7 @@ def doctor(
         faults += not finding.is_good
         typer.echo(f"{'ok   ' if finding.is_good else 'FAULT'} {finding.check}: {finding.detail}")
     if faults:
-        raise ClusterError(f"everything must be well before a run; {faults} of the checks found a fault.")
+        raise ClusterError(f"every check must succeed before a run; {faults} failed. See the lines above.")
 
 
 def _endpoint(
@@ -196,7 +198,7 @@ def _endpoint(
         except OSError as error:
             raise ConfigError(f"--token-file {token_file} must be a readable file; {error.strerror}.") from error
     if ca_cert is not None and not ca_cert.is_file():
-        raise ConfigError(f"--ca-cert {ca_cert} must be a readable file; there is none.")
+        raise ConfigError(f"--ca-cert {ca_cert} must be a readable file; it does not exist. Check the path.")
     return Endpoint(host, namespace, token, cookies, str(ca_cert) if ca_cert else None, verify_tls, proxy)
 
 
@@ -211,14 +213,14 @@ def _follow(endpoint: Any, run: str) -> Any:
         state = follow(endpoint, connect(endpoint), run, _show, tell)
     except KeyboardInterrupt:
         again = f"learn2compress status {run} --host {endpoint.host} --wait"
-        typer.echo(f"The run goes on. Attach again: {again}", err=True)
+        typer.echo(f"The run continues. Follow it again with: {again}", err=True)
         raise
     typer.echo(f"Run {run} has succeeded.")
     return state
 
 
 def _say_how_to_fetch(run: str, root: str | None) -> None:
-    typer.echo(f"Fetch its models and report: learn2compress fetch {run} --root {root} --output OUT")
+    typer.echo(f"Fetch its models and report with: learn2compress fetch {run} --root {root} --output OUT")
 
 
 def _show(node: Any) -> None:
@@ -230,4 +232,4 @@ def _fetch(root: str, run: str, output: Path) -> None:
     from learn2compress.kubeflow.fetch import fetch_run
 
     report, selected = fetch_run(root, run, output)
-    typer.echo(f"Chosen: {report.choice.chosen}. It is {selected}; models and report.html lie beside it.")
+    typer.echo(f"Chosen: {report.choice.chosen}. It was written to {selected}, beside models/ and report.html.")

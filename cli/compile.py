@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress compile` and `learn2compress lint`: the pipeline as a file for Kubeflow, and a check of one."""
+"""`learn2compress compile` and `learn2compress lint`: compile the pipeline for Kubeflow, and check a compiled file."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from learn2compress.schemas.errors import OutputError
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command("compile")(compile_config)
     app.command("lint")(lint)
 
@@ -37,7 +37,7 @@ def compile_config(
 
 
 def lint(pipeline: Path = typer.Argument(..., help="A compiled pipeline.")) -> None:
-    """Check a compiled pipeline for what the cluster would refuse. Exit status 3: something is wrong with it."""
+    """Check a compiled pipeline for constructs that a cluster refuses. Exit status 3: the check found some."""
     prepare_environment()
     from learn2compress.kubeflow.lint import lint_file
 
@@ -46,4 +46,4 @@ def lint(pipeline: Path = typer.Argument(..., help="A compiled pipeline.")) -> N
         typer.echo(fault)
     if faults:
         raise typer.Exit(3)
-    typer.echo(f"{pipeline}: nothing found.")
+    typer.echo(f"{pipeline}: no problems found.")

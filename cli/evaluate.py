@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress evaluate`: any .tflite classifiers on any labelled images.
+"""`learn2compress evaluate`: measures any .tflite classifiers on any labelled images.
 
-Exit status: 0 all were measured; 2 a file or the data cannot be used; the other files are measured all the same.
+Exit status: 0 all files were measured; 2 a file or the data cannot be used (the other files are still measured).
 """
 
 import json
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("evaluate")(evaluate)
 
 
 def evaluate(
     files: list[Path] = typer.Argument(..., help="TensorFlow Lite classifiers."),
-    data: str = typer.Option(..., "--data", help="Image folder, .npz, TFRecord files, or the word digits."),
-    data_format: str = typer.Option("auto", "--format", help="folder, npz, tfrecord or digits, if it cannot be told."),
-    classes: str | None = typer.Option(None, help="Class names in the files' order, separated by commas."),
-    limit: int | None = typer.Option(None, min=1, help="Use only so many images, evenly spaced."),
+    data: str = typer.Option(..., "--data", help="Image folder, .npz file, TFRecord files, or the word digits."),
+    data_format: str = typer.Option("auto", "--format", help="folder, npz, tfrecord or digits; by default detected."),
+    classes: str | None = typer.Option(None, help="Class names in the order of the outputs, separated by commas."),
+    limit: int | None = typer.Option(None, min=1, help="Use at most this many images, evenly spaced."),
     scaling: str | None = typer.Option(
-        None, help="What float files expect of pixels: none, unit, symmetric, imagenet (default: their metadata's)."
+        None, help="Pixel scaling of float files: none, unit, symmetric, imagenet (default: from the metadata)."
     ),
-    top_k: int = typer.Option(5, min=1, help="Count a class among so many first guesses."),
-    threads: list[int] = typer.Option([1], min=1, help="Threads to measure latency with (repeatable)."),
-    runs: int = typer.Option(50, min=1, help="Timed invocations."),
-    as_json: bool = typer.Option(False, "--json", help="Print a list of objects, one a file."),
+    top_k: int = typer.Option(5, min=1, help="Also report how often the true class is among the k highest scores."),
+    threads: list[int] = typer.Option([1], min=1, help="Thread count for the latency measurement (repeatable)."),
+    runs: int = typer.Option(50, min=1, help="Number of timed inferences."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON list with one object for each file."),
 ) -> int:
     """Measure accuracy, size and latency of .tflite files.
 
-    The images are those of the data's test part, or all where it has none.
+    The images are those of the data's test split, or all images if the data has no splits.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -71,7 +71,7 @@ def evaluate(
         _print_table(found, host)
     if found.skipped:
         first = found.skipped[0]
-        typer.echo(f"{len(found.skipped)} images were skipped, the first: {first.source}: {first.reason}", err=True)
+        typer.echo(f"{len(found.skipped)} images were skipped; the first is {first.source}: {first.reason}", err=True)
     failed = [candidate for candidate in found.candidates if candidate.failed]
     for candidate in failed:
         typer.echo(f"learn2compress: {candidate.failed}", err=True)
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, Any]) -> dict[str, Any]:
-    """What the JSON says of a file."""
+    """Convert the measurements of a file to JSON."""
     known = candidate.model_dump(
         mode="json",
         include={

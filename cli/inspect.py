@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress inspect`: what a .tflite file says of itself.
+"""`learn2compress inspect`: shows the contents of a .tflite file.
 
-Exit status: 0 read; 2 it is no .tflite file, or cut short.
+Exit status: 0 the file was read; 2 it is not a .tflite file, or is truncated.
 """
 
 from pathlib import Path
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("inspect")(inspect)
 
 
 def inspect(
-    file: Path = typer.Argument(..., help="A TensorFlow Lite file, ours or another's."),
-    as_json: bool = typer.Option(False, "--json", help="Print an object with everything."),
+    file: Path = typer.Argument(..., help="A TensorFlow Lite file, from this or any other tool."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object with all values."),
 ) -> None:
-    """Show what is in a .tflite file: inputs, outputs, labels, operators, size by layer."""
+    """Show the contents of a .tflite file: inputs, outputs, labels, operators, and size by layer."""
     from learn2compress.tflite.inspection import inspect_file
 
     found = inspect_file(file)
@@ -41,7 +41,7 @@ def inspect(
     console.print(_layer_table(found))
     rest = found.file_bytes - found.weight_bytes
     console.print(
-        f"{format_bytes(found.weight_bytes)} are the layers' constants; the other {format_bytes(max(rest, 0))} are "
+        f"{format_bytes(found.weight_bytes)} are constants of the layers; the other {format_bytes(max(rest, 0))} are "
         "structure, scales and metadata.",
         markup=False,
     )
@@ -64,7 +64,7 @@ def _facts(found: "Inspection") -> list[str]:
             ("normalization", _normalization(about.mean, about.std)),
             ("labels", f"{len(about.labels)}: {_some(about.labels)}" if about.labels else "none"),
         ]
-    proof = "proved" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
+    proof = "verified" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
     facts += [
         ("quantization", found.quantization),
         ("full int8", proof),
@@ -85,9 +85,9 @@ def _end(end: "TensorEnd") -> str:
 
 def _normalization(mean: list[float], std: list[float]) -> str:
     if not mean:
-        return "none given"
+        return "not specified"
     if set(mean) == {0.0} and set(std) == {1.0}:
-        return "pixels as they are, 0..255"
+        return "none (pixels 0..255)"
     values = [", ".join(f"{value:g}" for value in of) for of in (mean, std)]
     return f"(pixel - mean) / std, mean {values[0]}, std {values[1]}"
 
@@ -108,7 +108,7 @@ def _layer_table(found: "Inspection") -> "Table":
     for layer in found.layers:
         place = f"{layer.subgraph}.{layer.index}" if layer.subgraph else str(layer.index)
         kinds = dict.fromkeys(kind for kind in (layer.weights_dtype, layer.dtype) if kind)
-        # The first dimension counts images.
+        # The first dimension is the batch.
         sides = layer.output_shape[1:] if len(layer.output_shape) > 1 else layer.output_shape
         table.add_row(
             f"{place} {layer.op}",

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `learn2compress`: its subcommands, and what an error looks like.
+"""The command `learn2compress`: registers the subcommands and reports errors.
 
-Exit status: 0 done; 1 a fault of ours, with its traceback; 2 what the user can mend, in one line; further ones where
-a command documents them; 130 or 143 after SIGINT or SIGTERM. Help and queries answer at once: a subcommand's module
-imports what is heavy inside its functions.
+Exit status: 0 success; 1 internal error, with its traceback; 2 user error, in one line; 3 and above where a command
+documents them; 130 or 143 after SIGINT or SIGTERM. To keep help and queries fast, the modules of the subcommands import
+heavy packages inside their functions.
 """
 
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import typer
 
@@ -20,12 +20,12 @@ from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metad
 from learn2compress.cli.lineage import trace as lineage
 from learn2compress.schemas.errors import Learn2CompressError
 
-# Some versions of typer bring a click of their own, so its exceptions are taken from typer.
-UsageError = typer.BadParameter.__bases__[0]
+# Some versions of typer bundle their own click, so the exception is taken from typer.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 app = typer.Typer(
     name="learn2compress",
-    help="From one TensorFlow classifier to a family of small TensorFlow Lite models, with their lineage.",
+    help="Turn one TensorFlow classifier into a family of small TensorFlow Lite models, with their lineage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ def _options(
 
 
 def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
-    """Ends at once: threads of Beam or TensorFlow would keep the process until their work is done."""
+    """End the process at once, since threads of Beam or TensorFlow would keep it alive until their work is done."""
     end_children()
     typer.echo(f"Interrupted{'; ' * bool(interrupted.remedy)}{interrupted.remedy}.", err=True)
     sys.stdout.flush()
@@ -61,7 +61,7 @@ def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits with its status."""
+    """Run the command line and exit with its status."""
     try:
         with signals_raised():
             status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)

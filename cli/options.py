@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command-line options checked as the configuration's fields are, with the same words."""
+"""Validates command-line options like the corresponding fields of the configuration, with the same messages."""
 
 from typing import Any, TypeVar
 
@@ -11,10 +11,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(kind: type[M], options: dict[str, Any]) -> M:
-    """Builds a section of the configuration from options; those that are None are left to its defaults.
+    """Build a section of the configuration from options; an option that is None takes the field's default.
+
+    Args:
+        kind: Class of the section.
+        options: Values by field name.
 
     Raises:
-        ConfigError: Names the first option that is wrong.
+        ConfigError: An option is invalid; the message names the first one.
     """
     try:
         return kind.model_validate({name: value for name, value in options.items() if value is not None})
@@ -24,4 +28,4 @@ def checked(kind: type[M], options: dict[str, Any]) -> M:
         if first["type"] == "value_error":
             raise ConfigError(f"{option}: {str(first['ctx']['error']).rstrip('.')}.") from error
         rule = first["msg"][0].lower() + first["msg"][1:]
-        raise ConfigError(f"{option} is wrong: {rule}; got {first['input']!r}.") from error
+        raise ConfigError(f"{option} is invalid: {rule}; got {first['input']!r}.") from error

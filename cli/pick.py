@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress pick`: chooses again from what a run has measured.
+"""`learn2compress pick`: chooses another file from those that a run has measured.
 
-Exit status: 0 chosen; 2 the folder or an option is wrong; 3 nothing satisfies the limits. Then everything stays as
-it was.
+Exit status: 0 chosen; 2 the folder or an option is invalid; 3 no file satisfies the limits, and nothing was changed.
 """
 
 import os
@@ -12,24 +11,25 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("pick")(pick)
 
 
 def pick(
     output: Path = typer.Argument(..., help="Output folder of a finished run."),
-    max_size: str | None = typer.Option(None, help="At most so many bytes: 60KB, 1.5MB, 64KiB."),
-    max_latency_ms: str | None = typer.Option(None, help="At most so many milliseconds."),
-    max_macs: str | None = typer.Option(None, help="At most so many multiply-accumulates: 2M."),
-    min_accuracy: str | None = typer.Option(None, help="At least this share of the validation images: 0.9."),
-    max_accuracy_drop: str | None = typer.Option(None, help="At most so far below the teacher: 0.02."),
-    objective: str = typer.Option("accuracy", help="What is best within the limits: accuracy, size, latency, knee."),
+    max_size: str | None = typer.Option(None, help="Largest file size in bytes, such as 60KB, 1.5MB or 64KiB."),
+    max_latency_ms: str | None = typer.Option(None, help="Largest latency in milliseconds."),
+    max_macs: str | None = typer.Option(None, help="Largest number of multiply-accumulates, such as 2M."),
+    min_accuracy: str | None = typer.Option(None, help="Lowest accuracy on the validation images, such as 0.9."),
+    max_accuracy_drop: str | None = typer.Option(None, help="Largest drop from the teacher's accuracy, such as 0.02."),
+    objective: str = typer.Option("accuracy", help="Criterion within the limits: accuracy, size, latency, knee."),
     metadata: str | None = typer.Option(None, help="Address of the metadata store, if it is not OUT/metadata.db."),
 ) -> None:
-    """Choose another of the measured files, under other limits. Trains nothing.
+    """Choose another of the measured files under other limits, without training.
 
-    Replaces OUT/selected.tflite, the report and OUT/bundle.zip, and records the choice. Limits that are not given do
-    not hold.
+    Replaces OUT/selected.tflite, the report and OUT/bundle.zip, and records the
+    choice. Limits that are not given are not applied, even if the configuration
+    of the run has them.
     """
     from learn2compress.cli.options import checked
     from learn2compress.cli.screen import quiet_output
@@ -47,14 +47,14 @@ def pick(
             "objective": objective,
         },
     )
-    # The runtime, which computes the golden vectors, announces itself on the standard error.
+    # The runtime, which computes the golden vectors, prints a banner on standard error.
     with quiet_output(Path(os.devnull)):
         picked = pick_again(output, select, metadata)
     choice = picked.report.choice
     for verdict in choice.verdicts:
         typer.echo(f"{verdict.status:>10}  {verdict.candidate:<18}  {verdict.reason}")
-    typer.echo(f"\n{choice.chosen} is now {picked.selected}; the report is {output / 'report.html'}.")
+    typer.echo(f"\n{choice.chosen} was written to {picked.selected}; the report is {output / 'report.html'}.")
     if picked.bundle:
         typer.echo(f"The app bundle is {picked.bundle}.")
     else:
-        typer.echo("There is no app bundle: the test images are not below this folder.")
+        typer.echo("No app bundle was written, because the test images are not below this folder.")

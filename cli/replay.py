@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress replay`: runs the recorded steps of a file again, and compares bytes and figures.
+"""`learn2compress replay`: repeats the recorded steps of a file, and compares bytes and figures.
 
-Exit status: 0 the figures come out within the tolerance; 2 usage; 3 no record knows the file; 4 tampered; 5 incomplete;
-6 the figures differ by more.
+Exit status: 0 the figures agree within the tolerance; 2 usage error; 3 no record lists the file; 4 tampered;
+5 incomplete; 6 the figures differ by more than the tolerance.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, JSON, STATUSES, answer, graph_for
+from learn2compress.cli.lineage.output import AT, JSON, STATUSES, graph_for, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,39 +22,39 @@ _NOT_REPRODUCED = 6
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("replay", epilog=f"{STATUSES} 6 the figures differ by more than the tolerance.")(replay)
 
 
 def replay(
-    file: Path = typer.Argument(..., help="A .tflite file, under whatever name."),
+    file: Path = typer.Argument(..., help="A .tflite file; its name does not matter."),
     output: Path = typer.Option(..., "--output", "-o", help="New folder for the run."),
     at: str | None = AT,
-    tolerance: float = typer.Option(0.02, min=0, help="Largest difference of an accuracy, as a fraction."),
-    teacher: Path | None = typer.Option(None, help="Where the teacher is now, if not where it was."),
-    data: str | None = typer.Option(None, help="Where the data are now, if not where they were."),
+    tolerance: float = typer.Option(0.02, min=0, help="Largest allowed difference of an accuracy, as a fraction."),
+    teacher: Path | None = typer.Option(None, help="Path of the teacher, if it was moved."),
+    data: str | None = typer.Option(None, help="Path of the data, if they were moved."),
     as_json: bool = JSON,
 ) -> int:
-    """Make a file again by its recorded steps, and say whether it comes out the same.
+    """Make a file again by its recorded steps, and compare the result with the original.
 
-    On the same machine with the same packages and seed the bytes are the same, or the first step is named that is not
-    deterministic.
+    On the same machine with the same packages and seed the bytes are equal;
+    otherwise the first step that is not deterministic is named.
     """
     from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.errors import LineageError, OutputError
     from learn2compress.schemas.lineage import EXIT_STATUS
 
     if not file.is_file():
-        raise LineageError(f"{file} must be a file; there is none of that name.")
+        raise LineageError(f"{file} must be a file; it does not exist. Check the path.")
     if (output / "pipeline").exists():
-        raise OutputError(f"{output} must be a new folder; it holds a run already. Choose another.")
+        raise OutputError(f"{output} must be a new folder; it contains a run already. Choose another.")
     graph = graph_for(at, file)
     report = lineage_of_file(graph, file, max_chains=1)
     if report.status == "unknown":
-        typer.echo(f"learn2compress: no record at {report.location} knows the bytes of {file}.", err=True)
+        typer.echo(f"learn2compress: no record at {report.location} lists the bytes of {file}.", err=True)
         return EXIT_STATUS[report.status]
     compared = _run(graph, report, output.resolve(), tolerance, teacher, data, as_json)
-    status = answer(compared, as_json, lambda console: _print(console, compared))
+    status = print_report(compared, as_json, lambda console: _print(console, compared))
     return status or (0 if compared.within_tolerance else _NOT_REPRODUCED)
 
 
@@ -93,14 +93,14 @@ def _print(console: "Console", report: "ReplayReport") -> None:
     from rich.table import Table
 
     if report.same_bytes:
-        console.print("The file came out the same, byte for byte.", markup=False)
+        console.print("The new file is identical, byte for byte.", markup=False)
     else:
         first = report.first_different_step or "its own"
-        console.print(f"The file came out with other bytes; the first step to differ is {first}.", markup=False)
+        console.print(f"The new file has other bytes; the first step that differs is {first}.", markup=False)
     if report.differing_steps:
         console.print(f"Steps with other outputs: {', '.join(report.differing_steps)}", markup=False)
     for one in report.environment:
-        console.print(f"Now with another {one.what} {one.name}: {one.b} for {one.a}", markup=False)
+        console.print(f"Changed {one.what} {one.name}: {one.b}, was {one.a}", markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("figure", "recorded", "now", "within"):
         table.add_column(column, justify="left" if column == "figure" else "right")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress run`: the whole job, with progress for a person and everything else in OUT/run.log."""
+"""`learn2compress run`: runs the whole pipeline, with progress on the screen and library output in OUT/run.log."""
 
 import time
 from pathlib import Path
@@ -8,22 +8,22 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("run")(run)
 
 
 def run(
     config: Path = typer.Argument(..., help="The YAML configuration; `learn2compress init` writes one."),
-    output: Path = typer.Option(..., "--output", "-o", help="Folder for models, report, metadata; made if new."),
-    limit: int | None = typer.Option(None, min=1, help="Use only so many examples of each part of the data."),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for models, report, metadata; created if missing."),
+    limit: int | None = typer.Option(None, min=1, help="Use at most this many examples of each split of the data."),
     settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
 ) -> None:
     """Turn a TensorFlow classifier into a family of small TensorFlow Lite models.
 
-    Run it again to go on after an interruption: finished work is not done twice.
+    After an interruption, run the same command again to resume: finished work is not repeated.
 
-    With distill.strategy multi_worker, every worker that TF_CONFIG names runs the same command; the chief does the job,
-    the others take part in its trainings.
+    With distill.strategy multi_worker, run the same command on every worker in
+    TF_CONFIG; the chief runs the pipeline, and the others take part in training.
     """
     from learn2compress.cli.interruption import resumable
     from learn2compress.cli.screen import Screen, quiet_output
@@ -38,7 +38,7 @@ def run(
         cluster = read_cluster()
         check_divisible(chosen.distill.batch_size, len(cluster.addresses))
         if not cluster.is_chief:
-            _take_part(output, cluster.index)
+            _run_worker(output, cluster.index)
             return
     began = time.monotonic()
     claim_output(output, chosen.pipeline.name)
@@ -57,14 +57,14 @@ def run(
         screen.summary(report, output, bundle, selected, time.monotonic() - began)
 
 
-def _take_part(output: Path, index: int) -> None:
-    """What a worker that is not the chief does; the output folder is the chief's to claim."""
+def _run_worker(output: Path, index: int) -> None:
+    """Take part in the chief's training as another worker; only the chief claims the output folder."""
     import signal
 
     from learn2compress.cli.screen import Screen, quiet_output
     from learn2compress.pipeline.environment import prepare_environment
 
-    # While it waits for the others a worker is within TensorFlow, where Python hears of no signal.
+    # While a worker waits for the others it is inside TensorFlow, where Python does not handle signals.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     prepare_environment()
     with Screen() as screen:
@@ -75,4 +75,4 @@ def _take_part(output: Path, index: int) -> None:
 
             with listening(screen.show_progress):
                 trained = take_part()
-        screen.say(f"Done: trained along in {', '.join(trained) or 'nothing, for all came from the cache'}.")
+        screen.say(f"Done: took part in training {', '.join(trained) or 'nothing, since all nodes were cached'}.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees during a run: which node, which epoch, how long still; and nothing of the libraries' noise."""
+"""Shows the progress of a run: the node, the epoch and the time left, without the output of the libraries."""
 
 import os
 import sys
@@ -16,11 +16,11 @@ from rich.table import Table
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.units import format_bytes, format_count
 
-_LINE_SECONDS = 30  # where nothing can be drawn, a line so often: enough to see that long work goes on
+_LINE_SECONDS = 30  # without a terminal, print a line at this interval to show that long work is progressing
 
 
 class Screen:
-    """Draws progress on a copy of the standard output made before that is turned away to a log."""
+    """Draws progress on a copy of standard output that was made before standard output was redirected to a log."""
 
     def __init__(self) -> None:
         self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -32,7 +32,7 @@ class Screen:
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
-            # Otherwise rich puts its own in the place of sys.stdout and sys.stderr, and draws the noise.
+            # Otherwise rich replaces sys.stdout and sys.stderr, and shows the libraries' output.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -50,11 +50,11 @@ class Screen:
         self._stream.flush()
 
     def say(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Print a line that stays on the screen."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def show_node(self, event: Any) -> None:
-        """Says that a node begins or has ended (a NodeEvent)."""
+        """Print that a node has started or ended (a NodeEvent)."""
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
@@ -67,7 +67,7 @@ class Screen:
             self.say(f"{place} done in {event.seconds:.0f} s")
 
     def show_progress(self, progress: Any) -> None:
-        """Moves a bar, and keeps what is worth keeping (a compression.progress.Progress)."""
+        """Update a progress bar, and print a line if the event has a detail (a schemas.progress.Progress)."""
         if not progress.task:
             self.say(f"    {progress.detail}")
             return
@@ -91,8 +91,8 @@ class Screen:
             self._bars.remove_task(self._tasks.pop(progress.task))
 
     def summary(self, report: Any, output: Path, bundle: Path, selected: Path, seconds: float) -> None:
-        """The table of candidates and where everything is."""
-        table = Table(title="What was measured of each file", title_justify="left")
+        """Print the table of candidates and the paths of the results."""
+        table = Table(title="Measurements of each file", title_justify="left")
         for column in ("model", "size", "MACs", "accuracy (test)", "latency", "verdict"):
             table.add_column(column, justify="left" if column in ("model", "verdict") else "right")
         verdicts = {v.candidate: v for v in report.choice.verdicts}
@@ -138,7 +138,10 @@ def _duration(milliseconds: float) -> str:
 
 @contextmanager
 def quiet_output(log: Path) -> Iterator[None]:
-    """Turns standard output and error away to a log file, also for libraries that write to them in C++.
+    """Redirect standard output and error to a log file, including output of libraries written in C++.
+
+    Args:
+        log: Path of the log; lines are appended.
 
     Raises:
         OutputError: The log cannot be written.

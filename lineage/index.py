@@ -249,7 +249,7 @@ class Index:
     def _entries(self, where: str, values: Iterable[Any] = ()) -> list[Entry]:
         columns = "id, path, sha256, root, node, run, pipeline, execution, invocation, started, finished"
         rows = self._database.execute(f"SELECT {columns}, cached, problem FROM records {where}", tuple(values))
-        return [Entry(*row[:11], bool(row[11]), row[12]) for row in rows]
+        return [Entry._make((*row[:11], bool(row[11]), row[12])) for row in rows]
 
     def _files(self, where: str, *values: Any) -> list[FileEntry]:
         rows = self._database.execute(f"SELECT sha256, record, output, path, bytes FROM files {where}", values)

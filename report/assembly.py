@@ -105,7 +105,7 @@ def assemble_report(
 
 def part_of(part: str, artifacts: Container[str]) -> str:
     """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
-    collected = COLLECTED.get(part)
+    collected = COLLECTED.get(part, part)
     return collected if collected in artifacts else part
 
 

@@ -23,7 +23,8 @@ def list_facts(report: Report) -> dict[str, Any]:
     """Describe data, teacher, training and host of a run in words."""
     data, teacher, evaluation = report.data, report.teacher, report.evaluation
     trained = report.trained_teacher
-    after = trained.teacher.accuracy if trained and trained.teacher else {}
+    after = trained.teacher if trained else None
+    accuracies = after.accuracy if after else {}
     counts = data["counts"]
     duplicates = {pair.replace("/", " and "): count for pair, count in data["duplicates"].items() if count}
     seconds = sum(epoch.seconds for epoch in report.curves)
@@ -44,10 +45,10 @@ def list_facts(report: Report) -> dict[str, Any]:
             ("Parameters", format_optional_count(teacher.parameters)),
             ("MACs", format_optional_count(teacher.macs)),
             *[(f"Accuracy on {split}", format_percent(value)) for split, value in teacher.accuracy.items()],
-            *[(f"Jointly trained, accuracy on {split}", format_percent(value)) for split, value in after.items()],
+            *[(f"Jointly trained, accuracy on {split}", format_percent(value)) for split, value in accuracies.items()],
             ("Forward passes", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
             ("SHA-256", teacher.sha256),
-            *([("Jointly trained, SHA-256", trained.teacher.sha256)] if after else []),
+            *([("Jointly trained, SHA-256", after.sha256)] if after and after.accuracy else []),
         ],
         "training_time": format_duration(seconds),
         "epochs": _epochs(report),

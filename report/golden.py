@@ -69,7 +69,8 @@ def golden_files(
     Returns:
         Contents of the golden files by path.
     """
-    files, vectors = {}, []
+    files: dict[str, bytes] = {}
+    vectors = []
     source, result = classifier.model.input, classifier.model.output
     tolerance = QUANTIZED_STEPS * result.scale[0] if result.quantized else FLOAT_TOLERANCE
     for number, example in enumerate(examples[: _vector_count(source.bytes)]):

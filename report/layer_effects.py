@@ -16,6 +16,7 @@ def sensitivity_table(report: Report) -> dict[str, Any] | None:
     if found is None:
         return None
     shares = next((one.zeros for one in found.layers if one.zeros), ())
+    unmeasured: list[Drop | None] = [None] * len(shares)
     tables = [
         {
             "id": "layer-sensitivity",
@@ -37,7 +38,7 @@ def sensitivity_table(report: Report) -> dict[str, Any] | None:
                     "cells": [
                         _cell(", ".join(layer.students), len(layer.students), "wide"),
                         _cell(f"{layer.weights:,}", layer.weights, "n wide"),
-                        *(_heat(drop) for drop in layer.zeros or [None] * len(shares)),
+                        *(_heat(drop) for drop in layer.zeros or unmeasured),
                         _heat(layer.int8),
                         _cell("–" if layer.sparsity is None else f"{layer.sparsity:.0%}", layer.sparsity or 0),
                     ],

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from learn2compress.report.wording import format_percent
+from learn2compress.schemas.manifests import Split
 from learn2compress.schemas.reports import Report, SplitFigures
 
 MANY_CLASSES = 16  # above this number, the largest cells are listed instead of the confusion matrix
@@ -19,7 +20,7 @@ def list_mistakes(report: Report) -> list[dict[str, Any]]:
     classes = report.evaluation.task.classes
     shown = []
     for candidate in report.evaluation.candidates:
-        split = "test" if "test" in candidate.figures else "validation"
+        split: Split = "test" if "test" in candidate.figures else "validation"
         figures = candidate.figures.get(split)
         if figures is None or (len(classes) > MANY_FILES_CLASSES and candidate.name != report.choice.chosen):
             continue
@@ -44,7 +45,7 @@ def list_mistakes(report: Report) -> list[dict[str, Any]]:
 
 
 def _class_rows(figures: SplitFigures, classes: list[str]) -> list[dict[str, Any]]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "images": of.images,

@@ -73,12 +73,14 @@ def _for_script(data: Any) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
 def _packed_plotly() -> str:
     """Return plotly.js, gzipped and base64-encoded; the package is located but not imported, which would be slow."""
-    folder = importlib.util.find_spec("plotly").submodule_search_locations[0]
-    source = Path(folder, "package_data", "plotly.min.js").read_bytes()
+    package = importlib.util.find_spec("plotly")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("plotly must be installed to render a report; it is not. Install it with pip.")
+    source = Path(package.submodule_search_locations[0], "package_data", "plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(source, compresslevel=6, mtime=0)).decode()

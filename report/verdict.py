@@ -96,6 +96,7 @@ def list_files(report: Report) -> list[dict[str, Any]]:
         verdict = verdicts.get(candidate.name)
         test, validation = candidate.figures.get("test"), candidate.figures.get("validation")
         latency = candidate.latency[0] if candidate.latency else None
+        agreement = test.agreement if test else None
         rows.append(
             {
                 "name": candidate.name,
@@ -107,8 +108,8 @@ def list_files(report: Report) -> list[dict[str, Any]]:
                 "cells": [
                     ("Test accuracy", format_accuracy(test), test.top1 if test else -1),
                     ("Validation accuracy", format_accuracy(validation), validation.top1 if validation else -1),
-                    ("Agrees with teacher", format_share(test and test.agreement), (test and test.agreement) or -1),
-                    ("Calibration error", format_share(test and test.calibration_error),
+                    ("Agrees with teacher", format_share(agreement), agreement or -1),
+                    ("Calibration error", format_share(test.calibration_error if test else None),
                      test.calibration_error if test else 9),
                     ("Size", format_bytes(candidate.bytes), candidate.bytes),
                     ("Compressed", format_bytes(candidate.gzip_bytes), candidate.gzip_bytes),

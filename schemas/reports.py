@@ -5,7 +5,7 @@ Everything here was measured from the bytes that would ship. The validation spli
 final figures. Accuracies, confidences and calibration errors are fractions in [0, 1]; latencies are milliseconds.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from learn2compress.schemas.manifests import (
     Calibration,
@@ -181,8 +181,8 @@ class Report(Record):
 
     version: Literal[1] = 1
     created: str  # ISO 8601, UTC
-    config: dict[str, object]
-    data: dict[str, object]  # DataManifest, without its file lists
+    config: dict[str, Any]
+    data: dict[str, Any]  # DataManifest, without its file lists
     teacher: TeacherManifest
     students: StudentSetManifest
     evaluation: Evaluation

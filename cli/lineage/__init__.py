@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of an audit: what made a file, what it led to, and whether all is as it was recorded."""
+"""The commands for auditing: what made a file, what derives from it, and whether everything is as recorded."""
+
+__all__ = ["bom", "diff", "history", "impact", "rebuild_metadata", "sign", "trace", "verify"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress bom`: a CycloneDX ML-BOM of a model.
+"""`learn2compress bom`: writes a CycloneDX ML-BOM of a model.
 
-Exit status: 0 the chain behind it is whole; 2 usage; 3 no record knows the file; 4 tampered; 5 incomplete.
+Exit status: 0 the chain behind the model is whole; 2 usage error; 3 no record lists the file; 4 tampered; 5 incomplete.
 """
 
 import sys
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, STATUSES, graph_for, new_console, show_problems
+from learn2compress.cli.lineage.output import AT, STATUSES, graph_for, new_console, show_problems
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("bom", epilog=STATUSES)(bom)
 
 
 def bom(
-    file: Path = typer.Argument(..., help="A .tflite file, under whatever name."),
+    file: Path = typer.Argument(..., help="A .tflite file; its name does not matter."),
     at: str | None = AT,
-    output: Path | None = typer.Option(None, "--output", "-o", help="Write it there instead of printing it."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Write to this file instead of printing."),
 ) -> int:
     """Write a bill of materials of a model: teacher, data, packages, parameters and figures, as CycloneDX 1.6 JSON."""
     from learn2compress.lineage.queries.trace import lineage_of_file
@@ -30,9 +30,9 @@ def bom(
     report = lineage_of_file(graph_for(at, file), file, max_chains=1)
     if report.status == "unknown":
         show_problems(new_console(sys.stderr), report.problems)
-        typer.echo(f"learn2compress: no record at {report.location} knows the bytes of {file}.", err=True)
+        typer.echo(f"learn2compress: no record at {report.location} lists the bytes of {file}.", err=True)
         return EXIT_STATUS[report.status]
-    # Half a second to import, and its validator two more.
+    # Imported here because it takes half a second, and its validator two more.
     from learn2compress.lineage.queries.bom import bom_of
 
     text = bom_of(report)
@@ -42,6 +42,6 @@ def bom(
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise LineageError(f"{output} must be a file that can be written; {error.strerror}.") from error
+            raise LineageError(f"{output} must be a writable file; {error.strerror}.") from error
     show_problems(new_console(sys.stderr), report.problems)
     return EXIT_STATUS[report.status]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress diff`: what differs between two models' histories, parameters, data and figures.
+"""`learn2compress diff`: compares the histories, parameters, data and figures of two models.
 
-Exit status: 0 compared; 2 usage; 3 no record knows one of them; 4 tampered; 5 incomplete.
+Exit status: 0 compared; 2 usage error; 3 no record lists one of the files; 4 tampered; 5 incomplete.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, JSON, STATUSES, answer, graph_for
+from learn2compress.cli.lineage.output import AT, JSON, STATUSES, graph_for, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("diff", epilog=STATUSES)(diff)
 
 
 def diff(
     a: Path = typer.Argument(..., help="A file of a run."),
-    b: Path = typer.Argument(..., help="Another."),
+    b: Path = typer.Argument(..., help="Another file of a run."),
     at: str | None = AT,
-    at_b: str | None = typer.Option(None, "--at-b", help="Where the second file's records lie, if elsewhere."),
+    at_b: str | None = typer.Option(None, "--at-b", help="Location of the second file's records, if it differs."),
     as_json: bool = JSON,
 ) -> int:
-    """Compare the latest time that each of two files was made."""
+    """Compare the latest executions that made each of two files."""
     from learn2compress.lineage.queries.diff import diff_of
     from learn2compress.lineage.queries.trace import lineage_of_file
 
     traced = [lineage_of_file(graph_for(place, file), file, max_chains=1) for file, place in ((a, at), (b, at_b or at))]
     report = diff_of(*traced)
-    return answer(report, as_json, lambda console: _print(console, report))
+    return print_report(report, as_json, lambda console: _print(console, report))
 
 
 def _print(console: "Console", report: "DiffReport") -> None:
     from rich.table import Table
 
     if report.status == "unknown":
-        console.print("No record knows one of the two.", markup=False)
+        console.print("No record lists one of the two files.", markup=False)
         return
     if report.same_bytes:
         console.print("Both files have the same bytes.", markup=False)
@@ -64,5 +64,5 @@ def _short(value: Any) -> str:
         return "–"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     if "\n" in text:
-        return f"a text of {len(text.splitlines()):,} lines"
+        return f"text with {len(text.splitlines()):,} lines"
     return f"{text[:16]}…" if len(text) == 64 else text

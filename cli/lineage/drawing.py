@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lineage as a graph: as Mermaid text, or laid out in layers as inline SVG.
+"""Draws a lineage as a graph: as Mermaid text, or laid out in layers as inline SVG.
 
-The layout is Sugiyama's in its simplest form: a node's layer is its longest distance from a source; an edge that passes
-layers bends at a point in each; within a layer nodes and points are ordered by the mean place of their neighbours, and
-then drawn towards it as far as they do not touch.
+The layout is the simplest form of Sugiyama's method. The layer of a node is its longest distance from a source. An edge
+that crosses layers gets a bend point in each of them. Within a layer, nodes and points are ordered by the mean position
+of their neighbours and then moved towards it as far as they do not overlap.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from learn2compress.cli.lineage.answers import moment, percent
+from learn2compress.cli.lineage.output import moment, percent
 from learn2compress.schemas.lineage import Chain, LineageReport
 
 _BOX_WIDTH, _BOX_HEIGHT, _POINT_WIDTH, _GAP_X, _GAP_Y, _MARGIN = 216, 58, 70, 24, 64, 16
@@ -22,7 +22,7 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class Node:
-    """A box: a step, the file, or what was found out about it."""
+    """A box: a step, the file, or a measurement."""
 
     id: str
     title: str
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """What one node made and the other read."""
+    """A connection from the node that made an artifact to a node that read it."""
 
     source: str
     target: str
@@ -41,14 +41,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Nodes and edges."""
+    """Nodes and edges of a graph."""
 
     nodes: list[Node]
     edges: list[Edge]
 
 
 def draw(report: LineageReport) -> Drawing:
-    """Turns a lineage into nodes and edges; steps that chains share are drawn once."""
+    """Convert a lineage to nodes and edges; steps that several chains share are drawn once."""
     nodes: dict[str, Node] = {}
     edges: dict[tuple[str, str], set[str]] = defaultdict(set)
     for chain in report.chains:
@@ -84,7 +84,7 @@ def _draw_chain(
 
 
 def to_mermaid(drawing: Drawing) -> str:
-    """Writes a flowchart (https://mermaid.js.org/syntax/flowchart.html)."""
+    """Write a flowchart (https://mermaid.js.org/syntax/flowchart.html)."""
     names = {node.id: f"n{number}" for number, node in enumerate(drawing.nodes)}
     shapes = {"step": ("[", "]"), "file": ("([", "])"), "measure": ("{{", "}}"), "missing": ("[/", "/]")}
     lines = ["flowchart TD"]
@@ -92,14 +92,14 @@ def to_mermaid(drawing: Drawing) -> str:
         left, right = shapes[node.kind]
         lines.append(f'    {names[node.id]}{left}"{_mermaid(node.title)}<br/>{_mermaid(node.detail)}"{right}')
     for edge in drawing.edges:
-        # A node that is missing from the records has no box.
+        # A node whose record is missing has no box.
         if edge.source in names and edge.target in names:
             lines.append(f'    {names[edge.source]} -->|"{_mermaid(edge.label)}"| {names[edge.target]}')
     return "\n".join(lines) + "\n"
 
 
 def to_svg(drawing: Drawing) -> str:
-    """Lays the graph out and writes it as an SVG element."""
+    """Lay out the graph and write it as an SVG element."""
     boxes, curves = _layout(drawing)
     width = max((x for x, _ in boxes.values()), default=0) + _BOX_WIDTH + _MARGIN
     width = max([width, *(x + _POINT_WIDTH for points in curves.values() for x, _ in points)])
@@ -119,13 +119,13 @@ def to_svg(drawing: Drawing) -> str:
             f'<text x="{_BOX_WIDTH / 2}" y="24" class="title">{escape(_cut(node.title, 26))}</text>'
             f'<text x="{_BOX_WIDTH / 2}" y="43">{escape(_cut(node.detail, 34))}</text></g>'
         )
-    # Labels come last, so that no line crosses them.
+    # Labels are drawn last so that no line crosses them.
     parts += [_svg_label(points, edge) for edge, points in curves.items()]
     return "\n".join([*parts, "</svg>"])
 
 
 def _layout(drawing: Drawing) -> tuple[dict[str, Place], dict[Edge, list[Place]]]:
-    """The upper left corner of each box, and the points that each edge goes through."""
+    """Compute the upper left corner of each box and the points of each edge."""
     ids = [node.id for node in drawing.nodes]
     edges = [edge for edge in drawing.edges if edge.source in ids and edge.target in ids]
     layer = _layers(ids, edges)
@@ -154,7 +154,9 @@ def _layout(drawing: Drawing) -> tuple[dict[str, Place], dict[Edge, list[Place]]
             middle.update(_apart(rows[number], wanted, boxes))
     left = min((middle[id] - _width(id, boxes) / 2 for row in rows.values() for id in row), default=0.0) - _MARGIN
     middle = {id: place - left for id, place in middle.items()}
-    top = {id: _MARGIN + number * (_BOX_HEIGHT + _GAP_Y) for number, row in rows.items() for id in row}
+    top: dict[str, float] = {
+        id: _MARGIN + number * (_BOX_HEIGHT + _GAP_Y) for number, row in rows.items() for id in row
+    }
     curves = {edge: _curve(edge, path, paths, middle, top) for edge, path in paths.items()}
     return {id: (middle[id] - _BOX_WIDTH / 2, top[id]) for id in ids}, curves
 
@@ -162,7 +164,7 @@ def _layout(drawing: Drawing) -> tuple[dict[str, Place], dict[Edge, list[Place]]
 def _curve(
     edge: Edge, path: list[str], paths: dict[Edge, list[str]], middle: dict[str, float], top: dict[str, float]
 ) -> list[Place]:
-    """From the lower border of a box, past each layer's bend, to the upper border of another; ports side by side."""
+    """Compute the points of an edge from the lower border of one box to the upper border of another."""
     leaving = sorted((p[1] for e, p in paths.items() if e.source == edge.source), key=middle.__getitem__)
     arriving = sorted((p[-2] for e, p in paths.items() if e.target == edge.target), key=middle.__getitem__)
     start = middle[edge.source] + _port(leaving.index(path[1]), len(leaving))
@@ -178,8 +180,9 @@ def _port(number: int, count: int) -> float:
 
 
 def _apart(row: list[str], wanted: dict[str, float], boxes: set[str]) -> dict[str, float]:
-    """Places in a row near the wanted ones, in order and without touching: the mean of pushing right and left."""
-    right, left = [], []
+    """Place a row's items near the wanted positions, in order and without overlap, as the mean of two greedy passes."""
+    right: list[float] = []
+    left: list[float] = []
     for id in row:
         border = right[-1] + _distance(row[len(right) - 1], id, boxes) if right else wanted[id]
         right.append(max(wanted[id], border))
@@ -202,7 +205,7 @@ def _mean(values: list[float], otherwise: float) -> float:
 
 
 def _layers(ids: list[str], edges: list[Edge]) -> dict[str, int]:
-    """Longest distance from a source; on a cycle, as far as is found in as many rounds as there are nodes."""
+    """Compute each node's longest distance from a source; on a cycle, stop after as many rounds as there are nodes."""
     above: dict[str, list[str]] = {id: [] for id in ids}
     for edge in edges:
         above[edge.target].append(edge.source)

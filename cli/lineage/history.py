@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress history`: the runs at a place as a table.
+"""`learn2compress history`: lists the runs at a location in a table.
 
-Exit status: 0 all records are readable; 2 usage; 4 some are not.
+Exit status: 0 all records are readable; 2 usage error; 4 some are not.
 """
 
 from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.answers import JSON, STATUSES, answer, duration, graph_for, moment, percent
+from learn2compress.cli.lineage.output import JSON, STATUSES, duration, graph_for, moment, percent, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,31 +17,29 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("history", epilog=STATUSES)(history)
 
 
 def history(
-    location: str | None = typer.Argument(None, help="A folder or an fsspec URL. Default: here."),
-    limit: int = typer.Option(30, min=1, help="Show so many runs, newest first; --json lists all."),
+    location: str | None = typer.Argument(None, help="A folder or an fsspec URL. Default: the working directory."),
+    limit: int = typer.Option(30, min=1, help="Show at most this many runs, newest first; --json lists all."),
     as_json: bool = JSON,
 ) -> int:
-    """List the runs: when, how long, how much came from the cache, what was chosen."""
+    """List the runs with their times, the number of cached steps, and the chosen model."""
     from learn2compress.lineage.queries.history import history_of
 
     report = history_of(graph_for(location))
-    return answer(report, as_json, lambda console: _print(console, report, limit))
+    return print_report(report, as_json, lambda console: _print(console, report, limit))
 
 
 def _print(console: "Console", report: "HistoryReport", limit: int) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column, justify in (
-        ("run", "left"), ("started", "left"), ("worked", "right"), ("nodes", "right"), ("cached", "right"),
-        ("chosen", "left"), ("validation", "right"), ("test", "right"),
-    ):  # fmt: skip
-        table.add_column(column, justify=justify, overflow="fold")
+    for column in ("run", "started", "duration", "nodes", "cached", "chosen", "validation", "test"):
+        is_text = column in ("run", "started", "chosen")
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for view in report.runs[:limit]:
         table.add_row(
             view.run, moment(view.started), duration(view.seconds), str(view.executions), str(view.cached),

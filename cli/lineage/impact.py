@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress impact`: all that derives from a teacher, a data set, any file, or one training image.
+"""`learn2compress impact`: lists everything that derives from a teacher, a data set, any file, or one training image.
 
-Exit status: 0 found; 2 usage; 3 no record knows it; 4 tampered; 5 incomplete.
+Exit status: 0 found; 2 usage error; 3 no record lists it; 4 tampered; 5 incomplete.
 """
 
 from pathlib import Path
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for, moment
+from learn2compress.cli.lineage.output import (
+    AT,
+    JSON,
+    METADATA_GRPC,
+    STATUSES,
+    cluster_for,
+    graph_for,
+    moment,
+    print_report,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +29,7 @@ _SHOWN_RUNS = 20
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("impact", epilog=STATUSES)(impact)
 
 
@@ -32,9 +41,10 @@ def impact(
     metadata_grpc: str | None = METADATA_GRPC,
     as_json: bool = JSON,
 ) -> int:
-    """List the executions and models that derive from something.
+    """List the executions and models that derive from a subject.
 
-    A picture is looked for by its pixels in every data set's shards: the models trained on a data set derive from it.
+    A picture is matched by its pixels against the shards of every data set; the
+    models trained on that data set derive from it.
     """
     from learn2compress.lineage.queries.impact import impact_of
 
@@ -43,7 +53,7 @@ def impact(
     graph = cluster.open_graph(at) if cluster else graph_for(at, path if path.exists() else None)
     report = impact_of(graph, subject)
     report = cluster.judge(report, graph) if cluster else report
-    return answer(report, as_json, lambda console: _print(console, report))
+    return print_report(report, as_json, lambda console: _print(console, report))
 
 
 def _print(console: "Console", report: "ImpactReport") -> None:
@@ -51,10 +61,10 @@ def _print(console: "Console", report: "ImpactReport") -> None:
     from rich.tree import Tree
 
     if not report.causes:
-        console.print(f"{report.subject}: no record at {report.location} knows it.", markup=False)
+        console.print(f"{report.subject}: no record at {report.location} lists it.", markup=False)
         return
     tree = Tree(Text.assemble((report.subject, "bold"), f"\n{report.digest}"))
-    causes = tree.add(Text("What it is", style="bold"))
+    causes = tree.add(Text("Found as", style="bold"))
     for cause in report.causes[:_SHOWN_RUNS]:
         split = f", in split {cause.split}" if cause.split else ""
         causes.add(Text(f"{cause.kind} {cause.name}{split}  ({cause.record})"))
@@ -71,8 +81,8 @@ def _print(console: "Console", report: "ImpactReport") -> None:
         last = max(execution.finished or "" for execution in executions)
         branch = derived.add(Text.assemble((f"run {run}", "cyan"), f"  {moment(last or None)}"))
         branch.add(Text(", ".join(f"{one.node}{' (cached)' if one.cached else ''}" for one in executions)))
-        for model in models.get(run, []):
-            branch.add(Text(model))
+        for line in models.get(run, []):
+            branch.add(Text(line))
     if len(report.runs) > _SHOWN_RUNS:
         derived.add(Text(f"… and {len(report.runs) - _SHOWN_RUNS} earlier runs; --json lists them all"))
     console.print(tree)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lineage as one HTML page that needs nothing else: the graph, and under it each step in full."""
+"""Writes a lineage as one self-contained HTML page: the graph, followed by each step in full."""
 
 from jinja2 import Environment
 
-from learn2compress.cli.lineage.answers import duration, moment, percent
 from learn2compress.cli.lineage.drawing import draw, to_svg
+from learn2compress.cli.lineage.output import duration, moment, percent
 from learn2compress.schemas.lineage import LineageReport
 from learn2compress.schemas.units import format_bytes
 
@@ -42,7 +42,7 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 <h1>{{ report.file.rsplit("/", 1)[-1] }}</h1>
 <p class="digest">SHA-256 {{ report.sha256 }}
 {% if report.bytes >= 0 %} · {{ "{:,}".format(report.bytes) }} B{% endif %}</p>
-<p><span class="status {{ report.status }}">{{ report.status }}</span> by the records at
+<p><span class="status {{ report.status }}">{{ report.status }}</span> according to the records at
 <code>{{ report.location }}</code></p>
 {% if report.problems %}<ul>{% for problem in report.problems %}
 <li><span class="{{ problem.kind }}">{{ problem.kind }}</span>: <code>{{ problem.where }}</code>
@@ -53,7 +53,7 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 <h2>Run {{ chain.run }}</h2>
 <p>{{ chain.output }} of {{ chain.steps[0].node }}, made {{ moment(chain.finished) }}; <code>{{ chain.uri }}</code></p>
 <table>
-{% if chain.trained_teacher %}<tr><th>Teacher, trained along</th><td>
+{% if chain.trained_teacher %}<tr><th>Teacher, jointly trained</th><td>
 <span class="digest">{{ chain.trained_teacher.sha256 }}</span></td></tr>{% endif %}
 {% if chain.teacher %}<tr><th>Teacher</th><td><span class="digest">{{ chain.teacher.sha256 }}</span><br>
 {% for key, value in chain.teacher.properties.items() if key not in hidden %}{{ key }} {{ value }}
@@ -105,7 +105,7 @@ _HIDDEN = {"is_external", "tfx_version", "provenance", "tree_sha256", "sha256"}
 
 
 def to_page(report: LineageReport) -> str:
-    """Writes the page."""
+    """Write the page."""
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(
         report=report,

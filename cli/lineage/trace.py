@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress lineage`: from a file's bytes alone to the teacher, the data and every step.
+"""`learn2compress lineage`: traces a file from its bytes to the teacher, the data and every step.
 
-Exit status: 0 the chain is whole; 2 usage; 3 no record knows the bytes; 4 tampered; 5 incomplete.
+Exit status: 0 the chain is whole; 2 usage error; 3 no record lists the bytes; 4 tampered; 5 incomplete.
 """
 
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for
+from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, cluster_for, graph_for, print_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Format(str, Enum):
-    """How a lineage is written."""
+    """Output format of a lineage."""
 
     tree = "tree"
     json = "json"
@@ -22,28 +26,28 @@ class Format(str, Enum):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("lineage", epilog=STATUSES)(lineage)
 
 
 def lineage(
-    file: Path = typer.Argument(..., help="A .tflite file, under whatever name; or any other file of a run."),
+    file: Path = typer.Argument(..., help="A .tflite file, whatever its name, or any other file of a run."),
     at: str | None = AT,
     metadata_grpc: str | None = METADATA_GRPC,
-    form: Format = typer.Option(Format.tree, "--format", help="How to write it."),
+    form: Format = typer.Option(Format.tree, "--format", help="Output format."),
     as_json: bool = JSON,
-    chains: int = typer.Option(10, min=1, help="Where several runs made the same bytes, show so many, newest first."),
+    chains: int = typer.Option(10, min=1, help="If several runs made the same bytes, show this many, newest first."),
 ) -> int:
-    """Tell from which teacher and data a file was made, by which steps, and how it fared.
+    """Show the teacher, the data and the steps that a file was made from, and its measurements.
 
-    The file's bytes decide: it may have been renamed, its run's output folder moved, its database deleted.
+    Only the file's bytes matter: it may have been renamed, its output folder moved, and its database deleted.
     """
     from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.errors import LineageError
     from learn2compress.schemas.lineage import EXIT_STATUS
 
     if not file.is_file():
-        raise LineageError(f"{file} must be a file; there is none of that name.")
+        raise LineageError(f"{file} must be a file; it does not exist. Check the path.")
     cluster = cluster_for(metadata_grpc)
     graph = cluster.open_graph(at) if cluster else graph_for(at, file)
     report = lineage_of_file(graph, file, chains)
@@ -59,9 +63,9 @@ def lineage(
         typer.echo(to_page(report), nl=False)
         return EXIT_STATUS[report.status]
 
-    def render(console) -> None:
+    def render(console: "Console") -> None:
         from learn2compress.cli.lineage.tree import print_tree
 
         print_tree(console, report)
 
-    return answer(report, as_json or form is Format.json, render)
+    return print_report(report, as_json or form is Format.json, render)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lineage as a tree of text that is readable at 100 columns: first what the file is, then the steps behind it."""
+"""Prints a lineage as a text tree for 100 columns: first the file, then the steps behind it."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from learn2compress.cli.lineage.answers import duration, moment, percent
-from learn2compress.schemas.lineage import ArtifactView, Chain, LineageReport, Step, TeacherView
+from learn2compress.cli.lineage.output import duration, moment, percent
+from learn2compress.schemas.lineage import ArtifactView, Chain, DataView, LineageReport, Step, TeacherView
 from learn2compress.schemas.units import format_bytes, format_count
 
 _QUIET = {"code_version"}
@@ -17,13 +17,13 @@ _STYLES = {"whole": "green", "unknown": "red", "tampered": "bold red", "incomple
 
 
 def print_tree(console: Console, report: LineageReport) -> None:
-    """Prints a lineage."""
+    """Print a lineage."""
     for number, chain in enumerate(report.chains, 1):
         console.print(_chain(report, chain, number))
     if report.more_chains:
         console.print(f"… and {report.more_chains} more runs made the same bytes; see --chains.")
     if not report.chains:
-        console.print(Text.assemble(_head(report), "\nNo record at ", report.location, " knows these bytes."))
+        console.print(Text.assemble(_head(report), "\nNo record at ", report.location, " lists these bytes."))
     console.print(Text.assemble("Lineage: ", (report.status, _STYLES[report.status])))
 
 
@@ -48,9 +48,9 @@ def _chain(report: LineageReport, chain: Chain, number: int) -> Tree:
     if chain.teacher:
         tree.add(_teacher(chain.teacher, "Teacher  "))
     if chain.trained_teacher:
-        tree.add(_teacher(chain.trained_teacher, "Teacher, trained along  "))
+        tree.add(_teacher(chain.trained_teacher, "Teacher, jointly trained  "))
     if chain.data:
-        tree.add(_data(chain))
+        tree.add(_data(chain.data))
     if chain.calibration:
         images, split = chain.calibration.get("images"), chain.calibration.get("split")
         digest = chain.calibration.get("digest")
@@ -71,7 +71,7 @@ def _chain(report: LineageReport, chain: Chain, number: int) -> Tree:
 
 def _add_figures(tree: Tree, chain: Chain) -> None:
     if not chain.measurements:
-        tree.add(Text.assemble(("Figures  ", "bold"), "no record measured these bytes"))
+        tree.add(Text.assemble(("Figures  ", "bold"), "no measurement of these bytes is recorded"))
     for measurement in chain.measurements:
         figures = measurement.figures
         host = measurement.host.get("name", "")
@@ -111,7 +111,7 @@ def _siblings(chain: Chain) -> Table:
 
 
 def _verdict(status: str, reason: str | None) -> str:
-    """The reason, with the status before it unless it begins so."""
+    """Return the reason, preceded by the status unless it starts with it."""
     told = reason or ""
     return told if told.removeprefix("on the ").startswith(status) else f"{status}: {told}"
 
@@ -133,8 +133,7 @@ def _teacher(teacher: TeacherView, title: str) -> Text:
     return Text.assemble((title, "bold"), f"{facts}\nSHA-256 {teacher.sha256}\nat {teacher.uri}")
 
 
-def _data(chain: Chain) -> Text:
-    data = chain.data
+def _data(data: DataView) -> Text:
     about = data.manifest or {}
     counts = about.get("counts") or {
         key.removesuffix("_images"): value for key, value in data.properties.items() if key.endswith("_images")
@@ -156,7 +155,7 @@ def _add_step(tree: Tree, step: Step, names: dict[str, str], common: dict[str, A
     title = f"  {moment(step.started)}  {duration(step.seconds)}{seed}{cached}{run}"
     branch = tree.add(Text.assemble((step.node, "bold cyan"), title, (f"  {step.record}", "dim")))
     if step.inputs:
-        # No-break spaces keep what belongs together on one line.
+        # No-break spaces keep an input and its source on one line.
         reads = [f"{one.key}\u00a0◄\u00a0{names.get(one.record or '', one.record or 'unknown')}" for one in step.inputs]
         branch.add(Text.assemble(("reads  ", "dim"), ", ".join(reads)))
     branch.add(Text.assemble(("makes  ", "dim"), ", ".join(map(_made, step.outputs))))

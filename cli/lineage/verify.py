@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress verify`: every file against its record, every record against the chain.
+"""`learn2compress verify`: checks every file against its record, and every record against the chain.
 
-Exit status: 0 whole; 2 usage; 3 an unknown file; 4 tampered; 5 incomplete.
+Exit status: 0 whole; 2 usage error; 3 an unknown file; 4 tampered; 5 incomplete.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.answers import AT, JSON, METADATA_GRPC, STATUSES, answer, cluster_for, graph_for
+from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, cluster_for, graph_for, print_report
 
 if TYPE_CHECKING:
     from learn2compress.schemas.lineage import VerifyReport
@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("verify", epilog=STATUSES)(verify)
 
 
@@ -27,13 +27,13 @@ def verify(
     at: str | None = AT,
     metadata_grpc: str | None = METADATA_GRPC,
     public_key: Path | None = typer.Option(
-        None, "--public-key", help="Check each record's signature with this key (PEM), as `sign` made it."
+        None, "--public-key", help="Check the signature of each record with this key (PEM); see `sign`."
     ),
     as_json: bool = JSON,
 ) -> int:
     """Check that files, records and the links between records are as they were recorded.
 
-    A changed, missing or added file is named, and so is a record that was changed, replaced or lost.
+    Names each changed, missing or added file, and each record that was changed, replaced or lost.
     """
     from learn2compress.lineage.queries.verify import open_for_verifying, verify_file, verify_place
 
@@ -49,7 +49,7 @@ def verify(
         graph, place, inside = open_for_verifying(path, at)
         report = verify_place(graph, place, inside, public_key)
         report = cluster.judge(report, graph) if cluster else report
-    return answer(report, as_json, lambda console: console.print(_summary(report), markup=False))
+    return print_report(report, as_json, lambda console: console.print(_summary(report), markup=False))
 
 
 def _summary(report: "VerifyReport") -> str:
@@ -61,11 +61,11 @@ def _summary(report: "VerifyReport") -> str:
         f"({format_bytes(report.bytes)}) checked",
     ]
     if report.signatures is not None:
-        lines.append(f"  {report.signatures:,} signatures hold")
+        lines.append(f"  {report.signatures:,} valid signatures")
     if report.copies:
         lines.append(f"  {len(report.copies)} copies of recorded files: {_some(report.copies)}")
     if report.unrecorded:
-        lines.append(f"  {len(report.unrecorded)} files that no record speaks of: {_some(report.unrecorded)}")
+        lines.append(f"  {len(report.unrecorded)} files without a record: {_some(report.unrecorded)}")
     return "\n".join(lines)
 
 

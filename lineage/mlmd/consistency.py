@@ -68,14 +68,14 @@ def _compare(store: Any, collected: Collection) -> Iterator[tuple[str, str]]:
     for execution in executions.values():
         if execution.last_known_state in _FINISHED and execution.id not in matched:
             yield "incomplete", f"it holds a finished execution {execution.id} that has no record"
-    for one in collected.artifacts.values():
-        there = artifacts.get(one.metadata["id"])
-        if there is None or there.create_time_since_epoch != one.metadata["created"] or not one.made:
+    for recorded in collected.artifacts.values():
+        there = artifacts.get(recorded.metadata["id"])
+        if there is None or there.create_time_since_epoch != recorded.metadata["created"] or not recorded.made:
             continue
-        if mlmd_json.properties_to_json(there) != one.properties:
-            yield "tampered", f"its properties of artifact {there.id} ({one.uri}) differ from the record"
-        elif not there.uri.endswith(one.uri) or kinds[there.type_id].name != one.type:
-            yield "tampered", f"its URI or type of artifact {there.id} ({one.uri}) differs from the record"
+        if mlmd_json.properties_to_json(there) != recorded.properties:
+            yield "tampered", f"its properties of artifact {there.id} ({recorded.uri}) differ from the record"
+        elif not there.uri.endswith(recorded.uri) or kinds[there.type_id].name != recorded.type:
+            yield "tampered", f"its URI or type of artifact {there.id} ({recorded.uri}) differs from the record"
 
 
 def _line(artifact: int, event: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ are written into it afterwards.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -132,10 +132,10 @@ class Collection:
         return key
 
     def _artifact(
-        self, entry: Entry, one: Output | Input, metadata: Json | None, properties: Json, made: bool
+        self, entry: Entry, one: Output | Input, metadata: Mapping[str, Any] | None, properties: Json, made: bool
     ) -> tuple[Key, Json, list[str]]:
         uri = self.graph.uri(entry, one.uri)
-        plain = metadata or _invented_artifact(one, made)
+        plain = dict(metadata) if metadata else _invented_artifact(one, made)
         key = (plain["id"], plain["created"]) if metadata else (uri, one.digest)
         known = self.artifacts.get(key)
         if known is None or (made and (not known.made or known.metadata["updated"] <= plain["updated"])):
@@ -264,9 +264,9 @@ def _rank(plain: Json) -> tuple[int, int]:
 def _invented_execution(statement: Statement) -> Json:
     """Describe an execution that was never in ML Metadata as TFX would have stored it."""
     time = _milliseconds(statement.finished)
-    labels = (("pipeline", statement.pipeline), ("pipeline_run", statement.run))
-    labels += (("node", f"{statement.pipeline}.{statement.node}"),)
-    contexts = [{"id": 0, "type": {"name": kind}, "name": name} for kind, name in labels if name]
+    labels = [("pipeline", statement.pipeline), ("pipeline_run", statement.run)]
+    labels += [("node", f"{statement.pipeline}.{statement.node}")]
+    contexts: list[Json] = [{"id": 0, "type": {"name": kind}, "name": name} for kind, name in labels if name]
     for context in contexts:
         if context["type"]["name"] == "pipeline_run":
             context["parents"] = [f"pipeline:{statement.pipeline}"]

@@ -57,8 +57,10 @@ def _step(node: str, a: Step, b: Step) -> Iterator[Difference]:
     if a.seed != b.seed:
         yield Difference(node=node, what="seed", name="seed", a=a.seed, b=b.seed)
     yield from environment_differences(node, a, b)
-    yield from _mapping(node, "input", *({one.key: one.digest for one in step.inputs} for step in (a, b)))
-    yield from _mapping(node, "output", *({one.key: one.digest for one in step.outputs} for step in (a, b)))
+    inputs_a, inputs_b = ({one.key: one.digest for one in step.inputs} for step in (a, b))
+    yield from _mapping(node, "input", inputs_a, inputs_b)
+    outputs_a, outputs_b = ({one.key: one.digest for one in step.outputs} for step in (a, b))
+    yield from _mapping(node, "output", outputs_a, outputs_b)
     for key, one in {output.key: output for output in a.outputs}.items():
         other = next((output for output in b.outputs if output.key == key), None)
         if other is not None and one.digest != other.digest:

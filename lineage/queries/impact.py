@@ -200,7 +200,7 @@ class _Search:
 
     def _data_sets(self) -> list[OutputEntry]:
         """List each data set once, even if several executions took it from the cache."""
-        unique_sets = {}
+        unique_sets: dict[str, OutputEntry] = {}
         for output in self.graph.index.all_outputs():
             if output.type == "Examples":
                 unique_sets.setdefault(output.digest, output)

@@ -285,9 +285,9 @@ class _Tracer:
                 host = document.get("host", {})
                 measurements.append(Measurement(record=entry.path, finished=entry.finished, host=host, figures=own))
             for chooser, selection in self._consumers(evaluation.digest, SELECTION):
-                choice = self._evidence(chooser, selection, "selection.json")
+                choice = self._evidence(chooser, selection, "selection.json") or {}
                 name = own["name"] if own else None
-                for verdict in (choice or {}).get("verdicts", []):
+                for verdict in choice.get("verdicts", []):
                     if verdict["candidate"] == name:
                         choices.append((_view_of(chooser, verdict, choice), choice))
         choices.sort(key=lambda pair: pair[0].finished or "", reverse=True)

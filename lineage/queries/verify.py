@@ -90,7 +90,7 @@ def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> Ver
     uri = graph.home.relative(str(file.absolute()))
     for folder, (entry, output) in verifier.claims().items():
         path = uri[len(folder) + 1 :] if uri.startswith(f"{folder}/") else None
-        if path in output.files and output.files[path].sha256 != report.sha256:
+        if path is not None and path in output.files and output.files[path].sha256 != report.sha256:
             reason = f"its bytes are not those that {entry.path} recorded"
             problems = [Problem(kind="tampered", where=uri, reason=reason)]
             report = report.model_copy(update={"status": "tampered"})

@@ -8,14 +8,14 @@ from an int.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-Json = dict[str, Any]
-Node = mlmd.Artifact | mlmd.Execution | mlmd.Context
-NodeType = mlmd.ArtifactType | mlmd.ExecutionType | mlmd.ContextType
+Json: TypeAlias = dict[str, Any]
+Node: TypeAlias = "mlmd.Artifact | mlmd.Execution | mlmd.Context"
+NodeType: TypeAlias = "mlmd.ArtifactType | mlmd.ExecutionType | mlmd.ContextType"
 
 
 def value_to_json(value: mlmd.Value) -> Any:

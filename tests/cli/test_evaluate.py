@@ -71,7 +71,7 @@ def test_evaluate_refuses_labels_whose_count_differs(type_in, folder):
         (["none.tflite", "--data", "digits"], "must be readable; got none.tflite"),
         (["good.tflite", "--data", "nowhere"], "data.path must be an existing file or folder; got nowhere"),
         (["good.tflite", "--data", "digits", "--scaling", "unti"], "Did you mean 'unit'"),
-        (["good.tflite", "--data", "digits", "--format", "zip"], "--format is wrong"),
+        (["good.tflite", "--data", "digits", "--format", "zip"], "--format is invalid"),
     ],
 )
 def test_evaluate_refuses_bad_options(type_in, folder, monkeypatch, arguments, message):

@@ -55,7 +55,7 @@ def test_init_leaves_a_file_alone_that_is_there(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("mine")
 
-    with pytest.raises(OutputError, match=r"c\.yaml must be a new file; it is there already\. Choose another name"):
+    with pytest.raises(OutputError, match=r"c\.yaml must be a new file; it exists already\. Choose another name"):
         init(path, "t", "d")
 
     assert path.read_text() == "mine"

@@ -21,7 +21,7 @@ def test_inspect_shows_a_person_ends_labels_and_layers(type_in, file):
     assert "float32 [1, 2, 2, 1]" in out
     assert "Brightest: Which?" in out
     assert "4: a, b, [c], d" in out
-    assert "pixels as they are, 0..255" in out
+    assert "none (pixels 0..255)" in out
     assert any(line.split()[1:2] == ["RESHAPE"] for line in out.splitlines())
     assert file_sha256(file) in out
 

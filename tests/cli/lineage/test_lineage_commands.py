@@ -261,7 +261,7 @@ def test_signed_records_are_checked_with_the_key(out: Path, type_in, keys: tuple
     assert (status, told) == (0, f"Signed 14 records at {out / 'pipeline'}.\n")
     status, told, _ = type_in("verify", "out", "--public-key", public)
     assert status == 0
-    assert "14 signatures hold" in told
+    assert "14 valid signatures" in told
     assert type_in("verify", "renamed.bin", "--public-key", public)[0] == 0
 
     envelope = out / "pipeline" / "Distiller" / "provenance" / "3.dsse.json"
@@ -362,7 +362,7 @@ def test_bom_of_an_unknown_file_exits_3(out: Path, type_in, tmp_path: Path) -> N
     status, told, error = type_in("bom", "x.tflite", "--at", "out")
 
     assert (status, told) == (3, "")
-    assert "knows the bytes of x.tflite" in error
+    assert "lists the bytes of x.tflite" in error
 
 
 def test_rebuild_metadata_makes_a_database(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001

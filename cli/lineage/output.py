@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lineage commands share: where the records are looked for, how an answer is printed, and the exit status."""
+"""Options, printing and exit statuses that the lineage commands share."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -14,32 +14,48 @@ if TYPE_CHECKING:
 
     from learn2compress.kubeflow.records.cluster_records import ClusterRecords
     from learn2compress.lineage.graph import Graph
-    from learn2compress.schemas.lineage import Answer, Problem
+    from learn2compress.schemas.lineage import Problem, Status
+
+    class _Report(Protocol):
+        """The result of a query, which `--json` prints as it is."""
+
+        @property
+        def status(self) -> Status: ...
+
+        @property
+        def problems(self) -> list[Problem]: ...
+
+        def model_dump_json(self, *, indent: int | None = None) -> str: ...
+
 
 AT = typer.Option(
     None,
     "--at",
-    help="Where the run's outputs lie: a folder or an fsspec URL (s3://…, gs://…). Default: near the file or here.",
+    help="Location of the run's outputs: a folder or an fsspec URL (s3://…, gs://…). Default: near the file, or here.",
 )
 METADATA_GRPC = typer.Option(
     None,
     "--metadata-grpc",
     metavar="HOST:PORT",
-    help="Of a cluster that keeps ML Metadata: also ask its service, as Kubeflow Pipelines fills it.",
+    help="Also query the ML Metadata service of a cluster, as filled by Kubeflow Pipelines.",
 )
-JSON = typer.Option(False, "--json", help="Print JSON, by schemas/lineage.schema.json.")
+JSON = typer.Option(False, "--json", help="Print JSON that conforms to schemas/lineage.schema.json.")
 STATUSES = (
-    "Exit status: 0 whole; 2 usage; 3 unknown: no record knows it; 4 tampered: bytes or records were changed; "
+    "Exit status: 0 whole; 2 usage error; 3 unknown: no record lists it; 4 tampered: bytes or records were changed; "
     "5 incomplete: a record or file is missing."
 )
 WIDTH = 100
 
 
 def graph_for(at: str | None, file: Path | None = None) -> "Graph":
-    """Opens the records at a place, or near a file.
+    """Open the records at a place, or near a file.
+
+    Args:
+        at: Folder or fsspec URL, or None to search.
+        file: File near which the records are searched for.
 
     Raises:
-        LineageError: There are none.
+        LineageError: There are no records.
     """
     from learn2compress.lineage.graph import find_records_near, open_graph
 
@@ -50,17 +66,20 @@ def graph_for(at: str | None, file: Path | None = None) -> "Graph":
         beside = f"above {file} or " if file else ""
         raise LineageError(
             f"Provenance records must lie {beside}in the working directory; found none. "
-            "Name the place where the run's outputs lie with --at."
+            "Name the location of the run's outputs with --at."
         )
     return open_graph(place)
 
 
 def cluster_for(address: str | None) -> "ClusterRecords | None":
-    """Reads a cluster's ML Metadata, if it was asked for.
+    """Connect to the ML Metadata service of a cluster, if an address is given.
+
+    Args:
+        address: HOST:PORT, or None.
 
     Raises:
-        ConfigError: The address is none.
-        LineageError: It cannot be reached, or knows no step of ours.
+        ConfigError: The address is malformed.
+        LineageError: The service cannot be reached, or holds no step of this project.
     """
     if address is None:
         return None
@@ -69,8 +88,8 @@ def cluster_for(address: str | None) -> "ClusterRecords | None":
     return ClusterRecords(address)
 
 
-def answer(report: "Answer", as_json: bool, render: Callable[["Console"], None]) -> int:
-    """Prints a report and tells its exit status."""
+def print_report(report: "_Report", as_json: bool, render: Callable[["Console"], None]) -> int:
+    """Print a report as JSON or by a function, followed by its problems, and return the exit status."""
     from learn2compress.schemas.lineage import EXIT_STATUS
 
     if as_json:
@@ -83,10 +102,10 @@ def answer(report: "Answer", as_json: bool, render: Callable[["Console"], None])
 
 
 def new_console(stream: Any = None) -> "Console":
-    """A console for text that was written for 100 columns, whatever it is piped into.
+    """Create a console that is at least 100 columns wide when it is not a terminal.
 
     Args:
-        stream: Where it prints; the standard output without it.
+        stream: Target stream; standard output by default.
     """
     from rich.console import Console
 
@@ -97,7 +116,7 @@ def new_console(stream: Any = None) -> "Console":
 
 
 def show_problems(console: "Console", problems: Iterable["Problem"]) -> None:
-    """Prints what is wrong, a problem a line."""
+    """Print the problems, one on each line."""
     from rich.text import Text
 
     style = {"tampered": "bold red", "incomplete": "yellow", "note": "dim"}
@@ -107,17 +126,17 @@ def show_problems(console: "Console", problems: Iterable["Problem"]) -> None:
 
 
 def percent(fraction: Any) -> str:
-    """A fraction in [0, 1] as a percentage; a dash where there is none."""
+    """Format a fraction in [0, 1] as a percentage, or a dash if it is None."""
     return "–" if fraction is None else f"{fraction:.2%}"
 
 
 def moment(time: str | None) -> str:
-    """A time to the second, in UTC."""
+    """Format a time to the second, in UTC."""
     return "–" if time is None else time[:19].replace("T", " ")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, or minutes and hours where there are many."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds is None:
         return "–"
     if seconds < 10:
