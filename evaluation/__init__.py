@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a .tflite file scores and costs, statistics, and the choice among several."""
+"""Measures the accuracy and the costs of .tflite files, computes statistics, and chooses one of several files."""
 
 __all__ = ["device_results", "files", "measure", "predictions", "selection"]

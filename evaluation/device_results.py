@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latencies measured on a phone, which replace those of the machine that ran the pipeline.
+"""Reads latencies measured on a phone, which replace those of the machine that ran the pipeline.
 
-Two forms are read. A simple one, in JSON (`runs`, `p90`, `p99`, `peak_memory`, `processor`, `cores` and
-`runtime` may be left out; `file` is a file's name or its SHA-256):
+Two formats are supported. The first is JSON (`runs`, `p90`, `p99`, `peak_memory`, `processor`, `cores` and
+`runtime` are optional; `file` is a file name or a SHA-256):
 
     {"device": "Pixel 8", "processor": "Tensor G3", "cores": 9, "runtime": "LiteRT 1.4",
      "results": [{"file": "small-int8.tflite", "threads": 1, "runs": 200,
                   "latency_ms": {"p50": 0.31, "p90": 0.35, "p99": 0.52}, "peak_memory": "9.2MB"}]}
 
-And what TensorFlow's `benchmark_model` prints, one run after the other in one text file, as it is or through
-logcat. The device is then called as the file is ("Pixel 8.txt"). Where its version prints no median, its
-mean stands in and is labelled so; the peak memory is there with `--report_peak_memory_footprint=true`.
+The second is the output of TensorFlow's `benchmark_model`, with one or more runs in one text file, directly or from
+logcat. The name of the device is then taken from the file name ("Pixel 8.txt"). If the version prints no median, the
+mean is used and labelled as such; the peak memory requires `--report_peak_memory_footprint=true`.
 
 Source: tensorflow/lite/tools/benchmark/README.md and benchmark_model.cc; in later years litert/tools.
 """
@@ -32,7 +32,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class DeviceResults(NamedTuple):
-    """What a file of figures says."""
+    """The contents of a file of device results."""
 
     host: Host
     latency: list[tuple[str, Latency]]  # by file name or SHA-256
@@ -65,10 +65,10 @@ class _Simple(_Strict):
 
 
 def read_device_results(path: str | Path) -> DeviceResults:
-    """Reads a file of figures in either form.
+    """Read a file of device results in either format.
 
     Raises:
-        ConfigError: It is missing, or in neither form.
+        ConfigError: The file is missing, or has neither format.
     """
     path = Path(path)
     try:
@@ -79,12 +79,12 @@ def read_device_results(path: str | Path) -> DeviceResults:
 
 
 def apply_device_results(candidates: Sequence[Candidate], results: DeviceResults) -> list[Candidate]:
-    """Replaces the latencies of candidates by those of the device.
+    """Replace the latencies of candidates by those of the device.
 
-    A candidate without a figure from the device has none at all: two machines' figures are not compared.
+    A candidate without a device result gets no latency, since figures of two machines cannot be compared.
 
     Raises:
-        ConfigError: A result is of a file that is not there, or of two files of one name, or is given twice.
+        ConfigError: A result refers to a missing file, to two files of the same name, or is given twice.
     """
     replaced: dict[str, dict[int, Latency]] = {}
     for file, latency in results.latency:
@@ -152,7 +152,7 @@ def _read_log(path: Path, text: str) -> DeviceResults:
     for line in text.splitlines():
         if match := _GRAPH.search(line):
             name = re.split(r"[/\\]", match[1] or match[2])[-1]
-            # `Graph:` opens a run; `Loaded model`, of the same run, names the same file again.
+            # `Graph:` starts a run; `Loaded model` in the same run repeats the name of the file.
             if match[1] or current.get("file") != name:
                 current = {"file": name, **({} if "file" in current else current)}
         elif match := _THREADS.search(line):
@@ -160,7 +160,7 @@ def _read_log(path: Path, text: str) -> DeviceResults:
                 current = {}  # the thread count of the next run comes before its graph
             current["threads"] = int(match[1])
         elif match := _STEADY.search(line):
-            current["runs"] = int(match[1])  # the warm-up's line comes first, the steady state's last
+            current["runs"] = int(match[1])  # the line of the warm-up comes first, that of the steady state last
             median = _MEDIAN.search(line)
             current["median"] = float(median[1]) if median else 0.0
         elif match := _TIMINGS.search(line):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of merit of a classifier, from its predictions alone: pure functions on arrays, no TensorFlow.
+"""Computes figures of merit of a classifier from its predictions, as pure functions on arrays without TensorFlow.
 
 Classes are indices 0..C-1 in label order; accuracies, confidences and errors are fractions in [0, 1].
 """
@@ -16,10 +16,9 @@ CALIBRATION_BINS = 15  # as in Guo et al., 1706.04599
 
 
 def label_rank(scores: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarray:
-    """Ranks each image's true class among its scores; 0 is the prediction itself.
+    """Rank each image's true class among its scores; rank 0 means that it is the predicted class.
 
-    Equal scores, which 8-bit outputs often hold, rank by class index, so that rank 0 is exactly what `argmax`
-    predicts.
+    Equal scores, which are frequent in 8-bit outputs, rank by class index, so that rank 0 agrees with `argmax`.
 
     Args:
         scores: [images, classes] float.
@@ -35,9 +34,9 @@ def label_rank(scores: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarray:
 
 
 def probabilities(scores: npt.ArrayLike) -> np.ndarray:
-    """Reads scores as probabilities: as they are where all lie in [0, 1], else through a softmax.
+    """Convert scores to probabilities: unchanged if all lie in [0, 1], otherwise by a softmax.
 
-    Rows are not asked to add up to one, since rounding to 8 bits changes the sum of many small probabilities.
+    Rows need not add up to one, since rounding to 8 bits changes the sum of many small probabilities.
 
     Args:
         scores: [images, classes] float, probabilities or logits.
@@ -53,7 +52,7 @@ def probabilities(scores: npt.ArrayLike) -> np.ndarray:
 
 
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, classes: int) -> np.ndarray:
-    """Counts images by true and predicted class.
+    """Count images by true and predicted class.
 
     Args:
         labels: [images] int.
@@ -68,7 +67,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, classes:
 
 
 def class_figures(confusion: npt.ArrayLike) -> list[ClassFigures]:
-    """Computes precision, recall and F1 of each class; a ratio with nothing to divide by is 0.
+    """Compute precision, recall and F1 of each class; a ratio with denominator 0 is 0.
 
     Args:
         confusion: [classes, classes] int, [label][prediction].
@@ -87,7 +86,7 @@ def class_figures(confusion: npt.ArrayLike) -> list[ClassFigures]:
 
 
 def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
-    """Bounds a proportion by Wilson's score interval, which stays within [0, 1] and honest near its ends.
+    """Compute Wilson's score interval of a proportion, which stays within [0, 1] and is accurate near its ends.
 
     Source: Wilson, 1927, doi:10.1080/01621459.1927.10502953.
     """
@@ -97,24 +96,24 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
     scale = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    # At 0 and at 1 the bound is exact in arithmetic; rounding must not carry it past.
+    # At 0 and 1 the exact bound is 0 or 1; rounding must not exceed it.
     low = 0.0 if successes == 0 else max(0.0, centre - reach)
     high = 1.0 if successes == trials else min(1.0, centre + reach)
     return Interval(low=low, high=high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Tests whether two classifiers differ in accuracy on the same images: McNemar's mid-p.
+    """Test whether two classifiers differ in accuracy on the same images, by McNemar's mid-p test.
 
     With n images on which exactly one is right, and b the smaller share of them, p = 2·P(X < b) + P(X = b)
     for X ~ Binomial(n, 1/2).
 
     Args:
-        only_first: Images that only the first gets right.
-        only_second: Images that only the second gets right.
+        only_first: Number of images that only the first classifies correctly.
+        only_second: Number of images that only the second classifies correctly.
 
     Returns:
-        Probability, in (0, 1], of a difference at least as large if both were equally good.
+        p-value in (0, 1]: the probability of a difference at least as large if both were equally accurate.
 
     Source: Fagerland, Lydersen and Laake, 2013, doi:10.1186/1471-2288-13-91.
     """
@@ -130,7 +129,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def mcnemar_of(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Applies `mcnemar_p` to the per-image correctness of two classifiers.
+    """Apply `mcnemar_p` to the per-image correctness of two classifiers.
 
     Args:
         first: [images] bool.
@@ -141,12 +140,12 @@ def mcnemar_of(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def calibration_error(confidences: npt.ArrayLike, correct: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
-    """Computes the expected calibration error: mean |accuracy - confidence| over bins of equal width.
+    """Compute the expected calibration error: mean |accuracy - confidence| over bins of equal width.
 
     Args:
         confidences: [images] float, of the predicted class, in [0, 1].
         correct: [images] bool.
-        bins: A confidence on the border between two bins counts in the lower.
+        bins: Number of bins; a confidence on the border of two bins belongs to the lower one.
 
     Source: Guo et al., 1706.04599, eq. 3.
     """
@@ -159,7 +158,7 @@ def calibration_error(confidences: npt.ArrayLike, correct: npt.ArrayLike, bins: 
 
 
 def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Returns the share of images on which two classifiers predict the same class.
+    """Return the fraction of images on which two classifiers predict the same class.
 
     Args:
         first: [images] int.
@@ -170,7 +169,7 @@ def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def flips(labels: npt.ArrayLike, teacher: npt.ArrayLike, student: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the images that the student lost (teacher right, student wrong) and won (the reverse).
+    """Find the negative flips (teacher right, student wrong) and the positive flips (teacher wrong, student right).
 
     Args:
         labels: [images] int.
@@ -178,7 +177,7 @@ def flips(labels: npt.ArrayLike, teacher: npt.ArrayLike, student: npt.ArrayLike)
         student: [images] int, predicted classes.
 
     Returns:
-        Indices of the lost and of the won images, ascending.
+        Indices of the negatively and of the positively flipped images, ascending.
     """
     right, kept = np.asarray(teacher) == np.asarray(labels), np.asarray(student) == np.asarray(labels)
     return np.flatnonzero(right & ~kept), np.flatnonzero(~right & kept)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Pareto front of accuracy against a cost, and its knee: pure functions on points.
+"""Computes the Pareto front of accuracy against a cost, and its knee, as pure functions on points.
 
-A point dominates another if it is at least as accurate and at most as costly, and better in one of the two.
-Of points equal in both, the one that comes first stays on the front, and the others count as dominated by
-it: so the order of the points resolves ties, and the caller chooses it.
+A point dominates another if it is at least as accurate and at most as costly, and better in one of the two. Of points
+that are equal in both, the first one is on the front and the others count as dominated by it. The order of the points,
+which the caller chooses, therefore resolves ties.
 """
 
 import math
@@ -12,20 +12,20 @@ from typing import NamedTuple
 
 
 class Point(NamedTuple):
-    """A candidate as the front sees it."""
+    """The accuracy and the cost of a candidate."""
 
     accuracy: float  # fraction, more is better
     cost: float  # bytes, MACs or milliseconds, less is better
 
 
 def pareto_front(points: Sequence[Point]) -> list[int]:
-    """Finds the points that no other dominates.
+    """Find the points that no other point dominates.
 
     Args:
         points: In the order that resolves ties.
 
     Returns:
-        Indices, cheapest first; accuracy rises along them.
+        Indices, cheapest first, with rising accuracy.
     """
     front: list[int] = []
     best = -math.inf
@@ -37,15 +37,15 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
 
 
 def dominator(points: Sequence[Point], index: int, front: Sequence[int]) -> int | None:
-    """Finds who on the front dominates a point: the most accurate that does, the cheapest where several are.
+    """Find the point of the front that dominates a point: the most accurate one, or the cheapest of several.
 
     Args:
         points: As given to `pareto_front`.
-        index: The point that is asked about.
-        front: As `pareto_front` returned it.
+        index: Index of the point.
+        front: Result of `pareto_front`.
 
     Returns:
-        Its index, or None where the point is on the front itself.
+        Index of the dominating point, or None if the point is on the front.
     """
     if index in front:
         return None
@@ -55,11 +55,11 @@ def dominator(points: Sequence[Point], index: int, front: Sequence[int]) -> int 
 
 
 def knee(front: Sequence[Point]) -> int:
-    """Finds where the front bends: the point highest above the line between its ends.
+    """Find the knee of the front: the point with the largest distance above the line between its ends.
 
-    The cost is taken on a logarithmic scale, since sizes of a family spread over an order of magnitude, and
-    both axes are scaled to [0, 1]. Where no point lies above the line (a front of two, say), the more
-    accurate end is the knee; of points equally high, the cheaper.
+    The cost is taken on a logarithmic scale, since the sizes of a family span an order of magnitude, and both axes
+    are scaled to [0, 1]. If no point lies above the line (as in a front of two points), the more accurate end is the
+    knee; of points at equal distance, the cheaper one is.
 
     Args:
         front: At least one point, cheapest first, all costs above zero.

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each file predicted for each held-out image, kept small: a class and a confidence, four bytes
-together.
+"""Stores what each file predicts for each held-out image: a class and a confidence, four bytes together.
 
 `predictions.npz` holds, for each split, arrays over its images in the order of the examples:
 
     <split>/ids                  uint64, the examples' ids
     <split>/labels               int32
-    <split>/teacher              int32, the teacher's class; left out where there is no teacher
+    <split>/teacher              int32, the teacher's class; absent if there is no teacher
     <split>/<model>/class        int16
     <split>/<model>/confidence   float16, of that class, in [0, 1]
 
-So two files can be compared image by image (McNemar's test, flips) long after the interpreter is gone.
+Two files can therefore be compared image by image (McNemar's test, flips) without running them again.
 """
 
 from pathlib import Path
@@ -26,14 +25,14 @@ PREDICTIONS = "predictions.npz"
 
 
 class ModelPredictions(NamedTuple):
-    """Of one file on the images of one split, or on a stretch of them."""
+    """Predictions of one file on the images of one split, or on a part of them."""
 
     classes: np.ndarray  # [images] int16
     confidences: np.ndarray  # [images] float16
 
 
 class SplitPredictions(NamedTuple):
-    """Of all files on one split."""
+    """Predictions of all files on one split."""
 
     ids: np.ndarray  # [images] uint64
     labels: np.ndarray  # [images] int32
@@ -42,7 +41,7 @@ class SplitPredictions(NamedTuple):
 
 
 def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -> None:
-    """Writes the predictions of all splits to an .npz file."""
+    """Write the predictions of all splits to an .npz file."""
     arrays = {}
     for split, predictions in splits.items():
         arrays[f"{split}/ids"] = predictions.ids.astype(np.uint64)
@@ -56,10 +55,10 @@ def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -
 
 
 def read_predictions(path: str | Path) -> dict[Split, SplitPredictions]:
-    """Reads what `write_predictions` wrote.
+    """Read a file written by `write_predictions`.
 
     Raises:
-        Learn2CompressError: The file is missing or holds something else.
+        Learn2CompressError: The file is missing or has other contents.
     """
     try:
         with np.load(path) as arrays:
@@ -85,7 +84,7 @@ def read_predictions(path: str | Path) -> dict[Split, SplitPredictions]:
 
 
 def validation_correctness(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads which validation images each file gets right: [images] bool by model, as `choose` takes it."""
+    """Read the correctness on validation images, [images] bool by model, as used by `choose`."""
     validation = read_predictions(path).get("validation")
     if validation is None:
         return {}

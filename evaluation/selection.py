@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing one file of many: limits, an objective, and a reason in words for every candidate that is not
-chosen.
+"""Chooses one of several files by limits and an objective, and gives a reason in words for every candidate.
 
-Only the validation split has a say. `validation_view` takes its figures out of an evaluation, and everything
-after it sees nothing else, so that the test split's figures stay those of a model that was not chosen by
-them.
+The choice uses the validation split only. `validation_view` extracts its figures from an evaluation, and later steps
+use nothing else, so that the figures of the test split remain unbiased.
 
 Plain conversions of the teacher (baselines) are reference points and never chosen.
 """
@@ -20,12 +18,12 @@ from learn2compress.schemas.errors import ConfigError, SelectionError
 from learn2compress.schemas.reports import Choice, Evaluation, Latency, Limits, Verdict
 from learn2compress.schemas.units import format_bytes, format_count, format_points
 
-CHANCE = 0.05  # two candidates are even where McNemar's p is above it
-NEAREST = 3  # candidates named when nothing fits
+SIGNIFICANCE_LEVEL = 0.05  # accuracies differ significantly if McNemar's p is at most this
+NEAREST = 3  # number of candidates that are named if none satisfies the limits
 
 
 class Measured(NamedTuple):
-    """A candidate as the choice sees it: costs, and accuracy on the validation split."""
+    """The costs of a candidate and its accuracy on the validation split."""
 
     name: str
     sha256: str
@@ -36,36 +34,38 @@ class Measured(NamedTuple):
 
 
 class Miss(NamedTuple):
-    """A limit that a candidate does not keep."""
+    """A limit that a candidate does not satisfy."""
 
     limit: str
     reason: str  # "4.2 KB over max_size (60 KB)"
-    share: float  # how far, as a share of the limit
+    share: float  # distance from the limit, as a fraction of the limit
 
 
 class View(NamedTuple):
-    """What an evaluation says on the validation split."""
+    """The figures of an evaluation on the validation split."""
 
-    measured: list[Measured]  # able candidates, in the order that resolves ties
-    failed: dict[str, str]  # name: why
-    baselines: dict[str, str]  # name: what there is to say
+    measured: list[Measured]  # measured candidates, in the order that resolves ties
+    failed: dict[str, str]  # reason by name
+    baselines: dict[str, str]  # description by name
     teacher_accuracy: float | None
     latency_source: str  # "on Pixel 8, 1 thread"
 
 
 def validation_view(evaluation: Evaluation) -> View:
-    """Takes the validation figures out of an evaluation.
+    """Extract the validation figures from an evaluation.
 
-    Latency is the one with the fewest threads. Ties are resolved by the order of `measured`: fewer bytes,
-    lower latency, fewer MACs, name; what was not measured comes last.
+    The latency is that with the fewest threads. Ties are resolved by the order of `measured`: fewer bytes, lower
+    latency, fewer MACs, name; values that were not measured come last.
     """
     measured, failed, baselines = [], {}, {}
     threads = min((entry.threads for c in evaluation.candidates for entry in c.latency), default=None)
     for candidate in evaluation.candidates:
         figures = candidate.figures.get("validation")
         if candidate.baseline:
-            said = "a plain conversion of the teacher, for reference"
-            baselines[candidate.name] = said if candidate.failed is None else f"{said}; {candidate.failed}"
+            description = "a plain conversion of the teacher, for reference"
+            baselines[candidate.name] = (
+                description if candidate.failed is None else f"{description}; {candidate.failed}"
+            )
         elif candidate.failed is not None or figures is None:
             failed[candidate.name] = candidate.failed or "not measured on the validation split"
         else:
@@ -91,18 +91,21 @@ def choose(
     objective: str = "accuracy",
     correctness: Mapping[str, np.ndarray] | None = None,
 ) -> Choice:
-    """Chooses a file by its validation figures.
+    """Choose a file by its validation figures.
 
     Args:
-        evaluation: What was measured.
-        limits: What the choice must satisfy.
-        objective: accuracy, size, latency, or knee: the bend of accuracy against bytes.
-        correctness: For each candidate by name, [validation images] bool, of the same images in the same
-            order; then differences that could be chance are said to be so.
+        evaluation: The measurements.
+        limits: Limits that the chosen file must satisfy.
+        objective: accuracy, size, latency, or knee (the knee of the front of accuracy against bytes).
+        correctness: Correctness by candidate, [validation images] bool, of the same images in the same order. If it is
+            given, differences in accuracy are tested for significance.
+
+    Returns:
+        The chosen file, the Pareto front, and a verdict with a reason for each candidate.
 
     Raises:
-        ConfigError: A limit or the objective needs a figure that was not measured at all.
-        SelectionError: Nothing satisfies the limits; names the nearest candidates and what each misses.
+        ConfigError: A limit or the objective needs a figure that was not measured.
+        SelectionError: No candidate satisfies the limits; the message names the nearest ones and the limits they miss.
     """
     return _choose(validation_view(evaluation), limits, objective, correctness or {})
 
@@ -127,12 +130,12 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
             verdicts.append(_verdict(m.name, "chosen", _why_chosen(m, able, objective, limits, correctness)))
         elif above is None:
             reason = f"on the front: {_compare(m, winner, cost)} than {winner.name}"
-            verdicts.append(_verdict(m.name, "front", reason + _even(m, winner, correctness)))
+            verdicts.append(_verdict(m.name, "front", reason + _significance_note(m, winner, correctness)))
         else:
             reason = f"dominated by {able[above].name}: {_compare(able[above], m, cost)}"
-            verdicts.append(_verdict(m.name, "dominated", reason + _even(m, able[above], correctness)))
+            verdicts.append(_verdict(m.name, "dominated", reason + _significance_note(m, able[above], correctness)))
     verdicts += [_verdict(name, "failed", why) for name, why in sorted(view.failed.items())]
-    verdicts += [_verdict(name, "baseline", said) for name, said in view.baselines.items()]
+    verdicts += [_verdict(name, "baseline", text) for name, text in view.baselines.items()]
     order = ("chosen", "front", "dominated", "over limit", "failed", "baseline")
     return Choice(
         limits=limits,
@@ -145,8 +148,7 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
 
 
 def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None) -> list[Miss]:
-    """Lists the limits that a candidate does not keep. A figure that was not measured does not keep its
-    limit."""
+    """List the limits that a candidate does not satisfy; a figure that was not measured does not satisfy its limit."""
     misses = []
     for limit, value, ceiling, write in (
         ("max_size", measured.bytes, limits.max_size, format_bytes),
@@ -156,9 +158,7 @@ def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None
         if ceiling is None:
             continue
         if value is None:
-            misses.append(
-                Miss(limit, f"not measured, so {limit} ({write(ceiling)}) is not known to hold", float("inf"))
-            )
+            misses.append(Miss(limit, f"not measured, so {limit} ({write(ceiling)}) cannot be checked", float("inf")))
         elif value > ceiling:
             reason = f"{write(value - ceiling)} over {limit} ({write(ceiling)})"
             misses.append(Miss(limit, reason, value / ceiling - 1))
@@ -168,7 +168,7 @@ def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None
         misses.append(Miss("min_accuracy", reason, short / limits.min_accuracy))
     if limits.max_accuracy_drop is not None and teacher_accuracy is not None:
         drop = teacher_accuracy - measured.accuracy
-        # Differences of two shares of images: a hair over the limit in binary is not over it.
+        # The tolerance absorbs the rounding error of the difference of two fractions.
         if drop > limits.max_accuracy_drop + 1e-9:
             reason = (
                 f"{format_points(drop)} below the teacher, "
@@ -192,7 +192,7 @@ _COSTS = {"size": _Cost("bytes", "more", "less"), "latency": _Cost("latency_ms",
 
 
 def _best(points: Sequence[Point], front: Sequence[int], objective: str) -> int:
-    """Index of the winner. Along the front accuracy and cost both rise, so its ends are the extremes."""
+    """Return the index of the best point: accuracy and cost both rise along the front, so the extremes are its ends."""
     if objective == "accuracy":
         return front[-1]
     if objective == "knee":
@@ -209,16 +209,18 @@ def _require_figures(view: View, limits: Limits, objective: str) -> None:
             "max_accuracy_drop must have a teacher to compare with; the evaluation has none. Give min_accuracy instead."
         )
     if limits.max_macs is not None and all(m.macs is None for m in view.measured):
-        raise ConfigError("max_macs must be of measured candidates; their MACs are unknown. Leave it out.")
+        raise ConfigError("max_macs must be used with candidates whose MACs are known; none are. Remove the limit.")
     timed = [m for m in view.measured if m.latency_ms is not None]
     if not timed and (limits.max_latency_ms is not None or objective == "latency"):
         what = "objective latency" if limits.max_latency_ms is None else "max_latency_ms"
-        raise ConfigError(f"{what} must be of measured candidates; no latency was measured. Leave it out.")
+        raise ConfigError(
+            f"{what} must be used with candidates whose latency was measured; none was. Remove it or measure latency."
+        )
     if objective == "latency" and len(timed) < len(view.measured):
         missing = ", ".join(m.name for m in view.measured if m.latency_ms is None)
         raise ConfigError(
-            f"objective latency must have every candidate's latency; that of {missing} is missing. "
-            "Measure them as well, or choose another objective."
+            f"objective latency must have the latency of every candidate; that of {missing} is missing. "
+            "Measure it as well, or choose another objective."
         )
 
 
@@ -228,19 +230,19 @@ def _nothing_fits(view: View, limits: Limits, misses: Mapping[str, list[Miss]]) 
     parts = [f"A candidate must satisfy {_format_limits(limits)}; none of {len(view.measured)} does."]
     parts += _exclusions(view, misses)
     if limits.min_accuracy is not None and (view.teacher_accuracy or 1) < limits.min_accuracy:
-        parts.append(f"min_accuracy is above the teacher's own {_format_share(view.teacher_accuracy)}.")
+        parts.append(f"min_accuracy is above the teacher's accuracy of {_format_share(view.teacher_accuracy)}.")
     return " ".join([*parts, f"Nearest: {'; '.join(lines)}."])
 
 
 def _exclusions(view: View, misses: Mapping[str, list[Miss]]) -> list[str]:
-    """Names limits that exclude each other: each is kept by somebody, both by nobody."""
+    """Describe pairs of limits that some candidates satisfy one by one, but none satisfies together."""
     kept: dict[str, set[str]] = {}
     for limit in {miss.limit for found in misses.values() for miss in found}:
         kept[limit] = {m.name for m in view.measured if limit not in {miss.limit for miss in misses[m.name]}}
     names = sorted(kept)
     return [
-        f"{first} and {second} exclude each other here: {len(kept[first])} candidates keep the one, "
-        f"{len(kept[second])} the other, none both."
+        f"{first} and {second} exclude each other here: {len(kept[first])} candidates satisfy the first, "
+        f"{len(kept[second])} the second, and none both."
         for i, first in enumerate(names)
         for second in names[i + 1 :]
         if kept[first] and kept[second] and not kept[first] & kept[second]
@@ -258,19 +260,20 @@ def _why_chosen(
         "accuracy": "the most accurate",
         "size": "the smallest",
         "latency": "the fastest",
-        "knee": "the bend of accuracy against size",
+        "knee": "the knee of accuracy against size",
     }[objective]
     given = _format_limits(limits)
     within = f"of {len(able)} that satisfy {given}" if given != "no limit" else f"of all {len(able)}"
     if len(able) == 1:
-        best, within = "the only one", f"that satisfies {given}" if given != "no limit" else "there is"
-    even = [m.name for m in able if m is not chosen and _is_even(m, chosen, correctness)]
-    tail = f"; even with {', '.join(even)}: their differences in accuracy could be chance" if even else ""
+        best, within = "the only one", f"that satisfies {given}" if given != "no limit" else "measured"
+    alike = [m.name for m in able if m is not chosen and _is_not_significant(m, chosen, correctness)]
+    test = f"McNemar p > {SIGNIFICANCE_LEVEL:g}"
+    tail = f"; not significantly different from {', '.join(alike)} ({test})" if alike else ""
     return f"{best} {within}: {_format_share(chosen.accuracy)} at {format_bytes(chosen.bytes)}{tail}"
 
 
 def _compare(first: Measured, second: Measured, cost: _Cost) -> str:
-    """Says what the first is against the second: "0.4 points better at 12 KB less"."""
+    """Compare the first candidate with the second: "0.4 points better at 12 KB less"."""
     gain, extra = first.accuracy - second.accuracy, cost.of(first) - cost.of(second)
     accuracy = f"{format_points(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "equally accurate"
     if cost.field == "latency_ms":
@@ -280,18 +283,18 @@ def _compare(first: Measured, second: Measured, cost: _Cost) -> str:
     return f"{accuracy} at {how}"
 
 
-def _even(first: Measured, second: Measured, correctness: Mapping[str, np.ndarray]) -> str:
-    if not _is_even(first, second, correctness):
+def _significance_note(first: Measured, second: Measured, correctness: Mapping[str, np.ndarray]) -> str:
+    if not _is_not_significant(first, second, correctness):
         return ""
     p = mcnemar_of(correctness[first.name], correctness[second.name])
     difference = format_points(abs(first.accuracy - second.accuracy))
-    return f"; even with {second.name}: the difference of {difference} could be chance (McNemar p = {p:.2f})"
+    return f"; not significantly different from {second.name} ({difference}, McNemar p = {p:.2f})"
 
 
-def _is_even(first: Measured, second: Measured, correctness: Mapping[str, np.ndarray]) -> bool:
+def _is_not_significant(first: Measured, second: Measured, correctness: Mapping[str, np.ndarray]) -> bool:
     if first.accuracy == second.accuracy or first.name not in correctness or second.name not in correctness:
         return False
-    return mcnemar_of(correctness[first.name], correctness[second.name]) > CHANCE
+    return mcnemar_of(correctness[first.name], correctness[second.name]) > SIGNIFICANCE_LEVEL
 
 
 def _latency(entries: Sequence[Latency], threads: int | None) -> float | None:

@@ -102,9 +102,9 @@ def test_agreement_is_the_share_of_equal_predictions():
     assert metrics.agreement([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
 
 
-def test_flips_tells_lost_from_won():
-    lost, won = metrics.flips(labels=[0, 0, 1, 1, 2], teacher=[0, 0, 0, 1, 1], student=[0, 1, 1, 1, 0])
-    assert (lost.tolist(), won.tolist()) == ([1], [2])
+def test_flips_separates_negative_from_positive_flips():
+    negative, positive = metrics.flips(labels=[0, 0, 1, 1, 2], teacher=[0, 0, 0, 1, 1], student=[0, 1, 1, 1, 0])
+    assert (negative.tolist(), positive.tolist()) == ([1], [2])
 
 
 def test_metrics_imports_no_tensorflow():

@@ -112,7 +112,7 @@ def test_choose_draws_the_front_over_latency_when_that_is_the_objective():
     )
 
 
-def test_choose_says_by_how_much_a_limit_is_missed():
+def test_choose_gives_the_distance_to_a_missed_limit():
     choice = choose(FAMILY, Limits(max_size=60_000))
     assert choice.chosen == "medium-int8"
     assert choice.front == ["small-int8", "medium-int8"]
@@ -145,7 +145,7 @@ def test_choose_names_each_kind_of_limit(limits, candidate_name, reason):
     assert verdicts["tiny-int8"][0] == "chosen"
 
 
-def test_choose_lets_a_candidate_pass_that_is_exactly_at_its_limits():
+def test_choose_accepts_a_candidate_exactly_at_its_limits():
     limits = Limits(
         max_size=48_000, max_latency_ms=0.3, max_macs=2_000_000, min_accuracy=0.914, max_accuracy_drop=0.036
     )
@@ -174,23 +174,23 @@ def test_choose_never_takes_a_baseline_or_a_failure():
     assert reasons(choice)["broken-int8"] == ("failed", "cut short")
 
 
-def test_choose_says_why_a_baseline_has_no_figures():
+def test_choose_gives_the_reason_for_a_failed_baseline():
     broken = candidate("teacher-int8", 0.99, 1, baseline=True, failed="it has no built-in operators")
     choice = choose(evaluation(SMALL, broken), Limits())
-    said = "a plain conversion of the teacher, for reference; it has no built-in operators"
-    assert reasons(choice)["teacher-int8"] == ("baseline", said)
+    reason = "a plain conversion of the teacher, for reference; it has no built-in operators"
+    assert reasons(choice)["teacher-int8"] == ("baseline", reason)
 
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
-    [(Limits(max_size=30_000), "the only one that satisfies max_size 30 KB"), (Limits(), "the only one there is")],
+    [(Limits(max_size=30_000), "the only one that satisfies max_size 30 KB"), (Limits(), "the only one measured")],
 )
-def test_choose_says_when_there_is_no_other(limits, reason):
+def test_choose_gives_the_reason_for_the_only_candidate(limits, reason):
     choice = choose(evaluation(SMALL, *([LARGE] if limits.max_size else [])), limits)
     assert reasons(choice)["small-int8"][1] == f"{reason}: 88.0 % at 24 KB"
 
 
-def test_choose_does_not_see_the_test_split():
+def test_choose_does_not_use_the_test_split():
     flattered = [
         candidate(c.name, c.figures["validation"].top1, c.bytes, test=1 - i / 10)
         for i, c in enumerate((SMALL, MEDIUM, LARGE))
@@ -200,7 +200,7 @@ def test_choose_does_not_see_the_test_split():
     assert "0.5" not in repr(validation_view(evaluation(candidate("x-int8", 0.25, 1, test=0.5))))
 
 
-def test_choose_calls_candidates_even_when_their_difference_could_be_chance():
+def test_choose_names_candidates_that_are_not_significantly_different():
     right = np.zeros(1000, bool)
     large, medium, small = right.copy(), right.copy(), right.copy()
     large[:918] = True
@@ -209,10 +209,10 @@ def test_choose_calls_candidates_even_when_their_difference_could_be_chance():
     choice = choose(FAMILY, Limits(), correctness={"large-int8": large, "medium-int8": medium, "small-int8": small})
     verdicts = reasons(choice)
     assert verdicts["medium-int8"][1].endswith(
-        "even with large-int8: the difference of 0.4 points could be chance (McNemar p = 0.33)"
+        "not significantly different from large-int8 (0.4 points, McNemar p = 0.33)"
     )
-    assert "even" not in verdicts["small-int8"][1]
-    assert "even with medium-int8: their differences in accuracy could be chance" in verdicts["large-int8"][1]
+    assert "significantly" not in verdicts["small-int8"][1]
+    assert "not significantly different from medium-int8 (McNemar p > 0.05)" in verdicts["large-int8"][1]
 
 
 def test_choose_refuses_when_nothing_fits_and_names_the_nearest():
@@ -229,13 +229,13 @@ def test_choose_refuses_when_nothing_fits_and_names_the_nearest():
 def test_choose_names_limits_that_exclude_each_other():
     with pytest.raises(
         SelectionError,
-        match="max_size and min_accuracy exclude each other here: 1 candidates keep the one, 2",
+        match="max_size and min_accuracy exclude each other here: 1 candidates satisfy the first, 2",
     ):
         choose(FAMILY, Limits(max_size=30_000, min_accuracy=0.9))
 
 
-def test_choose_says_when_more_is_asked_than_the_teacher_reaches():
-    with pytest.raises(SelectionError, match=r"min_accuracy is above the teacher's own 80\.0 %"):
+def test_choose_refuses_a_min_accuracy_above_the_teachers():
+    with pytest.raises(SelectionError, match=r"min_accuracy is above the teacher's accuracy of 80\.0 %"):
         choose(evaluation(candidate("a-int8", 0.7, 1), teacher=0.8), Limits(min_accuracy=0.9))
 
 
@@ -247,26 +247,30 @@ def test_choose_refuses_a_drop_when_there_is_no_teacher():
 @pytest.mark.parametrize(
     ("limits", "objective", "message"),
     [
-        (Limits(max_latency_ms=1), "accuracy", "max_latency_ms must be of measured candidates; no latency"),
-        (Limits(), "latency", "objective latency must be of measured candidates; no latency"),
-        (Limits(max_macs=1), "accuracy", "max_macs must be of measured candidates; their MACs are unknown"),
+        (
+            Limits(max_latency_ms=1),
+            "accuracy",
+            "max_latency_ms must be used with candidates whose latency was measured",
+        ),
+        (Limits(), "latency", "objective latency must be used with candidates whose latency was measured"),
+        (Limits(max_macs=1), "accuracy", "max_macs must be used with candidates whose MACs are known"),
     ],
 )
-def test_choose_refuses_a_limit_whose_figure_nobody_measured(limits, objective, message):
+def test_choose_refuses_a_limit_on_an_unmeasured_figure(limits, objective, message):
     with pytest.raises(ConfigError, match=message):
         choose(evaluation(candidate("a-int8", 0.7, 1)), limits, objective)
 
 
-def test_choose_refuses_the_latency_objective_when_some_lack_theirs():
+def test_choose_refuses_the_latency_objective_when_latencies_are_missing():
     with pytest.raises(ConfigError, match="that of a-int8 is missing"):
         choose(evaluation(SMALL, candidate("a-int8", 0.7, 1)), Limits(), "latency")
 
 
-def test_choose_drops_what_was_not_measured_when_a_limit_asks_for_it():
+def test_choose_excludes_unmeasured_candidates_when_a_limit_needs_the_figure():
     choice = choose(evaluation(SMALL, candidate("a-int8", 0.99, 1)), Limits(max_latency_ms=1))
     assert reasons(choice)["a-int8"] == (
         "over limit",
-        "not measured, so max_latency_ms (1 ms) is not known to hold",
+        "not measured, so max_latency_ms (1 ms) cannot be checked",
     )
 
 
