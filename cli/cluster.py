@@ -68,7 +68,7 @@ def submit(
     started = start(endpoint, chosen, base, root, image, limit, experiment, service_account, typer.echo)
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
     if not wait:
-        typer.echo(f"Follow it with: learn2compress status {started.run} --host {host} --wait")
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
         return
     _follow(endpoint, started.run)
     if output is not None:
@@ -213,7 +213,7 @@ def _follow(endpoint: Any, run: str) -> Any:
         state = follow(endpoint, connect(endpoint), run, _show, tell)
     except KeyboardInterrupt:
         again = f"learn2compress status {run} --host {endpoint.host} --wait"
-        typer.echo(f"The run continues. Follow it again with: {again}", err=True)
+        typer.echo(f"The run goes on. Attach again: {again}", err=True)
         raise
     typer.echo(f"Run {run} has succeeded.")
     return state

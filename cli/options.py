@@ -28,4 +28,4 @@ def checked(kind: type[M], options: dict[str, Any]) -> M:
         if first["type"] == "value_error":
             raise ConfigError(f"{option}: {str(first['ctx']['error']).rstrip('.')}.") from error
         rule = first["msg"][0].lower() + first["msg"][1:]
-        raise ConfigError(f"{option} is invalid: {rule}; got {first['input']!r}.") from error
+        raise ConfigError(f"{option} is wrong: {rule}; got {first['input']!r}.") from error

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path, brightest_pixel_tflite):
-    """A model that names the brightest pixel, and 300 test images of which it gets 270 right."""
+    """A model that predicts the brightest pixel, and 300 test images, of which it classifies 270 correctly."""
     (tmp_path / "good.tflite").write_bytes(brightest_pixel_tflite)
     (tmp_path / "short.tflite").write_bytes(brightest_pixel_tflite[:300])
     labels = np.arange(300) % 4
@@ -41,7 +41,7 @@ def test_evaluate_prints_json_of_each_file(type_in, folder):
     assert found["host"]["runtime"].startswith("ai-edge-litert")
 
 
-def test_evaluate_goes_on_when_a_file_is_cut_short(type_in, folder):
+def test_evaluate_continues_when_a_file_is_truncated(type_in, folder):
     status, out, err = type_in(
         "evaluate", folder / "short.tflite", folder / "good.tflite", "--data", folder / "data.npz", "--json"
     )
@@ -52,7 +52,7 @@ def test_evaluate_goes_on_when_a_file_is_cut_short(type_in, folder):
     assert f"learn2compress: {short['failed']}" in err
 
 
-def test_evaluate_prints_a_table_for_a_person(type_in, folder):
+def test_evaluate_prints_a_table(type_in, folder):
     status, out, _ = type_in("evaluate", folder / "good.tflite", "--data", folder / "data.npz", "--limit", 100)
     assert status == 0
     assert "90.00%" in out
@@ -71,7 +71,7 @@ def test_evaluate_refuses_labels_whose_count_differs(type_in, folder):
         (["none.tflite", "--data", "digits"], "must be readable; got none.tflite"),
         (["good.tflite", "--data", "nowhere"], "data.path must be an existing file or folder; got nowhere"),
         (["good.tflite", "--data", "digits", "--scaling", "unti"], "Did you mean 'unit'"),
-        (["good.tflite", "--data", "digits", "--format", "zip"], "--format is invalid"),
+        (["good.tflite", "--data", "digits", "--format", "zip"], "--format is wrong"),
     ],
 )
 def test_evaluate_refuses_bad_options(type_in, folder, monkeypatch, arguments, message):

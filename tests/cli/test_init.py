@@ -46,12 +46,12 @@ def test_init_shows_every_field_with_its_default_and_its_description(app, tmp_pa
             assert line, f"{name}.{key}"
             tree[name][key] = yaml.safe_load(line[2])
             assert f"  # {info.description}\n  {line[1] or ''}{key}:" in section
-    # Everything written out is the same as nothing written out.
+    # A file with every default written out equals one without any.
     given = {"teacher": {"path": tree["teacher"]["path"]}, "data": {"path": tree["data"]["path"]}}
     assert parse_config(tree) == parse_config(given)
 
 
-def test_init_leaves_a_file_alone_that_is_there(tmp_path):
+def test_init_refuses_to_overwrite_a_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("mine")
 
@@ -61,6 +61,6 @@ def test_init_leaves_a_file_alone_that_is_there(tmp_path):
     assert path.read_text() == "mine"
 
 
-def test_init_names_a_place_that_cannot_be_written(tmp_path):
+def test_init_refuses_an_unwritable_path(tmp_path):
     with pytest.raises(OutputError, match=r"none/c\.yaml must be writable; No such file or directory\. Choose"):
         init(Path(tmp_path / "none/c.yaml"), "t", "d")

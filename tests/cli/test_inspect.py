@@ -15,7 +15,7 @@ def file(tmp_path, brightest_pixel_tflite):
     return path
 
 
-def test_inspect_shows_a_person_ends_labels_and_layers(type_in, file):
+def test_inspect_prints_tensors_labels_and_layers(type_in, file):
     status, out, _ = type_in("inspect", file)
     assert status == 0
     assert "float32 [1, 2, 2, 1]" in out
@@ -36,7 +36,7 @@ def test_inspect_prints_json(type_in, file):
     assert [layer["op"] for layer in found["layers"]] == list(found["ops"])
 
 
-def test_inspect_exits_2_with_one_line_for_a_file_cut_short(type_in, file):
+def test_inspect_exits_2_with_one_line_on_a_truncated_file(type_in, file):
     file.write_bytes(file.read_bytes()[:200])
     status, out, err = type_in("inspect", file)
     assert (status, out) == (2, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line's manners: quick help, one line for what the user can mend, and the exit status it documents."""
+"""Tests that help is fast, that user errors print one line, and that exit statuses are as documented."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def test_main_exits_2_on_a_missing_argument(capfd):
     assert "Missing argument" in error or "Missing parameter" in error
 
 
-def test_main_prints_one_line_and_exits_2_for_what_the_user_can_mend(capfd, tmp_path):
+def test_main_prints_one_line_and_exits_2_on_a_user_error(capfd, tmp_path):
     status, _, error = run(capfd, "run", str(tmp_path / "none.yaml"), "--output", str(tmp_path / "out"))
     assert status == 2
     assert error.count("\n") == 1
@@ -64,7 +64,7 @@ def test_main_exits_with_the_status_of_the_error(capfd, monkeypatch):
     assert error == "learn2compress: no candidate satisfies the limits.\n"
 
 
-def test_main_lets_a_fault_of_ours_show_its_traceback(monkeypatch):
+def test_main_shows_the_traceback_of_an_internal_error(monkeypatch):
     command = next(c for c in app.registered_commands if c.name == "init")
 
     def fail() -> None:
@@ -101,7 +101,7 @@ def test_run_refuses_an_output_folder_of_another_pipeline(capfd, tmp_path):
         (["a:1", "b:2", "c:3"], "a batch must be divisible by the 3 replicas that train together; got 128 images."),
     ],
 )
-def test_run_refuses_at_once_a_team_that_cannot_train(capfd, tmp_path, monkeypatch, workers, message):
+def test_run_refuses_invalid_worker_settings_before_starting(capfd, tmp_path, monkeypatch, workers, message):
     (tmp_path / "c.yaml").write_text(CONFIG)
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if workers:

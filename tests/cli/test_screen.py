@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees of long work where nothing can be drawn: in a log file, a pipe."""
+"""Tests the progress lines of long work without a terminal, as in a log file or a pipe."""
 
 import sys
 
@@ -9,7 +9,7 @@ from learn2compress.cli import screen as module
 from learn2compress.schemas.progress import Progress
 
 
-def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(monkeypatch, capfd):
+def test_screen_prints_a_progress_line_at_intervals_without_a_terminal(monkeypatch, capfd):
     seconds = iter([0.0, 10.0, 31.0, 31.0, 40.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
     with module.Screen() as screen:
@@ -20,7 +20,7 @@ def test_long_work_says_now_and_then_how_far_it_is_where_no_bar_can_be_drawn(mon
     assert line.strip() == "asking the teacher: view 310/3000: about 4 min left"
 
 
-def test_each_epoch_of_a_long_training_says_how_long_it_still_takes(capfd):
+def test_screen_prints_the_time_left_after_each_epoch(capfd):
     with module.Screen() as screen:
         screen.show_progress(Progress("distilled: epoch", 25, 60, "accuracy small 0.8", 100.0, before=24))
         screen.show_progress(Progress("distilled: epoch", 59, 60, "accuracy small 0.9", 700.0, before=24))
@@ -31,7 +31,7 @@ def test_each_epoch_of_a_long_training_says_how_long_it_still_takes(capfd):
     ]
 
 
-def test_work_that_nobody_knows_the_length_of_draws_no_blank_lines(monkeypatch, capfd):
+def test_screen_prints_no_blank_lines_when_the_total_is_unknown(monkeypatch, capfd):
     seconds = iter([0.0, 1.0, 2.0, 31.0, 31.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
     with module.Screen() as screen:
@@ -42,7 +42,7 @@ def test_work_that_nobody_knows_the_length_of_draws_no_blank_lines(monkeypatch, 
     assert capfd.readouterr().out.splitlines() == ["    importance of channels: batch 3", "    channels: all stay"]
 
 
-def test_what_libraries_write_is_left_to_the_log_while_bars_are_drawn(monkeypatch):
+def test_screen_leaves_library_output_in_the_log(monkeypatch):
     before = sys.stdout, sys.stderr
     screen = module.Screen()
     monkeypatch.setattr(screen.console, "_force_terminal", True)
@@ -51,5 +51,5 @@ def test_what_libraries_write_is_left_to_the_log_while_bars_are_drawn(monkeypatc
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(80.0, "80 s"), (200.0, "3 min")])
-def test_time_left_has_a_unit(seconds, text):
+def test_screen_formats_the_time_left_with_a_unit(seconds, text):
     assert module._minutes(seconds) == text

@@ -129,7 +129,7 @@ def test_flipped_copy_is_not_taken_for_the_model(audited) -> None:
     result = command("lineage", model, "--at", moved)
 
     assert result.returncode == 3
-    assert "knows these bytes" in result.stdout
+    assert "lists these bytes" in result.stdout
 
 
 def test_standard_nodes_are_recorded_like_ours(audited) -> None:

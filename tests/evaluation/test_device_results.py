@@ -56,7 +56,7 @@ def results_file(folder, tree):
     return path
 
 
-def test_read_device_results_reads_the_simple_form(tmp_path):
+def test_read_device_results_reads_json(tmp_path):
     path = results_file(
         tmp_path,
         {
@@ -77,7 +77,7 @@ def test_read_device_results_reads_the_simple_form(tmp_path):
     assert latency == [("small-int8.tflite", expected)]
 
 
-def test_read_device_results_reads_what_benchmark_model_prints(tmp_path):
+def test_read_device_results_reads_the_output_of_benchmark_model(tmp_path):
     path = tmp_path / "Pixel 8.txt"
     path.write_text(LOG)
     host, latency = read_device_results(path)
@@ -132,12 +132,12 @@ def one_result(**fields):
         ),
     ],
 )
-def test_apply_device_results_refuses_a_result_that_has_no_place(tmp_path, tree, message):
+def test_apply_device_results_refuses_a_result_that_matches_no_file(tmp_path, tree, message):
     with pytest.raises(ConfigError, match=message):
         apply_device_results([candidate("small")], read_device_results(results_file(tmp_path, tree)))
 
 
-def test_apply_device_results_refuses_a_name_that_two_files_bear():
+def test_apply_device_results_refuses_an_ambiguous_file_name():
     one, other = candidate("small"), candidate("small").model_copy(update={"sha256": "another"})
     results = ("Pixel 8", [("small.tflite", HOST_LATENCY)])
 
@@ -164,13 +164,13 @@ def test_apply_device_results_refuses_a_name_that_two_files_bear():
         (LOG.replace("Graph: ", "").replace("Loaded model", ""), "must name the model of each run"),
     ],
 )
-def test_read_device_results_refuses_what_is_in_neither_form(tmp_path, text, message):
+def test_read_device_results_refuses_unknown_formats(tmp_path, text, message):
     path = tmp_path / "phone"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_device_results(path)
 
 
-def test_read_device_results_refuses_when_there_is_no_file(tmp_path):
+def test_read_device_results_refuses_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="must be a readable file; No such file"):
         read_device_results(tmp_path / "none.json")

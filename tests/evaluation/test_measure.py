@@ -25,8 +25,7 @@ TASK = Task(input_shape=(2, 2, 1), classes=["a", "b", "c", "d"])
 
 
 def batch(predicted, labels, teacher=None, first_id=0):
-    """Images whose brightest pixel is the class to be predicted, at half brightness, and whose next one is
-    class 0."""
+    """Images whose brightest pixel, at half brightness, is the predicted class; the second brightest is class 0."""
     images = np.zeros((len(predicted), 2, 2, 1), np.uint8)
     images[:, 0, 0, 0] = 51
     images.reshape(-1, 4)[np.arange(len(predicted)), predicted] = 127

@@ -20,7 +20,7 @@ def test_label_rank_agrees_with_argmax_when_scores_are_equal():
     assert (metrics.label_rank(scores, labels) == 0).all()
 
 
-def test_probabilities_leaves_probabilities_alone_when_their_rounded_sum_is_off():
+def test_probabilities_keeps_probabilities_whose_rounded_sum_is_not_one():
     scores = np.array([[0.0, 0.996], [0.5, 0.508]], np.float32)
     assert np.array_equal(metrics.probabilities(scores), scores)
 
@@ -62,7 +62,7 @@ def test_wilson_interval_stays_inside_when_at_an_end(successes, low, high):
     assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
 
 
-def test_wilson_interval_knows_nothing_when_there_are_no_images():
+def test_wilson_interval_is_0_to_1_when_there_are_no_images():
     assert metrics.wilson_interval(0, 0).model_dump() == {"low": 0.0, "high": 1.0}
 
 
@@ -73,7 +73,7 @@ def test_mcnemar_p_by_hand():
     assert metrics.mcnemar_p(0, 5) == pytest.approx(1 / 32)
 
 
-def test_mcnemar_p_is_one_when_nothing_speaks_for_either():
+def test_mcnemar_p_is_one_when_no_images_differ():
     assert metrics.mcnemar_p(0, 0) == 1.0
     assert metrics.mcnemar_p(7, 7) == pytest.approx(1.0)
 

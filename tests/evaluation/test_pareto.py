@@ -4,7 +4,7 @@ import pytest
 from learn2compress.evaluation.pareto import Point, dominator, knee, pareto_front
 
 
-def test_pareto_front_keeps_what_nothing_beats_cheapest_first():
+def test_pareto_front_keeps_undominated_points_cheapest_first():
     points = [Point(0.90, 100), Point(0.80, 20), Point(0.79, 30), Point(0.85, 50), Point(0.85, 60)]
     assert pareto_front(points) == [1, 3, 0]
 

@@ -21,7 +21,7 @@ def split(teacher):
     )
 
 
-def test_predictions_survive_being_written(tmp_path):
+def test_predictions_are_equal_after_writing_and_reading(tmp_path):
     write_predictions(tmp_path / "p.npz", {"validation": split(np.array([1, 0])), "test": split(None)})
     read = read_predictions(tmp_path / "p.npz")
     assert list(read) == ["validation", "test"]

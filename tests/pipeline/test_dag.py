@@ -20,13 +20,13 @@ def nodes(tmp_path):
     return nodes
 
 
-def test_teacher_is_asked_for_features_only_where_students_begin_with_them(nodes):
+def test_teacher_importer_computes_features_only_if_students_are_initialized_by_them(nodes):
     plain, features = nodes()["TeacherImporter"], nodes(init="features")["TeacherImporter"]
 
     assert (plain.exec_properties["features"], features.exec_properties["features"]) == (0, 1)
 
 
-def test_students_to_begin_as_are_known_to_the_distiller_by_their_digest(nodes):
+def test_distiller_receives_the_digest_of_the_initial_students(nodes):
     made = nodes(init="earlier", init_sha256="a" * 64)
 
     assert made["Distiller"].exec_properties["distill_init"] == "earlier"

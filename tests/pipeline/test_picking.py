@@ -124,7 +124,7 @@ def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(type_in
         shard.unlink()
     status, out, _ = type_in("pick", output, "--objective", "size")
     assert status == 0
-    assert "no app bundle: the test images are not below this folder" in out
+    assert "No app bundle was written, because the test images are not below this folder" in out
     assert not (output / "bundle.zip").exists()
 
 

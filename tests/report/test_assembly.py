@@ -28,7 +28,7 @@ FOLDERS = ("data", "teacher", "logits", "trained", "trained_logits", "students",
 
 @pytest.fixture
 def artifacts(tmp_path, sample):
-    """The folders of a run, holding what the sample report was made of."""
+    """Folders of a run with the artifacts of the sample report."""
     report, thumbnails = sample
     write_manifest(
         tmp_path / "data",

@@ -21,7 +21,7 @@ STUDENT = "small"
 
 @pytest.fixture
 def finished(tmp_path, make_report, described, write_examples):
-    """Makes an output folder in which a file of that variant was chosen; returns it, the report and the file."""
+    """Create an output folder with a chosen file of a variant; return the folder, the report and the file."""
 
     def make(variant):
         report, _ = make_report(images=100)
@@ -50,7 +50,7 @@ def unpack(output, report, selected, folder):
 
 
 def classify(folder, *pictures):
-    """Runs the snippet as an app developer does: the project itself cannot be imported."""
+    """Run the snippet as an app developer does, without access to this project."""
     return subprocess.run(
         [sys.executable, "-P" if sys.version_info >= (3, 11) else "-E", "snippets/classify.py", *pictures],
         cwd=folder,
@@ -89,7 +89,7 @@ def test_golden_vectors_equal_the_outputs_of_the_emitted_file(finished, tmp_path
         assert (folder / vector["input"]).read_bytes() == entered.tobytes()
         assert (folder / vector["output"]).read_bytes() == left.tobytes()
         assert vector["predicted"] == int(np.argmax(vector["scores"]))
-    # One of each class, as far as eight go, and not all of one opinion: a file that ignored its input would pass.
+    # At most eight images of different classes with different predictions: a file that ignores its input would fail.
     assert len({vector["label"] for vector in golden["vectors"]}) == len(golden["vectors"]) == 8
     assert len({tuple(vector["scores"]) for vector in golden["vectors"]}) == 8
 

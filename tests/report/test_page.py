@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page as text, and as Chromium shows it where Chromium is there."""
+"""Tests the page as text, and as rendered by Chromium if it is installed."""
 
 import json
 import re
@@ -20,7 +20,7 @@ VOID = {"meta", "link", "img", "br", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Elements in order, with the check that every one is closed where it should be."""
+    """Parses a page into its elements, and checks that every element is closed in order."""
 
     def __init__(self, html):
         super().__init__()

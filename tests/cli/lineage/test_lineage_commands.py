@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lineage commands as a person types them: what they print, and their exit statuses."""
+"""Tests the output and the exit statuses of the lineage commands."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_lineage_finds_the_records_below_the_working_directory(out: Path, type_i
     assert type_in("lineage", "renamed.bin")[0] == 0
 
 
-def test_lineage_asks_for_a_place_where_none_is_near(tmp_path: Path, monkeypatch, type_in) -> None:
+def test_lineage_refuses_when_no_records_are_near(tmp_path: Path, monkeypatch, type_in) -> None:
     (tmp_path / "x").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
 
@@ -63,7 +63,7 @@ def test_lineage_asks_for_a_place_where_none_is_near(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("command", ["lineage", "diff"])
-def test_missing_file_is_a_fault_of_usage(out: Path, type_in, command: str) -> None:  # noqa: ARG001
+def test_lineage_commands_exit_2_on_a_missing_file(out: Path, type_in, command: str) -> None:  # noqa: ARG001
     arguments = ["none.tflite"] * (2 if command == "diff" else 1)
 
     status, _, error = type_in(command, *arguments, "--at", "out")
@@ -78,7 +78,7 @@ def test_lineage_of_a_changed_copy_exits_3(out: Path, type_in, tmp_path: Path) -
     status, told, _ = type_in("lineage", "other.tflite", "--at", "out")
 
     assert status == 3
-    assert "knows these bytes" in told
+    assert "lists these bytes" in told
     assert "changed copy" in " ".join(told.split())
     assert "Lineage: unknown" in told
 
@@ -113,7 +113,7 @@ def test_lineage_as_mermaid_has_a_node_for_each_step(out: Path, type_in) -> None
     assert '-->|"teacher, teacher_logits"|' in told
 
 
-def test_lineage_as_html_draws_the_graph_and_needs_nothing_else(out: Path, type_in) -> None:  # noqa: ARG001
+def test_lineage_as_html_is_self_contained_and_draws_the_graph(out: Path, type_in) -> None:  # noqa: ARG001
     status, told, _ = type_in("lineage", "renamed.bin", "--format", "html")
 
     assert status == 0
@@ -129,7 +129,7 @@ def test_lineage_as_html_draws_the_graph_and_needs_nothing_else(out: Path, type_
     assert parser.open == []
 
 
-def test_boxes_of_the_graph_do_not_touch(out: Path, type_in) -> None:  # noqa: ARG001
+def test_lineage_graph_boxes_do_not_overlap(out: Path, type_in) -> None:  # noqa: ARG001
     _, told, _ = type_in("lineage", "renamed.bin", "--format", "html")
 
     boxes = [tuple(map(int, place)) for place in re.findall(r'translate\((\d+) (\d+)\)"><title>', told)]
@@ -139,7 +139,7 @@ def test_boxes_of_the_graph_do_not_touch(out: Path, type_in) -> None:  # noqa: A
             assert abs(x - other_x) >= 216 or abs(y - other_y) >= 58
 
 
-def test_html_escapes_what_records_say(make_run, tmp_path: Path, monkeypatch, type_in) -> None:
+def test_lineage_as_html_escapes_the_contents_of_records(make_run, tmp_path: Path, monkeypatch, type_in) -> None:
     run = make_run(tmp_path / "pipeline", run="<script>alert(1)</script>")
     monkeypatch.chdir(tmp_path)
 
@@ -149,7 +149,7 @@ def test_html_escapes_what_records_say(make_run, tmp_path: Path, monkeypatch, ty
     assert "&lt;script&gt;" in told
 
 
-def test_verify_of_whole_and_changed_folders(out: Path, type_in) -> None:
+def test_verify_exits_0_on_a_whole_folder_and_4_on_a_changed_one(out: Path, type_in) -> None:
     status, told, _ = type_in("verify", "out")
     assert status == 0
     assert "14 records, 18 artifacts, 36 files" in told
@@ -162,7 +162,7 @@ def test_verify_of_whole_and_changed_folders(out: Path, type_in) -> None:
     assert f"TAMPERED {shard.relative_to(out / 'pipeline')} its bytes are not those" in told
 
 
-def test_verify_of_a_part_of_a_pipeline(out: Path, type_in) -> None:
+def test_verify_accepts_a_part_of_a_pipeline(out: Path, type_in) -> None:
     shutil.rmtree(out / "pipeline" / "Distiller" / "students")
 
     assert type_in("verify", "out/pipeline/Quantizer")[0] == 0
@@ -170,20 +170,20 @@ def test_verify_of_a_part_of_a_pipeline(out: Path, type_in) -> None:
     assert type_in("verify", "out/pipeline/Distiller")[0] == 5
 
 
-def test_verify_of_a_file(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+def test_verify_accepts_a_single_file(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
     assert type_in("verify", "renamed.bin", "--at", "out")[0] == 0
     flip(tmp_path / "renamed.bin")
     assert type_in("verify", "renamed.bin", "--at", "out")[0] == 3
 
 
-def test_verify_of_nothing_is_a_fault_of_usage(out: Path, type_in) -> None:  # noqa: ARG001
+def test_verify_exits_2_on_a_missing_path(out: Path, type_in) -> None:  # noqa: ARG001
     status, _, error = type_in("verify", "nowhere")
 
     assert status == 2
     assert "it does not exist" in error
 
 
-def test_impact_lists_what_derives(out: Path, type_in) -> None:  # noqa: ARG001
+def test_impact_lists_derived_models(out: Path, type_in) -> None:  # noqa: ARG001
     status, told, _ = type_in("impact", "0000000000000003", "--at", "out")
 
     assert status == 0
@@ -193,14 +193,14 @@ def test_impact_lists_what_derives(out: Path, type_in) -> None:  # noqa: ARG001
     assert type_in("impact", "nothing", "--at", "out")[0] == 2
 
 
-def test_diff_is_a_table(out: Path, type_in) -> None:
+def test_diff_prints_a_table(out: Path, type_in) -> None:
     status, told, _ = type_in("diff", "renamed.bin", str(out / "pipeline/Quantizer/models/24/large-int8.tflite"))
 
     assert status == 0
     assert re.search(r"Distiller +parameter +distill_epochs +30 +10", told)
 
 
-def test_history_is_a_table(out: Path, type_in) -> None:  # noqa: ARG001
+def test_history_prints_a_table(out: Path, type_in) -> None:  # noqa: ARG001
     status, told, _ = type_in("history", "out")
 
     assert status == 0
@@ -219,7 +219,7 @@ def test_history_is_a_table(out: Path, type_in) -> None:  # noqa: ARG001
         ["history", "out"],
     ],
 )
-def test_json_is_as_the_schema_says(out: Path, type_in, arguments: list[str]) -> None:  # noqa: ARG001
+def test_json_conforms_to_the_schema(out: Path, type_in, arguments: list[str]) -> None:  # noqa: ARG001
     status, told, _ = type_in(*arguments, "--json")
 
     assert status == 0
@@ -228,7 +228,7 @@ def test_json_is_as_the_schema_says(out: Path, type_in, arguments: list[str]) ->
     jsonschema.validate(answer, json.loads(LINEAGE_PATH.read_text()))
 
 
-def test_schema_is_up_to_date() -> None:
+def test_lineage_schema_is_up_to_date() -> None:
     assert json.loads(LINEAGE_PATH.read_text()) == lineage_schema()
 
 
@@ -253,7 +253,7 @@ def keys(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_signed_records_are_checked_with_the_key(out: Path, type_in, keys: tuple[str, str]) -> None:
+def test_verify_checks_signatures_with_the_key(out: Path, type_in, keys: tuple[str, str]) -> None:
     private, public = keys
     assert type_in("verify", "out", "--public-key", public)[0] == 5
 
@@ -275,14 +275,14 @@ def test_signed_records_are_checked_with_the_key(out: Path, type_in, keys: tuple
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_record_that_was_sealed_again_after_signing_is_found(out: Path, type_in, tmp_path: Path) -> None:
+def test_verify_detects_a_record_resealed_after_signing(out: Path, type_in, tmp_path: Path) -> None:
     from learn2compress.schemas.provenance import parse_statement
 
     private, public = tmp_path / "key.pem", tmp_path / "public.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True, capture_output=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
     type_in("sign", "out", "--key", str(private))
-    # The last record of a run: no other names it by digest.
+    # The last record of a run, whose digest is in no other record.
     record = out / "pipeline" / "StudentSelector" / "provenance" / "7.intoto.json"
     changed = record.read_bytes().replace(b'"select_objective": "accuracy"', b'"select_objective": "size"')
     record.write_bytes(parse_statement(changed, "x").to_bytes())
@@ -292,7 +292,7 @@ def test_record_that_was_sealed_again_after_signing_is_found(out: Path, type_in,
 
 
 @pytest.mark.parametrize("content", [None, b"no key"])
-def test_what_is_no_key_is_refused(out: Path, type_in, tmp_path: Path, content: bytes | None) -> None:  # noqa: ARG001
+def test_sign_refuses_an_invalid_key(out: Path, type_in, tmp_path: Path, content: bytes | None) -> None:  # noqa: ARG001
     if content is not None:
         (tmp_path / "key.pem").write_bytes(content)
 
@@ -303,7 +303,7 @@ def test_what_is_no_key_is_refused(out: Path, type_in, tmp_path: Path, content: 
 
 
 class _Balance(HTMLParser):
-    """Follows opening and closing tags."""
+    """Checks that opening and closing tags match."""
 
     _SINGLE = ("meta", "br")
 
@@ -316,14 +316,14 @@ class _Balance(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
-        """It opens and closes itself."""
+        """Ignore a self-closing tag."""
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
 @pytest.mark.slow
-def test_bom_is_valid_and_says_what_the_model_is_made_of(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+def test_bom_is_valid_and_lists_the_components_of_the_model(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -365,7 +365,7 @@ def test_bom_of_an_unknown_file_exits_3(out: Path, type_in, tmp_path: Path) -> N
     assert "lists the bytes of x.tflite" in error
 
 
-def test_rebuild_metadata_makes_a_database(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
+def test_rebuild_metadata_creates_a_database(out: Path, type_in, tmp_path: Path) -> None:  # noqa: ARG001
     status, told, _ = type_in("rebuild-metadata", "out", "--to", "rebuilt.db")
 
     assert status == 0

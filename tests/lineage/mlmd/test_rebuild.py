@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database made again from the records is the one that was there; and what may be wrong with a database."""
+"""Tests that a rebuilt database equals the original, and that faulty databases are refused."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from learn2compress.storage.location import open_location
 
 
 def contents(database: Path) -> dict[str, list]:
-    """All that a store holds, with all numbers and times."""
+    """Return the contents of a store with all ids and times."""
     store = open_sqlite(database)
     found: dict[str, list] = {}
     for kind in ("artifact", "execution", "context"):
@@ -42,7 +42,7 @@ def out(tiny_run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.e2e
-def test_rebuilt_database_is_equal(tiny_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_gives_an_equal_database(tiny_run, tmp_path: Path) -> None:
     report = rebuild_metadata(open_graph(tiny_run.out), tmp_path / "rebuilt.db")
 
     assert report.status == "whole"
@@ -55,7 +55,7 @@ def test_rebuilt_database_is_equal(tiny_run, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_rebuilt_database_serves_the_cache(tiny_dag, tmp_path: Path, open_store) -> None:
+def test_rebuild_metadata_gives_a_database_that_serves_the_cache(tiny_dag, tmp_path: Path, open_store) -> None:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     from learn2compress.lineage.records.provenance import write_record
@@ -78,7 +78,7 @@ def test_rebuilt_database_serves_the_cache(tiny_dag, tmp_path: Path, open_store)
 
 
 @pytest.mark.e2e
-def test_moved_folder_gets_uris_of_its_new_place(out: Path, tmp_path: Path) -> None:
+def test_rebuild_metadata_uses_the_new_uris_of_a_moved_folder(out: Path, tmp_path: Path) -> None:
     rebuild_metadata(open_graph(out), tmp_path / "rebuilt.db")
 
     uris = {artifact.uri for artifact in open_sqlite(tmp_path / "rebuilt.db").get_artifacts()}
@@ -86,7 +86,7 @@ def test_moved_folder_gets_uris_of_its_new_place(out: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.e2e
-def test_missing_record_is_told_and_the_rest_is_built(out: Path, tmp_path: Path) -> None:
+def test_rebuild_metadata_reports_a_missing_record_and_builds_the_rest(out: Path, tmp_path: Path) -> None:
     (out / "pipeline" / "Gen" / "provenance" / "1.intoto.json").unlink()
 
     report = rebuild_metadata(open_graph(out), tmp_path / "rebuilt.db")
@@ -126,7 +126,7 @@ def test_walking_ml_metadata_gives_the_nodes_of_the_lineage(tiny_run) -> None:
 
 
 @pytest.mark.e2e
-def test_verify_finds_a_database_that_says_something_else(out: Path) -> None:
+def test_verify_detects_a_database_that_differs_from_the_records(out: Path) -> None:
     assert verify_place(open_graph(out), open_location(out)).status == "whole"
     with sqlite3.connect(out / "metadata.db") as database:
         database.execute("UPDATE ExecutionProperty SET double_value = 5 WHERE name = 'rate' AND execution_id = 3")
@@ -160,7 +160,7 @@ def test_verify_compares_all_of_the_database(out: Path, statement: str, reason: 
 
 
 @pytest.mark.e2e
-def test_verify_finds_an_execution_without_record(out: Path) -> None:
+def test_verify_detects_an_execution_without_record(out: Path) -> None:
     (out / "pipeline" / "Convert" / "provenance" / "8.intoto.json").unlink()
 
     report = verify_place(open_graph(out), open_location(out))
@@ -169,7 +169,7 @@ def test_verify_finds_an_execution_without_record(out: Path) -> None:
     assert [problem.reason for problem in report.problems] == ["it holds a finished execution 8 that has no record"]
 
 
-def test_records_that_were_in_no_store_get_the_contexts_of_tfx(make_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_adds_the_contexts_of_tfx_to_records_from_a_cluster(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline").again("run-2")
 
     report = rebuild_metadata(open_graph(tmp_path), tmp_path / "rebuilt.db")
@@ -186,7 +186,7 @@ def test_records_that_were_in_no_store_get_the_contexts_of_tfx(make_run, tmp_pat
     assert {quantizer.last_known_state, cached.last_known_state} == {quantizer.COMPLETE, quantizer.CACHED}
 
 
-def test_copies_beside_the_pipeline_are_no_execution(make_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_skips_the_record_of_the_output_folder(make_run, tmp_path: Path) -> None:
     from learn2compress.lineage.records.output_record import record_output_folder
 
     make_run(tmp_path / "pipeline")
@@ -196,7 +196,7 @@ def test_copies_beside_the_pipeline_are_no_execution(make_run, tmp_path: Path) -
     assert rebuild_metadata(open_graph(tmp_path), tmp_path / "rebuilt.db").executions == 7
 
 
-def test_existing_file_is_not_overwritten(make_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_refuses_an_existing_file(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline")
     (tmp_path / "there.db").write_text("mine")
 
@@ -205,14 +205,14 @@ def test_existing_file_is_not_overwritten(make_run, tmp_path: Path) -> None:
     assert (tmp_path / "there.db").read_text() == "mine"
 
 
-def test_folder_of_the_target_must_be_there(make_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_refuses_a_missing_folder(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline")
 
     with pytest.raises(LineageError, match=r"must lie in an existing folder"):
         rebuild_metadata(open_graph(tmp_path), tmp_path / "none" / "x.db")
 
 
-def test_broken_record_is_named_and_the_rest_is_built(make_run, tmp_path: Path) -> None:
+def test_rebuild_metadata_reports_a_broken_record_and_builds_the_rest(make_run, tmp_path: Path) -> None:
     run = make_run(tmp_path / "pipeline")
     (tmp_path / "pipeline" / run.records["StudentSelector"]).write_text("{")
 
@@ -230,7 +230,7 @@ def database(make_run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("version", "age"), [(99, "a newer"), (6, "an older")])
-def test_database_of_another_schema_version_is_refused(database: Path, version: int, age: str) -> None:
+def test_open_store_refuses_another_schema_version(database: Path, version: int, age: str) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE MLMDEnv SET schema_version = ?", (version,))
 
@@ -239,21 +239,21 @@ def test_database_of_another_schema_version_is_refused(database: Path, version: 
 
 
 @pytest.mark.parametrize("kept", [100, 5000, 60_000])
-def test_database_that_is_cut_short_is_refused(database: Path, kept: int) -> None:
+def test_open_store_refuses_a_truncated_database(database: Path, kept: int) -> None:
     database.write_bytes(database.read_bytes()[:kept])
 
     with pytest.raises(LineageError, match=r"must be a whole ML Metadata database; it is truncated or damaged"):
         open_sqlite(database)
 
 
-def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_open_store_refuses_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("no database" * 1000)
 
     with pytest.raises(LineageError, match=r"must be a whole ML Metadata database"):
         open_sqlite(tmp_path / "x.db")
 
 
-def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_open_store_refuses_a_database_with_other_tables(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("CREATE TABLE mine (id INTEGER)")
 
@@ -261,12 +261,12 @@ def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
         open_sqlite(tmp_path / "x.db")
 
 
-def test_missing_database_is_refused(tmp_path: Path) -> None:
+def test_open_sqlite_refuses_a_missing_database(tmp_path: Path) -> None:
     with pytest.raises(LineageError, match=r"must be an ML Metadata database; it does not exist"):
         open_sqlite(tmp_path / "x.db")
 
 
-def test_locked_database_is_told_at_once(database: Path) -> None:
+def test_open_store_refuses_a_locked_database_within_seconds(database: Path) -> None:
     program = (
         "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "connection.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
@@ -280,19 +280,21 @@ def test_locked_database_is_told_at_once(database: Path) -> None:
         holder.stdin.close()
 
 
-def test_server_that_is_not_there_is_named_without_its_password() -> None:
+def test_open_store_names_an_unreachable_server_without_its_password() -> None:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     config = mlmd.ConnectionConfig()
     config.postgresql.host, config.postgresql.port, config.postgresql.dbname = "127.0.0.1", "1", "mlmd"
     config.postgresql.user, config.postgresql.password = "me", "secret"
 
-    with pytest.raises(LineageError, match=r"^postgresql://127\.0\.0\.1:1/mlmd must be a reachable metadata store") as caught:
+    with pytest.raises(
+        LineageError, match=r"^postgresql://127\.0\.0\.1:1/mlmd must be a reachable metadata store"
+    ) as caught:
         open_store(config)
     assert "secret" not in str(caught.value)
 
 
-def test_values_of_every_kind_survive() -> None:
+def test_property_values_of_every_kind_survive_a_round_trip() -> None:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     from learn2compress.lineage.records.mlmd_messages import value_from_json, value_to_json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between two histories, and what happened at a place."""
+"""Tests the comparison of two histories, and the list of runs at a location."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def trace(tmp_path: Path, run, name: str = "large-int8"):
     return lineage_of_file(open_graph(tmp_path / "out"), run.path("Quantizer.models", f"{name}.tflite"))
 
 
-def test_models_of_two_runs_differ_in_what_was_changed(runs, tmp_path: Path) -> None:
+def test_diff_lists_the_changes_between_two_runs(runs, tmp_path: Path) -> None:
     report = diff_of(trace(tmp_path, runs[0]), trace(tmp_path, runs[1]))
 
     assert report.status == "whole"
@@ -36,20 +36,20 @@ def test_models_of_two_runs_differ_in_what_was_changed(runs, tmp_path: Path) -> 
     assert not any(what in ("package", "code", "platform", "step") for _, what, _ in found)
 
 
-def test_siblings_differ_in_figures_alone(runs, tmp_path: Path) -> None:
+def test_diff_of_siblings_lists_figures_only(runs, tmp_path: Path) -> None:
     report = diff_of(trace(tmp_path, runs[0]), trace(tmp_path, runs[0], "small-int8"))
 
     assert {one.what for one in report.differences} == {"figure"}
 
 
-def test_file_does_not_differ_from_itself(runs, tmp_path: Path) -> None:
+def test_diff_of_a_file_with_itself_is_empty(runs, tmp_path: Path) -> None:
     report = diff_of(trace(tmp_path, runs[0]), trace(tmp_path, runs[0]))
 
     assert report.same_bytes
     assert report.differences == []
 
 
-def test_unknown_file_makes_the_comparison_unknown(runs, tmp_path: Path) -> None:
+def test_diff_is_unknown_when_a_file_is_unknown(runs, tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"x")
     unknown = lineage_of_file(open_graph(tmp_path / "out"), tmp_path / "x.tflite")
 
@@ -59,7 +59,7 @@ def test_unknown_file_makes_the_comparison_unknown(runs, tmp_path: Path) -> None
     assert report.differences == []
 
 
-def test_missing_step_is_a_difference(runs, tmp_path: Path) -> None:
+def test_diff_lists_a_missing_step(runs, tmp_path: Path) -> None:
     (tmp_path / "out" / runs[1].records["Distiller"]).unlink()
 
     report = diff_of(trace(tmp_path, runs[0]), trace(tmp_path, runs[1]))

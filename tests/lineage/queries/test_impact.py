@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that derives from a cause, whichever way the cause is named."""
+"""Tests that everything that derives from a subject is found, however the subject is specified."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ def run(make_run, tmp_path: Path):
     return make_run(tmp_path / "pipeline")
 
 
-def test_teacher_file_leads_to_every_model(run, tmp_path: Path) -> None:
+def test_impact_of_a_teacher_lists_every_model(run, tmp_path: Path) -> None:
     (tmp_path / "mine.keras").write_bytes(b"teacher")
 
     report = impact_of(open_graph(tmp_path / "pipeline"), str(tmp_path / "mine.keras"))
@@ -34,7 +34,7 @@ def test_teacher_file_leads_to_every_model(run, tmp_path: Path) -> None:
     assert report.runs == [run.run]
 
 
-def test_other_teacher_of_the_same_store_is_left_out(run, make_run, tmp_path: Path) -> None:
+def test_impact_leaves_out_models_of_another_teacher(run, make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline", run="run-2", first=20, teacher=b"other teacher")
 
     report = impact_of(open_graph(tmp_path / "pipeline"), hashlib.sha256(b"teacher").hexdigest())
@@ -42,7 +42,7 @@ def test_other_teacher_of_the_same_store_is_left_out(run, make_run, tmp_path: Pa
     assert report.runs == [run.run]
 
 
-def test_later_runs_with_the_same_content_count(run, make_run, tmp_path: Path) -> None:
+def test_impact_includes_later_runs_with_the_same_content(run, make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "pipeline", run="run-2", first=20, epochs=5)
     run.execution = 40
     run.again("run-3")
@@ -53,7 +53,7 @@ def test_later_runs_with_the_same_content_count(run, make_run, tmp_path: Path) -
     assert len(report.models) == 8
 
 
-def test_digest_may_be_cut_short(run, tmp_path: Path) -> None:
+def test_impact_accepts_the_first_digits_of_a_digest(run, tmp_path: Path) -> None:
     digest = run.outputs["Distiller.students"].digest
 
     report = impact_of(open_graph(tmp_path / "pipeline"), digest[:8])
@@ -66,14 +66,14 @@ def test_digest_may_be_cut_short(run, tmp_path: Path) -> None:
     assert [execution.distance for execution in report.executions] == [1, 2, 3, 3]
 
 
-def test_source_data_is_found_by_the_parameter_that_names_its_digest(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_impact_finds_source_data_by_a_digest_parameter(run, tmp_path: Path) -> None:  # noqa: ARG001
     report = impact_of(open_graph(tmp_path / "pipeline"), hashlib.sha256(b"data").hexdigest())
 
     assert [cause.name for cause in report.causes] == ["data_digest"]
     assert len(report.executions) == 7
 
 
-def test_folder_within_an_artifact_is_found_by_its_tree(run, tmp_path: Path) -> None:
+def test_impact_finds_a_folder_within_an_artifact(run, tmp_path: Path) -> None:
     folder = run.path("TeacherImporter.teacher", "model")
 
     report = impact_of(open_graph(tmp_path / "pipeline"), str(folder))
@@ -82,7 +82,7 @@ def test_folder_within_an_artifact_is_found_by_its_tree(run, tmp_path: Path) -> 
     assert "StudentSelector" in [execution.node for execution in report.executions]
 
 
-def test_training_image_is_found_by_its_id(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_impact_finds_a_training_image_by_its_id(run, tmp_path: Path) -> None:  # noqa: ARG001
     report = impact_of(open_graph(tmp_path / "pipeline"), f"{3:016x}")
 
     [cause] = report.causes
@@ -90,13 +90,13 @@ def test_training_image_is_found_by_its_id(run, tmp_path: Path) -> None:  # noqa
     assert len(report.models) == 4
 
 
-def test_test_image_is_told_to_be_one(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_impact_names_the_split_of_a_test_image(run, tmp_path: Path) -> None:  # noqa: ARG001
     [cause] = impact_of(open_graph(tmp_path / "pipeline"), f"{200:016x}").causes
 
     assert cause.split == "test"
 
 
-def test_picture_is_found_by_its_pixels(make_run, tmp_path: Path) -> None:
+def test_impact_finds_a_picture_by_its_pixels(make_run, tmp_path: Path) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(pixels).save(tmp_path / "digit.png")
     run = make_run(tmp_path / "first")
@@ -113,7 +113,7 @@ def test_picture_is_found_by_its_pixels(make_run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_id_of_a_picture_is_that_of_its_record(make_run, tmp_path: Path) -> None:
+def test_id_of_image_equals_the_stored_id(make_run, tmp_path: Path) -> None:
     from learn2compress.data.example_records import Plan, make_record
     from learn2compress.data.raw_examples import RawExample
     from learn2compress.modalities.image.pixels import decode_image
@@ -131,7 +131,7 @@ def test_id_of_a_picture_is_that_of_its_record(make_run, tmp_path: Path) -> None
     assert b"\n\x12\n\x10" + identity.encode() in record
 
 
-def test_shard_that_is_missing_leaves_the_search_incomplete(run, tmp_path: Path) -> None:
+def test_impact_is_incomplete_when_a_shard_is_missing(run, tmp_path: Path) -> None:
     run.path("ImageExampleGen.examples", "Split-train/data_tfrecord-00000-of-00001.gz").unlink()
     graph = open_graph(tmp_path / "pipeline")
 
@@ -141,7 +141,7 @@ def test_shard_that_is_missing_leaves_the_search_incomplete(run, tmp_path: Path)
     assert report.problems[0].where.endswith("Split-train/data_tfrecord-00000-of-00001.gz")
 
 
-def test_shard_that_is_damaged_is_named(run, tmp_path: Path) -> None:
+def test_impact_names_a_damaged_shard(run, tmp_path: Path) -> None:
     shard = run.path("ImageExampleGen.examples", "Split-train/data_tfrecord-00000-of-00001.gz")
     shard.write_bytes(shard.read_bytes()[:-20])
     graph = open_graph(tmp_path / "pipeline")
@@ -154,14 +154,14 @@ def test_shard_that_is_damaged_is_named(run, tmp_path: Path) -> None:
     assert "cut short" in problem.reason or "whole TFRecord" in problem.reason
 
 
-def test_subject_that_nothing_knows_is_unknown(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_impact_of_an_unrecorded_subject_is_unknown(run, tmp_path: Path) -> None:  # noqa: ARG001
     report = impact_of(open_graph(tmp_path / "pipeline"), "f" * 64)
 
     assert report.status == "unknown"
     assert report.executions == []
 
 
-def test_ambiguous_digest_is_refused(run, tmp_path: Path) -> None:
+def test_impact_refuses_an_ambiguous_digest(run, tmp_path: Path) -> None:
     for digit in "01":
         run.node("Other", [], {"out": ("T", {"file": digit.encode()})}, {"given": "abcdabcd" + digit * 56})
 
@@ -170,12 +170,12 @@ def test_ambiguous_digest_is_refused(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subject", ["nowhere.tflite", "abc", "g" * 64])
-def test_subject_that_is_neither_file_nor_digest_is_refused(run, tmp_path: Path, subject: str) -> None:  # noqa: ARG001
+def test_impact_refuses_a_subject_that_is_neither_file_nor_digest(run, tmp_path: Path, subject: str) -> None:  # noqa: ARG001
     with pytest.raises(LineageError, match=f"^{subject} must be a file, a folder, a digest"):
         impact_of(open_graph(tmp_path / "pipeline"), subject)
 
 
-def test_empty_file_is_refused(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_impact_refuses_an_empty_file(run, tmp_path: Path) -> None:  # noqa: ARG001
     (tmp_path / "empty").write_bytes(b"")
 
     with pytest.raises(LineageError, match=r"^The subject must have content"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file's bytes to the teacher and the data, whatever was renamed, moved, lost or broken."""
+"""Tests tracing a file to the teacher and the data after renaming, moving, loss or damage."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ STEPS = ["Quantizer", "Pruner", "Distiller", "TeacherImporter", "ImageExampleGen
 
 
 def rewrite(path: Path, change) -> None:
-    """Changes a record and seals it again, as somebody with intent would."""
+    """Change a record and seal it again, as in deliberate tampering."""
     tree = json.loads(path.read_text())
     change(tree)
     path.write_bytes(parse_statement(json.dumps(tree).encode(), str(path)).to_bytes())
@@ -44,7 +44,7 @@ def model(run, tmp_path: Path) -> Path:
     return Path(shutil.copy(run.path("Quantizer.models", "large-int8.tflite"), tmp_path / "renamed.bin"))
 
 
-def test_file_is_traced_to_its_teacher_and_data_by_its_bytes_alone(model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_finds_teacher_and_data_by_the_bytes_alone(model: Path, tmp_path: Path) -> None:
     report = lineage_of_file(open_graph(tmp_path / "out"), model)
 
     assert report.status == "whole"
@@ -63,7 +63,7 @@ def test_file_is_traced_to_its_teacher_and_data_by_its_bytes_alone(model: Path, 
     assert chain.steps[2].packages["python"]
 
 
-def test_figures_of_these_bytes_and_the_reasons_of_the_choice_are_told(model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_includes_figures_and_reasons_of_the_choice(model: Path, tmp_path: Path) -> None:
     [chain] = lineage_of_file(open_graph(tmp_path / "out"), model).chains
 
     [measurement] = chain.measurements
@@ -80,14 +80,14 @@ def test_figures_of_these_bytes_and_the_reasons_of_the_choice_are_told(model: Pa
 @pytest.mark.parametrize(
     "place", ["out", "out/pipeline", "out/pipeline/Distiller", "out/pipeline/Distiller/provenance", "."]
 )
-def test_location_may_be_any_folder_around_the_records(model: Path, tmp_path: Path, place: str) -> None:
+def test_open_graph_accepts_any_folder_around_the_records(model: Path, tmp_path: Path, place: str) -> None:
     report = lineage_of_file(open_graph(tmp_path / place), model)
 
     assert report.status == "whole"
     assert [step.node for step in report.chains[0].steps] == STEPS
 
 
-def test_moved_folder_still_tells(model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_is_unchanged_when_the_folder_was_moved(model: Path, tmp_path: Path) -> None:
     shutil.move(tmp_path / "out", tmp_path / "moved")
 
     report = lineage_of_file(open_graph(tmp_path / "moved"), model)
@@ -96,7 +96,7 @@ def test_moved_folder_still_tells(model: Path, tmp_path: Path) -> None:
     assert report.chains[0].teacher.manifest is not None
 
 
-def test_bucket_tells_the_same(model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_is_the_same_in_a_bucket(model: Path, tmp_path: Path) -> None:
     files = fsspec.filesystem("memory")
     url = f"memory://bucket-{tmp_path.name}"
     files.put(str(tmp_path / "out"), f"/bucket-{tmp_path.name}", recursive=True)
@@ -107,7 +107,7 @@ def test_bucket_tells_the_same(model: Path, tmp_path: Path) -> None:
     assert there.model_dump(exclude={"location"}) == here.model_dump(exclude={"location"})
 
 
-def test_runs_that_produced_the_same_bytes_are_both_shown(make_run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_lists_all_runs_with_the_same_bytes(make_run, model: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "out" / "pipeline", run="run-2", first=20, day=2)
     make_run(tmp_path / "other" / "pipeline", run="run-3", day=3)
 
@@ -120,7 +120,7 @@ def test_runs_that_produced_the_same_bytes_are_both_shown(make_run, model: Path,
     assert report.chains[0].steps[0].record == "other/pipeline/Quantizer/provenance/5.intoto.json"
 
 
-def test_runs_beyond_the_limit_are_counted(make_run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_counts_runs_beyond_the_limit(make_run, model: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "out" / "pipeline", run="run-2", first=20, day=2)
 
     report = lineage_of_file(open_graph(tmp_path), model, max_chains=1)
@@ -129,7 +129,7 @@ def test_runs_beyond_the_limit_are_counted(make_run, model: Path, tmp_path: Path
     assert report.more_chains == 1
 
 
-def test_run_that_took_the_file_from_the_cache_is_no_second_origin(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_does_not_count_a_cached_run_as_an_origin(run, model: Path, tmp_path: Path) -> None:
     run.again("run-2")
 
     [chain] = lineage_of_file(open_graph(tmp_path / "out"), model).chains
@@ -138,7 +138,7 @@ def test_run_that_took_the_file_from_the_cache_is_no_second_origin(run, model: P
     assert chain.served == ["Quantizer/provenance/10.intoto.json"]
 
 
-def test_file_that_no_record_knows_is_unknown(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_lineage_of_an_unrecorded_file_is_unknown(run, tmp_path: Path) -> None:  # noqa: ARG001
     (tmp_path / "x.tflite").write_bytes(b"other")
 
     report = lineage_of_file(open_graph(tmp_path / "out"), tmp_path / "x.tflite")
@@ -147,7 +147,7 @@ def test_file_that_no_record_knows_is_unknown(run, tmp_path: Path) -> None:  # n
     assert report.chains == []
 
 
-def test_file_with_a_flipped_byte_is_unknown_and_said_to_be_perhaps_changed(run, tmp_path: Path) -> None:
+def test_lineage_of_a_changed_file_names_the_possible_original(run, tmp_path: Path) -> None:
     copy = Path(shutil.copy(run.path("Quantizer.models", "large-int8.tflite"), tmp_path / "x.tflite"))
     flip(copy)
 
@@ -159,7 +159,7 @@ def test_file_with_a_flipped_byte_is_unknown_and_said_to_be_perhaps_changed(run,
     assert "so this may be a changed copy of it" in problem.reason
 
 
-def test_record_with_a_flipped_byte_is_named(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_names_a_record_with_a_flipped_byte(run, model: Path, tmp_path: Path) -> None:
     record = tmp_path / "out" / "pipeline" / run.records["Distiller"]
     flip(record, record.read_bytes().index(b"distill_epochs"))
 
@@ -169,7 +169,7 @@ def test_record_with_a_flipped_byte_is_named(run, model: Path, tmp_path: Path) -
     assert {problem.where for problem in report.problems} == {"Distiller/provenance/3.intoto.json"}
 
 
-def test_record_that_was_changed_and_sealed_again_is_found_by_the_next(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_detects_a_resealed_record_by_the_next_record(run, model: Path, tmp_path: Path) -> None:
     record = tmp_path / "out" / "pipeline" / run.records["Distiller"]
 
     def change(tree) -> None:
@@ -183,7 +183,7 @@ def test_record_that_was_changed_and_sealed_again_is_found_by_the_next(run, mode
     assert "replaced" in report.problems[0].reason
 
 
-def test_change_that_keeps_size_and_time_is_found_where_it_matters(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_detects_a_change_that_keeps_size_and_time(run, model: Path, tmp_path: Path) -> None:
     open_graph(tmp_path / "out").index.close()
     record = tmp_path / "out" / "pipeline" / run.records["Distiller"]
     times = record.stat()
@@ -196,7 +196,7 @@ def test_change_that_keeps_size_and_time_is_found_where_it_matters(run, model: P
     assert "Distiller/provenance/3.intoto.json" in {problem.where for problem in report.problems}
 
 
-def test_broken_record_elsewhere_is_named_and_the_rest_goes_on(make_run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_notes_an_unrelated_broken_record(make_run, model: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "out" / "pipeline", run="run-2", first=20, teacher=b"other")
     (tmp_path / "out" / "pipeline" / other.records["Pruner"]).write_bytes(b'{"cut')
 
@@ -209,7 +209,7 @@ def test_broken_record_elsewhere_is_named_and_the_rest_goes_on(make_run, model: 
     assert "must be a provenance record" in problem.reason
 
 
-def test_record_with_unknown_fields_is_read(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_accepts_unknown_fields(run, model: Path, tmp_path: Path) -> None:
     record = tmp_path / "out" / "pipeline" / run.records["StudentSelector"]
     rewrite(record, lambda tree: tree["predicate"].update(theirs={"a": 1}))
 
@@ -219,7 +219,7 @@ def test_record_with_unknown_fields_is_read(run, model: Path, tmp_path: Path) ->
     assert json.loads(record.read_text())["predicate"]["theirs"] == {"a": 1}
 
 
-def test_missing_record_leaves_the_chain_incomplete(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_is_incomplete_when_a_record_is_missing(run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "pipeline" / run.records["Distiller"]).unlink()
 
     report = lineage_of_file(open_graph(tmp_path / "out"), model)
@@ -232,7 +232,7 @@ def test_missing_record_leaves_the_chain_incomplete(run, model: Path, tmp_path: 
     assert report.chains[0].teacher is not None
 
 
-def test_missing_record_is_bridged_by_one_that_made_the_same(make_run, run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_uses_another_record_with_the_same_output(make_run, run, model: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "out" / "pipeline", run="run-2", first=20)
     (tmp_path / "out" / "pipeline" / run.records["Distiller"]).unlink()
 
@@ -243,7 +243,7 @@ def test_missing_record_is_bridged_by_one_that_made_the_same(make_run, run, mode
     assert "Distiller/provenance/22.intoto.json" in [step.record for step in chain.steps]
 
 
-def test_cycle_is_named_and_ends(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_reports_a_cycle_and_terminates(run, model: Path, tmp_path: Path) -> None:
     record = tmp_path / "out" / "pipeline" / run.records["ImageExampleGen"]
     pruned = run.outputs["Pruner.pruned_students"]
 
@@ -265,7 +265,7 @@ def test_cycle_is_named_and_ends(run, model: Path, tmp_path: Path) -> None:
     assert sorted(step.node for step in report.chains[0].steps) == sorted(STEPS)
 
 
-def test_changed_manifest_is_not_believed(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_ignores_a_changed_manifest(run, model: Path, tmp_path: Path) -> None:
     manifest = run.path("TeacherImporter.teacher", "manifest.json")
     manifest.write_text(manifest.read_text().replace("0.96", "0.99"))
 
@@ -277,7 +277,7 @@ def test_changed_manifest_is_not_believed(run, model: Path, tmp_path: Path) -> N
     assert report.chains[0].teacher.sha256 == "1057a9604e04b274da5a4de0c8f4b4868d9b230989f8c8c6a28221143cc5a755"
 
 
-def test_records_alone_still_tell_the_chain(run, model: Path, tmp_path: Path) -> None:
+def test_lineage_of_file_needs_only_the_records(run, model: Path, tmp_path: Path) -> None:
     for node in run.records:
         for folder in (tmp_path / "out" / "pipeline" / node).iterdir():
             if folder.name != "provenance":
@@ -289,23 +289,23 @@ def test_records_alone_still_tell_the_chain(run, model: Path, tmp_path: Path) ->
     assert [step.node for step in report.chains[0].steps] == STEPS
 
 
-def test_place_without_records_is_refused(tmp_path: Path) -> None:
+def test_open_graph_refuses_a_location_without_records(tmp_path: Path) -> None:
     with pytest.raises(LineageError, match=r"must hold provenance records .*found none\. Name the location"):
         open_graph(tmp_path)
 
 
-def test_unknown_kind_of_url_is_refused() -> None:
+def test_open_graph_refuses_an_unknown_url_scheme() -> None:
     with pytest.raises(LineageError, match=r"^nosuch://x must be a folder or a URL that fsspec knows"):
         open_graph("nosuch://x")
 
 
-def test_file_must_be_readable(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_lineage_of_file_refuses_an_unreadable_file(run, tmp_path: Path) -> None:  # noqa: ARG001
     with pytest.raises(LineageError, match=r"none\.tflite must be a readable file"):
         lineage_of_file(open_graph(tmp_path / "out"), tmp_path / "none.tflite")
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "gone", "version"])
-def test_damaged_index_is_made_anew(run, model: Path, tmp_path: Path, damage: str) -> None:  # noqa: ARG001
+def test_index_is_rebuilt_when_damaged(run, model: Path, tmp_path: Path, damage: str) -> None:  # noqa: ARG001
     index = tmp_path / "out" / "pipeline" / INDEX_FILE
     if damage == "cut":
         index.write_bytes(index.read_bytes()[:5000])
@@ -323,7 +323,7 @@ def test_damaged_index_is_made_anew(run, model: Path, tmp_path: Path, damage: st
     assert index.exists() == (damage != "gone")
 
 
-def test_index_that_lies_is_found_out(run, model: Path, tmp_path: Path) -> None:  # noqa: ARG001
+def test_lineage_of_file_detects_a_wrong_index(run, model: Path, tmp_path: Path) -> None:  # noqa: ARG001
     import sqlite3
 
     with sqlite3.connect(tmp_path / "out" / "pipeline" / INDEX_FILE) as database:
@@ -335,7 +335,7 @@ def test_index_that_lies_is_found_out(run, model: Path, tmp_path: Path) -> None:
     assert report.chains[0].made_by == "Quantizer/provenance/5.intoto.json"
 
 
-def test_records_are_found_near_a_file(run, tmp_path: Path) -> None:
+def test_find_records_near_searches_above_the_file_and_in_the_working_directory(run, tmp_path: Path) -> None:
     models = tmp_path / "out" / "models"
     models.mkdir()
     shutil.copy(run.path("Quantizer.models", "large-int8.tflite"), models / "x.tflite")
@@ -365,7 +365,7 @@ def test_queries_import_neither_tensorflow_nor_tfx(model: Path, tmp_path: Path) 
     assert done.stdout.splitlines() == ["whole whole", "[]"]
 
 
-def test_file_made_apart_is_told_with_what_was_measured_after_it_was_brought_together(make_run, tmp_path: Path) -> None:
+def test_lineage_of_file_includes_figures_measured_after_collection(make_run, tmp_path: Path) -> None:
     run = make_run(tmp_path / "out" / "pipeline")
     models = "learn2compress.OnDeviceModelSet"
     files = {name: f"TFL3 {name}".encode() for name in ("small", "large")}

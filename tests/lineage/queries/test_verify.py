@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One changed byte anywhere is found and named."""
+"""Tests that any changed byte is detected and its file named."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ def verify(out: Path):
     return verify_place(open_graph(out), open_location(out))
 
 
-def test_untouched_folder_is_whole(out: Path) -> None:
+def test_verify_place_is_whole_when_nothing_changed(out: Path) -> None:
     report = verify(out)
 
     assert report.status == "whole"
@@ -39,7 +39,7 @@ def test_untouched_folder_is_whole(out: Path) -> None:
     assert report.unrecorded == ["report.html"]
 
 
-def test_flipping_any_byte_of_artifacts_records_and_copies_is_found_and_named(out: Path) -> None:
+def test_verify_place_names_a_file_with_any_flipped_byte(out: Path) -> None:
     files = [path for path in out.rglob("*") if path.is_file() and path.name not in ("report.html",)]
     files = [path for path in files if not path.name.startswith("provenance-index")]
     assert len(files) > 25
@@ -57,7 +57,7 @@ def test_flipping_any_byte_of_artifacts_records_and_copies_is_found_and_named(ou
     assert verify(out).status == "whole"
 
 
-def test_missing_file_is_named(out: Path) -> None:
+def test_verify_place_names_a_missing_file(out: Path) -> None:
     (out / "pipeline" / "ImageExampleGen" / "examples" / "1" / "manifest.json").unlink()
 
     report = verify(out)
@@ -66,7 +66,7 @@ def test_missing_file_is_named(out: Path) -> None:
     assert [problem.where for problem in report.problems] == ["ImageExampleGen/examples/1/manifest.json"]
 
 
-def test_missing_artifact_is_named_once(out: Path) -> None:
+def test_verify_place_names_a_missing_artifact_once(out: Path) -> None:
     shutil.rmtree(out / "pipeline" / "Distiller" / "students")
 
     report = verify(out)
@@ -75,7 +75,7 @@ def test_missing_artifact_is_named_once(out: Path) -> None:
     assert [problem.where for problem in report.problems] == ["Distiller/students/3"]
 
 
-def test_added_file_is_named(out: Path) -> None:
+def test_verify_place_names_an_added_file(out: Path) -> None:
     (out / "pipeline" / "ImageExampleGen" / "examples" / "1" / "Split-train" / "extra.gz").write_bytes(b"x")
 
     report = verify(out)
@@ -85,7 +85,7 @@ def test_added_file_is_named(out: Path) -> None:
     assert "was added" in report.problems[0].reason
 
 
-def test_missing_record_is_named_by_those_that_read_its_outputs(out: Path) -> None:
+def test_verify_place_names_a_missing_record(out: Path) -> None:
     (out / "pipeline" / "Distiller" / "provenance" / "3.intoto.json").unlink()
 
     report = verify(out)
@@ -93,7 +93,7 @@ def test_missing_record_is_named_by_those_that_read_its_outputs(out: Path) -> No
     assert "Distiller/provenance/3.intoto.json" in [problem.where for problem in report.problems]
 
 
-def test_record_that_was_moved_alone_is_named(out: Path) -> None:
+def test_verify_place_names_a_record_moved_without_its_artifacts(out: Path) -> None:
     (out / "pipeline" / "Other" / "provenance").mkdir(parents=True)
     shutil.move(out / "pipeline" / "Pruner" / "provenance" / "4.intoto.json", out / "pipeline" / "Other" / "provenance")
 
@@ -103,7 +103,7 @@ def test_record_that_was_moved_alone_is_named(out: Path) -> None:
     assert any("it was moved on its own" in problem.reason for problem in report.problems)
 
 
-def test_unknown_model_beside_the_artifacts_is_named(out: Path) -> None:
+def test_verify_place_names_an_unknown_model_outside_the_artifacts(out: Path) -> None:
     (out / "models" / "new.tflite").write_bytes(b"TFL3")
 
     report = verify(out)
@@ -113,7 +113,7 @@ def test_unknown_model_beside_the_artifacts_is_named(out: Path) -> None:
 
 
 @pytest.mark.parametrize(("uri", "status"), [("Node/x/1", "incomplete"), ("../models", "whole")])
-def test_artifact_that_a_later_run_overwrote_is_no_tampering(tmp_path: Path, uri: str, status: str) -> None:
+def test_verify_place_does_not_call_an_overwritten_artifact_tampered(tmp_path: Path, uri: str, status: str) -> None:
     location = open_location(tmp_path / "pipeline")
     for number in (1, 2):
         location.write(f"{uri}/file", str(number).encode())
@@ -132,7 +132,7 @@ def test_artifact_that_a_later_run_overwrote_is_no_tampering(tmp_path: Path, uri
     assert report.artifacts == 1
 
 
-def test_part_of_a_pipeline_can_be_verified(out: Path) -> None:
+def test_verify_place_accepts_a_part_of_a_pipeline(out: Path) -> None:
     shutil.rmtree(out / "pipeline" / "Distiller" / "students")
     place = open_location(out / "pipeline" / "Quantizer")
 
@@ -142,7 +142,7 @@ def test_part_of_a_pipeline_can_be_verified(out: Path) -> None:
     assert report.artifacts == 1
 
 
-def test_bucket_is_verified(out: Path, tmp_path: Path) -> None:
+def test_verify_place_accepts_a_bucket(out: Path, tmp_path: Path) -> None:
     import fsspec
 
     files = fsspec.filesystem("memory")
@@ -157,7 +157,7 @@ def test_bucket_is_verified(out: Path, tmp_path: Path) -> None:
     assert [problem.where for problem in report.problems] == ["Distiller/students/3/manifest.json"]
 
 
-def test_single_file_is_verified_by_its_bytes(out: Path, tmp_path: Path) -> None:
+def test_verify_file_matches_a_file_by_its_bytes(out: Path, tmp_path: Path) -> None:
     copy = shutil.copy(out / "models" / "large-int8.tflite", tmp_path / "elsewhere")
 
     report = verify_file(open_graph(out), Path(copy))
@@ -166,7 +166,7 @@ def test_single_file_is_verified_by_its_bytes(out: Path, tmp_path: Path) -> None
     assert report.records == 5
 
 
-def test_single_file_in_its_place_is_verified_against_its_record(out: Path) -> None:
+def test_verify_file_detects_other_bytes_at_a_recorded_path(out: Path) -> None:
     model = out / "pipeline" / "Quantizer" / "models" / "5" / "large-int8.tflite"
     model.write_bytes(b"other")
 
@@ -176,7 +176,7 @@ def test_single_file_in_its_place_is_verified_against_its_record(out: Path) -> N
     assert report.problems[0].where == "Quantizer/models/5/large-int8.tflite"
 
 
-def test_single_file_that_no_record_knows_is_unknown(out: Path, tmp_path: Path) -> None:
+def test_verify_file_of_an_unrecorded_file_is_unknown(out: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"other")
 
     assert verify_file(open_graph(out), tmp_path / "x").status == "unknown"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves beside its pipeline root is recorded, too, and may be replaced by the next."""
+"""Tests the record of the files outside the pipeline root, which the next run may replace."""
 
 import shutil
 from pathlib import Path
@@ -41,7 +41,7 @@ def verify(out: Path):
 @pytest.mark.parametrize(
     "name", ["models/small-int8.tflite", "selected.tflite", "report.html", "report.json", "bundle.zip"]
 )
-def test_changed_file_of_the_output_folder_is_named(run, tmp_path: Path, name: str) -> None:  # noqa: ARG001
+def test_verify_names_a_changed_file_of_the_output_folder(run, tmp_path: Path, name: str) -> None:  # noqa: ARG001
     file = tmp_path / "out" / name
     assert verify(tmp_path / "out").status == "whole"
 
@@ -52,7 +52,7 @@ def test_changed_file_of_the_output_folder_is_named(run, tmp_path: Path, name: s
     assert [problem.where for problem in report.problems] == [f"../{name}"]
 
 
-def test_missing_file_of_the_output_folder_is_named(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_verify_names_a_missing_file_of_the_output_folder(run, tmp_path: Path) -> None:  # noqa: ARG001
     (tmp_path / "out" / "selected.tflite").unlink()
 
     report = verify(tmp_path / "out")
@@ -61,13 +61,13 @@ def test_missing_file_of_the_output_folder_is_named(run, tmp_path: Path) -> None
     assert [problem.where for problem in report.problems] == ["../selected.tflite"]
 
 
-def test_pipeline_root_alone_is_whole_without_them(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_verify_of_the_pipeline_root_alone_is_whole(run, tmp_path: Path) -> None:  # noqa: ARG001
     shutil.move(tmp_path / "out" / "pipeline", tmp_path / "alone")
 
     assert verify(tmp_path / "alone").status == "whole"
 
 
-def test_another_choice_replaces_the_files_and_their_record(run, tmp_path: Path) -> None:
+def test_record_output_folder_replaces_the_record(run, tmp_path: Path) -> None:
     fill(run, tmp_path / "out", "small-int8")
 
     report = verify(tmp_path / "out")
@@ -76,7 +76,7 @@ def test_another_choice_replaces_the_files_and_their_record(run, tmp_path: Path)
     assert report.records == 8
 
 
-def test_another_choice_takes_the_place_of_the_old_one_alone(run, tmp_path: Path) -> None:
+def test_record_another_choice_replaces_only_the_selection(run, tmp_path: Path) -> None:
     path = record_another_choice(tmp_path / "out", run.path("StudentSelector.selection", ""))
 
     record = parse_statement(Path(path).read_bytes(), path)
@@ -84,7 +84,7 @@ def test_another_choice_takes_the_place_of_the_old_one_alone(run, tmp_path: Path
     assert verify(tmp_path / "out").status == "whole"
 
 
-def test_copies_are_no_second_origin(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_lineage_does_not_count_copies_as_origins(run, tmp_path: Path) -> None:  # noqa: ARG001
     report = lineage_of_file(open_graph(tmp_path / "out"), tmp_path / "out" / "selected.tflite")
 
     assert report.status == "whole"
@@ -97,18 +97,18 @@ def test_copies_are_no_second_origin(run, tmp_path: Path) -> None:  # noqa: ARG0
     ]
 
 
-def test_report_leads_to_what_it_was_made_from(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_lineage_of_the_report_lists_its_sources(run, tmp_path: Path) -> None:  # noqa: ARG001
     [chain] = lineage_of_file(open_graph(tmp_path / "out"), tmp_path / "out" / "report.html").chains
 
     assert [step.node for step in chain.steps][:3] == ["Output", "StudentSelector", "TFLiteEvaluator"]
 
 
-def test_the_record_is_no_execution_of_a_run(run, tmp_path: Path) -> None:  # noqa: ARG001
+def test_history_does_not_count_the_record_of_the_output_folder(run, tmp_path: Path) -> None:  # noqa: ARG001
     [view] = history_of(open_graph(tmp_path / "out")).runs
 
     assert "Output" not in view.nodes
 
 
-def test_folder_of_no_run_is_refused(tmp_path: Path) -> None:
+def test_record_output_folder_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(LineageError, match=r"must hold provenance records"):
         record_output_folder(tmp_path, [])

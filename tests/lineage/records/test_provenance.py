@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of executions: of real ones, from what TFX and ML Metadata know, and of those described by hand."""
+"""Tests records of real executions from ML Metadata, and of executions that are described explicitly."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def read(path: str) -> Statement:
     return statement
 
 
-def test_output_is_described_by_the_digests_of_its_files_and_its_tree(tmp_path: Path) -> None:
+def test_describe_output_computes_the_digests_of_files_and_tree(tmp_path: Path) -> None:
     folder = tmp_path / "Node" / "models" / "3"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "x.tflite").write_bytes(b"abc")
@@ -35,7 +35,7 @@ def test_output_is_described_by_the_digests_of_its_files_and_its_tree(tmp_path: 
     assert {path: file.bytes for path, file in output.files.items()} == {"a/x.tflite": 3, "empty": 0}
 
 
-def test_output_outside_the_pipeline_root_keeps_its_uri(tmp_path: Path) -> None:
+def test_describe_output_keeps_a_uri_outside_the_pipeline_root(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"abc")
 
     output = describe_output(open_location(tmp_path / "root"), str(tmp_path / "elsewhere"), "x", "T")
@@ -45,7 +45,7 @@ def test_output_outside_the_pipeline_root_keeps_its_uri(tmp_path: Path) -> None:
     assert output.digest == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_output_must_be_readable(tmp_path: Path) -> None:
+def test_describe_output_refuses_an_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "link").symlink_to(tmp_path / "nowhere")
 
@@ -54,7 +54,7 @@ def test_output_must_be_readable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["folder", "memory"])
-def test_record_is_written_where_there_is_no_store(tmp_path: Path, place: str) -> None:
+def test_save_record_writes_a_record_without_a_store(tmp_path: Path, place: str) -> None:
     location = open_location(tmp_path if place == "folder" else f"memory://{tmp_path.name}")
     location.write("Node/out/1/file", b"abc")
     output = describe_output(location, "Node/out/1", "out", "T")
@@ -73,7 +73,7 @@ def test_record_is_written_where_there_is_no_store(tmp_path: Path, place: str) -
 
 
 @pytest.mark.e2e
-def test_every_execution_has_a_valid_record(tiny_run) -> None:
+def test_write_record_writes_a_valid_record_for_every_execution(tiny_run) -> None:
     statements = [read(path) for path in tiny_run.records]
 
     assert [statement.node for statement in statements] == ["Gen", "TeacherImporter", "Train", "Convert"] * 2
@@ -87,7 +87,7 @@ def test_every_execution_has_a_valid_record(tiny_run) -> None:
 
 
 @pytest.mark.e2e
-def test_record_holds_what_ml_metadata_knows(tiny_run) -> None:
+def test_write_record_includes_the_contents_of_ml_metadata(tiny_run) -> None:
     train = read(tiny_run.records[2])
 
     assert train.parameters == {"rate": 4.0}
@@ -104,7 +104,7 @@ def test_record_holds_what_ml_metadata_knows(tiny_run) -> None:
 
 
 @pytest.mark.e2e
-def test_cached_execution_points_at_the_same_outputs(tiny_run) -> None:
+def test_write_record_gives_a_cached_execution_the_same_outputs(tiny_run) -> None:
     for fresh, cached in zip(map(read, tiny_run.records[:4]), map(read, tiny_run.records[4:]), strict=True):
         for again, once in zip(cached.outputs, fresh.outputs, strict=True):
             assert (again.uri, again.digest, again.files) == (once.uri, once.digest, once.files)
@@ -112,7 +112,7 @@ def test_cached_execution_points_at_the_same_outputs(tiny_run) -> None:
 
 
 @pytest.mark.e2e
-def test_store_names_digest_and_record_of_each_artifact(tiny_run, open_store) -> None:
+def test_write_record_sets_digest_and_record_of_each_artifact_in_the_store(tiny_run, open_store) -> None:
     artifacts = open_store(tiny_run.out / "metadata.db").get_artifacts()
 
     assert len(artifacts) == 4
@@ -123,7 +123,7 @@ def test_store_names_digest_and_record_of_each_artifact(tiny_run, open_store) ->
 
 
 @pytest.mark.e2e
-def test_record_that_a_killed_run_did_not_write_is_written_by_the_next(tiny_dag, tmp_path, open_store) -> None:
+def test_write_record_writes_the_missing_record_of_a_killed_run(tiny_dag, tmp_path, open_store) -> None:
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "model").write_text("t")
     written = []
@@ -137,7 +137,7 @@ def test_record_that_a_killed_run_did_not_write_is_written_by_the_next(tiny_dag,
     late = read(str(tmp_path / "root" / "Gen" / "provenance" / "1.intoto.json"))
     assert late.internal["recorded_late"] is True
     assert late.run == "killed"
-    # Setting the digests late changes the artifacts, which the nodes after them notice, once.
+    # Setting the digests late changes the artifacts, so the downstream nodes miss the cache once.
     assert [read(path).node for path in written] == ["Gen", "TeacherImporter", "Train", "Convert"]
     train = read(written[2])
     assert {found.record for found in train.inputs} == {
@@ -147,7 +147,7 @@ def test_record_that_a_killed_run_did_not_write_is_written_by_the_next(tiny_dag,
 
 
 @pytest.mark.e2e
-def test_record_of_an_earlier_store_is_kept_when_numbers_begin_again(tiny_dag, tmp_path, open_store) -> None:
+def test_write_record_keeps_records_of_an_earlier_store(tiny_dag, tmp_path, open_store) -> None:
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "model").write_text("t")
     written = []
@@ -157,7 +157,7 @@ def test_record_of_an_earlier_store_is_kept_when_numbers_begin_again(tiny_dag, t
         def record(execution: int, database: Path = database) -> None:
             written.append(write_record(open_store(database), execution, tmp_path / "root"))
 
-        # The second run's artifacts would lie where those of the first do.
+        # The artifacts of the second run would have the same paths as those of the first.
         if (tmp_path / "root" / "Gen" / "examples").exists():
             (tmp_path / "root" / "Gen" / "examples").rename(tmp_path / "moved")
         tiny_dag.run(tmp_path / "root", tmp_path / "teacher", database, f"run-{number}", record, text=str(number))
@@ -168,13 +168,13 @@ def test_record_of_an_earlier_store_is_kept_when_numbers_begin_again(tiny_dag, t
 
 
 @pytest.mark.e2e
-def test_recording_refuses_an_execution_that_is_not_there(tiny_run, open_store) -> None:
+def test_write_record_refuses_a_missing_execution(tiny_run, open_store) -> None:
     with pytest.raises(LineageError, match=r"^Execution 99 must be in the metadata store"):
         write_record(open_store(tiny_run.out / "metadata.db"), 99, tiny_run.out / "pipeline")
 
 
 @pytest.mark.e2e
-def test_recording_refuses_an_execution_that_has_not_finished(tiny_dag, tmp_path, open_store) -> None:  # noqa: ARG001
+def test_write_record_refuses_an_unfinished_execution(tiny_dag, tmp_path, open_store) -> None:  # noqa: ARG001
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     store = open_store(tmp_path / "db")
@@ -185,7 +185,7 @@ def test_recording_refuses_an_execution_that_has_not_finished(tiny_dag, tmp_path
         write_record(store, number, tmp_path)
 
 
-def test_record_file_is_readable_json(make_run, tmp_path: Path) -> None:
+def test_record_file_is_formatted_json(make_run, tmp_path: Path) -> None:
     run = make_run(tmp_path)
 
     tree = json.loads((tmp_path / run.records["Quantizer"]).read_text())

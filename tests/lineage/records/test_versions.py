@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a record says of the code that ran."""
+"""Tests the description of the code in a record."""
 
 import subprocess
 from pathlib import Path
@@ -31,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_commit_of_a_checkout_is_told(checkout: Path) -> None:
+def test_git_state_returns_the_commit_of_a_checkout(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
 
     assert versions.git_state(checkout / "code.py") == {"commit": commit, "dirty": False}
@@ -39,20 +39,20 @@ def test_commit_of_a_checkout_is_told(checkout: Path) -> None:
     assert versions.git_state(checkout / "code.py") == {"commit": commit, "dirty": True}
 
 
-def test_file_that_only_lies_in_a_checkout_has_no_commit(checkout: Path) -> None:
+def test_git_state_is_empty_for_an_untracked_file(checkout: Path) -> None:
     (checkout / "venv").mkdir()
     (checkout / "venv" / "installed.py").write_text("1")
 
     assert versions.git_state(checkout / "venv" / "installed.py") == {}
 
 
-def test_file_outside_any_checkout_has_no_commit(tmp_path: Path) -> None:
+def test_git_state_is_empty_outside_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("1")
 
     assert versions.git_state(tmp_path / "x.py") == {}
 
 
-def test_commit_of_an_image_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_version_takes_the_commit_of_an_image_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(versions.COMMIT_VARIABLE, "abc123")
     versions.source_version.cache_clear()
     try:
@@ -81,7 +81,7 @@ def test_digest_of_the_code_covers_nested_packages(tmp_path: Path, monkeypatch: 
     assert versions.source_files([""]) == {}
 
 
-def test_digest_of_the_code_covers_what_is_packaged() -> None:
+def test_digest_of_the_code_covers_all_packaged_folders() -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())
     packaged = {name.partition(".")[2].partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
 
