@@ -120,7 +120,7 @@ class Candidate(Record):
     def arithmetic(self) -> str:
         """In what the file computes, in words."""
         if self.full_int8:
-            return "8-bit integers from input to output, proved from the file"
+            return "8-bit integers from input to output, verified from the file"
         if self.rescue is None:
             return self.variant
         count = len(self.rescue.layers)
