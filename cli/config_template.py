@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A commented configuration, written from the fields themselves so that it cannot grow stale."""
+"""Writes a commented configuration from the definitions of the fields, so that it is always up to date."""
 
 from typing import Any
 
@@ -11,10 +11,13 @@ from learn2compress.schemas.config import Config
 
 
 def describe_config(paths: dict[str, str]) -> str:
-    """The whole configuration as YAML, each field with its description; fields at their default are commented out.
+    """Write the whole configuration as YAML with a description of each field; defaults are commented out.
 
     Args:
-        paths: The value of `path` in the sections teacher and data.
+        paths: Values of `path` in the sections teacher and data, by section.
+
+    Returns:
+        YAML.
     """
     lines = ["# Learn2Compress. Fields that are commented out show their defaults."]
     for name, field in Config.model_fields.items():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM end a command with one line, its child processes with it.
+"""Ends a command and its child processes on SIGINT or SIGTERM, with a message of one line.
 
-The exit status is 130 or 143, 128 and the signal's number, as shells have it.
+The exit status is 130 or 143: 128 plus the number of the signal, as in a shell.
 """
 
 import signal
@@ -14,11 +14,11 @@ _PATIENCE_SECONDS = 3.0
 
 
 class InterruptedBySignal(BaseException):
-    """A signal asked this process to end. No `except Exception` catches it.
+    """Raised when a signal ends this process; `except Exception` does not catch it.
 
     Attributes:
-        status: The exit status.
-        remedy: What can be done next, as the rest of a sentence; empty where nothing remains.
+        status: Exit status.
+        remedy: Advice on how to continue, as the rest of a sentence; empty if there is none.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,10 +29,10 @@ class InterruptedBySignal(BaseException):
 
 @contextmanager
 def signals_raised() -> Iterator[None]:
-    """Raises InterruptedBySignal in the main thread where a signal would end the process without a word."""
+    """Raise InterruptedBySignal in the main thread when a signal arrives, instead of ending the process silently."""
 
     def stop(number: int, _: FrameType | None) -> None:
-        for each in _SIGNALS:  # what ends the command is not interrupted again
+        for each in _SIGNALS:  # further signals do not interrupt the clean-up
             signal.signal(each, signal.SIG_IGN)
         raise InterruptedBySignal(number)
 
@@ -46,7 +46,7 @@ def signals_raised() -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Marks work that the same command continues."""
+    """Mark work that can be resumed by running the same command again."""
     try:
         yield
     except InterruptedBySignal as interrupted:
@@ -55,7 +55,7 @@ def resumable() -> Iterator[None]:
 
 
 def end_children() -> None:
-    """Ends all processes that this one started, and those that they started."""
+    """End all descendant processes of this process."""
     import psutil
 
     children = psutil.Process().children(recursive=True)

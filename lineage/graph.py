@@ -35,7 +35,7 @@ class Graph:
         """List the records and bring the index up to date.
 
         Raises:
-                LineageError: The location has no records.
+            LineageError: The location has no records.
         """
         location, found = _list(location)
         if not found:

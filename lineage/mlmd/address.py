@@ -22,7 +22,7 @@ def connection_config(
         output: The output folder.
 
     Raises:
-            ConfigError: The address has an unknown scheme, or has no host or no database.
+        ConfigError: The address has an unknown scheme, or has no host or no database.
     """
     if address is None:
         database = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=str(output / "metadata.db"))

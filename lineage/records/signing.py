@@ -80,7 +80,7 @@ class SignatureChecker:
         """Load the key.
 
         Raises:
-                LineageError: The file is not a public key.
+            LineageError: The file is not a public key.
         """
         self._home = home
         self._key = _load_public_key(public_key) if public_key else None

@@ -84,7 +84,7 @@ def source_files(packages: Iterable[str] = SUBPACKAGES) -> dict[str, Path]:
     """Find the Python files of sub-packages, at any depth, by their path in `learn2compress`.
 
     Args:
-            packages: Names below `learn2compress`; an empty name stands for the files directly in it.
+        packages: Names below `learn2compress`; an empty name stands for the files directly in it.
     """
     files = {}
     for package in packages:
