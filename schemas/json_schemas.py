@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON Schemas of report.json and of what the lineage commands print with --json, as the records define them.
+"""Builds the JSON Schemas of report.json and of the output of the lineage commands with --json.
 
-`python -m learn2compress.schemas.json_schemas` writes schemas/report.schema.json and schemas/lineage.schema.json anew.
+`python -m learn2compress.schemas.json_schemas` rewrites schemas/report.schema.json and schemas/lineage.schema.json.
 """
 
 import json
@@ -35,7 +35,7 @@ def report_schema() -> dict[str, Any]:
 def lineage_schema() -> dict[str, Any]:
     """Builds one schema for the output of all lineage commands; its field `command` tells them apart."""
     schema = TypeAdapter(Annotated[Union[_LINEAGE_REPORTS], Field(discriminator="command")]).json_schema()  # noqa: UP007
-    return {"$schema": _DIALECT, "title": "What the lineage commands of learn2compress print with --json", **schema}
+    return {"$schema": _DIALECT, "title": "Output of the lineage commands of learn2compress with --json", **schema}
 
 
 def _write(path: Path, schema: dict[str, Any]) -> None:

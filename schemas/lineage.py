@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lineage commands answer with: the form of their `--json`, described in schemas/lineage.schema.json.
+"""The results of the lineage commands, as printed with `--json` and described in schemas/lineage.schema.json.
 
-Digests are SHA-256 in 64 hexadecimal digits; paths of records and URIs of artifacts are relative to the location,
-unless they are absolute; times are ISO 8601 in UTC; accuracies are fractions in [0, 1].
+Digests are SHA-256 in 64 hexadecimal digits; paths of records and URIs of artifacts are relative to the location unless
+they are absolute; times are ISO 8601 in UTC; accuracies are fractions in [0, 1].
 """
 
 from typing import Any, Literal
@@ -13,35 +13,35 @@ Status = Literal["whole", "unknown", "tampered", "incomplete"]
 EXIT_STATUS: dict[Status, int] = {"whole": 0, "unknown": 3, "tampered": 4, "incomplete": 5}
 
 
-class Answer(BaseModel):
-    """Immutable, and as it is documented."""
+class QueryResult(BaseModel):
+    """Base class of results and their parts: immutable, without additional fields."""
 
-    # Built when first used: a command needs only some of them.
+    # Schemas are built on first use, since a command needs only some of them.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class Problem(Answer):
-    """What is wrong, and where: a file or a record. A note concerns something that the answer does not rest on."""
+class Problem(QueryResult):
+    """A problem with a file or a record. A note concerns something that the result does not depend on."""
 
     kind: Literal["tampered", "incomplete", "note"]
     where: str
     reason: str
 
 
-class ArtifactView(Answer):
-    """An artifact that a step read or made."""
+class ArtifactView(QueryResult):
+    """An input or output artifact of a step."""
 
     key: str
     uri: str
     type: str
     digest: str
-    record: str | None = None  # which made it, of one that was read
+    record: str | None = None  # record that made it, for an input
     files: int | None = None
     bytes: int | None = None
     properties: dict[str, Any] = Field(default_factory=dict)
 
 
-class Step(Answer):
+class Step(QueryResult):
     """An execution of a node."""
 
     node: str
@@ -63,8 +63,8 @@ class Step(Answer):
     outputs: list[ArtifactView]
 
 
-class TeacherView(Answer):
-    """The model that taught; `manifest` is the artifact's own, if it is still there."""
+class TeacherView(QueryResult):
+    """The teacher; `manifest` is the artifact's manifest, if it still exists."""
 
     record: str
     uri: str
@@ -73,8 +73,8 @@ class TeacherView(Answer):
     manifest: dict[str, Any] | None
 
 
-class DataView(Answer):
-    """The examples; `manifest` is the artifact's own, without its lists of files, if it is still there."""
+class DataView(QueryResult):
+    """The examples; `manifest` is the artifact's manifest without its lists of files, if it still exists."""
 
     record: str
     uri: str
@@ -83,8 +83,8 @@ class DataView(Answer):
     manifest: dict[str, Any] | None
 
 
-class Measurement(Answer):
-    """What was measured of the very bytes, as evaluation.json has it."""
+class Measurement(QueryResult):
+    """The figures of a file in evaluation.json, measured on its bytes."""
 
     record: str
     finished: str | None
@@ -92,8 +92,8 @@ class Measurement(Answer):
     figures: dict[str, Any]
 
 
-class ChoiceView(Answer):
-    """What became of the file in a choice among its siblings."""
+class ChoiceView(QueryResult):
+    """The verdict on a file in a choice among candidates."""
 
     record: str
     finished: str | None
@@ -105,8 +105,8 @@ class ChoiceView(Answer):
     limits: dict[str, Any]
 
 
-class Sibling(Answer):
-    """Another file that was made along with it."""
+class Sibling(QueryResult):
+    """Another file of the same artifact."""
 
     name: str
     file: str
@@ -119,8 +119,8 @@ class Sibling(Answer):
     reason: str | None = None
 
 
-class Chain(Answer):
-    """How the bytes came about, once; steps go from the one that made them to the sources."""
+class Chain(QueryResult):
+    """One origin of the bytes; steps are ordered from the execution that made the file to the sources."""
 
     made_by: str
     output: str
@@ -129,19 +129,19 @@ class Chain(Answer):
     pipeline: str
     finished: str | None
     teacher: TeacherView | None
-    trained_teacher: TeacherView | None  # as it was trained along with the students, if it was
+    trained_teacher: TeacherView | None  # the jointly trained teacher, if there is one
     data: DataView | None
     calibration: dict[str, Any] | None
-    model: dict[str, Any] | None  # the file's entry in its manifest
+    model: dict[str, Any] | None  # entry of the file in its manifest
     measurements: list[Measurement]  # newest first
     choices: list[ChoiceView]  # newest first
     siblings: list[Sibling]
-    copies: list[str]  # where records say the same bytes were copied to
-    served: list[str]  # records of runs that took them from the cache
+    copies: list[str]  # recorded copies of the same bytes
+    served: list[str]  # records of executions that took the file from the cache
     steps: list[Step]
 
 
-class LineageReport(Answer):
+class LineageReport(QueryResult):
     """`lineage FILE`"""
 
     version: Literal[1] = 1
@@ -152,11 +152,11 @@ class LineageReport(Answer):
     bytes: int
     location: str
     problems: list[Problem]
-    chains: list[Chain]  # one for each time the bytes were made, newest first
-    more_chains: int = 0  # that were left out
+    chains: list[Chain]  # one for each execution that made the bytes, newest first
+    more_chains: int = 0  # number of chains that were left out
 
 
-class VerifyReport(Answer):
+class VerifyReport(QueryResult):
     """`verify PATH`"""
 
     version: Literal[1] = 1
@@ -167,25 +167,25 @@ class VerifyReport(Answer):
     artifacts: int
     files: int
     bytes: int
-    signatures: int | None = None  # that were checked, if a key was given
+    signatures: int | None = None  # number of valid signatures, if a key was given
     problems: list[Problem]
-    copies: list[str]  # files outside the artifacts whose bytes a record knows
-    unrecorded: list[str]  # files that no record speaks of
+    copies: list[str]  # copies of recorded files outside the artifacts
+    unrecorded: list[str]  # files that no record lists
 
 
-class ImpactedExecution(Answer):
-    """An execution that read something that derives from the cause."""
+class ImpactedExecution(QueryResult):
+    """An execution whose inputs derive from the cause."""
 
     record: str
     node: str
     run: str
     finished: str | None
     cached: bool
-    distance: int  # steps from the cause
-    outputs: list[str]  # URIs of what it made
+    distance: int  # number of steps from the cause
+    outputs: list[str]  # URIs of its outputs
 
 
-class ImpactedModel(Answer):
+class ImpactedModel(QueryResult):
     """A .tflite file that derives from the cause."""
 
     file: str
@@ -194,16 +194,16 @@ class ImpactedModel(Answer):
     run: str
 
 
-class Cause(Answer):
-    """What the digest or file was found to be."""
+class Cause(QueryResult):
+    """What a digest or file was found as."""
 
     kind: Literal["file", "artifact", "folder", "parameter", "example"]
     name: str
     record: str
-    split: str | None = None  # of an example
+    split: str | None = None  # split of an example
 
 
-class ImpactReport(Answer):
+class ImpactReport(QueryResult):
     """`impact DIGEST|FILE`"""
 
     version: Literal[1] = 1
@@ -219,8 +219,8 @@ class ImpactReport(Answer):
     problems: list[Problem]
 
 
-class Difference(Answer):
-    """A value that two histories do not share; None where one lacks it."""
+class Difference(QueryResult):
+    """A value that differs between two histories; None where it is missing."""
 
     node: str
     what: Literal["step", "parameter", "package", "code", "seed", "input", "output", "platform", "property", "figure"]
@@ -229,7 +229,7 @@ class Difference(Answer):
     b: Any = None
 
 
-class DiffReport(Answer):
+class DiffReport(QueryResult):
     """`diff A B`"""
 
     version: Literal[1] = 1
@@ -245,15 +245,15 @@ class DiffReport(Answer):
     problems: list[Problem]
 
 
-class RunView(Answer):
-    """A run, as its records tell it."""
+class RunView(QueryResult):
+    """A run, summarized from its records."""
 
     run: str
     pipeline: str
     root: str
     started: str | None
     finished: str | None
-    seconds: float | None  # of the executions that were not cached
+    seconds: float | None  # total of the executions that were not cached
     executions: int
     cached: int
     nodes: list[str]
@@ -264,7 +264,7 @@ class RunView(Answer):
     test_accuracy: float | None
 
 
-class HistoryReport(Answer):
+class HistoryReport(QueryResult):
     """`history [LOCATION]`"""
 
     version: Literal[1] = 1
@@ -275,7 +275,7 @@ class HistoryReport(Answer):
     problems: list[Problem]
 
 
-class RebuildReport(Answer):
+class RebuildReport(QueryResult):
     """`rebuild-metadata LOCATION --to FILE`"""
 
     version: Literal[1] = 1
@@ -290,8 +290,8 @@ class RebuildReport(Answer):
     problems: list[Problem]
 
 
-class ReplayedFigure(Answer):
-    """A figure, recorded and now."""
+class ReplayedFigure(QueryResult):
+    """A recorded figure and its value after the replay."""
 
     model: str
     figure: str
@@ -300,7 +300,7 @@ class ReplayedFigure(Answer):
     within: bool
 
 
-class ReplayReport(Answer):
+class ReplayReport(QueryResult):
     """`replay FILE`"""
 
     version: Literal[1] = 1
@@ -311,15 +311,15 @@ class ReplayReport(Answer):
     tolerance: float
     same_bytes: bool
     within_tolerance: bool
-    first_different_step: str | None  # the earliest step whose outputs are not the same bytes
+    first_different_step: str | None  # the earliest step whose outputs have other bytes
     differing_steps: list[str]
-    environment: list[Difference]  # packages, code and platform that are not those of the record
+    environment: list[Difference]  # packages, code and platform that differ from the record
     figures: list[ReplayedFigure]
     problems: list[Problem]
 
 
 def status_of(problems: list[Problem]) -> Status:
-    """What the problems amount to; tampering counts for more than a gap."""
+    """Return the status that a list of problems amounts to; tampered takes precedence over incomplete."""
     kinds = {problem.kind for problem in problems}
     if "tampered" in kinds:
         return "tampered"

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's examples in each format they may come in."""
+"""Reads the user's examples in each supported format."""
 
 __all__ = ["formats", "unlabeled"]

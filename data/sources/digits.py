@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The handwritten digits that come with scikit-learn: 1,797 grey images of 8 x 8 pixels, to try things out offline.
+"""Reads the handwritten digits of scikit-learn: 1,797 grey images of 8 x 8 pixels, for trials without a network.
 
-The last fifth is the test part, as in scikit-learn's own example, which does not shuffle them either: other people
-wrote those than wrote the first. A teacher that was trained on the first `TRAIN_ROWS` has not seen them.
+The last fifth is the test part, without shuffling, as in scikit-learn's own example: its digits were written by other
+people than the rest. A teacher trained on the first `TRAIN_ROWS` rows has not seen it.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ TRAIN_ROWS = 1437
 
 @dataclass(frozen=True)
 class DigitsPiece(Piece):
-    """Some of the sampled images, by their positions in the sample, and the label that stands for each digit."""
+    """Some of the sampled images, given by their positions in the sample, and the label of each digit."""
 
     part: Literal["train", "test"]
     sample: EvenSample
@@ -41,7 +41,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     Returns:
         images: [1797, 8, 8, 1] uint8, 0..16 brought to 0..255; labels: [1797] int64.
     """
-    # Imported late: scikit-learn takes a second.
+    # Imported here because scikit-learn takes a second.
     from sklearn import datasets
 
     digits = datasets.load_digits()

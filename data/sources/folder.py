@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in folders: a class a sub-folder, with or without train/, validation/ and test/ above them.
+"""Reads images in folders: one sub-folder for each class, with or without train/, validation/ and test/ above them.
 
     flowers/daisy/1.jpg                   or   flowers/train/daisy/1.jpg
     flowers/rose/2.png                         flowers/test/rose/2.png
 
-Sub-folders of a class folder belong to it. Hidden files and those that desktops leave behind are passed over. Any other
-file counts as an example, so that a picture in a format that is not read here is reported and not quietly lost.
+Sub-folders of a class folder belong to the class. Hidden files and those that desktop systems create are skipped. Any
+other file counts as an example, so that a picture in an unsupported format is reported and not silently lost.
 """
 
 import os
@@ -31,7 +31,7 @@ class FolderPiece(Piece):
     """Some files of one part.
 
     Attributes:
-        root: The folder that the names are relative to.
+        root: Folder that the names are relative to.
         files: Name and label of each file.
     """
 
@@ -56,7 +56,7 @@ def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
     """Open a folder of images.
 
     Raises:
-        DataError: It holds no class folders, an empty one, a single one, or a part has a class that train lacks.
+        DataError: The folder has no, an empty or a single class folder, or a part has a class that train lacks.
     """
     root = Path(config.path)
     parts = _part_folders(root)
@@ -82,14 +82,14 @@ def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
 
 
 def folder_digest(config: DataConfig) -> str:
-    """Compute the digest of all that lies in the folder."""
+    """Compute the digest of all files in the folder."""
     return tree_sha256(config.path)
 
 
 def _part_folders(root: Path) -> dict[Part, Path]:
-    """The folders that hold class folders, by part; train, or the one without a part, first."""
+    """Return the folders that hold class folders, by part; train, or the one without a part, comes first."""
     folders = _subfolders(root)
-    # A class may be named `train`, too (of vehicles, say): then it holds images and not folders.
+    # A class may also be named `train` (for vehicles, say): then the folder holds images and not folders.
     named = {f.name.lower(): f for f in folders if f.name.lower() in PARTS and _subfolders(f)}
     if not named:
         if not folders:
@@ -117,7 +117,7 @@ def _part_folders(root: Path) -> dict[Part, Path]:
 
 
 def _class_files(root: Path, folder: Path) -> dict[str, list[str]]:
-    """The files of each class folder, as sorted names relative to the root."""
+    """List the files of each class folder, as sorted names relative to the root."""
     listing: dict[str, list[str]] = {}
     for class_folder in _subfolders(folder):
         names = visible_files(root, class_folder)
@@ -130,7 +130,7 @@ def _class_files(root: Path, folder: Path) -> dict[str, list[str]]:
 
 
 def visible_files(root: Path, folder: Path) -> list[str]:
-    """The files below a folder, as sorted names relative to the root; without what desktops leave behind.
+    """List the files below a folder, as sorted names relative to the root, without those that desktop systems create.
 
     Raises:
         DataError: A folder cannot be read.

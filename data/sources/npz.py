@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in a NumPy .npz file: train_images, train_labels, test_images, test_labels and class_names; or x_train,
-y_train, x_test, y_test as Keras writes them; or images and labels alone.
+"""Reads images in a NumPy .npz file: train_images, train_labels, test_images, test_labels and class_names; or x_train,
+y_train, x_test, y_test as written by Keras; or only images and labels.
 
-The file is streamed: a piece reads its rows from the zip member and never holds the array. Rows of a compressed member
-cannot be jumped to, so whoever starts in its middle must first inflate what comes before; hence the few pieces.
+The file is streamed: a piece reads its rows from the zip member and never holds the whole array. In a compressed
+member, a reader that starts in the middle must first decompress everything before, so the file is split into few pieces.
 """
 
 import os
@@ -27,7 +27,7 @@ _CHUNK_ROWS = 1 << 16
 _STEP = 1 << 20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
 
-# (part, images, labels), a line for each way of naming them.
+# (part, images, labels), one line for each naming scheme.
 LAYOUTS: tuple[tuple[tuple[Part, str, str], ...], ...] = (
     (("train", "train_images", "train_labels"), ("validation", "validation_images", "validation_labels"),
      ("test", "test_images", "test_labels")),
@@ -53,7 +53,7 @@ class Array:
         """Stream the rows from `start` on."""
         with _reading(self.path, self.name) as stream:
             _read_header(stream)
-            # In steps, since Python up to 3.12 reads what it passes over, and holds a step of it.
+            # Skipped in steps, since Python up to 3.12 reads the skipped bytes and keeps a step of them in memory.
             for place in range(0, start * self.row_bytes, _STEP):
                 stream.seek(min(_STEP, start * self.row_bytes - place), os.SEEK_CUR)
             for index in range(start, self.shape[0]):
@@ -80,7 +80,7 @@ class NpzPiece(Piece):
 
     Attributes:
         positions: Positions in the sample.
-        relabel: The label that stands for each label of the file.
+        relabel: The label of each label in the file.
     """
 
     part: Part
@@ -110,7 +110,7 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
     """Open a .npz file.
 
     Raises:
-        DataError: It is no .npz file, is cut short, or its arrays are not images and labels that fit each other.
+        DataError: The file is not an .npz file, is truncated, or its arrays are not matching images and labels.
     """
     arrays = list_arrays(config.path)
     layout = next((lines for lines in LAYOUTS if lines[0][1] in arrays and lines[0][2] in arrays), None)
@@ -147,10 +147,10 @@ def npz_digest(config: DataConfig) -> str:
 
 
 def list_arrays(path: str) -> dict[str, Array]:
-    """The arrays of a file, by name.
+    """Return the arrays of a file by name.
 
     Raises:
-        DataError: It is no .npz file, or an array is stored in another order than C's.
+        DataError: The file is not an .npz file, or an array is not stored in C order.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -187,7 +187,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def image_shape(images: Array) -> tuple[int, int, int]:
-    """Height, width and channels of an array of images (DataError: it is none)."""
+    """Return height, width and channels of an array of images; raise DataError if it is not one."""
     what = f"{images.path}: {images.name}"
     if images.dtype.kind not in "ui":
         advice = "Save (255 * x).round().astype('uint8') if its pixels are 0..1."
@@ -205,7 +205,7 @@ def image_shape(images: Array) -> tuple[int, int, int]:
 
 
 def _check_labels(labels: Array, images: Array) -> int:
-    """The highest label."""
+    """Check an array of labels and return the highest label."""
     what = f"{labels.path}: {labels.name}"
     count = images.shape[0]
     if labels.shape not in ((count,), (count, 1)):
@@ -222,13 +222,13 @@ def _check_labels(labels: Array, images: Array) -> int:
 
 
 def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The class names in label order, and the label that stands for each label of the file."""
+    """Return the class names in label order, and the label of each label in the file."""
     if "class_names" in arrays:
         with _reading(config.path, "class_names") as stream:
             names = np.lib.format.read_array(stream, allow_pickle=False)
         found = [name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel()]
     else:
-        # Nothing in the file names them, so that data.classes does not order them but gives them their names.
+        # The file has no class names, so data.classes gives the names instead of an order.
         found = config.classes or [str(label) for label in range(highest + 1)]
     classes = order_classes(found, config.classes, config.path)
     if highest >= len(classes):
@@ -240,7 +240,7 @@ def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tupl
 
 
 def to_pixels(image: np.ndarray, where: str) -> np.ndarray:
-    """A row as [height, width, channels] uint8 (DataError: its numbers are no pixels)."""
+    """Convert a row to [height, width, channels] uint8; raise DataError if its values are not pixels."""
     if image.dtype != np.uint8:
         if image.min() < 0 or image.max() > 255:
             raise DataError(f"{where} must hold pixels 0..255; got {image.min()} to {image.max()}. Rescale them.")

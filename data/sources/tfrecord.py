@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TFRecord files of tf.Example, plain or gzip: an encoded picture and a label a record, under the configured names.
+"""Reads TFRecord files of tf.Example, plain or gzip: each record has an encoded picture and a label.
 
-A label is the index of a class or its name. Files whose names, or else whose folders', say train, validation or test
-are those splits; if none says so, the examples are split by content.
+The names of the features are configured. A label is the index or the name of a class. Files whose names, or whose
+folders' names, contain train, validation or test form these splits; otherwise the examples are split by content.
 """
 
 import glob
@@ -35,9 +35,9 @@ class TFRecordPiece(Piece):
     """The sampled records of one file.
 
     Attributes:
-        offset: How many records of the part lie in the files before this one.
-        count: How many lie in this one.
-        labels: The label that stands for each label of the file, an index or a name; None where labels do not matter.
+        offset: Number of records of the part in the files before this one.
+        count: Number of records in this file.
+        labels: The label of each label in the file, an index or a name; None if labels are not used.
     """
 
     path: str
@@ -51,7 +51,7 @@ class TFRecordPiece(Piece):
     labels: dict[int | str, int] | None
 
     def read(self) -> Iterator[RawExample | BadFile]:
-        # The positions whose rows lie in this file: row(p) = p * total // len, so that the first is a ceiling.
+        # Only positions whose rows are in this file: row(p) = p * total // len, so the first position is a ceiling.
         position = -(-self.offset * len(self.sample) // self.sample.total)
         for index, data in enumerate(read_records(self.path)):
             if position >= len(self.sample) or self.sample.row(position) != self.offset + index:
@@ -78,11 +78,10 @@ class TFRecordPiece(Piece):
 def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource:
     """Open TFRecord files.
 
-    Without `data.classes` all records are read once, for their labels alone.
+    Without `data.classes` all records are read once for their labels.
 
     Raises:
-        DataError: There are none, one is cut short, some tell their split by name and others do not, or a feature is
-            missing.
+        DataError: There are no files, one is truncated, only some have a split in their name, or a feature is missing.
     """
     files = list_files(config.path)
     parts = {file: _part(file) for file in files}
@@ -112,18 +111,18 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
 
 
 def tfrecord_digest(config: DataConfig) -> str:
-    """Compute the digest of the files that the path stands for and of their names: the rule is `tree_sha256`'s."""
+    """Compute the digest of the matching files and their names, by the rule of `tree_sha256`."""
     lines = [f"{file_sha256(path)}  {name}\n".encode() for name, path in list_files(config.path).items()]
     return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
 def holds_records(folder: Path) -> bool:
-    """Whether a folder looks like one of TFRecord files."""
+    """Return whether a folder looks like one of TFRecord files."""
     return any(_RECORD_NAME.search(name) for _, _, names in os.walk(folder) for name in names)
 
 
 def list_files(pattern: str) -> dict[str, Path]:
-    """The files by name (relative to the folder, or the whole path of a pattern's match), in order."""
+    """Return the files by name (relative to the folder, or the whole path of a pattern's match), in order."""
     root = Path(pattern)
     if root.is_dir():
         files = {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
@@ -141,7 +140,7 @@ def list_files(pattern: str) -> dict[str, Path]:
 
 
 def _part(name: str) -> Part:
-    """The split that a file's name, or else the nearest folder's, tells of."""
+    """Return the split in a file's name, or in the name of the nearest folder."""
     for word in reversed(Path(name.lower()).parts):
         told = [part for part, pattern in _SPLIT_WORDS if pattern.search(word)]
         if len(told) == 1:
@@ -150,7 +149,7 @@ def _part(name: str) -> Part:
 
 
 def _parse(data: bytes, where: str) -> Any:
-    # Imported late, so that asking for a digest costs no start of TensorFlow.
+    # Imported here so that computing a digest does not start TensorFlow.
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -184,7 +183,7 @@ def _label(features: Any, name: str, where: str) -> int | str:
 def _classes(
     config: DataConfig, files: dict[str, Path], parts: dict[str, Part]
 ) -> tuple[tuple[str, ...], dict[int | str, int]]:
-    """The class names in label order, and the label that stands for each label of the records."""
+    """Return the class names in label order, and the label of each label in the records."""
     if config.classes is not None:
         classes = order_classes(config.classes, config.classes, "data.classes")
         return classes, {**dict(enumerate(range(len(classes)))), **{name: i for i, name in enumerate(classes)}}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images without labels (`data.unlabeled`), read by the same pieces as the labelled ones.
+"""Reads images without labels (`data.unlabeled`), with the same pieces as labelled ones.
 
-A folder of images of any depth, whatever its sub-folders are called; a .npz file with images (or train_images,
-x_train); or TFRecord files, whose records need no label. What such a source says of labels and splits is not looked at.
+The source is a folder of images of any depth, with any names of sub-folders; an .npz file with images (or train_images,
+x_train); or TFRecord files, whose records need no label. Labels and splits in the source are ignored.
 """
 
 import glob
@@ -32,7 +32,7 @@ _ARRAYS = ("images", "train_images", "x_train")
 
 @dataclass(frozen=True)
 class UnlabeledSource:
-    """How many images there are, after the limit, and the shares that workers read."""
+    """The number of images after the limit, and the pieces that workers read."""
 
     count: int
     pieces: Sequence[Piece]

@@ -328,7 +328,8 @@ class _Tracer:
         alike = [one for one in alike if Path(one.path).suffix == Path(name).suffix]
         if alike:
             named = f"{alike[0].output}/{alike[0].path}"
-            reason = f"no record lists these bytes; {named} has the same size ({size:,}), so it may be the original"
+            possible_origin = f"{named} has the same size ({size:,}), so this may be a changed copy of it"
+            reason = f"no record lists these bytes; {possible_origin}"
             self._problem("tampered", name, reason)
 
     def _problem(self, kind: str, where: str, reason: str) -> None:
