@@ -3,7 +3,7 @@
 y_train, x_test, y_test as written by Keras; or only images and labels.
 
 The file is streamed: a piece reads its rows from the zip member and never holds the whole array. In a compressed
-member, a reader that starts in the middle must first decompress everything before, so the file is split into few pieces.
+member, a reader that starts in the middle must decompress everything before it, so the file is split into few pieces.
 """
 
 import os
