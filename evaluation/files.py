@@ -34,10 +34,10 @@ BATCH = 256
 
 
 class FileEvaluation(NamedTuple):
-    """What came out."""
+    """The results of an evaluation."""
 
     candidates: list[Candidate]  # in the order of the files; figures under `test`
-    part: str  # "test", or "all" where the data has no parts
+    part: str  # "test", or "all" if the data has no parts
     skipped: list[BadFile]
 
 
@@ -48,18 +48,18 @@ def evaluate_files(
     scaling: Scaling | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> FileEvaluation:
-    """Measures files on the test part of a source, or on all of it where it has no parts.
+    """Measure files on the test part of a source, or on all examples if it has no parts.
 
     Args:
-        files: .tflite files. One that is no classifier of the data comes out as failed.
-        source: The examples; they are brought to each file's input shape.
-        config: What is measured.
-        scaling: What float files expect of pixels; by default what their metadata say, or the pixels as they are.
-        on_progress: Told how many images of how many are done.
+        files: .tflite files. A file that is not a classifier for the data is returned as failed.
+        source: The examples, which are resized to each file's input shape.
+        config: Settings of the measurement.
+        scaling: Pixel scaling of float files; by default from their metadata, or none.
+        on_progress: Called with the number of images that are done and the total.
 
     Raises:
-        DataError: The source is broken, or holds no such image.
-        ModelFileError: There is no such file.
+        DataError: The source is broken, or has no suitable image.
+        ModelFileError: A file does not exist.
     """
     part = "test" if "test" in source.counts else None if None in source.counts else next(iter(source.counts))
     opened = [_open(path, source, scaling) for path in files]
@@ -88,7 +88,7 @@ def evaluate_files(
 
 
 def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[Candidate, Classifier | None]:
-    """Describes a file and opens it, if it is a classifier of as many classes."""
+    """Describe a file, and open it if it is a classifier with as many classes as the data."""
     given = {} if scaling is None else {"mean": scaling.mean, "std": scaling.std}
     identity = Identity(name=path.stem, student=path.stem, variant="", file=str(path))
     try:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measuring .tflite files: what they get right on held-out images, what they cost, from the bytes that would
-ship.
+"""Measures .tflite files: their accuracy on held-out images and their costs, from the bytes that would be shipped.
 
-A stretch of images gives a `Tally` of a few bytes an image; tallies are joined in any grouping that keeps
-their order, and a whole split's tally gives its figures. So the same code serves a loop over batches and a
-Beam pipeline.
+A part of a split gives a `Tally` of a few bytes per image. Tallies can be joined in any grouping that keeps their
+order, and the figures are computed from the tally of a whole split. The same code therefore serves a loop over batches
+and a Beam pipeline.
 """
 
 import gzip
@@ -26,7 +25,7 @@ from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, Split
 from learn2compress.tflite.interpreter import Classifier, open_model
 from learn2compress.tflite.model_file import prove_full_int8, read_bytes, read_model
 
-FLIPS = 24  # of each kind that are named in the figures; predictions.npz has all
+FLIPS = 24  # number of flips of each kind that the figures list; predictions.npz has all
 
 
 class Batch(NamedTuple):
@@ -40,24 +39,24 @@ class Batch(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What one file made of a stretch of images."""
+    """The results of one file on a part of a split."""
 
     ids: np.ndarray  # [images] uint64
     labels: np.ndarray  # [images] int32
     teacher: np.ndarray | None  # [images] int32
     classes: np.ndarray  # [images] int16, predicted
     confidences: np.ndarray  # [images] float16, of the predicted class
-    ranks: np.ndarray  # [images] int16, of the true class among the scores; 0 is right
-    lost: list[Flip]  # the first of the teacher's right answers that the file got wrong
-    won: list[Flip]
+    ranks: np.ndarray  # [images] int16, rank of the true class among the scores; 0 means correct
+    lost: list[Flip]  # the first negative flips: the teacher is right and the file is wrong
+    won: list[Flip]  # the first positive flips: the file is right and the teacher is wrong
 
 
 def predictions_of(tallies: Mapping[tuple[Split, str], Tally], split: Split) -> SplitPredictions:
-    """Puts the predictions of all files on a split side by side.
+    """Combine the predictions of all files on a split.
 
     Args:
-        tallies: By split and file; those of a split are of the same images in the same order.
-        split: Which.
+        tallies: Tallies by split and file; those of one split are of the same images in the same order.
+        split: The split.
     """
     own = {name: found for (of, name), found in tallies.items() if of == split}
     if not own:
@@ -68,7 +67,7 @@ def predictions_of(tallies: Mapping[tuple[Split, str], Tally], split: Split) -> 
 
 
 class Identity(NamedTuple):
-    """What is known of a file before it is opened; see Candidate."""
+    """What is known about a file before it is opened; see Candidate."""
 
     name: str
     student: str
@@ -101,17 +100,17 @@ def check_classifier(classifier: Classifier, task: Task) -> None:
 
 
 def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
-    """Runs a file on a stretch of images.
+    """Run inference of a file on a part of a split.
 
     Args:
         classifier: The opened file.
-        batches: In the order of the split; at least one.
+        batches: Batches in the order of the split; at least one.
     """
     return join([_tally_batch(classifier, batch) for batch in batches])
 
 
 def join(tallies: Sequence[Tally]) -> Tally:
-    """Joins the tallies of consecutive stretches."""
+    """Join the tallies of consecutive parts of a split."""
     first = tallies[0]
     if len(tallies) == 1:
         return first
@@ -126,12 +125,12 @@ def join(tallies: Sequence[Tally]) -> Tally:
 
 
 def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
-    """Computes the figures of one file on a whole split.
+    """Compute the figures of one file on a whole split.
 
     Args:
-        tally: Of all of its images.
-        classes: Number of classes; top_k is at most that.
-        top_k: A true class among so many highest scores counts as found in `topk`.
+        tally: Tally of all images of the split.
+        classes: Number of classes; at least `top_k`.
+        top_k: Number of highest scores among which the true class counts as found in `topk`.
     """
     images, right = len(tally.labels), tally.ranks == 0
     k = min(top_k, classes)
@@ -157,16 +156,15 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
 
 
 def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
-    """Reads off a file what it costs. One that is no classifier of the task comes out as failed, with the
-    reason.
+    """Determine the costs of a file; if it is not a classifier for the task, return it as failed, with the reason.
 
     Args:
         path: The .tflite file.
-        identity: What is known of it beforehand.
-        task: What it must classify.
+        identity: What is known about the file before it is opened.
+        task: The task that the file must solve.
 
     Raises:
-        ModelFileError: There is no such file.
+        ModelFileError: The file does not exist.
     """
     data = read_bytes(path)
     measured = Candidate(
@@ -255,12 +253,12 @@ def _time_single(path: str | Path, threads: int, runs: int) -> Latency:
 
 
 def _processor() -> str:
-    """The processor's name; the platform module knows only its architecture on Linux."""
+    """Return the processor's name; on Linux the platform module only knows the architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
             if key.strip() in ("model name", "Hardware"):
                 return value.strip()
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return platform.processor() or platform.machine()
