@@ -168,7 +168,7 @@ def doctor(
     """Check what a run on the cluster needs: endpoint, authorization, object store, image, teacher and data."""
     endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if config is None and settings:
-        raise ConfigError("--set must be used with a configuration; got none. Name the configuration file.")
+        raise ConfigError("--set must go with a configuration; got none. Name the file.")
     chosen = None if config is None else load_config(config, settings)
     from learn2compress.kubeflow.doctor import examine
 
@@ -220,7 +220,7 @@ def _follow(endpoint: Any, run: str) -> Any:
 
 
 def _say_how_to_fetch(run: str, root: str | None) -> None:
-    typer.echo(f"Fetch its models and report with: learn2compress fetch {run} --root {root} --output OUT")
+    typer.echo(f"Fetch its models and report: learn2compress fetch {run} --root {root} --output OUT")
 
 
 def _show(node: Any) -> None:

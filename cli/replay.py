@@ -47,7 +47,7 @@ def replay(
     if not file.is_file():
         raise LineageError(f"{file} must be a file; it does not exist. Check the path.")
     if (output / "pipeline").exists():
-        raise OutputError(f"{output} must be a new folder; it contains a run already. Choose another.")
+        raise OutputError(f"{output} must be a new folder; it holds a run already. Choose another.")
     graph = graph_for(at, file)
     report = lineage_of_file(graph, file, max_chains=1)
     if report.status == "unknown":
