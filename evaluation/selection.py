@@ -9,7 +9,7 @@ them.
 Plain conversions of the teacher (baselines) are reference points and never chosen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,11 +148,12 @@ def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None
     """Lists the limits that a candidate does not keep. A figure that was not measured does not keep its
     limit."""
     misses = []
-    for limit, value, ceiling, write in (
+    ceilings: tuple[tuple[str, float | None, float | None, Callable[[float], str]], ...] = (
         ("max_size", measured.bytes, limits.max_size, format_bytes),
         ("max_latency_ms", measured.latency_ms, limits.max_latency_ms, _format_ms),
         ("max_macs", measured.macs, limits.max_macs, format_count),
-    ):
+    )
+    for limit, value, ceiling, write in ceilings:
         if ceiling is None:
             continue
         if value is None:
