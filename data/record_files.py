@@ -7,12 +7,13 @@ their checksum (masked CRC-32C); https://www.tensorflow.org/tutorials/load_data/
 """
 
 import gzip
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import google_crc32c
 
@@ -77,7 +78,7 @@ def _raise_damaged(path: str | Path, index: int, error: Exception) -> NoReturn:
     ) from error  # fmt: skip
 
 
-def _open(path: str | Path) -> IO[bytes]:
+def _open(path: str | Path) -> gzip.GzipFile | io.BufferedReader:
     with open(path, "rb") as stream:
         zipped = stream.read(3) == _GZIP_MAGIC
     return gzip.open(path, "rb") if zipped else open(path, "rb")

@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -146,15 +146,26 @@ _TIMINGS = re.compile(r"Inference timings in us: Init: .*Inference \(avg\): " + 
 _MEMORY = re.compile(r"Overall peak memory footprint \(MB\) via periodic monitoring: " + _NUMBER)
 
 
+class _Run(TypedDict, total=False):
+    """What the log tells of a run, as far as it has been read."""
+
+    file: str
+    threads: int
+    runs: int
+    median: float  # us
+    mean: float  # us
+    memory: float  # MB
+
+
 def _read_log(path: Path, text: str) -> DeviceResults:
-    runs: list[dict[str, float | int | str]] = []
-    current: dict[str, float | int | str] = {}
+    runs: list[_Run] = []
+    current: _Run = {}
     for line in text.splitlines():
         if match := _GRAPH.search(line):
             name = re.split(r"[/\\]", match[1] or match[2])[-1]
             # `Graph:` starts a run; `Loaded model` in the same run repeats the name of the file.
             if match[1] or current.get("file") != name:
-                current = {"file": name, **({} if "file" in current else current)}
+                current = {"file": name} if "file" in current else {**current, "file": name}
         elif match := _THREADS.search(line):
             if "mean" in current:
                 current = {}  # the thread count of the next run comes before its graph
@@ -180,9 +191,9 @@ def _read_log(path: Path, text: str) -> DeviceResults:
     return DeviceResults(_device(path.stem, "not stated", None, "benchmark_model"), [_run_latency(r) for r in runs])
 
 
-def _run_latency(run: dict[str, float | int | str]) -> tuple[str, Latency]:
+def _run_latency(run: _Run) -> tuple[str, Latency]:
     median = run.get("median")
-    return str(run["file"]), Latency(
+    return run["file"], Latency(
         threads=run.get("threads", 1),
         p50_ms=(median or run["mean"]) / 1000,
         p90_ms=None,

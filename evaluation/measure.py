@@ -114,11 +114,14 @@ def join(tallies: Sequence[Tally]) -> Tally:
     first = tallies[0]
     if len(tallies) == 1:
         return first
-    columns = [
-        None if column is None else np.concatenate([part[i] for part in tallies]) for i, column in enumerate(first[:6])
-    ]
+    teacher = [part.teacher for part in tallies if part.teacher is not None]
     return Tally(
-        *columns,
+        ids=np.concatenate([part.ids for part in tallies]),
+        labels=np.concatenate([part.labels for part in tallies]),
+        teacher=np.concatenate(teacher) if teacher else None,
+        classes=np.concatenate([part.classes for part in tallies]),
+        confidences=np.concatenate([part.confidences for part in tallies]),
+        ranks=np.concatenate([part.ranks for part in tallies]),
         lost=[flip for part in tallies for flip in part.lost][:FLIPS],
         won=[flip for part in tallies for flip in part.won][:FLIPS],
     )

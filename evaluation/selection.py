@@ -7,7 +7,7 @@ use nothing else, so that the figures of the test split remain unbiased.
 Plain conversions of the teacher (baselines) are reference points and never chosen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -150,11 +150,12 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
 def misses_of(measured: Measured, limits: Limits, teacher_accuracy: float | None) -> list[Miss]:
     """List the limits that a candidate does not satisfy; a figure that was not measured does not satisfy its limit."""
     misses = []
-    for limit, value, ceiling, write in (
+    ceilings: tuple[tuple[str, float | None, float | None, Callable[[float], str]], ...] = (
         ("max_size", measured.bytes, limits.max_size, format_bytes),
         ("max_latency_ms", measured.latency_ms, limits.max_latency_ms, _format_ms),
         ("max_macs", measured.macs, limits.max_macs, format_count),
-    ):
+    )
+    for limit, value, ceiling, write in ceilings:
         if ceiling is None:
             continue
         if value is None:

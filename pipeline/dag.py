@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ml_metadata.proto.metadata_store_pb2 import ConnectionConfig, MetadataStoreClientConfig
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.pusher.component import Pusher
 from tfx.components.schema_gen.component import SchemaGen
@@ -47,7 +48,12 @@ class Inputs:
     init_sha256: str | None = None
 
 
-def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_connection_config=None) -> Pipeline:
+def build_pipeline(
+    config: Config,
+    inputs: Inputs,
+    pipeline_root: str,
+    metadata_connection_config: ConnectionConfig | MetadataStoreClientConfig | None = None,
+) -> Pipeline:
     """Wires the nodes.
 
     Args:
@@ -59,7 +65,7 @@ def build_pipeline(config: Config, inputs: Inputs, pipeline_root: str, metadata_
     Returns:
         A pipeline of fresh nodes: those of another Pipeline object would miss the cache.
     """
-    common = {"code_version": inputs.code_version}
+    common: dict[str, Any] = {"code_version": inputs.code_version}
     seeded = {**common, "seed": config.pipeline.seed}
     example_gen = ImageExampleGen(config.data, inputs.data_digest, inputs.limit, **common)
     examples = example_gen.outputs["examples"]

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.local import local_dag_runner
 from tfx.orchestration.portable import launcher
@@ -105,7 +107,8 @@ def run_pipeline(
     root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}
-    executed, cached = [], []
+    executed: list[str] = []
+    cached: list[str] = []
 
     def finished(event: NodeEvent, outputs: dict[str, str]) -> None:
         (cached if event.cached else executed).append(event.node)
@@ -207,7 +210,7 @@ def _watched(
     original = launcher.Launcher.launch
     count = 0
 
-    def launch(self):
+    def launch(self: Any) -> Any:
         nonlocal count
         count += 1
         node = self._pipeline_node.node_info.id
@@ -229,7 +232,7 @@ def _watched(
         launcher.Launcher.launch = original
 
 
-def _output_uris(store, execution_id: int) -> dict[str, str]:
+def _output_uris(store: MetadataStore, execution_id: int) -> dict[str, str]:
     """The folder of each output, by key; the first where there are several."""
     kinds = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.DECLARED_OUTPUT)
     events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in kinds]

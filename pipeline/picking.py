@@ -131,7 +131,8 @@ def _record(
     from learn2compress.lineage.mlmd.address import connection_config
     from learn2compress.lineage.records.provenance import write_record
 
-    address = address or (report.config.get("pipeline") or {}).get("metadata")
+    section = report.config.get("pipeline")
+    address = address or (section.get("metadata") if isinstance(section, dict) else None)
     if HIDDEN in address if address else not (output / "metadata.db").is_file():
         raise LineageError(
             f"the metadata store of the run must be known; got {address or f'no {output}/metadata.db'}. "
@@ -158,8 +159,11 @@ def _record(
         state=mlmd.Artifact.LIVE,
     )
     chosen = next(c for c in report.evaluation.candidates if c.name == choice.chosen)
-    properties = {"chosen": choice.chosen, "sha256": choice.sha256, "objective": choice.objective} | {
-        f"{split}_accuracy": figures.top1 for split, figures in chosen.figures.items()
+    properties: dict[str, str | float] = {
+        "chosen": chosen.name,
+        "sha256": chosen.sha256,
+        "objective": choice.objective,
+        **{f"{split}_accuracy": figures.top1 for split, figures in chosen.figures.items()},
     }
     for name, value in properties.items():
         _set(selection.custom_properties[name], value)
@@ -167,8 +171,8 @@ def _record(
     store.put_execution(
         execution,
         [
-            (evaluation, _event(mlmd, mlmd.Event.INPUT, "evaluation")),
-            (selection, _event(mlmd, mlmd.Event.OUTPUT, "selection")),
+            (evaluation, _event(mlmd.Event.INPUT, "evaluation")),
+            (selection, _event(mlmd.Event.OUTPUT, "selection")),
         ],
         contexts,
     )
@@ -202,7 +206,9 @@ def _contexts(store: "MetadataStore", evaluation: "mlmd.Artifact") -> list["mlmd
     return [*contexts, node]
 
 
-def _event(mlmd, kind: int, key: str) -> "mlmd.Event":
+def _event(kind: int, key: str) -> "mlmd.Event":
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
     return mlmd.Event(type=kind, path=mlmd.Event.Path(steps=[{"key": key}, {"index": 0}]))
 
 

@@ -224,6 +224,8 @@ def _without_times(value: Any) -> Any:
 def _file_sha256(graph: Graph, chain: Chain) -> str:
     key, _, path = chain.output.partition("/")
     entry = graph.index.entry_at(chain.made_by)
+    if entry is None:
+        raise LineageError(f"the records must hold {chain.made_by}; they do not. Copy the run anew, with all of it.")
     output = next(one for one in graph.statement(entry).outputs if one.name == key)
     return output.files[path].sha256
 

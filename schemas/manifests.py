@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import Learn2CompressError, first_fault
+from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
@@ -151,6 +151,19 @@ class TeacherLogitsManifest(Record):
     seconds: float
     features: TeacherFeaturesManifest | None = None
     as_imported: bool = False  # of a teacher that was not trained: TeacherImporter's logits hold, and nothing lies here
+
+    def require_features(self) -> TeacherFeaturesManifest:
+        """Returns the manifest of the features.
+
+        Raises:
+            DataError: The teacher's features were not taken.
+        """
+        if self.features is None:
+            raise DataError(
+                "the teacher's logits must have its features beside them; got none. "
+                "Set distill.init: features and run again."
+            )
+        return self.features
 
 
 class TrainedTeacherManifest(Record):

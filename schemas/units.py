@@ -40,12 +40,12 @@ def parse_count(count: int | float | str) -> int:
     return _parse(count, "A count", COUNT_UNITS, "2M, 500K or 1200000")
 
 
-def format_bytes(size: int) -> str:
+def format_bytes(size: float) -> str:
     """Writes a size with three significant digits and the units of 1,000: `512 B`, `98.5 KB`, `1.93 MB`."""
     return _format(size, (("B", 1), ("KB", 1_000), ("MB", 1_000_000)), " ")
 
 
-def format_count(count: int) -> str:
+def format_count(count: float) -> str:
     """Writes a count with three significant digits: `512`, `78.7K`, `12.5M`, `1.2G`."""
     return _format(count, (("", 1), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)), "")
 
@@ -72,7 +72,7 @@ def _parse(value: int | float | str, what: str, units: dict[str, int], examples:
     return int(number)
 
 
-def _format(number: int, units: tuple[tuple[str, int], ...], space: str) -> str:
+def _format(number: float, units: tuple[tuple[str, int], ...], space: str) -> str:
     if number < 0:
         return "-" + _format(-number, units, space)
     for unit, factor in units:

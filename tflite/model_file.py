@@ -9,7 +9,7 @@ Source of the checks: tensorflow/lite/core/interpreter_builder.cc and tensorflow
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,13 @@ class Operator:
     weight_bytes: int  # of its constant inputs
 
 
+def mean_sparsity(tensors: Iterable[Tensor]) -> float | None:
+    """The share of zeros over all kernels among the tensors; None if none of them is a kernel."""
+    kernels = [(tensor.sparsity, tensor.elements) for tensor in tensors if tensor.sparsity is not None]
+    elements = sum(count for _, count in kernels)
+    return sum(share * count for share, count in kernels) / elements if elements else None
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """What a .tflite file holds. The first subgraph is the model; others belong to control flow."""
@@ -119,9 +126,7 @@ class ModelFile:
     @cached_property
     def sparsity(self) -> float | None:
         """The share of zeros over all kernels; None if the file has none."""
-        kernels = [tensor for tensor in self.tensors if tensor.sparsity is not None]
-        elements = sum(tensor.elements for tensor in kernels)
-        return sum(tensor.sparsity * tensor.elements for tensor in kernels) / elements if elements else None
+        return mean_sparsity(self.tensors)
 
     @property
     def input(self) -> Tensor:
@@ -334,7 +339,7 @@ def _tensor(model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor
         constant=constant,
         bytes=len(content) if content is not None else expected,
         parameter=parameter,
-        sparsity=_sparsity(content, dtype, shape, zero_point, axis) if kernel else None,
+        sparsity=_sparsity(content, dtype, shape, zero_point, axis) if kernel and content is not None else None,
     )
 
 

@@ -17,6 +17,7 @@ Source: FlatBuffers internals, https://flatbuffers.dev/internals/
 import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -75,7 +76,8 @@ class Recorder(flatbuffers.Builder):
         self._nodes: list[_Table | _References | _Vector] = []
         self._alignments: dict[int, int] = {}  # of the vectors, by id
         self._fields: dict[int, bytes | int] = {}
-        self._elements: list[bytes | int] = []
+        self._elements: list[bytes] = []
+        self._targets: list[int] = []
         self._element_alignment = 1
 
     # --- what generated code calls
@@ -83,11 +85,11 @@ class Recorder(flatbuffers.Builder):
     def StartObject(self, _fields: int) -> None:
         self._fields = {}
 
-    def PrependSlot(self, flags, o, x, d) -> None:
+    def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:
         if x is not None and x != d:
             self._fields[o] = flags.packer_type.pack(x)
 
-    def PrependUOffsetTRelativeSlot(self, o, x, d) -> None:
+    def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:
         if x != d:
             self._fields[o] = int(x)
 
@@ -95,19 +97,19 @@ class Recorder(flatbuffers.Builder):
         return self._record(_Table(tuple(sorted(self._fields.items()))))
 
     def StartVector(self, _size: int, _count: int, alignment: int) -> None:
-        self._elements = []
+        self._elements, self._targets = [], []
         self._element_alignment = alignment
 
-    def Prepend(self, flags, off) -> None:
+    def Prepend(self, flags: Any, off: Any) -> None:
         self._elements.append(flags.packer_type.pack(off))
 
-    def PrependUOffsetTRelative(self, off) -> None:
-        self._elements.append(int(off))
+    def PrependUOffsetTRelative(self, off: int) -> None:
+        self._targets.append(int(off))
 
     def EndVector(self) -> int:
+        if self._targets:
+            return self._record(_References(tuple(reversed(self._targets))))
         elements = tuple(reversed(self._elements))
-        if elements and isinstance(elements[0], int):
-            return self._record(_References(elements))
         return self._vector(len(elements), b"".join(elements), self._element_alignment)
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:

@@ -9,6 +9,7 @@ Source: tensorflow/lite/schema/schema.fbs (schema version 3).
 """
 
 import struct
+from typing import SupportsIndex, overload
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -65,7 +66,11 @@ def corrupt(file: str, reason: str) -> ModelFileError:
 class CheckedBytes(bytes):
     """Bytes whose slices are never silently shorter than asked: strings are then checked as vectors are."""
 
-    def __getitem__(self, key):  # type: ignore[override]
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> int | bytes:
         if isinstance(key, slice) and not 0 <= key.start <= key.stop <= len(self):
             raise IndexError(f"bytes {key.start} to {key.stop} of {len(self)}")
         return super().__getitem__(key)

@@ -92,7 +92,7 @@ def pair_files(floating: bytes, integer: bytes, *, file: str = "the model") -> P
     first, second = (model.subgraphs[0] for model in pair)
     values = {int(i): int(f) for i, f in zip(second.inputs, first.inputs, strict=True)}
     left = dict(enumerate(first.operators))
-    steps = []
+    steps: list[Step] = []
     for operator in second.operators:
         op = _name(pair[1], operator)
         reads = _activations(pair[1], operator, values)

@@ -7,7 +7,7 @@ tied in this way is a group: it is made by one block, added to by the residual o
 channel as a whole, in all students that have it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from learn2compress.compression.family.spec import Block, FamilySpec, is_residual
@@ -44,9 +44,11 @@ def channel_groups(spec: FamilySpec) -> tuple[ChannelGroup, ...]:
     """The groups of a family, in the order of its blocks. The image's channels are none: they are given."""
     found: dict[str, ChannelGroup] = {}
     for block, group, students in _walk(spec):
+        if group is None:
+            continue
         if group in found:
             found[group] = replace(found[group], blocks=(*found[group].blocks, block.name))
-        elif group is not None:
+        else:
             found[group] = ChannelGroup(group, (block.name,), block.filters, students)
     return tuple(found.values())
 
@@ -62,7 +64,7 @@ def with_widths(spec: FamilySpec, widths: Mapping[str, int]) -> FamilySpec | Non
         A family with the same blocks; None where a block would become residual, or cease to be, since widths happen to
         coincide: it would be another network.
     """
-    wanted = {block.name: widths[group] for block, group, _ in _walk(spec) if group in widths}
+    wanted = {block.name: widths[group] for block, group, _ in _walk(spec) if group is not None and group in widths}
 
     def resized(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         return tuple(replace(b, filters=wanted[b.name]) if b.name in wanted else b for b in blocks)
@@ -76,10 +78,15 @@ def with_widths(spec: FamilySpec, widths: Mapping[str, int]) -> FamilySpec | Non
     return thin if same else None
 
 
-def _walk(spec: FamilySpec) -> Iterator[tuple[Block, str | None, tuple[str, ...]]]:
+_Walked = tuple[Block, str | None, tuple[str, ...]]
+
+
+def _walk(spec: FamilySpec) -> Iterator[_Walked]:
     """Each block once, with the group of its output (None: the image's channels) and the students that have it."""
 
-    def follow(blocks, group, channels, students):
+    def follow(
+        blocks: Sequence[Block], group: str | None, channels: int, students: tuple[str, ...]
+    ) -> Generator[_Walked, None, tuple[str | None, int]]:
         for block in blocks:
             if not is_residual(block, channels):
                 group = block.name
@@ -87,7 +94,7 @@ def _walk(spec: FamilySpec) -> Iterator[tuple[Block, str | None, tuple[str, ...]
             yield block, group, students
         return group, channels
 
-    trunk = yield from follow(spec.stem, None, spec.input_shape[2], spec.students)
+    group, channels = yield from follow(spec.stem, None, spec.input_shape[2], spec.students)
     for index, branch in enumerate(spec.branches):
-        trunk = yield from follow(branch.segment, *trunk, spec.students[index:])
-        yield from follow(branch.tail, *trunk, (branch.student,))
+        group, channels = yield from follow(branch.segment, group, channels, spec.students[index:])
+        yield from follow(branch.tail, group, channels, (branch.student,))

@@ -36,10 +36,10 @@ def draw_family(spec: FamilySpec) -> str:
     """
     canvas = _Canvas()
     shape = spec.input_shape
-    x = _MARGIN + canvas.block(_MARGIN, _TRUNK_Y, "image", ("image", _size(shape)), arrow=False) + _GAP
+    x: float = _MARGIN + canvas.block(_MARGIN, _TRUNK_Y, "image", ("image", _size(shape)), arrow=False) + _GAP
     begin = x
     x, shape = _draw_row(canvas, x, spec.stem, shape)
-    bottom = _TRUNK_Y
+    bottom: float = _TRUNK_Y
     costs = family_costs(spec)
     for index, branch in enumerate(spec.branches):
         x, shape = _draw_row(canvas, x, branch.segment, shape)
@@ -63,7 +63,9 @@ def draw_family(spec: FamilySpec) -> str:
     return canvas.document(max(right, _LEAST_WIDTH), bottom, note)
 
 
-def _draw_row(canvas: "_Canvas", x: float, blocks: tuple[Block, ...], shape: tuple[int, int, int]):
+def _draw_row(
+    canvas: "_Canvas", x: float, blocks: tuple[Block, ...], shape: tuple[int, int, int]
+) -> tuple[float, tuple[int, int, int]]:
     for block in blocks:
         after = _after(block, shape)
         canvas.block(x, _TRUNK_Y, "trunk", (_kind(block), _size(after)), residual=is_residual(block, shape[2]))

@@ -6,6 +6,9 @@ input tensor means by itself (scale 1/127.5), so that an int8 student needs no o
 when it is converted (compression/quantization/conversion.py).
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tf_keras as keras
 
@@ -109,14 +112,14 @@ def _apply(block: Block, x, seeds):
     return keras.layers.ReLU(name=f"{block.name}_relu")(y)
 
 
-def _normalize_and_activate(x, name: str):
+def _normalize_and_activate(x: Any, name: str) -> Any:
     x = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _he(seeds) -> keras.initializers.Initializer:
+def _he(seeds: Iterator[int | None]) -> keras.initializers.Initializer:
     return keras.initializers.HeNormal(seed=next(seeds))
 
 
-def _glorot(seeds) -> keras.initializers.Initializer:
+def _glorot(seeds: Iterator[int | None]) -> keras.initializers.Initializer:
     return keras.initializers.GlorotUniform(seed=next(seeds))

@@ -52,14 +52,17 @@ class Budget:
 
     def measure(self, cost: Cost) -> int:
         """The figure that the budget limits."""
-        return cost.int8_bytes if self.int8_bytes is not None else cost.macs
+        return cost.predicted_bytes if self.int8_bytes is not None else cost.macs
 
     @property
     def limit(self) -> int:
         """The most that it may be."""
-        return self.int8_bytes if self.int8_bytes is not None else self.macs
+        limit = self.int8_bytes if self.int8_bytes is not None else self.macs
+        if limit is None:
+            raise FamilyError(f"the budget of student {self.student!r} must be bytes or MACs; got neither. Give one.")
+        return limit
 
-    def show(self, value: int) -> str:
+    def show(self, value: float) -> str:
         """The value with its unit, to the last digit: whoever is told what is feasible may ask for just that."""
         return f"{value:,} {'B' if self.int8_bytes is not None else 'MACs'}"
 
@@ -110,7 +113,7 @@ class _Infeasible(FamilyError):
         order: How many students could not be placed, and how far the budget is off: the least is worth saying.
     """
 
-    def __init__(self, budget: Budget, nearest: int, before: str | None, left: int) -> None:
+    def __init__(self, budget: Budget, nearest: float, before: str | None, left: int) -> None:
         self.order = (left, nearest / budget.limit)
         beside = f" beside {before!r}, whose trunk it continues and which it must outgrow" if before else ""
         super().__init__(
@@ -175,7 +178,8 @@ def _solve(
 
 def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tuple[float, FamilySpec]:
     """Places the students on a stem, smallest first; returns their scores' sum (less is better) and the family."""
-    side, total, costs = stem_side(spec.input_shape, spec.stem), 0.0, []
+    side, total = stem_side(spec.input_shape, spec.stem), 0.0
+    costs: list[Cost] = []
     trunk = Stretch(spec.input_shape).then(spec.stem)
     for index, budget in enumerate(budgets):
         choices: list[tuple[float, Branch, Cost]] = []
@@ -187,7 +191,7 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tup
                 cost = trunk.then((*branch.segment, *branch.tail)).cost(spec.classes, spec.label_bytes)
                 measure = budget.measure(cost)
                 least = min(least, measure)
-                if costs and (cost.int8_bytes < LEAST_STEP * costs[-1].int8_bytes or cost.macs <= costs[-1].macs):
+                if costs and not _outgrows(cost, costs[-1]):
                     continue
                 nearest = min(nearest, measure)
                 if measure <= budget.limit:
@@ -208,6 +212,11 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tup
         side, trunk = segment_side(side, branch), trunk.then(branch.segment)
         costs.append(cost)
     return total, spec
+
+
+def _outgrows(cost: Cost, before: Cost) -> bool:
+    """Whether a student is another one than the one before it, and not the same once more."""
+    return cost.predicted_bytes >= LEAST_STEP * before.predicted_bytes and cost.macs > before.macs
 
 
 def _should_spread(budgets: Sequence[Budget]) -> bool:
@@ -242,7 +251,7 @@ def _score(
     score += 0.05 * abs(len(branch.segment) - 3) + 0.1 * (len(branch.segment) < 2)
     score += 0.2 * max(0.0, math.log2(COMFORTABLE_FEATURES / branch.tail[-1].filters))
     if smallest is not None:
-        growth = math.log(cost.int8_bytes / smallest.int8_bytes)
+        growth = math.log(cost.predicted_bytes / smallest.predicted_bytes)
         compute = math.log(cost.macs / smallest.macs)
         score += 0.6 * abs(compute - exponent * growth)
         if last:
@@ -256,14 +265,14 @@ def _score(
 def check_spread(spec: FamilySpec) -> tuple[float, float]:
     """How many times the largest student is the smallest, in predicted bytes and in MACs."""
     costs = list(family_costs(spec).values())
-    return costs[-1].int8_bytes / costs[0].int8_bytes, costs[-1].macs / costs[0].macs
+    return costs[-1].predicted_bytes / costs[0].predicted_bytes, costs[-1].macs / costs[0].macs
 
 
 def describe_family(spec: FamilySpec) -> str:
     """A table for a person: what each student will weigh and work, before it is trained."""
     rows = [("student", "parameters", "int8 file, about", "MACs")]
     for name, cost in family_costs(spec).items():
-        rows.append((name, f"{cost.parameters:,}", format_bytes(cost.int8_bytes), format_count(cost.macs)))
+        rows.append((name, f"{cost.parameters:,}", format_bytes(cost.predicted_bytes), format_count(cost.macs)))
     family, apart = shared_parameters(spec)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = [

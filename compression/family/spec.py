@@ -164,6 +164,20 @@ class Cost:
     macs: int
     int8_bytes: int | None = None
 
+    @property
+    def predicted_bytes(self) -> int:
+        """`int8_bytes` of a student of the built-in family.
+
+        Raises:
+            FamilyError: Nothing was predicted.
+        """
+        if self.int8_bytes is None:
+            raise FamilyError(
+                "a student's int8 file must have a predicted size; a student of your own has none. "
+                "Limit its file with select.max_size."
+            )
+        return self.int8_bytes
+
 
 @dataclass(frozen=True)
 class Stretch:

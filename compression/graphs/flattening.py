@@ -84,7 +84,14 @@ class _Copies:
             except ValueError as error:
                 raise _uncopied(layer, error) from error
 
-    def _call(self, layer: keras.layers.Layer, arguments: tuple, keywords: dict, within: str, training: bool | None):
+    def _call(
+        self,
+        layer: keras.layers.Layer,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        within: str,
+        training: bool | None,
+    ) -> Any:
         if isinstance(layer, keras.Model):
             if not getattr(layer, "_is_graph_network", False):
                 raise StudentModuleError(
@@ -113,7 +120,7 @@ class _Copies:
     def _copy(self, layer: keras.layers.Layer, within: str) -> keras.layers.Layer:
         if id(layer) not in self.layers:
             try:
-                changed = {"name": self._unique(layer.name, within)}
+                changed: dict[str, Any] = {"name": self._unique(layer.name, within)}
                 if type(layer) is keras.layers.Rescaling:
                     changed["offset"] = 0.0  # a layer of its own, see above
                 copy = type(layer).from_config({**layer.get_config(), **changed})

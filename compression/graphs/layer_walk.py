@@ -41,7 +41,8 @@ class Step:
         """
         # Keras takes a value out of a list each time it is used.
         arguments, options = self.node.map_arguments({i: [values[i]] * len(self.inputs) for i in self.inputs})
-        if _knows_training(type(self.layer)):
+        kind: type = type(self.layer)
+        if _knows_training(kind):
             options = {**options, "training": False}
         return tf.nest.flatten(self.layer(*arguments, **options))
 
@@ -74,8 +75,8 @@ def steps_of(model: keras.Model) -> tuple[Step, ...]:
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             if not node.is_input:
-                ids = (tuple(map(str, i)) for i in (node.flat_input_ids, node.flat_output_ids))
-                found.append(Step(node.layer, *ids, node))
+                inputs, outputs = (tuple(map(str, ids)) for ids in (node.flat_input_ids, node.flat_output_ids))
+                found.append(Step(node.layer, inputs, outputs, node))
     return tuple(found)
 
 
@@ -89,7 +90,7 @@ def output_ids(model: keras.Model) -> tuple[str, ...]:
     return tuple(str(id(output)) for output in model.outputs)
 
 
-def chunks_of(model: keras.Model, images: Sequence) -> Iterator:
+def chunks_of(model: keras.Model, images: Any) -> Iterator[Any]:
     """Cuts a batch so that all that a model computes of a piece fits in memory at once."""
     floats = sum(
         math.prod(output.shape[1:]) for step in steps_of(model) for output in tf.nest.flatten(step.node.outputs)

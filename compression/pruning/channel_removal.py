@@ -7,7 +7,7 @@ channel gave to the layers that read it was a constant on average, and that cons
 whose scale training has driven to zero; elsewhere the fine-tuning begins closer to where it ends.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -108,13 +108,16 @@ def mixes_channels(layer: keras.layers.Layer) -> bool:
     return type(layer) in (keras.layers.Conv2D, keras.layers.Dense)
 
 
-def _thin_weights(family, spec, kept, means):
+def _thin_weights(
+    family: keras.Model, spec: FamilySpec, kept: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, list[np.ndarray]]]:
     """The name and the new weights of each layer that has any."""
     groups = tensor_groups(family, spec)
     pending: dict[str, np.ndarray] = {}  # by tensor: what its removed inputs gave on average, still to be added
 
     def stay(tensor: str, width: int) -> np.ndarray:
-        return np.asarray(kept.get(groups[tensor], np.arange(width)), int)
+        group = groups[tensor]
+        return np.arange(width) if group is None or group not in kept else np.asarray(kept[group], int)
 
     for step in steps_of(family):
         layer, weights = step.layer, step.layer.get_weights()

@@ -60,7 +60,7 @@ def _measure(spec: FamilySpec, student: str, kind: str) -> int:
     if kind == "channels":
         return sum(group.width for group in channel_groups(spec) if student in group.students)
     cost = student_cost(spec, student)
-    return cost.int8_bytes if kind == "bytes" else cost.macs
+    return cost.predicted_bytes if kind == "bytes" else cost.macs
 
 
 def _show(kind: str, value: float) -> str:
@@ -146,7 +146,7 @@ def describe_widths(spec: FamilySpec, thin: FamilySpec) -> str:
     for student in spec.students:
         old, new = student_cost(spec, student), student_cost(thin, student)
         sizes.append(
-            f"{student} about {format_bytes(old.int8_bytes)} → {format_bytes(new.int8_bytes)} as int8, "
+            f"{student} about {format_bytes(old.predicted_bytes)} → {format_bytes(new.predicted_bytes)} as int8, "
             f"{format_count(old.macs)} → {format_count(new.macs)} MACs"
         )
     return f"channels: {', '.join(widths) or 'all stay'}; {'; '.join(sizes)}"

@@ -48,7 +48,7 @@ def taylor_importance(
     weights = weights or (1.0,) * len(spec.students)
     variables = [variable for layer, _ in norms for variable in (layer.gamma, layer.beta)]
 
-    def gate_gradients(images, labels, teacher_logits):
+    def gate_gradients(images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             outputs = tf.nest.flatten(family(normalize(images), training=False))
@@ -93,7 +93,7 @@ def _norms(family: keras.Model, spec: FamilySpec) -> list[tuple[keras.layers.Lay
     """Each batch normalization of channels that can be removed, with their group."""
     groups = tensor_groups(family, spec)
     return [
-        (step.layer, groups[step.inputs[0]])
+        (step.layer, group)
         for step in steps_of(family)
-        if isinstance(step.layer, keras.layers.BatchNormalization) and groups[step.inputs[0]] is not None
+        if isinstance(step.layer, keras.layers.BatchNormalization) and (group := groups[step.inputs[0]]) is not None
     ]

@@ -40,7 +40,11 @@ class KernelMasks(pruning_impl.Pruning):
     """
 
     def __init__(
-        self, kernel: tf.Variable, schedule: tfmot.sparsity.keras.PruningSchedule, step: tf.Variable, block
+        self,
+        kernel: tf.Variable,
+        schedule: tfmot.sparsity.keras.PruningSchedule,
+        step: tf.Variable,
+        block: tuple[int, int],
     ) -> None:
         self.kernel, self.mask = kernel, tf.Variable(tf.ones_like(kernel), trainable=False)
         threshold = tf.Variable(0.0, trainable=False)
@@ -49,7 +53,7 @@ class KernelMasks(pruning_impl.Pruning):
     def _validate_block(self) -> None:
         """Nothing to refuse: `_maybe_update_block_mask` takes any rank."""
 
-    def _maybe_update_block_mask(self, weights):
+    def _maybe_update_block_mask(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         width = self._block_size[1]
         if width == 1:
             return self._update_mask(weights)
@@ -140,7 +144,7 @@ def prune_while_training(
         layers: Names of the layers to prune; default: those that `sparsity` names, or `prunable_layers`.
     """
     if layers is None:
-        layers = sparsity if isinstance(sparsity, Mapping) else prunable_layers(model)
+        layers = tuple(sparsity) if isinstance(sparsity, Mapping) else prunable_layers(model)
     end, every = update_steps(total_steps)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
 

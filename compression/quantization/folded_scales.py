@@ -16,6 +16,7 @@ is rounded more coarsely by that, by far less than the 8 bits of the layer's out
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +51,7 @@ def sound_scales(student: keras.Model) -> Iterator[None]:
 
 def _folded(wrapper: keras.layers.Layer) -> keras.layers.Layer | None:
     """The batch normalization that the converter folds into a layer's kernel, if there is one."""
-    layer = getattr(wrapper, "layer", None)
+    layer: Any = getattr(wrapper, "layer", None)
     if type(layer) not in _FOLDED_INTO or not getattr(wrapper, "_weight_vars", ()):
         return None
     # tfmot puts its own around an activation, and in the place of none.

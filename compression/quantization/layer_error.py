@@ -19,7 +19,7 @@ and else the weights. A bad range is mended only if the operators that read it a
 Source: https://www.tensorflow.org/lite/performance/quantization_debugger
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tf_keras as keras
@@ -140,7 +140,7 @@ def _all(pair: Pair) -> set[int]:
     return set(range(len(pair.steps)))
 
 
-def _logits(pair: Pair, in_float, images: np.ndarray) -> np.ndarray:
+def _logits(pair: Pair, in_float: Collection[int], images: np.ndarray) -> np.ndarray:
     (logits,) = run_images(splice(pair, in_float, float_ends=True, outputs=(pair.logits,)), images)
     return logits
 
@@ -156,7 +156,7 @@ def _rounded(values: np.ndarray, scale: float, zero_point: int, dtype: str) -> n
 
 
 def _logits_sqnr(exact: np.ndarray, found: np.ndarray, signal: np.ndarray) -> float | None:
-    def centred(values):
+    def centred(values: np.ndarray) -> np.ndarray:
         return values - values.mean(axis=-1, keepdims=True)
 
     return _sqnr(centred(signal), centred(found) - centred(exact))

@@ -57,7 +57,8 @@ def rescue_layers(
 
 def _attempts(pair: Pair, ranking: Sequence[tuple[int, LayerError]], most: int) -> list[set[int]]:
     """Growing sets of steps, at most so many large; a step that does not fit with its readers is passed over."""
-    attempts, steps = [], set()
+    attempts: list[set[int]] = []
+    steps: set[int] = set()
     for index, error in ranking:
         wanted = {index} | (pair.readers(index) if error.cause == "range" else set())
         if wanted <= steps or len(steps | wanted) > most:

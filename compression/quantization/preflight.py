@@ -13,8 +13,9 @@ layer, tfmot on all students together, a step of training, and the converter on 
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -177,8 +178,12 @@ def _try_training(
     return {
         name: why
         for name, student in cut_students(made[0], left).items()
-        if (why := _reason_of(lambda student=student: _unproved(convert_quantization_aware(student, "int8"))))
+        if (why := _reason_of(partial(_left_over_in_int8, student)))
     }
+
+
+def _left_over_in_int8(student: keras.Model) -> str:
+    return _unproved(convert_quantization_aware(student, "int8"))
 
 
 def _floating(student: keras.Model, trials: _Trials, refused: Mapping[str, str]) -> dict[str, str]:
@@ -285,7 +290,7 @@ def _convert_alone(model: keras.Model, aware: bool, output_only: bool) -> str:
     if not aware:
         rng = np.random.default_rng(0)
 
-        def representative():
+        def representative() -> Iterator[list[np.ndarray]]:
             for _ in range(_IMAGES):
                 yield [rng.uniform(-1, 1, spec.shape).astype(np.float32) for spec in signature]
 

@@ -80,7 +80,7 @@ def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collec
         return tfmot.quantization.keras.quantize_annotate_layer(layer, config)
 
     annotated = keras.models.clone_model(model, clone_function=annotate)
-    kinds = {type(layer) for layer in model.layers if not type(layer).__module__.startswith("tf_keras.")}
+    kinds: set[type] = {type(layer) for layer in model.layers if not type(layer).__module__.startswith("tf_keras.")}
     with tfmot.quantization.keras.quantize_scope({kind.__name__: kind for kind in (OutputOnly, *kinds)}):
         if keep_zeros:
             scheme = KeepZeros()

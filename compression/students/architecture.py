@@ -21,15 +21,15 @@ from learn2compress.schemas.units import format_count
 
 
 class Architecture(Protocol):
-    """Students as they are before training, smallest first.
+    """Students as they are before training, smallest first."""
 
-    Attributes:
-        spec: The built-in family's shape; None for students that are a user's own.
-        source: The text of a user's module; None for the built-in family.
-    """
+    @property
+    def spec(self) -> FamilySpec | None:
+        """The built-in family's shape; None for students that are a user's own."""
 
-    spec: FamilySpec | None
-    source: ModuleSource | None
+    @property
+    def source(self) -> ModuleSource | None:
+        """The text of a user's module; None for the built-in family."""
 
     def costs(self) -> dict[str, Cost]:
         """By student, smallest first."""

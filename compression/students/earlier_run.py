@@ -125,7 +125,7 @@ def open_earlier(
     for name, cost in architecture.costs().items():
         size = sizes[name]
         for figure, limit in ((cost.int8_bytes, size.size_bytes), (cost.macs, size.macs)):
-            if limit is not None and figure > limit:
+            if limit is not None and figure is not None and figure > limit:
                 raise FamilyError(
                     f"student '{name}' must keep within {limit:,}; the one in {folder} has {figure:,} with "
                     f"{len(task.classes)} classes. Raise its budget, or set distill.init: none."

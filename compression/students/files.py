@@ -127,9 +127,11 @@ def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model
     """Loads the joint model of a `StudentSet`, layers of a user's own included.
 
     Raises:
-        TrainingError: Its bytes are not those of the manifest.
+        TrainingError: Its bytes are not those of the manifest, or there is none.
     """
     source = module_of(folder, manifest)
+    if manifest.family is None:
+        raise TrainingError(f"the students in {folder} must share parameters; they have no joint model. Run Distiller.")
     return load_model(folder, manifest.family, custom_layers(source) if source else None)
 
 

@@ -146,8 +146,8 @@ def _by_student(
 ) -> tuple[dict[str, keras.Model], tuple[str, ...]]:
     """The models to join, and a name for each of their outputs."""
     where = f"{source.name}:{source.function}"
-    models = dict(built) if isinstance(built, Mapping) else {None: built}
-    names = []
+    models: dict[Any, Any] = dict(built) if isinstance(built, Mapping) else {None: built}
+    names: list[Any] = []
     for key, model in models.items():
         _check_model(f"what {where} returns" if key is None else f"student {key!r} of {where}", model, input_shape)
         if key is not None and len(model.outputs) != 1:

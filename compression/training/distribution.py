@@ -20,6 +20,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,15 +54,15 @@ class Distribution:
         """Where models, optimizers and other variables must be made."""
         yield
 
-    def compile(self, step: Callable, **options) -> Callable:
+    def compile(self, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """A step, for all replicas at once: see `part` and `sum`."""
         return tf.function(step, autograph=False, **options)
 
-    def part(self, *batch) -> Sequence:
+    def part(self, *batch: tf.Tensor) -> Sequence[tf.Tensor]:
         """In a step: of tensors [batch, ...], what this replica works on."""
         return batch
 
-    def sum(self, value):
+    def sum(self, value: tf.Tensor) -> tf.Tensor:
         """In a compiled step: a replica's value summed over all."""
         return value
 
@@ -107,7 +108,7 @@ class Replicated(Distribution):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        def create(next_creator, **options):
+        def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
             # tfmot assigns to its ranges in a step, and pruning to kernels: always the same value in all replicas, but
             # TensorFlow wants to be told so.
             if options.get("aggregation") in (None, tf.VariableAggregation.NONE):
@@ -117,25 +118,25 @@ class Replicated(Distribution):
         with self.strategy.scope(), tf.variable_creator_scope(create):
             yield
 
-    def compile(self, step: Callable, **options) -> Callable:
-        def all_replicas(*arguments):
+    def compile(self, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def all_replicas(*arguments: Any) -> Any:
             return self.strategy.run(step, arguments)
 
         compiled = tf.function(all_replicas, autograph=False, **options)
 
-        def call(*arguments):
+        def call(*arguments: Any) -> Any:
             with self._team_complete():
                 return tf.nest.map_structure(self._first, compiled(*arguments))
 
-        call.experimental_get_tracing_count = compiled.experimental_get_tracing_count
+        vars(call)["experimental_get_tracing_count"] = compiled.experimental_get_tracing_count
         return call
 
-    def part(self, *batch) -> Sequence:
+    def part(self, *batch: tf.Tensor) -> Sequence[tf.Tensor]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         size = tf.shape(batch[0])[0] // self.replicas
         return [tensor[replica * size : (replica + 1) * size] for tensor in batch]
 
-    def sum(self, value):
+    def sum(self, value: tf.Tensor) -> tf.Tensor:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
     def synchronize(self, model: keras.Model) -> None:
@@ -176,11 +177,11 @@ class Replicated(Distribution):
         # Each of a worker's replicas gives the worker's value.
         return self._first(self._add_up(tf.constant(value))).numpy() // len(self.strategy.extended.worker_devices)
 
-    def _add_up_replica(self, data):
+    def _add_up_replica(self, data: tf.Tensor) -> tf.Tensor:
         # A copy, made here, for TensorFlow asks where the tensor lies.
         return self.sum(tf.identity(data))
 
-    def _first(self, value):
+    def _first(self, value: Any) -> Any:
         return self.strategy.experimental_local_results(value)[0]
 
     @contextmanager

@@ -48,7 +48,8 @@ def _scalars(epoch: Epoch) -> dict[str, dict[str, float]]:
     """By run, and then by what is drawn."""
     whole = {"learning rate": epoch.learning_rate, "seconds": epoch.seconds}
     teacher = {"teacher loss": epoch.teacher_loss, "teacher validation accuracy": epoch.teacher_accuracy}
-    runs = {epoch.stage: whole | {tag: value for tag, value in teacher.items() if value is not None}}
+    known = {tag: value for tag, value in teacher.items() if value is not None}
+    runs: dict[str, dict[str, float]] = {epoch.stage: whole | known}
     for student, loss in epoch.loss.items():
         accuracy = {"validation accuracy": epoch.accuracy[student]} if student in epoch.accuracy else {}
         runs[f"{epoch.stage}/{student}"] = {"loss": loss, **accuracy}

@@ -73,7 +73,8 @@ class FeatureData:
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         read_with_features(examples, logits, 1, 0, 0)  # only for its checks
-        count, width = sum(taught.features.images.values()), taught.features.width
+        features = taught.require_features()
+        count, width = sum(features.images.values()), features.width
         seen, total, squares = 0, np.zeros(width), np.zeros(width)
         for batch in read_features(logits).as_numpy_iterator():
             values = batch.astype(np.float64).reshape(-1, width)
@@ -184,13 +185,14 @@ def feature_losses(labels: tf.Tensor, features: tf.Tensor, outputs: list[tf.Tens
 def describe_features(logits: str | Path, epochs: int) -> Initialization:
     """What is recorded of such a beginning."""
     taught = read_manifest(logits, TeacherLogitsManifest)
+    features = taught.require_features()
     return Initialization(
         kind="features",
         source_sha256=taught.teacher_sha256,
         new_logits=True,
-        feature_layer=taught.features.layer,
+        feature_layer=features.layer,
         epochs=epochs,
-        labeled_images=taught.features.images["train"],
-        unlabeled_images=taught.features.images["unlabeled"],
-        forward_passes=taught.features.forward_passes,
+        labeled_images=features.images["train"],
+        unlabeled_images=features.images["unlabeled"],
+        forward_passes=features.forward_passes,
     )

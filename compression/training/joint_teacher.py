@@ -56,8 +56,7 @@ class TeacherInLoop:
         Raises:
             TeacherError: It cannot be trained.
         """
-        check_trainable(teacher)
-        self.teacher, self.recipe, self.model = teacher, recipe, teacher.keras_model
+        self.teacher, self.recipe, self.model = teacher, recipe, check_trainable(teacher)
         random = seed_random_layers(self.model, seed)
         self.optimizer = keras_library(teacher.format).optimizers.Adam(recipe.learning_rate)
         self.optimizer.build(self.model.trainable_variables)
@@ -138,8 +137,11 @@ class TeacherInLoop:
         return name
 
 
-def check_trainable(teacher: LoadedTeacher) -> None:
+def check_trainable(teacher: LoadedTeacher) -> Any:
     """Refuses a teacher that cannot be trained along with its students.
+
+    Returns:
+        Its model, of the Keras that it belongs to.
 
     Raises:
         TeacherError: It is a SavedModel, all of it is frozen, or it takes batches of one size alone.
@@ -159,6 +161,7 @@ def check_trainable(teacher: LoadedTeacher) -> None:
             f"teacher {teacher.path} must take any number of images to be trained along (teacher.mode: joint); got "
             f"a batch of {teacher.opened.batch} alone. Save it with an open batch, {_FIXED}."
         )
+    return teacher.keras_model
 
 
 def _variable(variable: Any) -> tf.Variable:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -153,8 +154,9 @@ class JointTrainer:
             if epoch >= self.recipe.choose_from and mean >= best_accuracy:
                 best, best_accuracy = [self._read(v) for v in self.averaged], mean
             self._put(current)
-            teacher_accuracy = self.teacher.accuracy(validation) if self.teacher else None
+            teacher_accuracy = None
             if self.teacher:
+                teacher_accuracy = self.teacher.accuracy(validation)
                 self.teacher.note(epoch + 1, teacher_accuracy)
             curve.append(
                 Epoch(
@@ -188,10 +190,12 @@ class JointTrainer:
         outputs = self.model(normalize(images), training=training)
         return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
-    def _predict_eagerly(self, images) -> list:
+    def _predict_eagerly(self, images: tf.Tensor) -> list[tf.Tensor]:
         return self._forward(images, training=False)
 
-    def _step_eagerly(self, images, labels, teacher_logits, decay):
+    def _step_eagerly(
+        self, images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor, decay: tf.Tensor
+    ) -> tf.Tensor:
         variables, teacher = self.model.trainable_variables, self.teacher
         # A replica's loss is its share of the whole batch's: the optimizer adds the gradients up.
         images, labels, teacher_logits = self.distribution.part(images, labels, teacher_logits)
@@ -299,7 +303,7 @@ class JointTrainer:
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
         if path is None or not self.distribution.is_chief:
             return
-        arrays = {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
+        arrays: dict[str, Any] = {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
         arrays |= {f"best{i}": v for i, v in enumerate(best)}
         partial = path.with_suffix(".partial")
         try:
@@ -322,8 +326,10 @@ class JointTrainer:
 
     def _restore(self, path: Path | None) -> tuple[list[Epoch], list[np.ndarray], float]:
         try:
-            there = path is not None and self.distribution.is_chief and path.exists()
-            content = self.distribution.share(b"." + path.read_bytes() if there else b"")
+            own = b""
+            if path is not None and self.distribution.is_chief and path.exists():
+                own = b"." + path.read_bytes()
+            content = self.distribution.share(own)
             if not content:
                 return [], [self._read(v) for v in self.averaged], -1.0
             with np.load(io.BytesIO(content[1:]), allow_pickle=False) as file:

@@ -29,7 +29,7 @@ class LossSettings:
     in_place_from: Literal["largest", "larger"] = "largest"
 
 
-def hard_loss(labels, logits, label_smoothing: float = 0.0):
+def hard_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """Cross entropy with the labels.
 
     Args:
@@ -47,7 +47,7 @@ def hard_loss(labels, logits, label_smoothing: float = 0.0):
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
 
-def soft_loss(teacher_logits, logits, temperature: float):
+def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)).
 
     Args:

@@ -100,7 +100,7 @@ class TrainingData:
             batches = read_with_logits(self.examples, self.logits, "train", *order, check=False)
         count = self.recipe.count
 
-        def pick_view(batch):
+        def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
             return images, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
@@ -139,7 +139,8 @@ class TrainingData:
         Returns:
             At most `count` images, each [h, w, c] uint8, and their ids.
         """
-        images, ids = [], []
+        images: list[np.ndarray] = []
+        ids: list[str] = []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
             images.extend(batch["image"][: count - len(images)])
             ids.extend(key.decode() for key in batch["id"][: count - len(ids)])

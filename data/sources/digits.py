@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from learn2compress.data.raw_examples import EvenSample, ExampleSource, Piece, RawExample, order_classes
+from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
 from learn2compress.schemas.config import DataConfig
 
 ROWS_A_PIECE = 256
@@ -54,14 +54,19 @@ def open_digits(config: DataConfig, limit: int | None = None) -> ExampleSource:
     images, _ = load_digits()
     found = [str(digit) for digit in range(10)]
     classes = order_classes(found, config.classes, "digits")
-    samples = {"train": EvenSample(TRAIN_ROWS, limit), "test": EvenSample(len(images) - TRAIN_ROWS, limit)}
+    samples: dict[Literal["train", "test"], EvenSample] = {
+        "train": EvenSample(TRAIN_ROWS, limit),
+        "test": EvenSample(len(images) - TRAIN_ROWS, limit),
+    }
     relabel = tuple(classes.index(name) for name in found)
     pieces = [
         DigitsPiece(part, sample, positions, relabel)
         for part, sample in samples.items()
         for positions in sample.ranges(ROWS_A_PIECE)
     ]
-    return ExampleSource(classes, {part: len(sample) for part, sample in samples.items()}, images.shape[1:], pieces)
+    height, width, channels = images.shape[1:]
+    counts: dict[Part, int] = {part: len(sample) for part, sample in samples.items()}
+    return ExampleSource(classes, counts, (height, width, channels), pieces)
 
 
 def digits_digest(config: DataConfig) -> str:  # noqa: ARG001 - every format's digest is asked for alike

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
 from learn2compress.modalities.image.pixels import SUFFIXES, decode_image
@@ -150,7 +151,7 @@ def _subfolders(folder: Path) -> list[Path]:
         _raise_unreadable(error)
 
 
-def _raise_unreadable(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise DataError(
         f"folder {error.filename} must be readable; got: {error.strerror}. Check its permissions."
     ) from error

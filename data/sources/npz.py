@@ -92,18 +92,18 @@ class NpzPiece(Piece):
 
     def read(self) -> Iterator[RawExample]:
         wanted = iter([self.sample.row(position) for position in self.positions])
-        row = next(wanted)
-        first = row
+        first = next(wanted)
+        row: int | None = first
         for index, (image, label) in enumerate(
             zip(self.images.rows(first), self.labels.rows(first), strict=True), first
         ):
+            if row is None:
+                return
             if index < row:
                 continue
             pixels = to_pixels(image, f"{self.images.path}: row {index} of {self.images.name}")
             yield RawExample(f"{self.images.name}[{index}]", self.part, self.relabel[int(label.item())], pixels)
             row = next(wanted, None)
-            if row is None:
-                return
 
 
 def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:

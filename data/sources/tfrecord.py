@@ -60,19 +60,25 @@ class TFRecordPiece(Piece):
             where = f"{self.path}, record {index}"
             features = _parse(data, where)
             encoded = _value(features, self.image_feature, "image_feature", ("bytes_list",), where)
-            label = None if self.labels is None else _label(features, self.label_feature, where)
-            if self.labels is not None and label not in self.labels:
-                raise DataError(
-                    f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
-                    "Name all classes in data.classes, or leave it out."
-                )
+            label = self._index(features, where)
             source = f"{self.name}#{index}"
             try:
                 image = decode_image(encoded)
             except ValueError as error:
                 yield BadFile(source=source, reason=str(error))
                 continue
-            yield RawExample(source, self.part, -1 if self.labels is None else self.labels[label], image)
+            yield RawExample(source, self.part, label, image)
+
+    def _index(self, features: Any, where: str) -> int:
+        if self.labels is None:
+            return -1
+        label = _label(features, self.label_feature, where)
+        if label not in self.labels:
+            raise DataError(
+                f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
+                "Name all classes in data.classes, or leave it out."
+            )
+        return self.labels[label]
 
 
 def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource:
@@ -142,9 +148,9 @@ def list_files(pattern: str) -> dict[str, Path]:
 def _part(name: str) -> Part:
     """Return the split in a file's name, or in the name of the nearest folder."""
     for word in reversed(Path(name.lower()).parts):
-        told = [part for part, pattern in _SPLIT_WORDS if pattern.search(word)]
+        told = {part for part, pattern in _SPLIT_WORDS if pattern.search(word)}
         if len(told) == 1:
-            return told[0]
+            return told.pop()
     return None
 
 
@@ -166,7 +172,7 @@ def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: 
             f"{', '.join(sorted(features)) or 'none'}. Set data.{field}."
         )
     kind = features[name].WhichOneof("kind")
-    values = getattr(features[name], kind).value if kind in kinds else ()
+    values: Any = getattr(features[name], kind).value if kind in kinds else ()
     if len(values) != 1:
         raise DataError(
             f"feature {name!r} must be one value of {' or '.join(kinds)}; got {len(values)} of {kind} in {where}. "
@@ -200,12 +206,14 @@ def _classes(
                 f"the classes of the {part} files of {config.path} must be among those of the train files; got "
                 f"{strange[0]!r}. Add training images of it, or name all classes in data.classes."
             )
-    if all(isinstance(label, int) for label in main):
-        if min(main) < 0:
-            raise DataError(f"labels in {config.path} must be indices from 0; got {min(main)}. Number them anew.")
-        classes = order_classes([str(label) for label in range(max(main) + 1)], None, config.path)
+    indices = [label for label in main if isinstance(label, int)]
+    names = sorted(label for label in main if isinstance(label, str))
+    if not names:
+        if min(indices) < 0:
+            raise DataError(f"labels in {config.path} must be indices from 0; got {min(indices)}. Number them anew.")
+        classes = order_classes([str(label) for label in range(max(indices) + 1)], None, config.path)
         return classes, {label: label for label in range(len(classes))}
-    if any(isinstance(label, int) for label in main):
+    if indices:
         raise DataError(f"labels in {config.path} must be all indices or all names; got both. Write them alike.")
-    classes = order_classes(sorted(main), None, config.path)
+    classes = order_classes(names, None, config.path)
     return classes, {name: index for index, name in enumerate(classes)}

@@ -61,22 +61,31 @@ def open_unlabeled(config: DataConfig, limit: int | None = None) -> UnlabeledSou
     """Opens the images at `data.unlabeled`.
 
     Args:
+        config: With `unlabeled` set.
         limit: How many to take, evenly spaced; all without it.
 
     Raises:
         DataError: There are none, or what is there is in no format that is read.
     """
-    opened, _ = _FORMATS[_find_format(config.unlabeled)]
-    source = opened(config.model_copy(update={"path": config.unlabeled}), limit)
+    location = _location(config)
+    opened, _ = _FORMATS[_find_format(location)]
+    source = opened(config.model_copy(update={"path": location}), limit)
     if not source.count:
-        raise DataError(f"data.unlabeled must hold images; got none at {config.unlabeled}. Check the path.")
+        raise DataError(f"data.unlabeled must hold images; got none at {location}. Check the path.")
     return source
 
 
 def unlabeled_digest(config: DataConfig) -> str:
     """Computes the SHA-256 of their content, as `data_digest` does of labelled ones."""
-    _, digest = _FORMATS[_find_format(config.unlabeled)]
-    return digest(config.model_copy(update={"path": config.unlabeled}))
+    location = _location(config)
+    _, digest = _FORMATS[_find_format(location)]
+    return digest(config.model_copy(update={"path": location}))
+
+
+def _location(config: DataConfig) -> str:
+    if config.unlabeled is None:
+        raise DataError("data.unlabeled must be given where images without labels are read; got none. Name a folder.")
+    return config.unlabeled
 
 
 def _find_format(location: str) -> str:

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -38,7 +38,7 @@ def decode_image(file: Path | bytes) -> np.ndarray:
             picture.load()
             return _to_array(ImageOps.exif_transpose(picture))
     except _UNREADABLE as error:
-        reason = "it is no picture of a known kind" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = "it is no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(" ".join(reason.split()).rstrip(".") or type(error).__name__) from error
 
 

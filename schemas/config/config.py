@@ -111,6 +111,12 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
         raise ConfigError(_one_line(source, [_explain(e) for e in error.errors()[:3]])) from error
 
 
+def section_types() -> dict[str, type[Section]]:
+    """The class of each section, by its name in the file."""
+    types: dict[str, Any] = {name: info.annotation for name, info in Config.model_fields.items()}
+    return types
+
+
 # Words that stand where a location may, and are none.
 DATA_WORDS = ("digits",)
 INIT_WORDS = ("none", "features")
@@ -130,7 +136,9 @@ PATH_FIELDS = (
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     for section, key in PATH_FIELDS:
         values = tree.get(section)
-        value = values.get(key) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            continue
+        value = values.get(key)
         is_word = value in _WORDS.get((section, key), ())
         if isinstance(value, str) and not is_word and "://" not in value and not Path(value).is_absolute():
             values[key] = str(folder / _expand_user(section, key, value))
@@ -172,8 +180,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _default_mapping(section: str, field: str) -> dict[str, Any]:
     """The keys that a mapping such as students.sizes has by default."""
-    model = Config.model_fields.get(section)
-    info = model.annotation.model_fields.get(field) if model else None
+    info = section_types()[section].model_fields.get(field) if section in Config.model_fields else None
     return dict.fromkeys(info.default) if info and isinstance(info.default, dict) else {}
 
 
