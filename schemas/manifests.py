@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import Learn2CompressError, first_fault
@@ -19,6 +19,7 @@ from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
+DEFAULT_MODALITY: Literal["image"] = "image"  # of manifests that name none
 
 
 class Record(BaseModel):
@@ -41,10 +42,21 @@ class File(Record):
 
 
 class Task(Record):
-    """What is classified: the shape of an image and the names of the classes, in label order."""
+    """What is classified: the kind and the shape of an example, and the names of the classes, in label order.
 
-    input_shape: tuple[int, int, int]
+    The modality says what the shape means (modalities/): of an image, it is [height, width, channels].
+    """
+
+    # Left out of a manifest where it is the default, so that manifests of images have the bytes that they always had.
+    modality: Literal["image"] = Field(DEFAULT_MODALITY, exclude_if=lambda name: name == DEFAULT_MODALITY)
+    input_shape: tuple[int, ...]
     classes: list[str]
+
+    @model_validator(mode="after")
+    def _has_the_shape_of_its_modality(self) -> "Task":
+        if self.modality == "image" and len(self.input_shape) != 3:
+            raise ValueError(f"input_shape must be [height, width, channels]; got {list(self.input_shape)}")
+        return self
 
 
 class BadFile(Record):
