@@ -95,7 +95,7 @@ def look_up_examples(shards: Iterable[str | Path], task: Task, ids: Iterable[str
     Raises:
         DataError: A shard is cut short or damaged.
     """
-    wanted, found = set(ids), {}
+    wanted, found = set(ids), dict[str, np.ndarray]()
     for shard in shards:
         if len(found) == len(wanted):
             break

@@ -23,7 +23,6 @@ from learn2compress.evaluation.measure import (
     tally,
 )
 from learn2compress.modalities import modality_named, modality_of
-from learn2compress.modalities.protocol import Records
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.errors import DataError, ModelFileError
 from learn2compress.schemas.manifests import BadFile, Task
@@ -69,16 +68,17 @@ def evaluate_files(
     done, total = 0, source.counts[part]
     examples = _examples(source, part, skipped)
     while some := list(islice(examples, BATCH)):
-        for index, (_, classifier, records) in enumerate(opened):
+        for index, (_, classifier) in enumerate(opened):
             if classifier is not None:
-                tallies.setdefault(index, []).append(tally(classifier, [_batch(some, records, done)]))
+                batch = _batch(some, _task(source, classifier.input_shape), done)
+                tallies.setdefault(index, []).append(tally(classifier, [batch]))
         done += len(some)
         if on_progress:
             on_progress(done, total)
     if not done:
         raise DataError(f"the data must hold images that can be read; all {len(skipped)} were skipped. Check the path.")
     candidates = []
-    for index, (candidate, classifier, _) in enumerate(opened):
+    for index, (candidate, classifier) in enumerate(opened):
         if classifier is not None:
             figures = figures_of(join(tallies[index]), len(source.classes), config.top_k)
             latency = measure_latency(files[index], config.threads, config.latency_runs, source.modality)
@@ -87,8 +87,8 @@ def evaluate_files(
     return FileEvaluation(candidates, part or "all", skipped)
 
 
-def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[Candidate, Classifier | None, Records]:
-    """Describes a file, opens it if it is a classifier of as many classes, and says what form its examples have."""
+def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[Candidate, Classifier | None]:
+    """Describes a file and opens it, if it is a classifier of as many classes."""
     given = {} if scaling is None else {"mean": scaling.mean, "std": scaling.std}
     identity = Identity(name=path.stem, student=path.stem, variant="", file=str(path))
     try:
@@ -96,9 +96,12 @@ def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[C
         shape = classifier.input_shape
     except ModelFileError:
         classifier, shape = None, (1, 1, 1)
-    task = Task(modality=source.modality, input_shape=shape, classes=list(source.classes))
-    candidate = describe(path, identity, task)
-    return candidate, None if candidate.failed else classifier, modality_of(task).records(task)
+    candidate = describe(path, identity, _task(source, shape))
+    return candidate, None if candidate.failed else classifier
+
+
+def _task(source: ExampleSource, shape: tuple[int, ...]) -> Task:
+    return Task(modality=source.modality, input_shape=shape, classes=list(source.classes))
 
 
 def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -> Iterator[RawExample]:
@@ -110,7 +113,8 @@ def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -
                 yield example
 
 
-def _batch(examples: Sequence[RawExample], records: Records, first: int) -> Batch:
+def _batch(examples: Sequence[RawExample], task: Task, first: int) -> Batch:
+    records = modality_of(task).records(task)
     return Batch(
         ids=np.arange(first, first + len(examples), dtype=np.uint64),
         sources=[example.source for example in examples],

@@ -89,17 +89,19 @@ class Views(Protocol):
 
 
 class TeacherInput(Protocol):
-    """What a teacher's one input takes, as read from the model's signature.
+    """What a teacher's one input takes, as read from the model's signature."""
 
-    Attributes:
-        batch: Number of examples that it takes at once; None where any number will do.
-        shape: Of a stored example that it takes, None for each size that the model leaves open.
-        dtype: Of the tensor that it takes.
-    """
+    @property
+    def batch(self) -> int | None:
+        """Number of examples that it takes at once; None where any number will do."""
 
-    batch: int | None
-    shape: tuple[int | None, ...]
-    dtype: tf.DType
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of a stored example that it takes, None for each size that the model leaves open."""
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Type of the tensor that it takes."""
 
     def check_scaling(self, scaling: Scaling) -> None:
         """Refuses a scaling that the input cannot take (TeacherError)."""
@@ -179,11 +181,15 @@ class Presentation(Protocol):
     """How people see examples and their form: in the report, in the lineage, in the bundle.
 
     Attributes:
-        size: The form of an example in a few characters, such as 32x32x3.
+        classifier: Name of such a model, as in "image classifier".
+        described: An example of the task's form, as in "an image of 32x32 pixels".
+        size: The form in a few characters, such as 32x32x3.
         input_format: The same in words, for a bill of materials.
         snippets: Names of the bundle's programs that run the chosen file.
     """
 
+    classifier: str
+    described: str
     size: str
     input_format: str
     snippets: tuple[str, ...]

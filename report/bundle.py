@@ -119,7 +119,7 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
 def _snippets(model: str, data: bytes, classifier: Classifier, presentation: Presentation) -> dict[str, bytes]:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
-    facts = _facts(model, classifier) | presentation.snippet_facts(data, classifier)
+    facts = {**_facts(model, classifier), **presentation.snippet_facts(data, classifier)}
     templates = {name: environment.from_string(presentation.snippet_template(name)) for name in presentation.snippets}
     return {f"snippets/{name}": template.render(facts).encode() for name, template in templates.items()}
 

@@ -66,7 +66,8 @@ def golden_files(
     Returns:
         Contents by path.
     """
-    files, vectors = {}, []
+    files: dict[str, bytes] = {}
+    vectors = []
     kind = modality_of(task)
     write_example = kind.presentation(task).golden_file
     source, result = classifier.model.input, classifier.model.output

@@ -23,7 +23,7 @@ class ImageModality:
 
     name = "image"
     task_name = "image classification"
-    statistics = ("original_height", "original_width", "brightness")
+    statistics: tuple[str, ...] = ("original_height", "original_width", "brightness")
 
     def resolve_shape(
         self, config: DataConfig, own: tuple[int, ...] | None, default: tuple[int | None, ...] | None

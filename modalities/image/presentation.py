@@ -24,9 +24,12 @@ class ImagePresentation:
         shape: The height, width and channels of the task's images.
     """
 
-    snippets = ("classify.py", "Classifier.kt", "Classifier.swift")
+    classifier = "image classifier"
+    snippets: tuple[str, ...] = ("classify.py", "Classifier.kt", "Classifier.swift")
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
+        height, width, channels = shape
+        self.described = f"an image of {width}x{height} pixels, {'grey' if channels == 1 else 'red, green, blue'}"
         self.size = "x".join(map(str, shape))
         self.input_format = f"image, {self.size}"
 
