@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every source of labelled examples offers, whatever its format: the one place where a new kind of data plugs in.
 
-A source is opened from a `DataConfig` (see example_sources.py). It knows its classes and how many examples it has
+A source is opened from a `DataConfig` (see sources/formats.py). It knows its classes and how many examples it has
 without having read one of them, and is cut into pieces that Beam hands to its workers. A piece carries all that its
 reading needs, so that a worker relies on nothing of the process that opened the source.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DEFAULT_MODALITY, BadFile, Split
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, BadFile, ModalityName, Split
 
 UNLABELED: Literal["unlabeled"] = "unlabeled"
 Part = Split | Literal["unlabeled"] | None
@@ -64,7 +64,7 @@ class ExampleSource:
     counts: dict[Part, int]
     example_shape: tuple[int, ...] | None
     pieces: Sequence[Piece]
-    modality: Literal["image"] = DEFAULT_MODALITY
+    modality: ModalityName = DEFAULT_MODALITY
 
 
 @dataclass(frozen=True)

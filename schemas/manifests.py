@@ -19,7 +19,8 @@ from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
-DEFAULT_MODALITY: Literal["image"] = "image"  # of manifests that name none
+ModalityName = Literal["image"]
+DEFAULT_MODALITY: ModalityName = "image"  # of manifests that name none
 
 
 class Record(BaseModel):
@@ -48,7 +49,7 @@ class Task(Record):
     """
 
     # Left out of a manifest where it is the default, so that manifests of images have the bytes that they always had.
-    modality: Literal["image"] = Field(DEFAULT_MODALITY, exclude_if=lambda name: name == DEFAULT_MODALITY)
+    modality: ModalityName = Field(DEFAULT_MODALITY, exclude_if=lambda name: name == DEFAULT_MODALITY)
     input_shape: tuple[int, ...]
     classes: list[str]
 
@@ -79,10 +80,11 @@ class Unlabeled(Record):
 class DataManifest(Record):
     """Of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `image` (height·width·channels raw uint8 bytes), `label` (int64), `id` (first 16 hex
-    digits of the SHA-256 of shape and pixels), `source` (where it came from), `original_height`, `original_width`,
-    `brightness`. Within a split, records lie in the order of their ids, spread over shards by id: that order is
-    random with respect to content and the same whatever the number of workers.
+    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (where it
+    came from), and what the modality stores, of an image: `image` (height·width·channels raw uint8 bytes),
+    `original_height`, `original_width`, `brightness`; its id is of shape and pixels. Within a split, records lie in the
+    order of their ids, spread over shards by id: that order is random with respect to content and the same whatever the
+    number of workers.
     """
 
     task: Task
