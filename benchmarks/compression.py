@@ -262,7 +262,7 @@ def newest(folder: Path) -> Path:
 def first_images(examples: Path, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many images of a split, [n, h, w, c] uint8, and their labels."""
     batches = list(iter_numpy(read_examples(examples, split, 256).take(-(-count // 256))))
-    images, labels = (np.concatenate([batch[key] for batch in batches]) for key in ("image", "label"))
+    images, labels = (np.concatenate([batch[key] for batch in batches]) for key in ("example", "label"))
     return images[:count], labels[:count]
 
 

@@ -82,7 +82,7 @@ def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray) -> list[P
 
 
 def read_images(shards: list[Path], task: Task) -> Iterator[np.ndarray]:
-    return (example.image for shard in shards for example in read_shard(shard, task.input_shape))
+    return (example.content for shard in shards for example in read_shard(shard, task))
 
 
 def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, float]:

@@ -106,7 +106,7 @@ class DistillerExecutor(base_beam_executor.BaseBeamExecutor):
         loop = None
         if exec_properties["teacher_mode"] == "joint":
             own = TeacherRecipe(exec_properties["teacher_learning_rate"], exec_properties["teacher_mutual_weight"])
-            loop = TeacherInLoop(open_teacher(understanding(teacher_folder, teacher), task.input_shape), own, seed)
+            loop = TeacherInLoop(open_teacher(understanding(teacher_folder, teacher), task), own, seed)
         how = recipe(config, names, data)
         checkpoint = checkpoint_path(output, input_dict, exec_properties)
         beginning = checkpoint.with_name(f"{checkpoint.stem}-features.npz")

@@ -24,12 +24,13 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from learn2compress.components.beam.ingestion import ingest
 from learn2compress.data.example_records import SPLITS, Plan, make_plan
 from learn2compress.data.raw_examples import UNLABELED
-from learn2compress.data.sources.formats import open_source, resolve_shape
+from learn2compress.data.sources.formats import open_source, resolve_task
 from learn2compress.data.sources.unlabeled import open_unlabeled
+from learn2compress.modalities import MODALITIES
 from learn2compress.schemas import parameters
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import BadFile, DataManifest, Task, Unlabeled, write_manifest
+from learn2compress.schemas.manifests import BadFile, DataManifest, Unlabeled, write_manifest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,11 +62,11 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         folder = Path(examples.uri)
         source = open_source(config, exec_properties.get("limit"))
         beside = open_unlabeled(config, exec_properties.get("limit")) if config.unlabeled else None
-        shape = resolve_shape(config, source)
+        task = resolve_task(config, source)
         # Beside the splits, since renaming a finished shard into its place asks for the same file system.
         spill = folder / f".spill-{uuid.uuid4().hex}"
         try:
-            plan = make_plan(config, source, shape, str(folder), str(spill), beside.count if beside else 0)
+            plan = make_plan(config, source, task, str(folder), str(spill), beside.count if beside else 0)
             pieces = [*source.pieces, *(beside.pieces if beside else ())]
             report = ingest(self._make_beam_pipeline(), pieces, plan)
         finally:
@@ -78,7 +79,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         }
         unlabeled = sum(report["examples"].get(UNLABELED, {}).values())
         manifest = DataManifest(
-            task=Task(input_shape=shape, classes=list(source.classes)),
+            task=task,
             digest=exec_properties["data_digest"],
             counts={split: sum(per_class[split]) for split in SPLITS},
             per_class=per_class,
@@ -120,15 +121,16 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
 
 
 def statistics_options() -> Any:
-    """The options for StatisticsGen: statistics of what says something about an image.
+    """The options for StatisticsGen: statistics of what says something about an example, whatever its modality.
 
-    Without them the pixels, ids and sources would be counted as categories: each value is another one, so that it takes
-    long, says nothing, and a schema made of it would call every new image an anomaly.
+    Without them the contents, ids and sources would be counted as categories: each value is another one, so that it
+    takes long, says nothing, and a schema made of it would call every new example an anomaly.
     """
     # Imported late: only whoever builds the DAG needs it.
     import tensorflow_data_validation as tfdv
 
-    return tfdv.StatsOptions(feature_allowlist=["label", "original_height", "original_width", "brightness"])
+    features = [name for modality in MODALITIES.values() for name in modality.statistics]
+    return tfdv.StatsOptions(feature_allowlist=["label", *features])
 
 
 def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str, ...]) -> None:

@@ -22,7 +22,6 @@ from learn2compress.components.execution.coordination import call_workers
 from learn2compress.components.execution.properties import describe_models
 from learn2compress.components.execution.recipe import BEYOND_LOSS, training_recipe
 from learn2compress.components.execution.trained_teacher import teaching_logits
-from learn2compress.compression.family.model import normalize
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
@@ -35,6 +34,7 @@ from learn2compress.compression.training.curves import read_curves
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.modalities import modality_of
 from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
@@ -97,6 +97,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             call_workers(distribution, "Quantizer", input_dict, exec_properties)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
+            normalize = modality_of(before.task).student_input.normalize
             batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
 
             def wrap() -> keras.Model:

@@ -33,9 +33,11 @@ from learn2compress.components.execution.checkpoints import checkpoint_path
 from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.compression.teacher.features import TeacherFeatures, find_feature_layer
 from learn2compress.compression.teacher.fit import check_fit
-from learn2compress.compression.teacher.logits import FLIP_TOLERANCE, ShardCount, mirrored_accuracy, view_recipe
+from learn2compress.compression.teacher.logits import TRIAL_TOLERANCE, ShardCount, trial_accuracy
 from learn2compress.compression.training.joint_teacher import check_trainable
 from learn2compress.data.batches import iter_numpy, read_examples
+from learn2compress.modalities import modality_of
+from learn2compress.modalities.protocol import Views
 from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
@@ -87,7 +89,7 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         logits_artifact = artifact_utils.get_single_instance(output_dict["teacher_logits"])
         data = read_manifest(examples, DataManifest)
 
-        teacher = open_teacher(config, data.task.input_shape)
+        teacher = open_teacher(config, data.task)
         if config.mode == "joint":
             check_trainable(teacher)
         with_features = bool(exec_properties["features"])
@@ -95,8 +97,9 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         fit = check_fit(
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
-        flip, flip_accuracy, mirrored = self._decide_flip(config, teacher, examples)
-        recipe = view_recipe(data.task.input_shape, config.views, config.view_shift, flip, int(exec_properties["seed"]))
+        views = modality_of(data.task).views(data.task)
+        passed, flip_accuracy, mirrored = self._try_on_teacher(views, config, teacher, examples)
+        recipe = views.recipe(config, int(exec_properties["seed"]), passed)
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, exec_properties["teacher_sha256"])
         began = time.monotonic()
         # The copy is asked, not the original: the answers are of the model whose digest is recorded.
@@ -147,14 +150,19 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         write_manifest(teacher_artifact.uri, manifest)
         _describe(teacher_artifact, logits_artifact, manifest, taught)
 
-    def _decide_flip(
-        self, config: TeacherConfig, teacher: LoadedTeacher, examples: str
+    def _try_on_teacher(
+        self, views: Views, config: TeacherConfig, teacher: LoadedTeacher, examples: str
     ) -> tuple[bool, float | None, int]:
-        """Whether views may be mirrored, the teacher's accuracy on mirrored images, and how many it was asked about."""
-        if config.view_flip != "auto":
-            return config.view_flip == "yes", None, 0
-        plain, mirrored, images = mirrored_accuracy(teacher, _batches(examples, _CHECKED_IMAGES))
-        return mirrored >= plain - FLIP_TOLERANCE, mirrored, images
+        """Compares the teacher on a transformation that views hold only if it stays as accurate (images: mirroring).
+
+        Returns:
+            Whether it does, its accuracy on transformed examples, and their number.
+        """
+        transform = views.on_trial(config)
+        if transform is None:
+            return False, None, 0
+        plain, transformed, count = trial_accuracy(teacher, transform, _batches(examples, _CHECKED_IMAGES))
+        return transformed >= plain - TRIAL_TOLERANCE, transformed, count
 
 
 class TeacherImporter(base_beam_component.BaseBeamComponent):
@@ -212,7 +220,7 @@ def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]
     """The first validation images: their order is random with respect to content."""
     seen = 0
     for batch in iter_numpy(read_examples(examples, "validation", min(most, 256))):
-        yield batch["image"][: most - seen], batch["label"][: most - seen]
+        yield batch["example"][: most - seen], batch["label"][: most - seen]
         seen += len(batch["label"])
         if seen >= most:
             return

@@ -22,7 +22,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from learn2compress.components.beam.evaluation import ModelToRun, Piece, run_models
-from learn2compress.data.stored_examples import find_images
+from learn2compress.data.stored_examples import look_up_examples
 from learn2compress.evaluation.device_results import apply_device_results, read_device_results
 from learn2compress.evaluation.measure import (
     Identity,
@@ -34,7 +34,7 @@ from learn2compress.evaluation.measure import (
     this_host,
 )
 from learn2compress.evaluation.predictions import PREDICTIONS, write_predictions
-from learn2compress.modalities.image.thumbnails import thumbnail
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.digests import file_sha256
@@ -99,7 +99,7 @@ class TFLiteEvaluatorExecutor(base_beam_executor.BaseBeamExecutor):
 
         candidates = [_with_figures(c, tallies, len(data.task.classes), config.top_k) for c in candidates]
         if not device:
-            candidates = [_with_latency(c, folders["models"], config) for c in candidates]
+            candidates = [_with_latency(c, folders["models"], config, data.task.modality) for c in candidates]
         evaluation = Evaluation(
             task=data.task,
             host=device.host if device else this_host(),
@@ -217,10 +217,10 @@ def _with_figures(
     return candidate.model_copy(update={"figures": figures})
 
 
-def _with_latency(candidate: Candidate, folder: Path, config: EvaluateConfig) -> Candidate:
+def _with_latency(candidate: Candidate, folder: Path, config: EvaluateConfig, modality: str) -> Candidate:
     if candidate.failed is not None:
         return candidate
-    latency = measure_latency(folder / candidate.file, config.threads, config.latency_runs)
+    latency = measure_latency(folder / candidate.file, config.threads, config.latency_runs, modality)
     return candidate.model_copy(update={"latency": latency})
 
 
@@ -228,8 +228,9 @@ def _write_thumbnails(output: Path, evaluation: Evaluation, data: DataManifest, 
     """Keeps the pictures of the flips that the figures name, so that a report needs no examples."""
     ids = {flip.id for c in evaluation.candidates if "test" in c.figures for flip in c.figures["test"].flips}
     shards = [examples / "Split-test" / shard for shard in data.shards["test"]]
-    found = find_images(shards, data.task.input_shape, ids)
-    pictures = {identity: thumbnail(image) for identity, image in sorted(found.items())}
+    found = look_up_examples(shards, data.task, ids)
+    preview = modality_of(data.task).presentation(data.task).preview
+    pictures = {identity: preview(example) for identity, example in sorted(found.items())}
     (output / THUMBNAILS).write_text(json.dumps(pictures, indent=0) + "\n", encoding="utf-8")
 
 

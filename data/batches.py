@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the examples, and the teacher's logits beside them, as batches: streamed, and in the order of the shards.
 
-That order is the ids', which are digests of the pixels: random with respect to the content, and the same on each run.
+That order is the ids', which are digests of the content: random with respect to the content, and the same on each run.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, Split, TeacherLogitsManifest, read_manifest
+from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherLogitsManifest, read_manifest
 
 FEATURES_FOLDER = "features"
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
@@ -30,16 +30,15 @@ def read_examples(
         shuffle_buffer: From how many records each next one is drawn, in another order each epoch; 0: in their order.
 
     Returns:
-        Batches {image: [batch, height, width, channels] uint8, label: [batch] int64, id: [batch] string}; the last one
-        may be smaller.
+        Batches {example: [batch, …] as the modality stores them (images: [batch, height, width, channels] uint8),
+        label: [batch] int64, id: [batch] string}; the last one may be smaller.
 
     Raises:
         DataError: A shard is missing.
     """
     manifest = read_manifest(examples, DataManifest)
     records = _records(_shards(examples, split, manifest.shards[split]))
-    shape = manifest.task.input_shape
-    return _batch(records, batch_size, shuffle_buffer, seed, lambda batch: _parse_examples(batch, shape))
+    return _batch(records, batch_size, shuffle_buffer, seed, lambda batch: _parse_examples(batch, manifest.task))
 
 
 def read_with_logits(
@@ -62,8 +61,8 @@ def read_with_logits(
         check: Whether to compare the ids; once is enough for as long as the files stay.
 
     Returns:
-        Batches as of `read_examples`, with logits: [batch, views, classes] float32, and views: [batch, views, 3] int16
-        (dy, dx, mirrored; see modalities/image/views.py).
+        Batches as of `read_examples`, with logits: [batch, views, classes] float32, and views: [batch, views, width]
+        int16, the parameters of each view (images: dy, dx, mirrored; see modalities/image/views.py).
 
     Raises:
         DataError: A shard is missing, or the logits are of other examples; the message names the shard.
@@ -80,14 +79,14 @@ def read_with_logits(
         _check_ids(shard, beside)
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
     count = taught.recipe.count if split == "train" else 1
-    shape, classes = data.task.input_shape, taught.classes
+    task, classes = data.task, taught.classes
     return _batch(
         records,
         batch_size,
         shuffle_buffer,
         seed,
         lambda batch, beside: (
-            _parse_examples(batch, shape) | _parse_views(beside, "logits", tf.float16, count, classes)
+            _parse_examples(batch, task) | _parse_views(beside, "logits", tf.float16, count, classes, task)
         ),
     )
 
@@ -104,7 +103,8 @@ def read_with_features(
         check: As in `read_with_logits`.
 
     Returns:
-        Batches {image, label (-1 without one), id, features: [batch, views, width] float32, views: [batch, views, 3]}.
+        Batches {example, label (-1 without one), id, features: [batch, views, width] float32, views: as of
+        `read_with_logits`}.
 
     Raises:
         DataError: A shard is missing, or the features are of other examples.
@@ -122,10 +122,10 @@ def read_with_features(
     for shard, beside in pairs if check else ():
         _check_ids(shard, beside)
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
-    shape, count, width = data.task.input_shape, taught.recipe.count, taught.features.width
+    task, count, width = data.task, taught.recipe.count, taught.features.width
 
     def parse(batch, beside):
-        return _parse_examples(batch, shape) | _parse_views(beside, "features", tf.float32, count, width)
+        return _parse_examples(batch, task) | _parse_views(beside, "features", tf.float32, count, width, task)
 
     return _batch(records, batch_size, shuffle_buffer, seed, parse)
 
@@ -135,20 +135,23 @@ def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
     taught = read_manifest(logits, TeacherLogitsManifest)
     folder = Path(logits, FEATURES_FOLDER)
     paths = [path for part, names in taught.features.shards.items() for path in _shards(folder, part, names)]
-    parse = partial(
-        _parse_views, name="features", dtype=tf.float32, views=taught.recipe.count, width=taught.features.width
-    )
-    return _records(paths).batch(batch_size).map(parse).map(lambda batch: batch["features"])
+    count, width = taught.recipe.count, taught.features.width
+
+    def parse(batch: tf.Tensor) -> tf.Tensor:
+        parsed = tf.io.parse_example(batch, {"features": _SCALAR_STRING})
+        return _parse_values(parsed["features"], tf.float32, count, width)
+
+    return _records(paths).batch(batch_size).map(parse)
 
 
-def read_shard(path: str, input_shape: tuple[int, int, int], batch_size: int = 256) -> tf.data.Dataset:
+def read_shard(path: str, task: Task, batch_size: int = 256) -> tf.data.Dataset:
     """Read one shard of examples, as `read_examples` reads them all.
 
     Args:
         path: A gzip TFRecord file.
-        input_shape: (height, width, channels) of its images.
+        task: Of the examples.
     """
-    return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, input_shape))
+    return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, task))
 
 
 def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
@@ -193,19 +196,25 @@ def _batch(
     return records.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def _parse_examples(batch: tf.Tensor, shape: tuple[int, int, int]) -> dict[str, tf.Tensor]:
-    parsed = tf.io.parse_example(batch, {"image": _SCALAR_STRING, "label": _SCALAR_INT, "id": _SCALAR_STRING})
-    images = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), [-1, *shape])
-    return {"image": images, "label": parsed["label"], "id": parsed["id"]}
+def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
+    stored = modality_of(task).records(task)
+    parsed = tf.io.parse_example(batch, {stored.feature: _SCALAR_STRING, "label": _SCALAR_INT, "id": _SCALAR_STRING})
+    return {"example": stored.decode_tensor(parsed[stored.feature]), "label": parsed["label"], "id": parsed["id"]}
 
 
-def _parse_views(batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int) -> dict[str, tf.Tensor]:
+def _parse_views(
+    batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int, task: Task
+) -> dict[str, tf.Tensor]:
     parsed = tf.io.parse_example(batch, {name: _SCALAR_STRING, "views": _SCALAR_STRING})
-    values = tf.reshape(tf.io.decode_raw(parsed[name], dtype), [-1, views, width])
+    parameters = modality_of(task).views(task).width
     return {
-        name: tf.cast(values, tf.float32),
-        "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, 3]),
+        name: _parse_values(parsed[name], dtype, views, width),
+        "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, parameters]),
     }
+
+
+def _parse_values(values: tf.Tensor, dtype: tf.DType, views: int, width: int) -> tf.Tensor:
+    return tf.cast(tf.reshape(tf.io.decode_raw(values, dtype), [-1, views, width]), tf.float32)
 
 
 def _check_ids(shard: str, beside: str) -> None:

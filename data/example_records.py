@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of an example: its record, its split and its shard, from the example and the plan alone.
 
-The split follows from the pixels' digest, and so does the place within it; the number of shards follows from the
+The split follows from the content's digest, and so does the place within it; the number of shards follows from the
 counts. None of them depends on the cut into pieces or the number of workers, so that neither does a byte of the result.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from learn2compress.data.raw_examples import UNLABELED, ExampleSource, Part, RawExample
-from learn2compress.modalities.image.pixels import fit_image
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.config import DataConfig
-from learn2compress.schemas.manifests import Split
+from learn2compress.schemas.manifests import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PARTS = (*SPLITS, UNLABELED)
@@ -34,23 +32,23 @@ class Plan:
     Attributes:
         folder: Where the Split-* folders go.
         spill: Where records wait for their shard.
-        shape: Height, width and channels of every image.
-        validation_fraction: Share of the training images to be kept apart; 0 where the source has a part for it.
+        task: Of the examples.
+        validation_fraction: Share of the training examples to be kept apart; 0 where the source has a part for it.
         test_fraction: The same of the whole, taken first.
-        shards: Number of shards of each split, and of the images without labels if there are any.
+        shards: Number of shards of each split, and of the examples without labels if there are any.
         buckets: Number of groups in which duplicates are looked for.
     """
 
     folder: str
     spill: str
-    shape: tuple[int, int, int]
+    task: Task
     validation_fraction: float
     test_fraction: float
     shards: dict[str, int]
     buckets: int
 
     def split_of(self, part: Part, digest: bytes) -> str:
-        """The split of an example: what its source says, else by its pixels' digest."""
+        """The split of an example: what its source says, else by its content's digest."""
         if part in ("validation", "test", UNLABELED):
             return part
         # Other bytes than the id's, which decide on the shard.
@@ -69,12 +67,12 @@ class Plan:
 def make_plan(
     config: DataConfig,
     source: ExampleSource,
-    shape: tuple[int, int, int],
+    task: Task,
     folder: str,
     spill: str,
     unlabeled: int = 0,
 ) -> Plan:
-    """Settle what the source leaves open; `unlabeled` is the number of images without labels beside it."""
+    """Settle what the source leaves open; `unlabeled` is the number of examples without labels beside it."""
     counts = source.counts
     test_fraction = 0.0 if "test" in counts else config.test_fraction
     validation_fraction = 0.0 if "validation" in counts else config.validation_fraction
@@ -86,9 +84,10 @@ def make_plan(
         "test": counts.get("test", rest * test_fraction),
     }
     expected |= {UNLABELED: unlabeled} if unlabeled else {}
-    shards = {part: _shard_count(round(count), int(np.prod(shape))) for part, count in expected.items()}
+    size = modality_of(task).records(task).example_bytes
+    shards = {part: _shard_count(round(count), size) for part, count in expected.items()}
     buckets = 1 + (sum(counts.values()) + unlabeled) // _IDS_A_BUCKET
-    return Plan(folder, spill, shape, validation_fraction, test_fraction, shards, buckets)
+    return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets)
 
 
 def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
@@ -97,18 +96,16 @@ def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
     Returns:
         Its split, its id and the serialized tf.Example.
     """
-    image = np.ascontiguousarray(fit_image(raw.image, plan.shape))
-    pixels = image.tobytes()
-    digest = hashlib.sha256("x".join(map(str, image.shape)).encode() + b":" + pixels).digest()
+    records = modality_of(plan.task).records(plan.task)
+    stored = records.fit(raw.content)
+    digest = records.digest(stored)
     identity = digest[:8].hex()
     features = {
-        "image": _bytes(pixels),
+        records.feature: _bytes(records.encode(stored)),
         "label": _int(raw.label),
         "id": _bytes(identity.encode()),
         "source": _bytes(raw.source.encode("utf-8", "replace")),
-        "original_height": _int(raw.image.shape[0]),
-        "original_width": _int(raw.image.shape[1]),
-        "brightness": tf.train.Feature(float_list=tf.train.FloatList(value=[float(image.mean()) / 255])),
+        **{name: _number(value) for name, value in records.statistics(raw.content, stored).items()},
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Without `deterministic` the order of a map's entries, and so the bytes, would vary.
@@ -132,6 +129,10 @@ def _int(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-def _shard_count(examples: int, image_bytes: int) -> int:
-    by_size = math.ceil(examples * (image_bytes + _RECORD_OVERHEAD_BYTES) / SHARD_BYTES)
+def _number(value: int | float) -> tf.train.Feature:
+    return _int(value) if isinstance(value, int) else tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+
+def _shard_count(examples: int, example_bytes: int) -> int:
+    by_size = math.ceil(examples * (example_bytes + _RECORD_OVERHEAD_BYTES) / SHARD_BYTES)
     return max(1, by_size, min(FINE_SHARDS, math.ceil(examples / EXAMPLES_A_SHARD)))

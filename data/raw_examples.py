@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every source of labelled examples offers, whatever its format: the one place where a new kind of data plugs in.
 
-A source is opened from a `DataConfig` (see example_sources.py). It knows its classes and how many examples it has
-without having read an image, and is cut into pieces that Beam hands to its workers. A piece carries all that its
+A source is opened from a `DataConfig` (see sources/formats.py). It knows its classes and how many examples it has
+without having read one of them, and is cut into pieces that Beam hands to its workers. A piece carries all that its
 reading needs, so that a worker relies on nothing of the process that opened the source.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import Any, Literal
 
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import BadFile, Split
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, BadFile, ModalityName, Split
 
 UNLABELED: Literal["unlabeled"] = "unlabeled"
 Part = Split | Literal["unlabeled"] | None
@@ -23,19 +21,19 @@ Part = Split | Literal["unlabeled"] | None
 
 @dataclass(frozen=True)
 class RawExample:
-    """A labelled image as its source holds it.
+    """A labelled example as its source holds it.
 
     Attributes:
         source: Where it came from: a file, or a file and a row of it.
         part: Its split, if the source says.
         label: Index of its class; -1 where it has none.
-        image: [height, width, 1 or 3] uint8.
+        content: As `modalities.protocol` calls raw: of an image, [height, width, 1 or 3] uint8.
     """
 
     source: str
     part: Part
     label: int
-    image: np.ndarray
+    content: Any
 
 
 class Piece(ABC):
@@ -57,14 +55,16 @@ class ExampleSource:
     Attributes:
         classes: Names of the classes, in label order.
         counts: How many examples each part has, after the limit.
-        image_shape: [height, width, channels], where all of its images have the same.
+        example_shape: As in `Task.input_shape`, where all of its examples have the same.
         pieces: Its shares.
+        modality: Of the examples.
     """
 
     classes: tuple[str, ...]
     counts: dict[Part, int]
-    image_shape: tuple[int, int, int] | None
+    example_shape: tuple[int, ...] | None
     pieces: Sequence[Piece]
+    modality: ModalityName = DEFAULT_MODALITY
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ so that it does not clash with TensorFlow's in a process that has both; on the w
 Source: tensorflow/core/example/example.proto and feature.proto.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,10 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from learn2compress.data.record_files import read_records
+from learn2compress.modalities import modality_of
+from learn2compress.modalities.protocol import Records
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import Task
 
 
 class StoredExample(NamedTuple):
@@ -26,34 +29,39 @@ class StoredExample(NamedTuple):
     id: str  # 16 hexadecimal digits
     source: str
     label: int
-    pixels: bytes
-    shape: tuple[int, int, int]
+    encoded: bytes
+    records: Records
 
     @property
-    def image(self) -> np.ndarray:
-        """[height, width, channels] uint8."""
-        return np.frombuffer(self.pixels, np.uint8).reshape(self.shape)
+    def content(self) -> np.ndarray:
+        """The example as its modality stores it: of an image, [height, width, channels] uint8."""
+        return self.records.decode([self.encoded])[0]
 
 
-def read_shard(path: str | Path, shape: tuple[int, int, int]) -> Iterator[StoredExample]:
+def stack_contents(examples: Sequence[StoredExample]) -> np.ndarray:
+    """Decodes the contents of examples of one task together: a batch, [examples, …]."""
+    return examples[0].records.decode([example.encoded for example in examples])
+
+
+def read_shard(path: str | Path, task: Task) -> Iterator[StoredExample]:
     """Streams the examples of a shard.
 
     Args:
         path: The shard.
-        shape: Of every image: height, width, channels.
+        task: Of the examples.
 
     Raises:
         DataError: The shard is cut short or damaged.
     """
-    parse = _example_type().FromString
+    parse, records = _example_type().FromString, modality_of(task).records(task)
     for record in read_records(path):
         feature = parse(record).features.feature
         yield StoredExample(
             feature["id"].bytes_list.value[0].decode(),
             feature["source"].bytes_list.value[0].decode("utf-8", "replace"),
             feature["label"].int64_list.value[0],
-            feature["image"].bytes_list.value[0],
-            shape,
+            feature[records.feature].bytes_list.value[0],
+            records,
         )
 
 
@@ -62,7 +70,7 @@ def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, 
 
     Args:
         path: The shard.
-        classes: How many logits each view has; the first view is the image itself.
+        classes: How many logits each view has; the first view is the example itself.
 
     Raises:
         DataError: The shard is cut short or damaged.
@@ -73,27 +81,27 @@ def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, 
         yield feature["id"].bytes_list.value[0].decode(), int(np.argmax(logits))
 
 
-def find_images(shards: Iterable[str | Path], shape: tuple[int, int, int], ids: Iterable[str]) -> dict[str, np.ndarray]:
+def look_up_examples(shards: Iterable[str | Path], task: Task, ids: Iterable[str]) -> dict[str, np.ndarray]:
     """Looks examples up by their ids, reading no further than the last of them.
 
     Args:
         shards: Where they may be.
-        shape: Of every image.
+        task: Of the examples.
         ids: Of the examples wanted.
 
     Returns:
-        [height, width, channels] uint8 by id; those that are not there are left out.
+        Their contents by id; those that are not there are left out.
 
     Raises:
         DataError: A shard is cut short or damaged.
     """
-    wanted, found = set(ids), {}
+    wanted, found = set(ids), dict[str, np.ndarray]()
     for shard in shards:
         if len(found) == len(wanted):
             break
-        for example in read_shard(shard, shape):
+        for example in read_shard(shard, task):
             if example.id in wanted:
-                found[example.id] = example.image
+                found[example.id] = example.content
     return found
 
 

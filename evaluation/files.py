@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any .tflite classifiers on any labelled images, without a pipeline: what `learn2compress evaluate` does.
+"""Any .tflite classifiers on any labelled examples, without a pipeline: what `learn2compress evaluate` does.
 
-The images are streamed from their source once, and each file sees them in turn.
+The examples are streamed from their source once, and each file sees them in turn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +22,13 @@ from learn2compress.evaluation.measure import (
     measure_latency,
     tally,
 )
-from learn2compress.modalities.image.pixels import fit_image
+from learn2compress.modalities import modality_named, modality_of
 from learn2compress.schemas.config import EvaluateConfig
 from learn2compress.schemas.errors import DataError, ModelFileError
 from learn2compress.schemas.manifests import BadFile, Task
 from learn2compress.schemas.reports import Candidate
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.interpreter import Classifier
 
 BATCH = 256
 
@@ -70,7 +70,7 @@ def evaluate_files(
     while some := list(islice(examples, BATCH)):
         for index, (_, classifier) in enumerate(opened):
             if classifier is not None:
-                batch = _batch(some, classifier.input_shape, done)
+                batch = _batch(some, _task(source, classifier.input_shape), done)
                 tallies.setdefault(index, []).append(tally(classifier, [batch]))
         done += len(some)
         if on_progress:
@@ -81,7 +81,7 @@ def evaluate_files(
     for index, (candidate, classifier) in enumerate(opened):
         if classifier is not None:
             figures = figures_of(join(tallies[index]), len(source.classes), config.top_k)
-            latency = measure_latency(files[index], config.threads, config.latency_runs)
+            latency = measure_latency(files[index], config.threads, config.latency_runs, source.modality)
             candidate = candidate.model_copy(update={"figures": {"test": figures}, "latency": latency})
         candidates.append(candidate)
     return FileEvaluation(candidates, part or "all", skipped)
@@ -92,12 +92,16 @@ def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[C
     given = {} if scaling is None else {"mean": scaling.mean, "std": scaling.std}
     identity = Identity(name=path.stem, student=path.stem, variant="", file=str(path))
     try:
-        classifier = open_model(path, **given)
+        classifier = modality_named(source.modality).device_format.open_classifier(path, **given)
         shape = classifier.input_shape
     except ModelFileError:
         classifier, shape = None, (1, 1, 1)
-    candidate = describe(path, identity, Task(input_shape=shape, classes=list(source.classes)))
+    candidate = describe(path, identity, _task(source, shape))
     return candidate, None if candidate.failed else classifier
+
+
+def _task(source: ExampleSource, shape: tuple[int, ...]) -> Task:
+    return Task(modality=source.modality, input_shape=shape, classes=list(source.classes))
 
 
 def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -> Iterator[RawExample]:
@@ -109,11 +113,12 @@ def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -
                 yield example
 
 
-def _batch(examples: Sequence[RawExample], shape: tuple[int, int, int], first: int) -> Batch:
+def _batch(examples: Sequence[RawExample], task: Task, first: int) -> Batch:
+    records = modality_of(task).records(task)
     return Batch(
         ids=np.arange(first, first + len(examples), dtype=np.uint64),
         sources=[example.source for example in examples],
         labels=np.array([example.label for example in examples], np.int32),
-        images=np.stack([fit_image(example.image, shape) for example in examples]),
+        examples=records.decode([records.encode(records.fit(example.content)) for example in examples]),
         teacher=None,
     )

@@ -19,10 +19,11 @@ import numpy as np
 
 from learn2compress.evaluation import metrics
 from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions
+from learn2compress.modalities import modality_named, modality_of
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import Calibration, LayerQuantization, Rescue, Split, Task
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, Calibration, LayerQuantization, Rescue, Split, Task
 from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
-from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import prove_full_int8, read_bytes, read_model
 
 FLIPS = 24  # number of flips of each kind that the figures list; predictions.npz has all
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
     ids: np.ndarray  # [images] uint64
     sources: Sequence[str]
     labels: np.ndarray  # [images] int32
-    images: np.ndarray  # [images, height, width, channels] uint8
+    examples: np.ndarray  # [images, …] as stored: of images, [images, height, width, channels] uint8
     teacher: np.ndarray | None  # [images] int32, the teacher's class
 
 
@@ -80,23 +81,20 @@ class Identity(NamedTuple):
 
 
 def check_classifier(classifier: Classifier, task: Task) -> None:
-    """Runs a black image through a model, to see that it is one for the task.
+    """Runs a plain example through a model, to see that it is one for the task.
 
     Raises:
         ModelFileError: It takes another shape, gives another number of scores than there are classes, or
             fails.
     """
-    if classifier.input_shape != task.input_shape:
-        raise ModelFileError(
-            f"{classifier.model.file} must take images of {list(task.input_shape)}; "
-            f"it takes {list(classifier.input_shape)}. Bring the data to that shape."
-        )
+    device_format = modality_of(task).device_format
+    device_format.check_input(classifier, task.input_shape)
     if classifier.classes != len(task.classes):
         raise ModelFileError(
             f"{classifier.model.file} must give a score for each of {len(task.classes)} classes; "
             f"it gives {classifier.classes}. Check that its labels are those of the data."
         )
-    classifier.predict(np.zeros((1, *task.input_shape), np.uint8))
+    classifier.predict(device_format.probe(task.input_shape))
 
 
 def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
@@ -178,7 +176,7 @@ def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
     )
     try:
         model = read_model(data, file=identity.file)
-        classifier = open_model(data, file=identity.file)
+        classifier = modality_of(task).device_format.open_classifier(data, file=identity.file)
         check_classifier(classifier, task)
     except ModelFileError as error:
         return measured.model_copy(update={"failed": str(error)})
@@ -198,15 +196,18 @@ def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
     )
 
 
-def measure_latency(path: str | Path, threads: Sequence[int], runs: int) -> list[Latency]:
-    """Times single images on this machine, a thread count after the other. Call it while nothing else runs.
+def measure_latency(
+    path: str | Path, threads: Sequence[int], runs: int, modality: str = DEFAULT_MODALITY
+) -> list[Latency]:
+    """Times single examples on this machine, a thread count after the other. Call it while nothing else runs.
 
     Args:
         path: The .tflite file.
         threads: Of the interpreter.
         runs: Timed invocations, after warm-up.
+        modality: Of the examples.
     """
-    return [_time_single(path, count, runs) for count in sorted(set(threads))]
+    return [_time_single(path, count, runs, modality) for count in sorted(set(threads))]
 
 
 def this_host() -> Host:
@@ -220,7 +221,7 @@ def this_host() -> Host:
 
 
 def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
-    scores = classifier.predict(batch.images)
+    scores = classifier.predict(batch.examples)
     classes = np.argmax(scores, axis=1)
     confidences = np.take_along_axis(metrics.probabilities(scores), classes[:, None], axis=1)[:, 0]
     lost: list[Flip] = []
@@ -249,8 +250,8 @@ def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
     )
 
 
-def _time_single(path: str | Path, threads: int, runs: int) -> Latency:
-    times = open_model(path, threads=threads).latency(runs)
+def _time_single(path: str | Path, threads: int, runs: int, modality: str) -> Latency:
+    times = modality_named(modality).device_format.open_classifier(path, threads=threads).latency(runs)
     p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
     return Latency(threads=threads, p50_ms=p50, p90_ms=p90, p99_ms=p99, runs=runs)
 

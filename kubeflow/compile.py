@@ -20,9 +20,10 @@ import yaml
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
-from learn2compress.data.sources.formats import data_digest, open_source, resolve_shape
+from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.kubeflow.lint import check_spec
 from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
+from learn2compress.modalities import modality_named
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.schemas.config import INIT_WORDS, PATH_FIELDS, Config, NodeResources
 from learn2compress.schemas.digests import path_sha256
@@ -124,16 +125,15 @@ def _with_shape(config: Config) -> Config:
         return config
     source = open_source(data)
     default = None
-    if source.image_shape is None and _is_here(config.teacher.path):
+    modality = modality_named(source.modality)
+    if source.example_shape is None and _is_here(config.teacher.path):
         from learn2compress.compression.teacher.formats import describe_file
         from learn2compress.compression.teacher.models import open_model
 
         teacher = config.teacher
-        default = open_model(describe_file(teacher.path), teacher.signature, teacher.output).image_shape
-    height, width, channels = resolve_shape(data, source, default)
-    return config.model_copy(
-        update={"data": data.model_copy(update={"height": height, "width": width, "channels": channels})}
-    )
+        default = open_model(describe_file(teacher.path), teacher.signature, teacher.output, modality).input.shape
+    task = resolve_task(data, source, default)
+    return config.model_copy(update={"data": modality.with_shape(data, task.input_shape)})
 
 
 def _is_here(path: str) -> bool:

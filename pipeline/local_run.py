@@ -27,11 +27,12 @@ from learn2compress.compression.teacher.formats import describe_file
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.workers import check_divisible
-from learn2compress.data.sources.formats import data_digest, open_source, resolve_shape
+from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.mlmd.store import open_store
 from learn2compress.lineage.records.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.lineage.records.provenance import write_record
+from learn2compress.modalities import modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.output_folder import claim_output
@@ -39,7 +40,6 @@ from learn2compress.report.assembly import REPORTED, assemble_report, part_of, r
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
-from learn2compress.schemas.manifests import Task
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.reports import Report
 
@@ -140,12 +140,12 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     init_sha256 = students_sha256(config.distill.init) if begins_as_others else None
     source = open_source(config.data, limit)
     default = None
-    if source.image_shape is None:
-        default = open_model(teacher, config.teacher.signature, config.teacher.output).image_shape
-    height, width, channels = resolve_shape(config.data, source, default)
-    data = config.data.model_copy(update={"height": height, "width": width, "channels": channels})
+    modality = modality_named(source.modality)
+    if source.example_shape is None:
+        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality).input.shape
+    task = resolve_task(config.data, source, default)
+    data = modality.with_shape(config.data, task.input_shape)
     # Now: a size, a module or a pruning that is out of reach should not be found out only after the teacher's hour.
-    task = Task(input_shape=(height, width, channels), classes=list(data.classes or source.classes))
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
     if begins_as_others:

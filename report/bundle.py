@@ -16,25 +16,25 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from learn2compress.modalities import modality_of
+from learn2compress.modalities.protocol import Presentation
 from learn2compress.report.golden import golden_examples, golden_files
 from learn2compress.report.model_card import render_model_card
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError, OutputError
 from learn2compress.schemas.manifests import MANIFEST, DataManifest, read_manifest
 from learn2compress.schemas.reports import Report
-from learn2compress.tflite.interpreter import Classifier, open_model
-from learn2compress.tflite.metadata import LABELS_FILE, read_metadata
+from learn2compress.tflite.interpreter import Classifier
+from learn2compress.tflite.metadata import LABELS_FILE
 from learn2compress.tflite.model_file import read_bytes
 
 BUNDLE = "bundle.zip"
 CARD = "MODEL_CARD.md"
-SNIPPETS = ("classify.py", "Classifier.kt", "Classifier.swift")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
@@ -84,14 +84,15 @@ def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> 
         )
     data = read_bytes(selected)
     name = f"{report.choice.chosen}.tflite"
-    classifier = open_model(data, file=str(selected))
+    task = report.evaluation.task
+    classifier = modality_of(task).device_format.open_classifier(data, file=str(selected))
     chosen = golden_examples(examples, read_manifest(examples, DataManifest))
     files = {
         name: data,
-        LABELS_FILE: "".join(f"{label}\n" for label in report.evaluation.task.classes).encode(),
+        LABELS_FILE: "".join(f"{label}\n" for label in task.classes).encode(),
         CARD: render_model_card(report).encode(),
-        **golden_files(classifier, chosen, name, found),
-        **_snippets(name, data, classifier),
+        **golden_files(classifier, task, chosen, name, found),
+        **_snippets(name, data, classifier, modality_of(task).presentation(task)),
     }
     return pack_files(files)
 
@@ -122,31 +123,20 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _snippets(model: str, data: bytes, classifier: Classifier) -> dict[str, bytes]:
+def _snippets(model: str, data: bytes, classifier: Classifier, presentation: Presentation) -> dict[str, bytes]:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
-    facts = _facts(model, data, classifier)
-    folder = resources.files("learn2compress.report") / "templates"
-    templates = {name: environment.from_string((folder / f"{name}.j2").read_text("utf-8")) for name in SNIPPETS}
+    facts = {**_facts(model, classifier), **presentation.snippet_facts(data, classifier)}
+    templates = {name: environment.from_string(presentation.snippet_template(name)) for name in presentation.snippets}
     return {f"snippets/{name}": template.render(facts).encode() for name, template in templates.items()}
 
 
-def _facts(model: str, data: bytes, classifier: Classifier) -> dict[str, Any]:
-    """Collect what the snippets need to know about the file."""
-    about = read_metadata(data, file=model)
+def _facts(model: str, classifier: Classifier) -> dict[str, Any]:
+    """Collect what the snippets need to know about the file, whatever its modality."""
     source, result = classifier.model.input, classifier.model.output
-    height, width, channels = classifier.input_shape
-    mean, std = (about.mean, about.std) if about and about.mean else ((0.0,), (1.0,))
-    if len(mean) == 1:
-        mean, std = mean * channels, std * channels
     return {
         "model": model,
         "stem": model.removesuffix(".tflite"),
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "mean": [repr(value) for value in mean],
-        "std": [repr(value) for value in std],
         "classes": classifier.classes,
         "input": source,
         "output": result,

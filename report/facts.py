@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from learn2compress.modalities import modality_of
 from learn2compress.report.layer_effects import describe_float_fallback
 from learn2compress.report.wording import (
     STAGES,
@@ -32,7 +33,7 @@ def list_facts(report: Report) -> dict[str, Any]:
     return {
         "created": report.created.replace("T", " ").replace("+00:00", " UTC"),
         "classes": len(evaluation.task.classes),
-        "shape": "×".join(map(str, evaluation.task.input_shape)),
+        "shape": modality_of(evaluation.task).presentation(evaluation.task).size.replace("x", "×"),
         "splits": [(split, f"{count:,}") for split, count in counts.items()],
         "duplicates": duplicates,
         "duplicate_examples": data["duplicate_examples"][:10],

@@ -5,18 +5,17 @@ An app that computes the same scores for them decodes, scales and runs the model
 the picture, to check the whole path, and the bytes of the input and output tensors, to check the runtime alone.
 """
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from learn2compress.data.stored_examples import StoredExample, read_shard
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest
+from learn2compress.schemas.manifests import DataManifest, Task
 from learn2compress.tflite.interpreter import Classifier
 
 FOLDER = "golden"
@@ -56,13 +55,14 @@ def golden_examples(examples: str | Path, data: DataManifest, count: int = VECTO
 
 
 def golden_files(
-    classifier: Classifier, examples: Sequence[StoredExample], model: str, sha256: str
+    classifier: Classifier, task: Task, examples: Sequence[StoredExample], model: str, sha256: str
 ) -> dict[str, bytes]:
     """Run a file on images and record its input and output tensors.
 
     Args:
         classifier: The opened file.
-        examples: Test images.
+        task: The classification task.
+        examples: Test examples.
         model: Name of the file.
         sha256: SHA-256 of the file.
 
@@ -71,20 +71,24 @@ def golden_files(
     """
     files: dict[str, bytes] = {}
     vectors = []
+    modality = modality_of(task)
+    write_example = modality.presentation(task).golden_file
     source, result = classifier.model.input, classifier.model.output
     tolerance = QUANTIZED_STEPS * result.scale[0] if result.quantized else FLOAT_TOLERANCE
     for number, example in enumerate(examples[: _vector_count(source.bytes)]):
-        entered, left = classifier.predict_raw(example.image)
-        scores = classifier.predict(example.image[None])[0]
+        content = example.content
+        entered, left = classifier.predict_raw(content)
+        scores = classifier.predict(content[None])[0]
         stem = f"{FOLDER}/{number}"
+        suffix, written = write_example(content)
         files |= {
-            f"{stem}.png": _png(example.image),
+            f"{stem}{suffix}": written,
             f"{stem}.input.bin": np.ascontiguousarray(entered, entered.dtype.newbyteorder("<")).tobytes(),
             f"{stem}.output.bin": np.ascontiguousarray(left, left.dtype.newbyteorder("<")).tobytes(),
         }
         vectors.append(
             {
-                "image": f"{stem}.png",
+                modality.name: f"{stem}{suffix}",
                 "input": f"{stem}.input.bin",
                 "output": f"{stem}.output.bin",
                 "id": example.id,
@@ -113,14 +117,8 @@ def golden_files(
 
 def _stream(examples: Path, data: DataManifest) -> Iterator[StoredExample]:
     for shard in data.shards["test"]:
-        yield from read_shard(examples / "Split-test" / shard, data.task.input_shape)
+        yield from read_shard(examples / "Split-test" / shard, data.task)
 
 
 def _vector_count(input_bytes: int) -> int:
     return max(LEAST_VECTORS, min(VECTORS, INPUT_BYTES // input_bytes))
-
-
-def _png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(stream, "PNG")
-    return stream.getvalue()

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from learn2compress import __version__
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -41,6 +42,7 @@ def render_model_card(report: Report) -> str:
         reason=reason,
         version=__version__,
         settings=_settings(report, chosen),
+        example=modality_of(report.evaluation.task).presentation(report.evaluation.task),
         **_classes(report, chosen),
     )
 

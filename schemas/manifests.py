@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
@@ -19,6 +19,8 @@ from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
+ModalityName = Literal["image"]
+DEFAULT_MODALITY: ModalityName = "image"  # of manifests that name none
 
 
 class Record(BaseModel):
@@ -41,10 +43,21 @@ class File(Record):
 
 
 class Task(Record):
-    """What is classified: the shape of an image and the names of the classes, in label order."""
+    """What is classified: the kind and the shape of an example, and the names of the classes, in label order.
 
-    input_shape: tuple[int, int, int]
+    The modality says what the shape means (modalities/): of an image, it is [height, width, channels].
+    """
+
+    # Left out of a manifest where it is the default, so that manifests of images have the bytes that they always had.
+    modality: ModalityName = Field(DEFAULT_MODALITY, exclude_if=lambda name: name == DEFAULT_MODALITY)
+    input_shape: tuple[int, ...]
     classes: list[str]
+
+    @model_validator(mode="after")
+    def _has_the_shape_of_its_modality(self) -> "Task":
+        if self.modality == "image" and len(self.input_shape) != 3:
+            raise ValueError(f"input_shape must be [height, width, channels]; got {list(self.input_shape)}")
+        return self
 
 
 class BadFile(Record):
@@ -67,10 +80,11 @@ class Unlabeled(Record):
 class DataManifest(Record):
     """Of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `image` (height·width·channels raw uint8 bytes), `label` (int64), `id` (first 16 hex
-    digits of the SHA-256 of shape and pixels), `source` (where it came from), `original_height`, `original_width`,
-    `brightness`. Within a split, records lie in the order of their ids, spread over shards by id: that order is
-    random with respect to content and the same whatever the number of workers.
+    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (where it
+    came from), and what the modality stores, of an image: `image` (height·width·channels raw uint8 bytes),
+    `original_height`, `original_width`, `brightness`; its id is of shape and pixels. Within a split, records lie in the
+    order of their ids, spread over shards by id: that order is random with respect to content and the same whatever the
+    number of workers.
     """
 
     task: Task

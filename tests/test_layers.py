@@ -51,6 +51,11 @@ def test_layers_are_kept_as_they_stand(copy: Path) -> None:
         ("lineage/queries/broken.py", "import tf_keras", "Files, figures and lineage need no TensorFlow"),
         ("components/pruner.py", "import learn2compress.components.distiller", "No node imports another"),
         (
+            "report/broken.py",
+            "import learn2compress.modalities.image.pixels",
+            "Only their sources and their family know images",
+        ),
+        (
             "compression/family/model.py",
             "import learn2compress.compression.students.files",
             "No room's parts go round in circles",

@@ -9,7 +9,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from learn2compress.cli.lineage.output import duration, moment, percent
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.lineage import ArtifactView, Chain, DataView, LineageReport, Step, TeacherView
+from learn2compress.schemas.manifests import Task
 from learn2compress.schemas.units import format_bytes, format_count
 
 _QUIET = {"code_version"}
@@ -142,7 +144,8 @@ def _data(data: DataView) -> Text:
     parts = [f"{count:,} {split}" for split, count in counts.items()]
     if task:
         parts.append(f"{len(task['classes'])} classes")
-        parts.append("x".join(map(str, task["input_shape"])))
+        described = Task.model_validate(task)
+        parts.append(modality_of(described).presentation(described).size)
     if about.get("skipped_count"):
         parts.append(f"{about['skipped_count']} skipped")
     return Text.assemble(("Data  ", "bold"), f"{' · '.join(parts)}\nsource {data.digest}\nat {data.uri}")

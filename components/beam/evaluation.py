@@ -21,11 +21,12 @@ import apache_beam as beam
 import numpy as np
 
 from learn2compress.components.beam.options import user_errors
-from learn2compress.data.stored_examples import read_shard, read_teacher_classes, with_teacher
+from learn2compress.data.stored_examples import read_shard, read_teacher_classes, stack_contents, with_teacher
 from learn2compress.evaluation.measure import Batch, Tally, join, tally
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Split, Task
-from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
 
 BATCH = 128
@@ -99,7 +100,7 @@ class RunModel(beam.DoFn):
     """Runs a file on a shard."""
 
     def process(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
-        parts = [tally(_opened(piece.model), [batch]) for batch in read_batches(piece)]
+        parts = [tally(_opened(piece.model, piece.task), [batch]) for batch in read_batches(piece)]
         if parts:
             yield (piece.split, piece.model.name), (piece.order, join(parts))
 
@@ -118,8 +119,7 @@ class WriteTally(beam.DoFn):
 
 def read_batches(piece: Piece) -> Iterator[Batch]:
     """Streams the images of a piece."""
-    shape = piece.task.input_shape
-    examples = read_shard(piece.examples, shape)
+    examples = read_shard(piece.examples, piece.task)
     teacher = read_teacher_classes(piece.logits, len(piece.task.classes)) if piece.logits else None
     pairs = with_teacher(examples, teacher, piece.examples)
     while some := list(islice(pairs, BATCH)):
@@ -127,7 +127,7 @@ def read_batches(piece: Piece) -> Iterator[Batch]:
             ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
             sources=[example.source for example, _ in some],
             labels=np.array([example.label for example, _ in some], np.int32),
-            images=np.frombuffer(b"".join([example.pixels for example, _ in some]), np.uint8).reshape(-1, *shape),
+            examples=stack_contents([example for example, _ in some]),
             teacher=None if teacher is None else np.array([label for _, label in some], np.int32),
         )
 
@@ -136,7 +136,7 @@ def read_batches(piece: Piece) -> Iterator[Batch]:
 _open_models = threading.local()
 
 
-def _opened(model: ModelToRun) -> Classifier:
+def _opened(model: ModelToRun, task: Task) -> Classifier:
     known = _open_models.__dict__.setdefault("by_sha256", {})
     if model.sha256 not in known:
         data = read_bytes(model.path)
@@ -146,7 +146,7 @@ def _opened(model: ModelToRun) -> Classifier:
                 f"{model.path} must have SHA-256 {model.sha256}; got {digest}: "
                 "it changed while it was evaluated. Run again."
             )
-        known[model.sha256] = open_model(data, file=model.path)
+        known[model.sha256] = modality_of(task).device_format.open_classifier(data, file=model.path)
     return known[model.sha256]
 
 

@@ -20,21 +20,23 @@ from learn2compress.compression.teacher.classifier import LoadedTeacher, load_te
 from learn2compress.compression.teacher.features import find_feature_layer
 from learn2compress.compression.teacher.logits import ShardCount, write_answers_shard
 from learn2compress.data.batches import FEATURES_FOLDER
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.config import TeacherConfig
-from learn2compress.schemas.manifests import DataManifest, Split, TeacherManifest, ViewRecipe
-from learn2compress.schemas.progress import Task, say
+from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherManifest, ViewRecipe
+from learn2compress.schemas.progress import Task as Progress
+from learn2compress.schemas.progress import say
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FEATURE_PARTS = ("train", "unlabeled")
 _COUNTS = ".counts"  # what a shard's file has beside it until all shards are there
 
 
-def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path: str | None = None) -> LoadedTeacher:
+def open_teacher(config: TeacherConfig, task: Task, path: str | None = None) -> LoadedTeacher:
     """Loads the teacher as configured.
 
     Args:
         config: How it is to be understood.
-        input_shape: (height, width, channels) of the data.
+        task: Of the data.
         path: Where it is; default: as configured.
     """
     return load_teacher(
@@ -44,7 +46,8 @@ def open_teacher(config: TeacherConfig, input_shape: tuple[int, int, int], path:
         output_name=config.output,
         class_order=config.class_order,
         resize=config.resize,
-        image_shape=input_shape,
+        example_shape=task.input_shape,
+        modality=modality_of(task),
     )
 
 
@@ -115,7 +118,7 @@ def ask_teacher(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task.input_shape, with_features, views, before))
+            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task, with_features, views, before))
         )
     counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, "unlabeled")}
     for part, _, answers, _ in shards:
@@ -142,23 +145,21 @@ def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
 class _AskTeacher(beam.DoFn):
     """Writes the answers about a shard; the teacher is loaded once a worker."""
 
-    def __init__(
-        self, config: TeacherConfig, input_shape: tuple[int, int, int], with_features: bool, views: int, before: int
-    ) -> None:
-        self.config, self.input_shape, self.with_features = config, input_shape, with_features
+    def __init__(self, config: TeacherConfig, task: Task, with_features: bool, views: int, before: int) -> None:
+        self.config, self.task, self.with_features = config, task, with_features
         self.views, self.before = views, before
 
     def setup(self) -> None:
-        self.teacher = open_teacher(self.config, self.input_shape)
+        self.teacher = open_teacher(self.config, self.task)
         self.features = find_feature_layer(self.teacher, self.config.feature_layer) if self.with_features else None
         # Seen where the work is done in the caller's process; other processes tell their own logs.
-        self.task = Task("asking the teacher: view", self.views, self.before)
+        self.progress = Progress("asking the teacher: view", self.views, self.before)
 
     def process(self, shard: tuple[str, str, dict[str, str], ViewRecipe]) -> None:
         _, examples, answers, recipe = shard
         if _read_count(answers) is None:
             ask = self._ask_for_both if "features" in answers else self._ask_for_logits
-            count = write_answers_shard(ask, examples, answers, self.input_shape, recipe, self.task.advance)
+            count = write_answers_shard(ask, examples, answers, self.task, recipe, self.progress.advance)
             _write_count(answers, count)
 
     def _ask_for_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:

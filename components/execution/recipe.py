@@ -46,4 +46,5 @@ def training_recipe(
         ),
         student_weights=tuple(distill.student_weights.get(name, 1.0) for name in names),
         seed=data.seed,
+        modality=data.task.modality,
     )

@@ -72,7 +72,7 @@ def write_trained(
     )
     # What is asked is the file, as anybody would open it.
     reopened = understanding(folder, about)
-    teacher = open_teacher(reopened, data.task.input_shape)
+    teacher = open_teacher(reopened, data.task)
     began = time.monotonic()
     counts = ask_teacher(pipeline, reopened, data, examples, logits.uri, asked.recipe)
     about = about.model_copy(

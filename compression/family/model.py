@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A family as one Keras model with an output a student, and each student cut out of it.
 
-The models take normalized pixels, (pixel - 127.5) / 127.5, and give logits. That normalization is also what an 8-bit
-input tensor means by itself (scale 1/127.5), so that an int8 student needs no operator for it; a float file gets one
-when it is converted (compression/quantization/conversion.py).
+The models take normalized pixels (modalities/image/student_input.py) and give logits.
 """
 
 from collections.abc import Iterator
@@ -13,12 +11,14 @@ import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.family.spec import Block, Conv, FamilySpec, is_residual
+from learn2compress.modalities.image.student_input import ImageStudentInput
 from learn2compress.schemas.errors import FamilyError
-from learn2compress.schemas.scaling import Scaling
 
 # Of the batch statistics: short trainings must not end with statistics of their first steps.
 BATCH_MOMENTUM = 0.9
-NORMALIZATION = Scaling.named("symmetric")
+
+normalize = ImageStudentInput().normalize
+"""Turns pixels 0..255 of any dtype into float32 in [-1, 1], as this family takes them."""
 
 
 def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
@@ -79,13 +79,6 @@ def block_of(spec: FamilySpec, layer: str) -> Block:
 def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
     """The pooled features of each student: what enters its logits layer, [batch, width] float32."""
     return [family.get_layer(f"{name}_logits").input for name in names]
-
-
-def normalize(images):
-    """Pixels 0..255 of any dtype -> float32 in [-1, 1]."""
-    import tensorflow as tf
-
-    return (tf.cast(images, tf.float32) - NORMALIZATION.mean[0]) / NORMALIZATION.std[0]
 
 
 def _apply(block: Block, x, seeds):

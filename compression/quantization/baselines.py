@@ -14,6 +14,7 @@ from learn2compress.compression.quantization.on_device import PIXELS, write_file
 from learn2compress.compression.quantization.qat import representative_ids_digest
 from learn2compress.compression.quantization.teacher_conversion import convert_teacher
 from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import (
     Calibration,
@@ -62,7 +63,7 @@ def add_baselines(
     for variant in variants:
         name = f"{STUDENT}-{variant}"
         try:
-            data = convert_teacher(teacher, task.input_shape, variant, images)
+            data = convert_teacher(teacher, task, variant, images)
         except TeacherError as error:
             notes.append(str(error))
             progress.advance(detail=f"{name}: {error}")
@@ -96,7 +97,8 @@ def open_imported(folder: str | Path) -> LoadedTeacher:
         output_name=manifest.output_name,
         class_order=manifest.class_order,
         resize=manifest.resize,
-        image_shape=manifest.task.input_shape,
+        example_shape=manifest.task.input_shape,
+        modality=modality_of(manifest.task),
     )
 
 

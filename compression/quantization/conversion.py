@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family.model import NORMALIZATION
 from learn2compress.compression.quantization.folded_scales import sound_scales
+from learn2compress.modalities import modality_named
+from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.errors import DataError
 from learn2compress.tflite.compaction import compact
 from learn2compress.tflite.packing import pack
@@ -27,13 +28,11 @@ OUTPUT_NAME = "probability"
 INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
 
 
-def with_pixel_input(student: keras.Model) -> keras.Model:
-    """The student as an app wants it: from floats 0..255, normalized inside, to probabilities."""
-    image = keras.Input(student.input_shape[1:], name=INPUT_NAME)
-    scale = 1 / NORMALIZATION.std[0]
-    normalized = keras.layers.Rescaling(scale, -NORMALIZATION.mean[0] * scale, name="normalize")(image)
+def with_app_input(student: keras.Model, inputs: StudentInput) -> keras.Model:
+    """Makes the student as an app wants it: normalized inside (images: from floats 0..255), to probabilities."""
+    entered, normalized = inputs.app_input(student.input_shape[1:])
     probability = keras.layers.Softmax(name=OUTPUT_NAME)(student(normalized))
-    return keras.Model(image, probability, name=student.name)
+    return keras.Model(entered, probability, name=student.name)
 
 
 def with_probabilities(student: keras.Model) -> keras.Model:
@@ -47,7 +46,7 @@ def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
     The converter's own way from a Keras model writes a SavedModel first, which traces every layer by itself and takes
     some thirty times as long.
     """
-    signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32, name=INPUT_NAME)
+    signature = tf.TensorSpec([1, *student.input_shape[1:]], student.inputs[0].dtype, name=INPUT_NAME)
     function = tf.function(lambda image: student(image, training=False), autograph=False)
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
 
@@ -70,14 +69,15 @@ def convert_reference(student: keras.Model) -> bytes:
     return _converter(with_probabilities(student)).convert()
 
 
-def convert_float(student: keras.Model, variant: str) -> bytes:
+def convert_float(student: keras.Model, variant: str, inputs: StudentInput | None = None) -> bytes:
     """Converts a float student.
 
     Args:
         student: Takes normalized pixels.
         variant: "float32", "float16" or "dynamic".
+        inputs: Of the modality; default: images.
     """
-    converter = _converter(with_pixel_input(student))
+    converter = _converter(with_app_input(student, inputs or modality_named().student_input))
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
@@ -99,39 +99,39 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
         return finish(converter.convert())
 
 
-def convert_post_training(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+def convert_post_training(
+    student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
+) -> bytes:
     """Converts a float student with ranges taken from a representative data set; all of it to 8 bits.
 
     Args:
-        student: Takes normalized pixels.
+        student: Takes normalized examples.
         variant: "int8" or "uint8".
-        images: Training images, each [h, w, c] uint8.
+        examples: Training examples as stored: of images, each [h, w, c] uint8.
+        inputs: Of the modality; default: images.
 
     Raises:
         DataError: There are none.
     """
-    return _convert_by_examples(student, variant, images, [])
+    return _convert_by_examples(student, variant, examples, inputs, [])
 
 
-def convert_mixed(student: keras.Model, variant: str, images: Iterable[np.ndarray]) -> bytes:
+def convert_mixed(
+    student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
+) -> bytes:
     """As `convert_post_training`; operators that there are not in 8 bits stay in float."""
-    return _convert_by_examples(student, variant, images, [tf.lite.OpsSet.TFLITE_BUILTINS])
+    return _convert_by_examples(student, variant, examples, inputs, [tf.lite.OpsSet.TFLITE_BUILTINS])
 
 
-def _convert_by_examples(student: keras.Model, variant: str, images: Iterable[np.ndarray], also: list) -> bytes:
-    images = list(images)
-    if not images:
+def _convert_by_examples(
+    student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None, also: list
+) -> bytes:
+    examples, inputs = list(examples), inputs or modality_named().student_input
+    if not examples:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
-    mean, std = NORMALIZATION.mean[0], NORMALIZATION.std[0]
-    shape = student.input_shape[1:]
-    # The two extremes make the input's range exactly [-1, 1], so that pixels enter as they are.
-    extremes = np.stack([np.zeros(shape), np.full(shape, 255.0)]).astype(np.float32)
 
     def representative():
-        yield [(extremes[:1] - mean) / std]
-        yield [(extremes[1:] - mean) / std]
-        for image in images:
-            yield [(image[None].astype(np.float32) - mean) / std]
+        return ([batch] for batch in inputs.representative(student.input_shape[1:], examples))
 
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

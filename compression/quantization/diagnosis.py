@@ -3,7 +3,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -20,6 +22,8 @@ from learn2compress.compression.quantization.layer_error import (
 from learn2compress.compression.quantization.mixed_precision import Rescued, rescue_layers
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_file
 from learn2compress.compression.quantization.qat import without_rounding
+from learn2compress.modalities import modality_of
+from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
     LayerError,
@@ -32,7 +36,6 @@ from learn2compress.schemas.manifests import (
 from learn2compress.schemas.progress import Task
 from learn2compress.schemas.units import format_points
 from learn2compress.tflite.compaction import compact
-from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import read_bytes, read_model
 from learn2compress.tflite.splicing import Pair, pair_files
 
@@ -89,14 +92,16 @@ def diagnose(
     """
     folder = Path(folder)
     integer = [model for model in manifest.models if model.variant.split("-")[0] in INTEGER_TYPES]
-    floating = cut_students(family.floating, family.students)
+    floating, inputs = cut_students(family.floating, family.students), modality_of(manifest.task).student_input
     errors, rescued, notes = [], [], []
     task = Task("looking for the layers that 8 bits hurt", len({model.student for model in integer}))
     for student in dict.fromkeys(model.student for model in integer):
         models = [model for model in integer if model.student == student]
         try:
-            found = [_rank(folder, model, family, floating[student], images, errors) for model in models[:1]]
-            found += [_rank(folder, model, family, floating[student], images, None) for model in models[1:] if rescue]
+            found = [_rank(folder, model, family, floating[student], images, inputs, errors) for model in models[:1]]
+            found += [
+                _rank(folder, model, family, floating[student], images, inputs, None) for model in models[1:] if rescue
+            ]
         except ModelFileError as error:
             notes.append(f"the layers of {student} could not be ranked: {error}")
             task.advance(detail=notes[-1])
@@ -124,6 +129,7 @@ def _rank(
     family: QuantizedFamily,
     student: keras.Model,
     images: Sequence[np.ndarray],
+    inputs: StudentInput,
     errors: list[QuantizationError] | None,
 ) -> _Ranked:
     """Ranks a file's layers; adds to `errors` what was found."""
@@ -134,7 +140,7 @@ def _rank(
     data = read_bytes(folder / model.file.path)
     pair = pair_files(floating, data, file=model.name)
     layers = layers_of_steps(pair, floating, student)
-    few = ranking_images(pair, read_model(floating).macs, images)
+    few = ranking_images(pair, read_model(floating).macs, images, inputs)
     ranking = rank_steps(pair, [name_of_step(layers, step) for step in range(len(layers))], few)
     if errors is not None:
         sqnr, changed = whole_error(pair, few)
@@ -166,17 +172,14 @@ def _rescue(
     settings: RescueSettings,
 ) -> tuple[OnDeviceModel | None, str]:
     """Writes a file with the worst layers in float, if that is called for; says what was done in either case."""
+    modality, scaling = modality_of(manifest.task), manifest.normalization
 
-    def accuracy(data: bytes) -> float:
-        scaling = manifest.normalization
-        predicted = open_model(data, mean=scaling.mean, std=scaling.std, file=model.name).predict(settings.images)
-        return float(np.mean(predicted.argmax(axis=1) == settings.labels))
+    def accuracy_of(data: bytes, **options: Any) -> float:
+        opened = modality.device_format.open_classifier(data, file=model.name, **options)
+        return float(np.mean(opened.predict(settings.images).argmax(axis=1) == settings.labels))
 
-    float32 = float(
-        np.mean(
-            open_model(convert_float(student, "float32")).predict(settings.images).argmax(axis=1) == settings.labels
-        )
-    )
+    accuracy = partial(accuracy_of, mean=scaling.mean, std=scaling.std)
+    float32 = accuracy_of(convert_float(student, "float32", modality.student_input))
     before = accuracy(read_bytes(folder / model.file.path))
     on = f"on {len(settings.labels):,} validation images"
     if before >= float32:

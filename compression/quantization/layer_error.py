@@ -25,7 +25,7 @@ import numpy as np
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
 
-from learn2compress.compression.family.model import normalize
+from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.manifests import LayerError
 from learn2compress.tflite.interpreter import run_images
 from learn2compress.tflite.model_file import read_model
@@ -37,10 +37,10 @@ _BUDGET = 20e9
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
-def ranking_images(pair: Pair, macs: int, images: Sequence[np.ndarray]) -> np.ndarray:
+def ranking_images(pair: Pair, macs: int, images: Sequence[np.ndarray], inputs: StudentInput) -> np.ndarray:
     """As many of the representative images as a ranking has time for, normalized: [n, h, w, c] float32."""
     count = int(np.clip(_BUDGET / (2 * max(1, macs) * len(pair.steps)), FEWEST_IMAGES, MOST_IMAGES))
-    return normalize(np.stack(images[:count])).numpy()
+    return inputs.normalize(np.stack(images[:count])).numpy()
 
 
 def whole_error(pair: Pair, images: np.ndarray) -> tuple[float | None, float]:

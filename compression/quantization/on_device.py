@@ -27,6 +27,7 @@ from learn2compress.compression.quantization.qat import (
 )
 from learn2compress.compression.training.curves import write_curves
 from learn2compress.compression.training.event_files import write_events
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
     Calibration,
@@ -41,7 +42,6 @@ from learn2compress.schemas.manifests import (
 )
 from learn2compress.schemas.progress import Task as Progress
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.metadata import write_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model, read_model_file
 
 PIXELS = Scaling.named("none")
@@ -90,6 +90,7 @@ def write_models(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     floating = cut_students(family.floating, family.students)
+    inputs = modality_of(source.task).student_input
     learned = family.students if family.learned is None else family.learned
     aware = cut_students(family.aware, learned) if family.aware is not None else {}
     plans = {student.name: student.preflight for student in source.students}
@@ -100,18 +101,18 @@ def write_models(
         for variant in variants:
             kind = variant
             if variant not in INTEGER_TYPES:
-                data, layers = convert_float(floating[student], variant), []
+                data, layers = convert_float(floating[student], variant, inputs), []
             elif student in aware:
                 data = convert_quantization_aware(aware[student], variant)
                 layers = describe_layers(family.aware, floating[student], plans[student])
             elif source.module is not None:
                 # Of a user's own layers some may not be there in 8 bits; the file is named as what it is.
-                data = convert_mixed(floating[student], variant, images)
+                data = convert_mixed(floating[student], variant, images, inputs)
                 full = prove_full_int8(read_model(data)).holds
                 kind = variant if full else f"{variant}-mixed"
                 layers = after_training_layers(floating[student], plans[student], full)
             else:
-                data = convert_post_training(floating[student], variant, images)
+                data = convert_post_training(floating[student], variant, images, inputs)
                 layers = after_training_layers(floating[student])
             model = _write_model(folder, student, kind, data, layers, calibration, source)
             models.append(model)
@@ -176,16 +177,9 @@ def write_file(folder: Path, name: str, data: bytes, task: Task, made: str, norm
         made: How, for the file's description.
         normalization: What its input means: (pixel - mean) / std.
     """
-    data = write_metadata(
-        data,
-        name=name,
-        description=f"Image classifier of {len(task.classes)} classes, {made}.",
-        labels=task.classes,
-        output_name=OUTPUT_NAME,
-        file=name,
-        mean=normalization.mean,
-        std=normalization.std,
+    described = modality_of(task).device_format.write_metadata(
+        data, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization
     )
     path = f"{name}.tflite"
-    (folder / path).write_bytes(data)
+    (folder / path).write_bytes(described)
     return File.of(folder, path)

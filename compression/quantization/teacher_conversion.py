@@ -16,20 +16,20 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.quantization.conversion import INPUT_NAME, finish
-from learn2compress.compression.teacher.classifier import LoadedTeacher, check_image_shape
+from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError, TeacherError
+from learn2compress.schemas.manifests import Task
 
 _OPERATOR = re.compile(r"'?tf\.(\w+)'? op|(?:Select|Custom|Flex) ops: ([\w, ]+)")
 
 
-def convert_teacher(
-    teacher: LoadedTeacher, image_shape: tuple[int, int, int], variant: str, images: Sequence[np.ndarray] = ()
-) -> bytes:
+def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Sequence[np.ndarray] = ()) -> bytes:
     """Converts a teacher.
 
     Args:
         teacher: Of any format.
-        image_shape: (height, width, channels) of the data.
+        task: Of the data.
         variant: "float32", "float16", "dynamic" or "int8".
         images: Training images that set the ranges of int8, each [h, w, c] uint8.
 
@@ -37,15 +37,16 @@ def convert_teacher(
         TeacherError: It cannot be converted; names the operator that there is not, or says what the converter says.
         DataError: There are no images to set ranges by.
     """
-    check_image_shape(teacher, image_shape)
-    if teacher.opened.batch not in (None, 1):
+    teacher.check_examples(task.input_shape)
+    batch = teacher.opened.input.batch
+    if batch not in (None, 1):
         raise TeacherError(
-            f"a teacher to convert must take one image; {teacher.path.name} takes {teacher.opened.batch} at a time. "
+            f"a teacher to convert must take one image; {teacher.path.name} takes {batch} at a time. "
             "Export it with a free batch dimension."
         )
     if variant == "int8" and not len(images):
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
-    signature = tf.TensorSpec([1, *image_shape], tf.float32, name=INPUT_NAME)
+    signature = tf.TensorSpec([1, *task.input_shape], tf.float32, name=INPUT_NAME)
     function = tf.function(lambda image: _probabilities(teacher, image), autograph=False)
     try:
         concrete = function.get_concrete_function(signature)
@@ -57,8 +58,7 @@ def convert_teacher(
             converter.target_spec.supported_types = [tf.float16]
         if variant == "int8":
             # The two extremes give the input the scale 1, so that pixels enter as they are.
-            extremes = [np.zeros(image_shape, np.uint8), np.full(image_shape, 255, np.uint8)]
-            shown = [*extremes, *images]
+            shown = [*modality_of(task).student_input.extremes(task.input_shape), *images]
             converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in shown)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.inference_input_type = converter.inference_output_type = tf.int8

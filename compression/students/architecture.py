@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What depends on the students' architecture, behind one interface: the built-in family, or a user's own students."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Protocol
 
@@ -12,7 +12,8 @@ from learn2compress.compression.family.sizing import describe_family, label_byte
 from learn2compress.compression.family.spec import Cost, FamilySpec, family_costs
 from learn2compress.compression.quantization.preflight import StudentPlan, describe_preflight, preflight
 from learn2compress.compression.students.module import build_students
-from learn2compress.schemas.config import StudentsConfig
+from learn2compress.modalities.image.modality import image_shape
+from learn2compress.schemas.config import StudentsConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.manifests import LayerQuantization, Task
 from learn2compress.schemas.module_source import ModuleSource
@@ -75,7 +76,7 @@ class OwnStudents:
     spec = None
 
     def __init__(self, source: ModuleSource, task: Task) -> None:
-        self.source, self._shape, self._classes = source, task.input_shape, len(task.classes)
+        self.source, self._shape, self._classes = source, image_shape(task), len(task.classes)
 
     @property
     def _plans(self) -> Mapping[str, StudentPlan]:
@@ -101,6 +102,14 @@ class OwnStudents:
         )
 
 
+def _image_family(sizes: Mapping[str, StudentSize], task: Task) -> Architecture:
+    return BuiltIn(solve_family(sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
+
+
+FAMILIES: dict[str, Callable[[Mapping[str, StudentSize], Task], Architecture]] = {"image": _image_family}
+"""What makes the default students of each modality."""
+
+
 def design(
     config: StudentsConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]
 ) -> Architecture:
@@ -117,7 +126,7 @@ def design(
         StudentModuleError: The module does not keep to the contract, or a weight is that of no student.
     """
     if source is None:
-        return BuiltIn(solve_family(config.sizes, task.input_shape, len(task.classes), label_bytes(task.classes)))
+        return FAMILIES[task.modality](config.sizes, task)
     own = OwnStudents(source, task)
     unknown = sorted(set(weights) - set(own.costs()))
     if unknown:

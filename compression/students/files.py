@@ -10,12 +10,13 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from learn2compress.compression.family.model import NORMALIZATION, cut_students
+from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.family.spec import Cost, FamilySpec
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.students.module import custom_layers
 from learn2compress.compression.training.curves import write_curves
 from learn2compress.compression.training.event_files import write_events
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,
@@ -91,7 +92,7 @@ def write_students(
     manifest = StudentSetManifest(
         task=task,
         stage=stage,
-        normalization=NORMALIZATION,
+        normalization=modality_of(task).student_input.normalization,
         teacher_sha256=teacher_sha256,
         students=students,
         family=File.of(folder, FAMILY_FILE),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's pre-trained classifier as one thing: pixels in, logits out, whatever saved it.
+"""The user's pre-trained classifier as one thing: examples in, logits out, whatever saved it.
 
 The differences that a teacher may have are settled here once, so that distillation, pruning, quantization and
 evaluation see none of them: the scaling of pixels, probabilities instead of logits, a fixed batch, an order
@@ -15,34 +15,25 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.compression.teacher.batching import in_batches
 from learn2compress.compression.teacher.formats import TeacherFormat, describe_file
-from learn2compress.compression.teacher.input import (
-    check_scaling,
-    check_scaling_channels,
-    in_batches,
-    prepare,
-)
 from learn2compress.compression.teacher.models import OpenedModel, before_softmax, open_model
 from learn2compress.compression.teacher.probes import check_finite, run_probes, tell_output
+from learn2compress.modalities import Modality
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
 
-# Where neither the model nor its user says how large images are.
-PROBE_SIDE = 96
 # log(0) has no use as a logit. Float32 softmax still tells classes apart far below Keras' usual 1e-7, and
 # what it tells is what a student learns from.
 PROBABILITY_FLOOR = 1e-12
 # A batch of this many numbers keeps a large model's activations within a few hundred megabytes.
 _BATCH_NUMBERS = 1_000_000
 
-Shape = tuple[int | None, int | None, int | None]
-
 
 @dataclass(frozen=True, eq=False)
 class LoadedTeacher:
     """A teacher, ready to be asked.
 
-    input_shape: (height, width, channels) of the images that the model itself wants; None where any will do.
     classes: the number of logits, after `class_order`.
     outputs: the number of the model's own outputs.
     output: what the model itself returns; `logits` returns logits in either case.
@@ -56,7 +47,6 @@ class LoadedTeacher:
     path: Path
     format: TeacherFormat
     size_bytes: int
-    input_shape: Shape
     outputs: int
     classes: int
     output: Literal["logits", "probabilities"]
@@ -83,7 +73,7 @@ class LoadedTeacher:
         Raises:
             TeacherError: the model does not take pixels so scaled.
         """
-        check_scaling(self.path, self.opened, scaling)
+        self.opened.input.check_scaling(scaling)
         return dataclasses.replace(self, scaling=scaling)
 
     def tf_logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -121,6 +111,17 @@ class LoadedTeacher:
             check_finite(self.path, values)
         return self.as_logits(tf.constant(values)).numpy()
 
+    def check_examples(self, shape: tuple[int, ...]) -> None:
+        """Check that examples of a shape can be shown to the teacher.
+
+        Raises:
+            TeacherError: they differ from what it takes; with the remedy.
+        """
+        self.opened.input.check_examples(shape, self.scaling, self.resize)
+
+    def _prepare(self, batch: tf.Tensor) -> tf.Tensor:
+        return self.opened.input.prepare(batch, self.scaling, self.resize)
+
     def as_logits(self, values: tf.Tensor) -> tf.Tensor:
         """Turn what the model itself returns, [batch, outputs], into logits of the data's classes, in their order."""
         if self.output == "probabilities":
@@ -137,7 +138,7 @@ class LoadedTeacher:
         Returns:
             [batch, …] float32.
         """
-        return in_batches(call, prepare(self.opened, self.scaling, self.resize, images), self.opened.batch)
+        return in_batches(call, self._prepare(images), self.opened.input.batch)
 
     def in_pieces(self, key: str, call: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
         """Call a function of the model's own inputs on any number of images, in pieces that fit in memory.
@@ -146,7 +147,7 @@ class LoadedTeacher:
             key: stands for `call`, which is compiled once under this name and the shape of its inputs.
         """
         images = np.asarray(images)
-        check_image_shape(self, images.shape[1:])
+        self.check_examples(images.shape[1:])
         if len(images) == 0:
             # Some kernels fail on an empty batch; the shape of an answer is that to any image.
             return self.in_pieces(key, call, np.zeros((1, *images.shape[1:]), images.dtype))[:0]
@@ -155,14 +156,14 @@ class LoadedTeacher:
         pieces = []
         for start in range(0, len(images), step):
             piece = tf.constant(images[start : start + step], pixels)
-            inputs = prepare(self.opened, self.scaling, self.resize, piece)
+            inputs = self._prepare(piece)
             pieces.append(self._compile(key, call, tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype))(inputs))
         return np.concatenate(pieces)
 
     def _compile(self, key: str, call: Callable[[tf.Tensor], tf.Tensor], inputs: tf.TensorSpec) -> Any:
         if (key, inputs) not in self._compiled:
             # Not autographed: what is called is Keras' or TensorFlow's own, or written for graphs.
-            function = tf.function(lambda images: in_batches(call, images, self.opened.batch), autograph=False)
+            function = tf.function(lambda images: in_batches(call, images, self.opened.input.batch), autograph=False)
             self._compiled[key, inputs] = function.get_concrete_function(inputs)
         return self._compiled[key, inputs]
 
@@ -175,9 +176,10 @@ def load_teacher(
     output_name: str | None = None,
     class_order: list[int] | tuple[int, ...] | None = None,
     resize: bool = False,
-    image_shape: tuple[int, int, int] | None = None,
+    example_shape: tuple[int, ...] | None = None,
+    modality: Modality | None = None,
 ) -> LoadedTeacher:
-    """Load a pre-trained image classifier and look at what it returns.
+    """Load a pre-trained classifier and look at what it returns.
 
     Args:
         path: a SavedModel folder, a .keras or an .h5 file, written by Keras 3, Keras 2 or TensorFlow.
@@ -187,71 +189,33 @@ def load_teacher(
         class_order: for each class of the data, the index of the model's output that stands for it. It may
             leave outputs out.
         resize: whether images of another size are resized to the model's.
-        image_shape: (height, width, channels) of the data, used where the model leaves its own open.
+        example_shape: of the data, used where the model leaves its own open: of images (height, width, channels).
+        modality: of the examples; default: images.
 
     Raises:
-        TeacherError: the file cannot be loaded, or it is no classifier of images with one output per class.
+        TeacherError: the file cannot be loaded, or it is no classifier of such examples with one output per class.
         ConfigError: there is no such scaling.
     """
     description = describe_file(path)
     scaling = Scaling.named(scaling) if isinstance(scaling, str) else scaling
-    opened = open_model(description, signature, output_name)
-    check_scaling(description.path, opened, scaling)
-    height, width, channels = (
-        own or data or default
-        for own, data, default in zip(
-            opened.image_shape, image_shape or (None, None, None), (PROBE_SIDE, PROBE_SIDE, 3), strict=True
-        )
-    )
-    check_scaling_channels(description.path, scaling, channels)
-    values, facts = run_probes(description.path, opened, scaling, (height, width, channels))
-    open_sides = image_shape is None and None in opened.image_shape[:2]
+    opened = open_model(description, signature, output_name, modality)
+    opened.input.check_scaling(scaling)
+    values, facts = run_probes(description.path, opened, scaling, example_shape)
+    open_shape = example_shape is None and None in opened.input.shape
     return LoadedTeacher(
         path=description.path,
         format=description.format,
         size_bytes=description.size_bytes,
-        input_shape=opened.image_shape,
         outputs=values.shape[1],
         classes=len(class_order) if class_order is not None else values.shape[1],
         output=tell_output(description.path, facts.end, values),
         parameters=opened.parameters,
-        macs=None if open_sides else facts.macs,
+        macs=None if open_shape else facts.macs,
         scaling=scaling,
         class_order=_check_class_order(description.path, class_order, values.shape[1]),
         resize=resize,
         opened=opened,
     )
-
-
-def check_image_shape(teacher: LoadedTeacher, image_shape: tuple[int, ...]) -> None:
-    """Check that images of a shape can be shown to a teacher.
-
-    Raises:
-        TeacherError: they are no images, or differ in channels or in size; each with its remedy.
-    """
-    if len(image_shape) != 3:
-        raise TeacherError(
-            f"images for teacher {teacher.path} must be [batch, height, width, channels]; got "
-            f"{1 + len(image_shape)} dimensions. Give grey images a last dimension of 1."
-        )
-    height, width, channels = teacher.input_shape
-    if channels not in (None, image_shape[2]):
-        kind = {1: "grey", 3: "colour"}
-        raise TeacherError(
-            f"images must have the {channels} channel(s) that teacher {teacher.path} takes; "
-            f"got {image_shape[2]}, {kind.get(image_shape[2], 'other')} images for a "
-            f"{kind.get(channels, 'other')} model. "
-            f"Set data.channels: {channels}, or use a teacher of such images."
-        )
-    check_scaling_channels(teacher.path, teacher.scaling, image_shape[2])
-    if teacher.resize:
-        return
-    if height not in (None, image_shape[0]) or width not in (None, image_shape[1]):
-        raise TeacherError(
-            f"images must be {height or 'any'}x{width or 'any'}, as teacher {teacher.path} takes them; got "
-            f"{image_shape[0]}x{image_shape[1]}. Set data.height: {height or image_shape[0]} and data.width: "
-            f"{width or image_shape[1]}, or teacher.resize: true to resize for the teacher alone."
-        )
 
 
 def _check_class_order(

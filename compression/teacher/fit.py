@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment  # comes with scikit-learn
 
-from learn2compress.compression.teacher.classifier import LoadedTeacher, check_image_shape
+from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.schemas.errors import DataError, TeacherError
-from learn2compress.schemas.scaling import PRESETS, Scaling
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -81,7 +80,7 @@ def check_fit(
     first = next(batches, None)
     if first is None or len(first[0]) == 0:
         raise DataError("the images to check the teacher on must be at least one; got none. Check the data.")
-    check_image_shape(teacher, first[0].shape[1:])
+    teacher.check_examples(first[0].shape[1:])
     if teacher.classes != classes:
         raise _wrong_classes(teacher, first, classes)
     sample = _Sample()
@@ -142,7 +141,8 @@ def _causes(teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, clas
     """Try other scalings and class orders, and say which of them, if any, makes the teacher score."""
     tried: list[tuple[float, str]] = []
     now = _score(_answers(teacher, images), labels)
-    for scaling in (teacher.scaling, *_other_scalings(teacher, images.shape[-1])):
+    others = teacher.opened.input.other_scalings(images.shape[1:], teacher.scaling)
+    for scaling in (teacher.scaling, *others):
         other = scaling != teacher.scaling
         answers = _answers(teacher.with_scaling(scaling), images)
         score = _score(answers, labels)
@@ -170,15 +170,6 @@ def _score(answers: np.ndarray | None, labels: np.ndarray) -> float:
 def _good(labels: np.ndarray, classes: int) -> float:
     chance = float(np.bincount(labels, minlength=classes).max() / len(labels))
     return chance + _GOOD * (1 - chance)
-
-
-def _other_scalings(teacher: LoadedTeacher, channels: int) -> Iterator[Scaling]:
-    if teacher.opened.dtype.is_integer:
-        return
-    for name in PRESETS:
-        scaling = Scaling.named(name)
-        if scaling != teacher.scaling and scaling.suits(channels):
-            yield scaling
 
 
 def _answers(teacher: LoadedTeacher, images: np.ndarray) -> np.ndarray | None:

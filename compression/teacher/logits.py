@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.data.batches import iter_numpy, read_shard
-from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
-from learn2compress.schemas.manifests import ViewRecipe
+from learn2compress.schemas.manifests import Task, ViewRecipe
 
-# How much accuracy a teacher may lose on mirrored images before mirroring is held to change what an image shows.
-FLIP_TOLERANCE = 0.01
-# Views go through the teacher in pieces of this many images.
+# How much accuracy a teacher may lose on transformed examples before the transformation is held to change their class.
+TRIAL_TOLERANCE = 0.01
+# Views go through the teacher in pieces of this many examples.
 _PIECE = 256
 _PARTIAL = ".partial"
 
@@ -43,38 +43,34 @@ class ShardCount:
         )
 
 
-def view_recipe(input_shape: tuple[int, int, int], views: int, shift: float, flip: bool, seed: int) -> ViewRecipe:
-    """The recipe for images of a shape: the shift is a share of each side, rounded to whole pixels."""
-    height, width, _ = input_shape
-    shifts = (min(height - 1, round(shift * height)), min(width - 1, round(shift * width)))
-    return ViewRecipe(count=views, shift_pixels=shifts, flip=flip, seed=seed)
-
-
-def mirrored_accuracy(
-    teacher: LoadedTeacher, batches: Iterator[tuple[np.ndarray, np.ndarray]]
+def trial_accuracy(
+    teacher: LoadedTeacher,
+    transform: Callable[[np.ndarray], np.ndarray],
+    batches: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[float, float, int]:
-    """Compares the teacher on images as they are and mirrored left to right.
+    """Compares the teacher on examples as they are and transformed.
 
     Args:
         teacher: The teacher.
-        batches: Of (images [b, h, w, c] uint8, labels [b]).
+        transform: Of a batch of examples, such as mirroring; see `modalities.protocol.Views.on_trial`.
+        batches: Of (stored examples [b, …], labels [b]).
 
     Returns:
-        Its accuracy on both, and the number of images.
+        Its accuracy on both, and the number of examples.
     """
-    plain = mirrored = images = 0
+    plain = transformed = count = 0
     for batch, labels in batches:
         plain += int(np.sum(teacher.logits(batch).argmax(-1) == labels))
-        mirrored += int(np.sum(teacher.logits(batch[:, :, ::-1]).argmax(-1) == labels))
-        images += len(labels)
-    return plain / max(1, images), mirrored / max(1, images), images
+        transformed += int(np.sum(teacher.logits(transform(batch)).argmax(-1) == labels))
+        count += len(labels)
+    return plain / max(1, count), transformed / max(1, count), count
 
 
 def write_answers_shard(
     ask: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     examples: str,
     outputs: Mapping[str, str],
-    input_shape: tuple[int, int, int],
+    task: Task,
     recipe: ViewRecipe,
     on_views: Callable[[int], None] = lambda _: None,
 ) -> ShardCount:
@@ -85,7 +81,7 @@ def write_answers_shard(
         examples: A gzip TFRecord file of examples; without labels, too, where no logits are written.
         outputs: The file to write of each kind, `logits` or `features`; see TeacherLogitsManifest and
             TeacherFeaturesManifest for its records.
-        input_shape: (height, width, channels) of the examples.
+        task: Of the examples.
         recipe: Which views; for held-out images, a recipe of one view, the image itself.
         on_views: Told how many more views the teacher has seen.
 
@@ -96,11 +92,12 @@ def write_answers_shard(
         TeacherError: A logit is not finite.
     """
     images = correct = 0
+    made = modality_of(task).views(task)
     with ExitStack() as files:
         writers = {kind: files.enter_context(_open_partial(path)) for kind, path in outputs.items()}
-        for batch in iter_numpy(read_shard(examples, input_shape, _PIECE)):
-            views = draw_views(batch["id"], recipe)
-            seen = [ask(apply_view(batch["image"], views[:, k]).numpy()) for k in range(recipe.count)]
+        for batch in iter_numpy(read_shard(examples, task, _PIECE)):
+            views = made.draw(batch["id"], recipe)
+            seen = [ask(made.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
             answers = {kind: np.stack([one[kind] for one in seen], axis=1, dtype="<f4") for kind in outputs}
             if "logits" in answers:
                 correct += int(np.sum(answers["logits"][:, 0].argmax(-1) == batch["label"]))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening a model file, whatever its format, as one thing: a function from prepared images to numbers.
 
-What the numbers mean, and what is done to pixels before, is teacher.py's concern. Here are only the
-differences between Keras 3, Keras 2 and SavedModels: who loads it, where its input and its outputs are named,
-what it says of its shape.
+What the numbers mean is classifier.py's concern, and what is done to an example before is the modality's. Here are
+only the differences between Keras 3, Keras 2 and SavedModels: who loads it, where its input and its outputs are named.
 """
 
 import os
@@ -19,53 +18,53 @@ from typing import Any
 import tensorflow as tf
 
 from learn2compress.compression.teacher.formats import FileDescription
+from learn2compress.modalities import Modality, modality_named
+from learn2compress.modalities.protocol import TeacherInput
 from learn2compress.schemas.errors import TeacherError
 
 _SUFFIXES = {"keras": (".keras",), "h5": (".h5", ".hdf5")}
-_WHOLE_DTYPES = (tf.uint8, tf.int32, tf.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
     """A model that is ready to be called.
 
-    call: (images in `dtype`, training) -> the chosen output. Images are [batch, height, width, channels], or
-        [batch, height, width] where the model has no channel axis.
-    batch: the number of images that it takes at once; None where any number will do.
-    image_shape: (height, width, channels), None for each that the model leaves open.
+    call: (the tensor that `input` prepares, training) -> the chosen output.
+    input: what the model takes.
     parameters: counted over its variables; None where it has none to count, all being constants of a graph.
     keras_model: with one input and one output, for training and for its layers; None for a SavedModel.
     owner: what has to stay alive for `call` to work.
     """
 
     call: Callable[[tf.Tensor, bool], tf.Tensor]
-    batch: int | None
-    image_shape: tuple[int | None, int | None, int | None]
-    has_channel_axis: bool
-    dtype: tf.DType
+    input: TeacherInput
     parameters: int | None
     keras_model: Any | None
     owner: Any
 
 
-def open_model(description: FileDescription, signature: str | None, output_name: str | None) -> OpenedModel:
+def open_model(
+    description: FileDescription, signature: str | None, output_name: str | None, modality: Modality | None = None
+) -> OpenedModel:
     """Load a described file.
 
     Args:
         signature: of a SavedModel; None takes serving_default, or the only one.
         output_name: which of several outputs to use.
+        modality: of the examples; default: images.
 
     Raises:
-        TeacherError: it cannot be loaded, it is no image classifier, or a choice has to be made or is wrong.
+        TeacherError: it cannot be loaded, it is no classifier of such examples, or a choice has to be made or is wrong.
     """
+    modality = modality or modality_named()
     if description.format == "saved-model":
-        return _open_saved_model(description.path, signature, output_name)
+        return _open_saved_model(description.path, signature, output_name, modality)
     if signature is not None:
         raise TeacherError(
             f"teacher.signature must be left out for a Keras file; got '{signature}' for {description.path}, "
             "which has none."
         )
-    return _open_keras(description, output_name)
+    return _open_keras(description, output_name, modality)
 
 
 def keras_library(model_format: str) -> ModuleType:
@@ -108,7 +107,7 @@ def before_softmax(model: Any) -> Iterator[bool]:
         layer.activation = softmax
 
 
-def _open_keras(description: FileDescription, output_name: str | None) -> OpenedModel:
+def _open_keras(description: FileDescription, output_name: str | None, modality: Modality) -> OpenedModel:
     path, library = description.path, keras_library(description.format)
     model = _load_keras(description, library)
     if not getattr(model, "inputs", None):
@@ -127,13 +126,9 @@ def _open_keras(description: FileDescription, output_name: str | None) -> Opened
         # One tensor in and one out, whatever lists or dictionaries the model was declared with.
         model = library.Model(model.inputs[0], model.outputs[index], name=model.name)
     keras_input = model.inputs[0]
-    batch, image_shape, has_channels = _image_input(path, tuple(keras_input.shape))
     return OpenedModel(
-        call=lambda images, training: model(images, training=training),
-        batch=batch,
-        image_shape=image_shape,
-        has_channel_axis=has_channels,
-        dtype=_image_dtype(path, tf.as_dtype(keras_input.dtype)),
+        call=lambda inputs, training: model(inputs, training=training),
+        input=modality.teacher_input(path, tuple(keras_input.shape), tf.as_dtype(keras_input.dtype)),
         parameters=model.count_params(),
         keras_model=model,
         owner=model,
@@ -195,7 +190,7 @@ def _is_bare(model: Any, library: ModuleType) -> bool:
     )
 
 
-def _open_saved_model(path: Path, signature: str | None, output_name: str | None) -> OpenedModel:
+def _open_saved_model(path: Path, signature: str | None, output_name: str | None, modality: Modality) -> OpenedModel:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # protobuf, file and graph errors of every kind
@@ -213,14 +208,10 @@ def _open_saved_model(path: Path, signature: str | None, output_name: str | None
     [(input_name, spec)] = inputs.items()
     output = _choose_output(path, function.structured_outputs, output_name)
     shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
-    batch, image_shape, has_channels = _image_input(path, shape)
     variables = {variable.ref(): variable for variable in function.variables}.values()
     return OpenedModel(
-        call=lambda images, training: function(**{input_name: images})[output],  # noqa: ARG005
-        batch=batch,
-        image_shape=image_shape,
-        has_channel_axis=has_channels,
-        dtype=_image_dtype(path, spec.dtype),
+        call=lambda inputs, training: function(**{input_name: inputs})[output],  # noqa: ARG005
+        input=modality.teacher_input(path, shape, spec.dtype),
         parameters=sum(variable.shape.num_elements() for variable in variables) or None,
         keras_model=None,
         owner=loaded,
@@ -275,38 +266,6 @@ def _many_inputs(path: Path, names: Iterable[str]) -> TeacherError:
         f"{', '.join(names) or 'none'}. "
         "Export a SavedModel whose signature takes the images alone and fixes the others."
     )
-
-
-def _image_input(
-    path: Path, shape: tuple[int | None, ...] | None
-) -> tuple[int | None, tuple[int | None, int | None, int | None], bool]:
-    """Read batch, (height, width, channels) and whether there is a channel axis off an input's shape."""
-    if shape is None:
-        return None, (None, None, None), True
-    if len(shape) == 3:
-        return shape[0], (shape[1], shape[2], 1), False
-    if len(shape) != 4:
-        raise TeacherError(
-            f"teacher {path} must take images [batch, height, width, channels]; got an input of shape "
-            f"{_shape_text(shape)}. Put the reshaping inside the model and export it again."
-        )
-    batch, second, third, last = shape
-    if second in (1, 3) and last not in (1, 3, 4) and (third is None or third > 4):
-        raise TeacherError(
-            f"teacher {path} must take images with channels last; got {_shape_text(shape)}, channels first. "
-            "Export it with tf.transpose(images, [0, 3, 1, 2]) in front."
-        )
-    return batch, (second, third, last), True
-
-
-def _image_dtype(path: Path, dtype: tf.DType) -> tf.DType:
-    if not (dtype.is_floating or dtype in _WHOLE_DTYPES):
-        what = "encoded images or other strings" if dtype == tf.string else dtype.name
-        raise TeacherError(
-            f"teacher {path} must take pixels as floats or as whole numbers 0..255; got an input of {what}. "
-            "Export it with a signature that takes decoded pixels."
-        )
-    return dtype
 
 
 def _shape_text(shape: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.graphs.traced_graph import GraphFacts, read_graph
-from learn2compress.compression.teacher.input import in_batches, prepare
+from learn2compress.compression.teacher.batching import in_batches
 from learn2compress.compression.teacher.models import OpenedModel
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
@@ -33,26 +33,13 @@ def check_finite(path: Path, values: np.ndarray) -> None:
         )
 
 
-def _probe_images(shape: tuple[int, int, int]) -> np.ndarray:
-    """Draw images of all brightnesses and contrasts, none of them flat, that stir up different outputs."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(PROBES, *shape))
-    slopes = rng.normal(size=(PROBES, 2, 1, 1, shape[2]))
-    rows = np.linspace(-1, 1, shape[0])[:, None, None]
-    columns = np.linspace(-1, 1, shape[1])[None, :, None]
-    contrast = np.linspace(8, 80, PROBES)[:, None, None, None]
-    brightness = rng.uniform(48, 208, size=(PROBES, 1, 1, 1))
-    images = brightness + contrast * (noise + slopes[:, 0] * rows + slopes[:, 1] * columns)
-    return np.clip(images, 0, 255).astype(np.uint8)
-
-
 def run_probes(
-    path: Path, opened: OpenedModel, scaling: Scaling, shape: tuple[int, int, int]
+    path: Path, opened: OpenedModel, scaling: Scaling, shape: tuple[int, ...] | None
 ) -> tuple[np.ndarray, GraphFacts]:
     """Ask a model about the probes.
 
     Args:
-        shape: (height, width, channels) of the probes.
+        shape: Of the data's examples, used where the model leaves its own open.
 
     Returns:
         [PROBES, outputs] float32, and what the graph says that computed them.
@@ -60,18 +47,19 @@ def run_probes(
     Raises:
         TeacherError: the model fails, or its answers are no finite number for each of two classes or more.
     """
-    inputs = prepare(opened, scaling, False, tf.constant(_probe_images(shape)))
-    batch = opened.batch or PROBES
+    probes = opened.input.probes(PROBES, shape, scaling)
+    inputs = opened.input.prepare(tf.constant(probes), scaling, False)
+    batch = opened.input.batch or PROBES
     try:
         # Traced once for both purposes: tracing a deep model takes seconds.
-        function = tf.function(lambda images: opened.call(images, False), autograph=False).get_concrete_function(
-            tf.TensorSpec((batch, *inputs.shape[1:]), opened.dtype)
+        function = tf.function(lambda inputs: opened.call(inputs, False), autograph=False).get_concrete_function(
+            tf.TensorSpec((batch, *inputs.shape[1:]), opened.input.dtype)
         )
-        values = in_batches(function, inputs, opened.batch).numpy()
+        values = in_batches(function, inputs, opened.input.batch).numpy()
     except Exception as error:  # a model's own code may raise anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise TeacherError(
-            f"teacher {path} must answer images of shape {list(shape)}; got: {lines[0][:300].rstrip('.')}. "
+            f"teacher {path} must answer images of shape {list(probes.shape[1:])}; got: {lines[0][:300].rstrip('.')}. "
             "Check the model with the library that saved it, and the size of the data's images."
         ) from error
     if values.ndim != 2 or len(values) != PROBES:

@@ -22,12 +22,13 @@ from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
 from learn2compress.data.batches import read_features, read_with_features
-from learn2compress.modalities.image.views import apply_view
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
     DataManifest,
     Epoch,
     Initialization,
+    Task,
     TeacherLogitsManifest,
     read_manifest,
 )
@@ -42,6 +43,7 @@ class FeatureData:
     """Images with the teacher's features of their views, ready for `JointTrainer`.
 
     Attributes:
+        task: What is classified.
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact with features.
         batch_size: Images a step.
@@ -53,6 +55,7 @@ class FeatureData:
         seed: Of the order.
     """
 
+    task: Task
     examples: Path
     logits: Path
     batch_size: int
@@ -90,8 +93,11 @@ class FeatureData:
                 "Set distill.init: none, or distill from another teacher."
             )
         batch = min(batch_size, count)
-        record = int(np.prod(data.task.input_shape)) + taught.recipe.count * (4 * width + 6)
+        modality = modality_of(data.task)
+        view_bytes = 4 * width + 2 * modality.views(data.task).width
+        record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         return cls(
+            data.task,
             Path(examples),
             Path(logits),
             batch,
@@ -109,11 +115,13 @@ class FeatureData:
         order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
         batches = read_with_features(self.examples, self.logits, *order, check=False)
 
+        views = modality_of(self.task).views(self.task)
+
         def pick_view(batch):
             view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
-            images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
             features = tf.gather(tf.gather(batch["features"], view, axis=1, batch_dims=1), self.kept, axis=1)
-            return images, batch["label"], (features - self.mean) / self.deviation
+            return examples, batch["label"], (features - self.mean) / self.deviation
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
 

@@ -156,10 +156,10 @@ def check_trainable(teacher: LoadedTeacher) -> Any:
             f"teacher {teacher.path} must have trainable variables to be trained along (teacher.mode: joint); got "
             f"none: its layers are frozen. Set model.trainable = True and save it again, {_FIXED}."
         )
-    if teacher.opened.batch is not None:
+    if teacher.opened.input.batch is not None:
         raise TeacherError(
             f"teacher {teacher.path} must take any number of images to be trained along (teacher.mode: joint); got "
-            f"a batch of {teacher.opened.batch} alone. Save it with an open batch, {_FIXED}."
+            f"a batch of {teacher.opened.input.batch} alone. Save it with an open batch, {_FIXED}."
         )
     return teacher.keras_model
 

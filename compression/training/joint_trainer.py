@@ -25,15 +25,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family.model import normalize
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import LossSettings, family_losses
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.compression.training.workers import check_divisible
+from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import OutputError, TrainingError
-from learn2compress.schemas.manifests import Epoch
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
 
 # An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32). Where
@@ -48,6 +48,7 @@ class Recipe:
     Attributes:
         choose_from: Epochs before this one are never the best: their model is not what will ship.
         seed: Of layers that draw at random, such as dropout.
+        modality: Of the examples: how a batch of them becomes the model's input.
     """
 
     stage: str
@@ -62,13 +63,15 @@ class Recipe:
     student_weights: tuple[float, ...] | None = None
     choose_from: int = 0
     seed: int = 0
+    modality: str = DEFAULT_MODALITY
 
 
 class JointTrainer:
     """Trains a model with one output a student.
 
     Args:
-        model: Takes normalized pixels, gives a list of logits [batch, classes], or one where there is one student.
+        model: Takes normalized examples (see `modalities.protocol.StudentInput`), gives a list of logits
+            [batch, classes], or one where there is one student.
         names: The students, in the order of the outputs.
         recipe: How long and how fast.
         before_step: Called with the number of the step before each, for what follows its own schedule (pruning).
@@ -119,9 +122,10 @@ class JointTrainer:
         self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
         self.state += teacher.state if teacher else []
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
-        images = tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)
+        self.inputs = modality_named(recipe.modality).student_input
+        examples = self.inputs.spec(model.input_shape[1:])
         self.step = self.distribution.compile(self._step_eagerly, reduce_retracing=True)
-        self._predict = self.distribution.compile(self._predict_eagerly, input_signature=[images])
+        self._predict = self.distribution.compile(self._predict_eagerly, input_signature=[examples])
 
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset | None, checkpoint: Path | None = None
@@ -187,7 +191,7 @@ class JointTrainer:
         return dict(zip(self.names, (correct / max(1, images)).tolist(), strict=True))
 
     def _forward(self, images, training: bool) -> list:
-        outputs = self.model(normalize(images), training=training)
+        outputs = self.model(self.inputs.normalize(images), training=training)
         return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
     def _predict_eagerly(self, images: tf.Tensor) -> list[tf.Tensor]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The batches that students train on: each epoch a function of the seed and its number alone.
 
-In epoch e an image is shown in its view (e + h) mod K, with h a hash of its id: over K epochs a student sees all
-views of every image, and each batch mixes them.
+In epoch e an example is shown in its view (e + h) mod K, with h a hash of its id: over K epochs a student sees all
+views of every example, and each batch mixes them.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
-from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, ViewRecipe, read_manifest
+from learn2compress.schemas.manifests import DataManifest, Task, TeacherLogitsManifest, ViewRecipe, read_manifest
 
 _SHUFFLE_BYTES = 64 * 2**20
 
@@ -40,6 +40,7 @@ class TrainingData:
     """The examples with the teacher's logits, ready for `JointTrainer`.
 
     Attributes:
+        task: What is classified.
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact.
         batch_size: Images a step; less where the split is smaller.
@@ -50,6 +51,7 @@ class TrainingData:
         live: Whether there are no logits of training images, since the teacher is asked in the loop.
     """
 
+    task: Task
     examples: Path
     logits: Path
     batch_size: int
@@ -72,11 +74,13 @@ class TrainingData:
         if not count:
             raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
-        height, width, channels = data.task.input_shape
-        record = height * width * channels + taught.recipe.count * (2 * taught.classes + 6)
+        modality = modality_of(data.task)
+        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width
+        record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         live = not taught.shards["train"]
         read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
         return cls(
+            data.task,
             Path(examples),
             Path(logits),
             batch,
@@ -98,25 +102,26 @@ class TrainingData:
             batches = read_examples(self.examples, "train", *order).map(self._with_views)
         else:
             batches = read_with_logits(self.examples, self.logits, "train", *order, check=False)
-        count = self.recipe.count
+        count, views = self.recipe.count, modality_of(self.task).views(self.task)
 
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
-            images = apply_view(batch["image"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            return images, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+            examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            return examples, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
 
     def _with_views(self, batch: dict) -> dict:
         """Draws the views that TeacherImporter would have stored with its logits."""
-        views = tf.numpy_function(lambda ids: draw_views(ids, self.recipe), [batch["id"]], tf.int16)
-        views = tf.ensure_shape(views, [None, self.recipe.count, 3])
+        made = modality_of(self.task).views(self.task)
+        views = tf.numpy_function(lambda ids: made.draw(ids, self.recipe), [batch["id"]], tf.int16)
+        views = tf.ensure_shape(views, [None, self.recipe.count, made.width])
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
         """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
-        return batches.map(lambda batch: (batch["image"], batch["label"]))
+        return batches.map(lambda batch: (batch["example"], batch["label"]))
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first validation images in the order of their ids.
@@ -130,7 +135,7 @@ class TrainingData:
         found = list(batches)
         if not found:
             return np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
-        images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("image", "label"))
+        images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
         return images[:count], labels[:count]
 
     def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
@@ -142,7 +147,7 @@ class TrainingData:
         images: list[np.ndarray] = []
         ids: list[str] = []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
-            images.extend(batch["image"][: count - len(images)])
+            images.extend(batch["example"][: count - len(images)])
             ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
             if len(images) >= count:
                 break

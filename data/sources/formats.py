@@ -13,8 +13,10 @@ from learn2compress.data.sources.folder import folder_digest, open_folder
 from learn2compress.data.sources.npz import npz_digest, open_npz
 from learn2compress.data.sources.tfrecord import holds_records, open_tfrecord, tfrecord_digest
 from learn2compress.data.sources.unlabeled import unlabeled_digest
+from learn2compress.modalities import modality_named
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import Task
 
 
 @dataclass(frozen=True)
@@ -99,29 +101,14 @@ def find_format(config: DataConfig) -> str:
     )
 
 
-def resolve_shape(
-    config: DataConfig, source: ExampleSource, default: tuple[int, int, int] | None = None
-) -> tuple[int, int, int]:
-    """Settle the shape that every image is brought to.
+def resolve_task(config: DataConfig, source: ExampleSource, default: tuple[int | None, ...] | None = None) -> Task:
+    """Settle what is classified: the form that every example is brought to, and the classes.
 
     Args:
         default: What stands in for what the config leaves open: the teacher's input shape.
 
-    Returns:
-        (height, width, channels): each the config's, else the default's, else the source's own.
-
     Raises:
-        DataError: None of them says, as with a folder of images of many sizes.
+        DataError: Nobody says, as with a folder of images of many sizes.
     """
-    fallback = default or source.image_shape or (None, None, None)
-    shape = tuple(
-        own if own is not None else other
-        for own, other in zip((config.height, config.width, config.channels), fallback, strict=True)
-    )
-    if None in shape:
-        missing = [name for name, side in zip(("height", "width", "channels"), shape, strict=True) if side is None]
-        raise DataError(
-            f"data.{' and data.'.join(missing)} must be given, since images may be of any size; got none. "
-            "Set them to the teacher's input shape."
-        )
-    return shape
+    shape = modality_named(source.modality).resolve_shape(config, source.example_shape, default)
+    return Task(modality=source.modality, input_shape=shape, classes=list(source.classes))

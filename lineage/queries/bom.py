@@ -21,8 +21,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from learn2compress import __version__
+from learn2compress.modalities import Modality, modality_named, modality_of
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Chain, LineageReport
+from learn2compress.schemas.manifests import Task
 
 _SCHEMA = SchemaVersion.V1_6
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:learn2compress:bom")
@@ -132,7 +134,7 @@ def _model_card(chain: Chain) -> dict[str, Any]:
     card: dict[str, Any] = {
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": "image classification",
+            "task": _modality(chain).task_name,
             "architectureFamily": "convolutional neural network",
         },
         "properties": [
@@ -146,13 +148,19 @@ def _model_card(chain: Chain) -> dict[str, Any]:
         card["modelParameters"]["datasets"] = [{"ref": "data"}]
         task = (chain.data.manifest or {}).get("task")
         if task:
-            shape, kind = "x".join(map(str, task["input_shape"])), _input_type(chain)
-            card["modelParameters"]["inputs"] = [{"format": f"image, {shape}, {kind}"}]
-            card["modelParameters"]["outputs"] = [{"format": f"scores of {len(task['classes'])} classes"}]
+            described = Task.model_validate(task)
+            shown = modality_of(described).presentation(described)
+            card["modelParameters"]["inputs"] = [{"format": f"{shown.input_format}, {_input_type(chain)}"}]
+            card["modelParameters"]["outputs"] = [{"format": f"scores of {len(described.classes)} classes"}]
     metrics = [metric for one in chain.measurements[:1] for metric in _metrics(one.figures)]
     if metrics:
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
     return card
+
+
+def _modality(chain: Chain) -> Modality:
+    task = (chain.data.manifest or {}).get("task") if chain.data else None
+    return modality_of(Task.model_validate(task)) if task else modality_named()
 
 
 def _metrics(figures: dict[str, Any]) -> list[dict[str, Any]]:

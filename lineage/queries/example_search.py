@@ -9,7 +9,6 @@ these bytes:
     0a 12 (bytes_list of 18 bytes) 0a 10 (value of 16 bytes) <id>
 """
 
-import hashlib
 import posixpath
 from pathlib import Path
 from typing import Any
@@ -57,16 +56,18 @@ def find_example(graph: Graph, entry: Entry, output: str, identity: str) -> tupl
 
 def id_of_image(graph: Graph, entry: Entry, output: str, path: Path) -> str | None:
     """Compute the id that a picture would have in a data set; return None if the file is not a picture."""
-    from learn2compress.modalities.image.pixels import decode_image, fit_image
+    from learn2compress.modalities import modality_of
+    from learn2compress.schemas.manifests import Task
 
     _, manifest, _ = _manifest(graph, entry, output)
     if manifest is None:
         return None
     try:
-        image = fit_image(decode_image(path), tuple(manifest["task"]["input_shape"]))
+        task = Task.model_validate(manifest["task"])
+        records = modality_of(task).records(task)
+        return records.digest(records.fit(records.read_file(path)))[:8].hex()
     except ValueError:
         return None
-    return hashlib.sha256("x".join(map(str, image.shape)).encode() + b":" + image.tobytes()).digest()[:8].hex()
 
 
 def _manifest(graph: Graph, entry: Entry, output: str) -> tuple[str, dict[str, Any] | None, Problem | None]:

@@ -6,10 +6,49 @@ teacher gave its logits. So a view is three integers (dy, dx, mirrored), stored 
 moved, never interpolated: each side makes the same bytes of them.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.manifests import ViewRecipe
+
+
+class ImageViews:
+    """Implements `Views` for images: a view's parameters are dy, dx, mirrored.
+
+    Args:
+        shape: The height, width and channels of the task's images.
+    """
+
+    width = 3
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+
+    def on_trial(self, config: TeacherConfig) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Returns mirroring left to right, unless the configuration says whether views are mirrored."""
+        return mirror if config.view_flip == "auto" else None
+
+    def recipe(self, config: TeacherConfig, seed: int, passed: bool) -> ViewRecipe:
+        """Settles the views: the largest shift is a share of each side, rounded to whole pixels."""
+        flip = passed if config.view_flip == "auto" else config.view_flip == "yes"
+        high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])
+        return ViewRecipe(count=config.views, shift_pixels=(high_y, high_x), flip=flip, seed=seed)
+
+    def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
+        """See `draw_views`."""
+        return draw_views(ids, recipe)
+
+    def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+        """See `apply_view`."""
+        return apply_view(batch, parameters)
+
+
+def mirror(images: np.ndarray) -> np.ndarray:
+    """Mirrors images, [batch, height, width, channels], left to right."""
+    return images[:, :, ::-1]
 
 
 def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:

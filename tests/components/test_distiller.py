@@ -247,7 +247,7 @@ def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_view
         192,
     )
     for batch in iter_numpy(read_with_logits(joint_inputs["examples"][0].uri, logits.uri, "train")):
-        expected = model.logits(batch["image"])
+        expected = model.logits(batch["example"])
         np.testing.assert_allclose(batch["logits"][:, 0], expected - expected.max(-1, keepdims=True), atol=5e-3)
     students = read_manifest(output.uri, StudentSetManifest)
     assert students.teacher_sha256 == before.sha256
@@ -270,7 +270,7 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
         for name in names:
             place = f"Split-{part}/{name}"
             target = {"features": str(folder / "features" / place)}
-            write_answers_shard(brightness, str(stripes_unlabeled / place), target, stripes.SHAPE, stripes.RECIPE)
+            write_answers_shard(brightness, str(stripes_unlabeled / place), target, stripes.TASK, stripes.RECIPE)
     features = TeacherFeaturesManifest(
         layer="pool",
         side="output",

@@ -76,7 +76,7 @@ def test_image_example_gen_writes_shards_manifest_and_properties(tmp_path):
     assert {name: examples.get_int_custom_property(name) for name in figures} == figures
     batches = list(iter_numpy(read_examples(tmp_path / "out", "train")))
     assert sum(len(batch["label"]) for batch in batches) == manifest.counts["train"]
-    assert batches[0]["image"].shape[1:] == (5, 4, 1)
+    assert batches[0]["example"].shape[1:] == (5, 4, 1)
 
 
 def test_image_example_gen_warns_of_images_in_train_and_test(tmp_path, caplog):
@@ -244,7 +244,7 @@ def test_images_without_labels_lie_beside_the_splits_and_are_none_of_them(kind, 
             place = f"Split-{split}/{name}"
             assert (tmp_path / "out" / place).read_bytes() == (tmp_path / "plain" / place).read_bytes()
     shards = [tmp_path / "out/Split-unlabeled" / name for name in manifest.unlabeled.shards]
-    found = [batch for shard in shards for batch in iter_numpy(read_shard(str(shard), (5, 4, 1)))]
+    found = [batch for shard in shards for batch in iter_numpy(read_shard(str(shard), manifest.task))]
     assert sum(len(batch["id"]) for batch in found) == 25
     assert {label for batch in found for label in batch["label"].tolist()} == {-1}
     assert data_digest(config) != data_digest(config.model_copy(update={"unlabeled": None}))

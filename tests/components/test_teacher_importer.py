@@ -103,7 +103,7 @@ def test_importer_asks_once_for_each_view_of_each_training_image(run, stripes, s
     teacher = stripes.StripesTeacher()
     for batch in iter_numpy(read_with_logits(stripes_artifacts[0], artifact.uri, "train")):
         for k in range(3):
-            expected = teacher.logits(apply_view(batch["image"], batch["views"][:, k]).numpy())
+            expected = teacher.logits(apply_view(batch["example"], batch["views"][:, k]).numpy())
             expected -= expected.max(axis=1, keepdims=True)
             np.testing.assert_allclose(batch["logits"][:, k], expected, rtol=2e-3, atol=2e-3)
     assert not list(Path(artifact.uri).glob("counts*"))
@@ -124,7 +124,7 @@ def test_importer_mirrors_views_when_the_teacher_does_not_mind_or_it_is_told_to(
 
 
 def test_importer_mirrors_views_of_its_own_accord_for_a_teacher_that_does_not_mind(run, monkeypatch):
-    monkeypatch.setattr(teacher_importer, "mirrored_accuracy", lambda *_: (0.90, 0.895, 33))
+    monkeypatch.setattr(teacher_importer, "trial_accuracy", lambda *_: (0.90, 0.895, 33))
 
     _, artifact = run()
 
@@ -238,7 +238,7 @@ def test_importer_takes_features_once_of_each_view_of_training_images_and_of_tho
     seen = 0
     for batch in iter_numpy(read_with_features(stripes_unlabeled, artifact.uri, 32, 0, 0)):
         for k in range(3):
-            pixels = apply_view(batch["image"], batch["views"][:, k]).numpy()
+            pixels = apply_view(batch["example"], batch["views"][:, k]).numpy()
             np.testing.assert_array_equal(batch["features"][:, k], pixels.reshape(-1, 64))
         seen += len(batch["id"])
     assert seen == 129

@@ -12,7 +12,7 @@ from tfx.types.channel import Channel
 
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator, TFLiteEvaluatorExecutor
-from learn2compress.data.stored_examples import find_images
+from learn2compress.data.stored_examples import look_up_examples
 from learn2compress.evaluation.predictions import read_predictions
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import EvaluateConfig
@@ -283,10 +283,10 @@ def test_tflite_evaluator_refuses_a_damaged_shard(world):
         world.run()
 
 
-def test_find_images_looks_up_by_id(world):
+def test_look_up_examples_looks_up_by_id(world):
     shards = [world.folder / "examples" / "Split-test" / shard for shard in SHARDS]
     wanted = [world.ids["test"][3], world.ids["test"][-1], "0" * 16]
-    found = find_images(shards, TASK.input_shape, wanted)
+    found = look_up_examples(shards, TASK, wanted)
     assert set(found) == set(wanted[:2])
     assert np.array_equal(found[wanted[1]], world.images["test"][-1])
 

@@ -11,6 +11,7 @@ from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, Task, TeacherLogitsManifest, ViewRecipe, write_manifest
 
 SHAPE = (2, 3, 1)
+TASK = Task(input_shape=SHAPE, classes=[*"abcd"])
 NAMES = ["data_tfrecord-00000-of-00002.gz", "data_tfrecord-00001-of-00002.gz"]
 VIEWS, CLASSES = 2, 4
 
@@ -69,11 +70,10 @@ def folders(tmp_path):
             write(examples / f"Split-{split}" / name, records)
             write_logits(logits / f"Split-{split}" / name, numbers, VIEWS if split == "train" else 1)
     shards = dict.fromkeys(("train", "validation", "test"), NAMES)
-    task = Task(input_shape=SHAPE, classes=[*"abcd"])
     write_manifest(
         examples,
         DataManifest(
-            task=task,
+            task=TASK,
             digest="d" * 64,
             counts=dict.fromkeys(shards, 7),
             per_class={split: [2, 2, 2, 1] for split in shards},
@@ -104,7 +104,7 @@ def folders(tmp_path):
 def test_read_examples_streams_batches_in_the_order_of_the_shards(folders):
     batches = list(iter_numpy(read_examples(folders[0], "validation", batch_size=3)))
     assert [len(batch["label"]) for batch in batches] == [3, 3, 1]
-    images = np.concatenate([batch["image"] for batch in batches])
+    images = np.concatenate([batch["example"] for batch in batches])
     assert images.dtype == np.uint8
     assert np.array_equal(images, np.stack([image(n) for n in range(7)]))
     assert np.concatenate([batch["label"] for batch in batches]).tolist() == [0, 1, 2, 3, 0, 1, 2]
@@ -114,7 +114,7 @@ def test_read_examples_streams_batches_in_the_order_of_the_shards(folders):
 def test_read_examples_shuffles_anew_each_epoch_by_the_seed(folders):
     def epochs(seed):
         dataset = read_examples(folders[0], "train", batch_size=7, shuffle_buffer=7, seed=seed)
-        return [next(iter_numpy(dataset))["image"][:, 0, 0, 0].tolist() for _ in range(3)]
+        return [next(iter_numpy(dataset))["example"][:, 0, 0, 0].tolist() for _ in range(3)]
 
     first = epochs(1)
     assert len({tuple(epoch) for epoch in first}) > 1
@@ -123,8 +123,8 @@ def test_read_examples_shuffles_anew_each_epoch_by_the_seed(folders):
 
 
 def test_read_shard_reads_one(folders):
-    batches = list(iter_numpy(read_shard(str(folders[0] / "Split-train" / NAMES[1]), SHAPE)))
-    assert batches[0]["image"][:, 0, 0, 0].tolist() == [4, 5, 6]
+    batches = list(iter_numpy(read_shard(str(folders[0] / "Split-train" / NAMES[1]), TASK)))
+    assert batches[0]["example"][:, 0, 0, 0].tolist() == [4, 5, 6]
 
 
 def test_read_examples_raises_when_a_shard_is_missing(folders):
@@ -147,12 +147,12 @@ def test_read_with_logits_pairs_each_image_with_its_own(folders, split, views):
     assert np.array_equal(batch["logits"], np.stack([logits_of(n, views) for n in range(7)]))
     assert batch["views"].dtype == np.int16
     assert np.array_equal(batch["views"], np.stack([views_of(n, views) for n in range(7)]))
-    assert batch["image"][:, 0, 0, 0].tolist() == list(range(7))
+    assert batch["example"][:, 0, 0, 0].tolist() == list(range(7))
 
 
 def test_read_with_logits_keeps_the_pairs_when_it_shuffles(folders):
     (batch,) = iter_numpy(read_with_logits(*folders, "train", shuffle_buffer=7, seed=3))
-    order = batch["image"][:, 0, 0, 0].tolist()
+    order = batch["example"][:, 0, 0, 0].tolist()
     assert order != list(range(7))
     assert (batch["logits"][:, 0, 0] / 100).tolist() == order
 

@@ -33,7 +33,7 @@ def batch(predicted, labels, teacher=None, first_id=0):
         ids=np.arange(first_id, first_id + len(predicted), dtype=np.uint64),
         sources=[f"image {first_id + i}" for i in range(len(predicted))],
         labels=np.array(labels, np.int32),
-        images=images,
+        examples=images,
         teacher=None if teacher is None else np.array(teacher, np.int32),
     )
 

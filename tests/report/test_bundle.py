@@ -78,10 +78,10 @@ def test_golden_vectors_equal_the_outputs_of_the_emitted_file(finished, tmp_path
     assert golden["sha256"] == report.choice.sha256 == file_sha256(folder / golden["model"])
     classifier = open_model(selected)
     shards = sorted((find_examples(output, report) / "Split-test").iterdir())
-    examples = {e.id: e for shard in shards for e in read_shard(shard, (32, 32, 3))}
+    examples = {e.id: e for shard in shards for e in read_shard(shard, report.evaluation.task)}
     for vector in golden["vectors"]:
         picture = np.asarray(Image.open(folder / vector["image"]))
-        assert np.array_equal(picture, examples[vector["id"]].image)
+        assert np.array_equal(picture, examples[vector["id"]].content)
         assert vector["label"] == examples[vector["id"]].label
         assert np.array_equal(classifier.predict(picture[None])[0], np.array(vector["scores"], np.float32))
         entered, left = classifier.predict_raw(picture)

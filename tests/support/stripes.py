@@ -21,6 +21,7 @@ from learn2compress.schemas.manifests import (
 
 SHAPE = (8, 8, 1)
 CLASSES = ["left", "middle", "right"]
+TASK = Task(input_shape=SHAPE, classes=CLASSES)
 COUNTS = {"train": 96, "validation": 33, "test": 30}
 RECIPE = ViewRecipe(count=2, shift_pixels=(1, 1), flip=False, seed=5)
 SHARD = "data_tfrecord-{:05d}-of-00002.gz"
@@ -109,7 +110,7 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
         for name in names:
             place = f"Split-{split}/{name}"
             answers = {"logits": str(folder / place)}
-            write_answers_shard(teacher.answers, str(examples / place), answers, SHAPE, views)
+            write_answers_shard(teacher.answers, str(examples / place), answers, TASK, views)
     manifest = TeacherLogitsManifest(
         teacher_sha256="7" * 64,
         data_digest=data.digest,

@@ -15,15 +15,16 @@ from learn2compress.data.example_records import SPLITS, Plan, make_plan, make_re
 from learn2compress.data.raw_examples import ExampleSource, RawExample
 from learn2compress.data.record_files import read_records
 from learn2compress.data.sources import npz as npz_source
-from learn2compress.data.sources.formats import open_source, resolve_shape
+from learn2compress.data.sources.formats import open_source, resolve_task
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import Task
 
 
 def run(config: DataConfig, folder, workers: int = 1, limit=None) -> tuple[dict, Plan]:
     source = open_source(config, limit)
     spill = folder.with_name(folder.name + "-spill")
-    plan = make_plan(config, source, resolve_shape(config, source), str(folder), str(spill))
+    plan = make_plan(config, source, resolve_task(config, source), str(folder), str(spill))
     return ingest(beam.Pipeline(argv=direct_runner_args(workers)), source.pieces, plan), plan
 
 
@@ -194,7 +195,7 @@ def test_ingest_raises_the_error_of_a_source_as_itself(tmp_path, workers):
 def test_make_plan_counts_shards_by_bytes_and_examples():
     def shards(count, shape):
         source = ExampleSource(("a", "b"), {"train": count, "validation": 10, "test": 10}, shape, ())
-        return make_plan(DataConfig(path="x"), source, shape, "", "").shards
+        return make_plan(DataConfig(path="x"), source, Task(input_shape=shape, classes=["a", "b"]), "", "").shards
 
     assert shards(100, (8, 8, 1)) == {"train": 1, "validation": 1, "test": 1}
     assert shards(1200, (8, 8, 1))["train"] == 3
@@ -204,7 +205,7 @@ def test_make_plan_counts_shards_by_bytes_and_examples():
 
 
 def test_make_record_is_the_same_for_the_same_pixels_alone():
-    plan = Plan("", "", (2, 2, 1), 0.3, 0.3, dict.fromkeys(SPLITS, 1), 1)
+    plan = Plan("", "", Task(input_shape=(2, 2, 1), classes=["a", "b"]), 0.3, 0.3, dict.fromkeys(SPLITS, 1), 1)
     pixels = np.array([[[1], [2]], [[3], [4]]], np.uint8)
     split, identity, _ = make_record(RawExample("x", None, 0, pixels), plan)
     assert make_record(RawExample("y", None, 1, pixels.copy()), plan)[:2] == (split, identity)

@@ -21,6 +21,7 @@ from learn2compress.compression.quantization.layer_error import (
 )
 from learn2compress.compression.quantization.mixed_precision import rescue_layers
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, without_rounding
+from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.splicing import pair_files, splice
@@ -163,9 +164,9 @@ def test_rescue_layers_never_keeps_more_than_it_may(look):
 def test_ranking_images_are_fewer_for_a_larger_model(look, images):
     pair, _, _ = look()
 
-    assert ranking_images(pair, 1000, images).shape == (32, 8, 8, 1)
-    assert len(ranking_images(pair, 10**12, images)) == 8
-    assert ranking_images(pair, 1000, images).max() <= 1
+    assert ranking_images(pair, 1000, images, modality_named().student_input).shape == (32, 8, 8, 1)
+    assert len(ranking_images(pair, 10**12, images, modality_named().student_input)) == 8
+    assert ranking_images(pair, 1000, images, modality_named().student_input).max() <= 1
 
 
 def test_without_rounding_has_what_was_learned(trained_family, stripes):

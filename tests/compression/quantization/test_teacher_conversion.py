@@ -12,10 +12,12 @@ import tf_keras
 from learn2compress.compression.quantization.teacher_conversion import convert_teacher
 from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.schemas.errors import DataError, TeacherError
+from learn2compress.schemas.manifests import Task
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
 
 SHAPE = (8, 8, 3)
+TASK = Task(input_shape=SHAPE, classes=[*"abcd"])
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +64,10 @@ def agreement(data: bytes, teacher, images) -> tuple[float, float]:
 
 @pytest.mark.parametrize("kind", ["keras3 .keras", "keras3 .h5", "keras2 .keras", "keras2 .h5", "keras3 export"])
 def test_convert_teacher_answers_as_the_teacher_whatever_saved_it(kind, images, tmp_path):
-    teacher = load_teacher(save(kind, tmp_path), scaling="imagenet", image_shape=SHAPE)
+    teacher = load_teacher(save(kind, tmp_path), scaling="imagenet", example_shape=SHAPE)
 
-    float32 = convert_teacher(teacher, SHAPE, "float32")
-    int8 = convert_teacher(teacher, SHAPE, "int8", images)
+    float32 = convert_teacher(teacher, TASK, "float32")
+    int8 = convert_teacher(teacher, TASK, "int8", images)
 
     same, difference = agreement(float32, teacher, images)
     assert (same, difference) == (1.0, pytest.approx(0, abs=1e-5))
@@ -82,9 +84,9 @@ def test_convert_teacher_answers_as_the_teacher_whatever_saved_it(kind, images, 
 @pytest.mark.parametrize("softmax", [False, True])
 def test_convert_teacher_keeps_a_softmax_and_a_class_order(variant, softmax, images, tmp_path):
     path = save("keras2 .keras", tmp_path, softmax=softmax)
-    teacher = load_teacher(path, scaling="unit", class_order=[2, 0, 3], image_shape=SHAPE)
+    teacher = load_teacher(path, scaling="unit", class_order=[2, 0, 3], example_shape=SHAPE)
 
-    data = convert_teacher(teacher, SHAPE, variant)
+    data = convert_teacher(teacher, TASK, variant)
 
     assert open_model(data).classes == 3
     same, difference = agreement(data, teacher, images)
@@ -94,9 +96,9 @@ def test_convert_teacher_keeps_a_softmax_and_a_class_order(variant, softmax, ima
 
 
 def test_convert_teacher_resizes_inside_the_file(images, tmp_path):
-    teacher = load_teacher(save("keras2 .keras", tmp_path, shape=(16, 16, 3)), resize=True, image_shape=SHAPE)
+    teacher = load_teacher(save("keras2 .keras", tmp_path, shape=(16, 16, 3)), resize=True, example_shape=SHAPE)
 
-    data = convert_teacher(teacher, SHAPE, "float32")
+    data = convert_teacher(teacher, TASK, "float32")
 
     assert open_model(data).input_shape == SHAPE
     assert agreement(data, teacher, images) == (1.0, pytest.approx(0, abs=1e-5))
@@ -104,10 +106,10 @@ def test_convert_teacher_resizes_inside_the_file(images, tmp_path):
 
 def test_convert_teacher_names_the_operator_that_there_is_not(tmp_path):
     # Making images smaller smoothly is an operator that TensorFlow Lite does not have.
-    teacher = load_teacher(save("keras2 .keras", tmp_path, shape=(4, 4, 3)), resize=True, image_shape=SHAPE)
+    teacher = load_teacher(save("keras2 .keras", tmp_path, shape=(4, 4, 3)), resize=True, example_shape=SHAPE)
 
     with pytest.raises(TeacherError, match=r"t\.keras cannot be converted to float16: .* for ScaleAndTranslate\.$"):
-        convert_teacher(teacher, SHAPE, "float16")
+        convert_teacher(teacher, TASK, "float16")
 
 
 def test_convert_teacher_keeps_in_float_what_there_is_not_in_8_bits(images, tmp_path):
@@ -118,9 +120,9 @@ def test_convert_teacher_keeps_in_float_what_there_is_not_in_8_bits(images, tmp_
 
     model = Sines()
     tf.saved_model.save(model, str(tmp_path / "t"), signatures=model.__call__)
-    teacher = load_teacher(tmp_path / "t", image_shape=SHAPE)
+    teacher = load_teacher(tmp_path / "t", example_shape=SHAPE)
 
-    data = convert_teacher(teacher, SHAPE, "int8", images)
+    data = convert_teacher(teacher, TASK, "int8", images)
 
     file = open_model(data).model
     assert (file.input.dtype, file.output.dtype) == ("int8", "int8")
@@ -129,21 +131,21 @@ def test_convert_teacher_keeps_in_float_what_there_is_not_in_8_bits(images, tmp_
 
 
 def test_convert_teacher_refuses_a_fixed_batch(tmp_path):
-    teacher = load_teacher(save("keras2 .keras", tmp_path, batch=4), image_shape=SHAPE)
+    teacher = load_teacher(save("keras2 .keras", tmp_path, batch=4), example_shape=SHAPE)
 
     with pytest.raises(TeacherError, match=r"must take one image; t\.keras takes 4 at a time"):
-        convert_teacher(teacher, SHAPE, "float16")
+        convert_teacher(teacher, TASK, "float16")
 
 
 def test_convert_teacher_refuses_no_images(tmp_path):
-    teacher = load_teacher(save("keras2 .keras", tmp_path), image_shape=SHAPE)
+    teacher = load_teacher(save("keras2 .keras", tmp_path), example_shape=SHAPE)
 
     with pytest.raises(DataError, match="representative images must be at least one; got none"):
-        convert_teacher(teacher, SHAPE, "int8")
+        convert_teacher(teacher, TASK, "int8")
 
 
 def test_convert_teacher_refuses_images_of_another_size(tmp_path):
-    teacher = load_teacher(save("keras2 .keras", tmp_path), image_shape=SHAPE)
+    teacher = load_teacher(save("keras2 .keras", tmp_path), example_shape=SHAPE)
 
     with pytest.raises(TeacherError, match="images must be 8x8"):
-        convert_teacher(teacher, (9, 9, 3), "float16")
+        convert_teacher(teacher, TASK.model_copy(update={"input_shape": (9, 9, 3)}), "float16")

@@ -107,7 +107,7 @@ def test_load_teacher_answers_as_the_model_that_was_saved(
     teacher = load_teacher(path, scaling="unit")
     assert teacher.format == KINDS[kind]
     assert teacher.output == ("probabilities" if activation else "logits")
-    assert teacher.input_shape == (8, 8, 3)
+    assert teacher.opened.input.shape == (8, 8, 3)
     assert teacher.classes == teacher.outputs == CLASSES
     assert teacher.macs == MACS
     assert teacher.parameters == (PARAMETERS if kind != "tf.Module" else 27 * 4 + 9 * 4 + 4 * 5)
@@ -267,7 +267,7 @@ def test_a_fixed_batch_takes_any_number_of_images(kind: str, batch: int, images:
         fixed.set_weights(free.get_weights())
         fixed.save(path)
     teacher = load_teacher(path, scaling="unit")
-    assert teacher.opened.batch == batch
+    assert teacher.opened.input.batch == batch
     assert teacher.macs == MACS
     expected = np.asarray(free(tf.constant(images / np.float32(255))))
     np.testing.assert_allclose(teacher.logits(images), expected, rtol=1e-4, atol=1e-4)
@@ -284,7 +284,7 @@ def test_a_model_without_a_channel_axis_takes_grey_images(library: Any, tmp_path
     model.save(tmp_path / "t.keras")
     grey = np.random.default_rng(5).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
     teacher = load_teacher(tmp_path / "t.keras", scaling="unit")
-    assert teacher.input_shape == (8, 8, 1)
+    assert teacher.opened.input.shape == (8, 8, 1)
     expected = np.asarray(model(grey[..., 0] / np.float32(255)))
     np.testing.assert_allclose(teacher.logits(grey), expected, rtol=1e-4, atol=1e-5)
 
@@ -294,8 +294,8 @@ def test_a_model_of_any_size_is_measured_at_the_datas(tmp_path: Path) -> None:
     tf_keras.Sequential(
         [tf_keras.Input((None, None, 1)), layers.Conv2D(2, 3), layers.GlobalMaxPooling2D(), layers.Dense(3)]
     ).save(tmp_path / "t.h5")
-    unknown, known = load_teacher(tmp_path / "t.h5"), load_teacher(tmp_path / "t.h5", image_shape=(10, 6, 1))
-    assert unknown.input_shape == (None, None, 1)
+    unknown, known = load_teacher(tmp_path / "t.h5"), load_teacher(tmp_path / "t.h5", example_shape=(10, 6, 1))
+    assert unknown.opened.input.shape == (None, None, 1)
     assert unknown.macs is None
     assert known.macs == 8 * 4 * 9 * 2 + 2 * 3
     for side in (5, 12):
@@ -304,8 +304,8 @@ def test_a_model_of_any_size_is_measured_at_the_datas(tmp_path: Path) -> None:
 
 def test_a_signature_without_a_shape_takes_the_datas(tmp_path: Path) -> None:
     path = saved_function(tmp_path, flat_scores, tf.TensorSpec(None, tf.float32))
-    teacher = load_teacher(path, image_shape=(5, 4, 1))
-    assert teacher.input_shape == (None, None, None)
+    teacher = load_teacher(path, example_shape=(5, 4, 1))
+    assert teacher.opened.input.shape == (None, None, None)
     assert teacher.logits(np.full((2, 5, 4, 1), 9, np.uint8)).tolist() == [[9, 9, -9]] * 2
 
 
@@ -540,7 +540,7 @@ def test_load_teacher_refuses_sigmoid_like_outputs_of_a_saved_model(tmp_path: Pa
 def test_load_teacher_refuses_answers_that_are_none(answer: Callable, message: str, tmp_path: Path) -> None:
     path = saved_function(tmp_path, answer, tf.TensorSpec([None, None, None, 3]))
     with pytest.raises(TeacherError, match=message):
-        load_teacher(path, image_shape=(8, 8, 3))
+        load_teacher(path, example_shape=(8, 8, 3))
 
 
 def test_logits_refuses_nan_on_some_images(images: np.ndarray, tmp_path: Path) -> None:

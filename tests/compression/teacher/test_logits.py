@@ -2,11 +2,10 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.teacher.logits import mirrored_accuracy, view_recipe, write_answers_shard
+from learn2compress.compression.teacher.logits import trial_accuracy, write_answers_shard
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
-from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.modalities.image.views import apply_view, draw_views, mirror
 from learn2compress.schemas.errors import TeacherError
-from learn2compress.schemas.manifests import ViewRecipe
 
 
 class Fixed:
@@ -28,7 +27,7 @@ def shard(stripes_artifacts, stripes):
 def write(teacher, shard, tmp_path, stripes, views=2):
     recipe = stripes.RECIPE.model_copy(update={"count": views})
     answers = {"logits": str(tmp_path / "out/logits.gz")}
-    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.SHAPE, recipe)
+    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.TASK, recipe)
 
 
 def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
@@ -56,7 +55,7 @@ def test_shard_holds_the_teachers_logits_on_the_very_views_it_names(stripes_arti
     for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
         np.testing.assert_array_equal(batch["views"], draw_views(batch["id"], stripes.RECIPE))
         for k in range(2):
-            seen = apply_view(batch["image"], batch["views"][:, k]).numpy()
+            seen = apply_view(batch["example"], batch["views"][:, k]).numpy()
             expected = stripes.StripesTeacher().logits(seen)
             expected -= expected.max(axis=1, keepdims=True)
             np.testing.assert_allclose(batch["logits"][:, k], expected, rtol=1e-3, atol=1e-3)
@@ -89,7 +88,7 @@ def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stri
         return {"logits": logits, "features": 2 * logits[:, ::-1]}
 
     files = {kind: str(tmp_path / kind / "of.gz") for kind in ("logits", "features")}
-    count = write_answers_shard(both, shard, files, stripes.SHAPE, stripes.RECIPE)
+    count = write_answers_shard(both, shard, files, stripes.TASK, stripes.RECIPE)
 
     assert teacher.asked == count.forward_passes == 2 * 48
     assert (count.images, count.correct) == (48, 48)
@@ -98,7 +97,7 @@ def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stri
     np.testing.assert_array_equal(logits, stored(tmp_path / "out/logits.gz"))
     same = features.reshape(48, 2, 3)[:, :, ::-1] / 2
     np.testing.assert_allclose(same - same.max(-1, keepdims=True), logits.reshape(48, 2, 3), rtol=1e-3, atol=1e-3)
-    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.SHAPE, stripes.RECIPE)
+    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.TASK, stripes.RECIPE)
     assert (alone.images, alone.correct) == (48, 0)
     assert (tmp_path / "alone.gz").read_bytes() == (tmp_path / "features/of.gz").read_bytes()
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"of.gz", "alone.gz", "logits.gz"}
@@ -124,11 +123,12 @@ def test_large_logits_fit_16_bits(shard, tmp_path, stripes, logits, expected):
     assert np.all(stored(tmp_path / "out/logits.gz") == expected)
 
 
-def test_mirrored_accuracy_compares_a_teacher_with_itself(stripes):
+def test_trial_accuracy_compares_a_teacher_with_itself_on_mirrored_images(stripes):
     images, labels = stripes.draw(31, 4)
     teacher = stripes.StripesTeacher()
 
-    plain, mirrored, count = mirrored_accuracy(teacher, iter([(images[:20], labels[:20]), (images[20:], labels[20:])]))
+    batches = iter([(images[:20], labels[:20]), (images[20:], labels[20:])])
+    plain, mirrored, count = trial_accuracy(teacher, mirror, batches)
 
     assert (plain, count) == (1.0, 31)
     # Left and right change places, and the bright middle pair is off by one column of what the teacher looks at.
@@ -136,18 +136,8 @@ def test_mirrored_accuracy_compares_a_teacher_with_itself(stripes):
     assert teacher.asked == 2 * 31
 
 
-def test_mirrored_accuracy_of_no_images_is_zero(stripes):
-    assert mirrored_accuracy(stripes.StripesTeacher(), iter([])) == (0.0, 0.0, 0)
-
-
-@pytest.mark.parametrize(
-    ("shape", "shift", "pixels"),
-    [((8, 8, 1), 0.125, (1, 1)), ((32, 20, 3), 0.1, (3, 2)), ((8, 8, 1), 1.0, (7, 7)), ((28, 28, 1), 0.0, (0, 0))],
-)
-def test_view_recipe_shifts_by_whole_pixels_within_the_image(shape, shift, pixels):
-    recipe = view_recipe(shape, 4, shift, True, 9)
-
-    assert recipe == ViewRecipe(count=4, shift_pixels=pixels, flip=True, seed=9)
+def test_trial_accuracy_of_no_examples_is_zero(stripes):
+    assert trial_accuracy(stripes.StripesTeacher(), mirror, iter([])) == (0.0, 0.0, 0)
 
 
 def test_held_out_images_have_one_view_that_is_themselves(stripes_artifacts):
@@ -156,4 +146,4 @@ def test_held_out_images_have_one_view_that_is_themselves(stripes_artifacts):
 
     assert batch["views"].shape == (30, 1, 3)
     assert not batch["views"].any()
-    np.testing.assert_array_equal(batch["image"], plain["image"])
+    np.testing.assert_array_equal(batch["example"], plain["example"])

@@ -58,7 +58,7 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
             lambda images: {"features": teacher.features(images)},
             str(examples / "Split-train" / name),
             {"features": target},
-            stripes.SHAPE,
+            stripes.TASK,
             stripes.RECIPE,
         )
         assert count.images == 48

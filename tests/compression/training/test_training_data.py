@@ -23,7 +23,7 @@ def views(stripes_artifacts):
     pixels, logits = {}, {}
     number = 0
     for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
-        seen = [apply_view(batch["image"], batch["views"][:, k]).numpy() for k in range(batch["views"].shape[1])]
+        seen = [apply_view(batch["example"], batch["views"][:, k]).numpy() for k in range(batch["views"].shape[1])]
         for i in range(len(batch["id"])):
             for k, images in enumerate(seen):
                 pixels[number, k] = images[i].tobytes()

@@ -32,8 +32,8 @@ def test_open_folder_takes_a_class_a_folder(tmp_path):
     source = open_at(tmp_path)
     assert source.classes == ("daisy", "rose")
     assert source.counts == {None: 4}
-    assert source.image_shape is None
-    found = {raw.source: (raw.part, raw.label, raw.image.shape) for raw in read(source)}
+    assert source.example_shape is None
+    found = {raw.source: (raw.part, raw.label, raw.content.shape) for raw in read(source)}
     assert found == {
         "daisy/grey.png": (None, 0, (5, 6, 1)),
         "daisy/nested/c.bmp": (None, 0, (9, 2, 3)),
@@ -174,4 +174,4 @@ def test_read_decodes_the_pixels(tmp_path):
     save(tmp_path / "a" / "1.png", 9)
     (raw,) = FolderPiece(str(tmp_path), "train", (("a/1.png", 3),)).read()
     assert (raw.part, raw.label) == ("train", 3)
-    assert np.array_equal(raw.image, np.full((5, 6, 3), 9))
+    assert np.array_equal(raw.content, np.full((5, 6, 3), 9))

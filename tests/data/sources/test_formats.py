@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from learn2compress.data.raw_examples import EvenSample, ExampleSource
-from learn2compress.data.sources.formats import data_digest, find_format, open_source, resolve_shape
+from learn2compress.data.sources.formats import data_digest, find_format, open_source, resolve_task
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import file_sha256, tree_sha256
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import Task
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def test_open_source_reads_the_digits():
     source = open_source(config("digits"))
     assert source.classes == tuple("0123456789")
     assert source.counts == {"train": 1437, "test": 360}
-    assert source.image_shape == (8, 8, 1)
+    assert source.example_shape == (8, 8, 1)
     raws = [raw for piece in source.pieces for raw in piece.read()]
     assert len({raw.source for raw in raws}) == 1797
-    assert max(int(raw.image.max()) for raw in raws) == 255
-    assert raws[0].image.dtype == np.uint8
+    assert max(int(raw.content.max()) for raw in raws) == 255
+    assert raws[0].content.dtype == np.uint8
     assert raws[0].label == 0
 
 
@@ -116,17 +117,17 @@ def test_data_digest_imports_neither_tensorflow_nor_beam(npz):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_resolve_shape_prefers_the_config_then_the_default_then_the_source():
+def test_resolve_task_prefers_the_config_then_the_default_then_the_source():
     source = ExampleSource(("a", "b"), {None: 4}, (5, 6, 3), ())
-    assert resolve_shape(config("x"), source) == (5, 6, 3)
-    assert resolve_shape(config("x"), source, default=(32, 32, 1)) == (32, 32, 1)
-    assert resolve_shape(config("x", height=7, channels=1), source) == (7, 6, 1)
+    assert resolve_task(config("x"), source) == Task(input_shape=(5, 6, 3), classes=["a", "b"])
+    assert resolve_task(config("x"), source, default=(32, 32, 1)).input_shape == (32, 32, 1)
+    assert resolve_task(config("x", height=7, channels=1), source).input_shape == (7, 6, 1)
 
 
-def test_resolve_shape_raises_when_nobody_says():
+def test_resolve_task_raises_when_nobody_says():
     source = ExampleSource(("a", "b"), {None: 4}, None, ())
     with pytest.raises(DataError, match=r"data.height and data.channels must be given, .*; got none. Set them to the"):
-        resolve_shape(config("x", width=3), source)
+        resolve_task(config("x", width=3), source)
 
 
 @pytest.mark.parametrize(("total", "limit"), [(10, None), (10, 1), (10, 3), (10, 10), (10, 25), (7, 5)])

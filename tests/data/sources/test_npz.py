@@ -45,9 +45,9 @@ def test_open_npz_reads_the_named_arrays(save, compressed):
     source = open_at(path)
     assert source.classes == ("x", "y", "z")
     assert source.counts == {"train": 20, "test": 6}
-    assert source.image_shape == (4, 5, 3)
+    assert source.example_shape == (4, 5, 3)
     raws = read(source)
-    assert np.array_equal(np.stack([raw.image for raw in raws]), np.concatenate([IMAGES, IMAGES[:6]]))
+    assert np.array_equal(np.stack([raw.content for raw in raws]), np.concatenate([IMAGES, IMAGES[:6]]))
     assert [raw.label for raw in raws] == [*LABELS, *LABELS[:6]]
     assert [raw.part for raw in raws] == ["train"] * 20 + ["test"] * 6
     assert raws[21].source == "test_images[1]"
@@ -69,14 +69,14 @@ def test_open_npz_leaves_images_and_labels_alone_to_be_split(save):
 
 def test_open_npz_takes_grey_images_without_a_channel_axis(save):
     source = open_at(save(images=IMAGES[..., 0], labels=LABELS))
-    assert source.image_shape == (4, 5, 1)
-    assert np.array_equal(read(source)[3].image, IMAGES[3, :, :, :1])
+    assert source.example_shape == (4, 5, 1)
+    assert np.array_equal(read(source)[3].content, IMAGES[3, :, :, :1])
 
 
 def test_open_npz_takes_wider_integers_when_they_are_pixels(save):
     raw = read(open_at(save(images=IMAGES.astype(np.int32), labels=LABELS)))[7]
-    assert raw.image.dtype == np.uint8
-    assert np.array_equal(raw.image, IMAGES[7])
+    assert raw.content.dtype == np.uint8
+    assert np.array_equal(raw.content, IMAGES[7])
 
 
 def test_open_npz_orders_named_classes_and_names_nameless_ones(save):

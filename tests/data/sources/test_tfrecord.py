@@ -59,7 +59,7 @@ def test_open_tfrecord_reads_a_folder_by_the_splits_in_the_names(tmp_path, kind)
     assert source.counts == {"train": 20, "test": 4}
     raws = read(source)
     assert [raw.label for raw in raws if raw.part == "train"] == [i % 3 for i in range(10)] * 2
-    assert {raw.source: int(raw.image[0, 0, 0]) for raw in raws}["birds-test.tfrecord#3"] == 23
+    assert {raw.source: int(raw.content[0, 0, 0]) for raw in raws}["birds-test.tfrecord#3"] == 23
 
 
 def test_open_tfrecord_reads_the_splits_of_folders(tmp_path):
@@ -96,7 +96,7 @@ def test_open_tfrecord_spaces_a_limit_evenly_over_all_files(tmp_path, limit):
     source = open_at(tmp_path, limit)
     taken = min(limit, 20)
     assert source.counts == {None: taken}
-    assert [int(raw.image[0, 0, 0]) for raw in read(source)] == [i * 20 // taken for i in range(taken)]
+    assert [int(raw.content[0, 0, 0]) for raw in read(source)] == [i * 20 // taken for i in range(taken)]
 
 
 def test_read_yields_a_picture_that_cannot_be_decoded(tmp_path):

@@ -117,12 +117,15 @@ def test_id_of_image_equals_the_stored_id(make_run, tmp_path: Path) -> None:
     from learn2compress.data.example_records import Plan, make_record
     from learn2compress.data.raw_examples import RawExample
     from learn2compress.modalities.image.pixels import decode_image
+    from learn2compress.schemas.manifests import Task
 
     Image.fromarray(np.arange(300, dtype=np.uint16).astype(np.uint8).reshape(10, 10, 3)).save(tmp_path / "x.png")
     run = make_run(tmp_path / "pipeline")
     graph = open_graph(tmp_path / "pipeline")
     entry = graph.index.entry_at(run.records["ImageExampleGen"])
-    plan = Plan("", "", (8, 8, 1), 0.1, 0.1, {"train": 1, "validation": 1, "test": 1}, 1)
+    plan = Plan(
+        "", "", Task(input_shape=(8, 8, 1), classes=["a", "b"]), 0.1, 0.1, {"train": 1, "validation": 1, "test": 1}, 1
+    )
     raw = RawExample("x.png", None, 0, decode_image(tmp_path / "x.png"))
 
     _, identity, record = make_record(raw, plan)

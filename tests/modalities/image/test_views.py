@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from learn2compress.modalities.image.views import apply_view, draw_views
+from learn2compress.modalities.image.views import ImageViews, apply_view, draw_views, mirror
+from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.manifests import ViewRecipe
 
 IDS = np.array([f"{17 * i:016x}".encode() for i in range(4000)])
@@ -78,3 +79,23 @@ def test_draw_views_never_mirrors_when_the_recipe_does_not():
 
 def test_draw_views_takes_an_empty_batch():
     assert draw_views(np.array([], object), recipe()).shape == (0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift", "pixels"),
+    [((8, 8, 1), 0.125, (1, 1)), ((32, 20, 3), 0.1, (3, 2)), ((8, 8, 1), 1.0, (7, 7)), ((28, 28, 1), 0.0, (0, 0))],
+)
+def test_recipe_shifts_by_whole_pixels_within_the_image(shape, shift, pixels):
+    config = TeacherConfig(path="t.keras", views=4, view_shift=shift)
+
+    assert ImageViews(shape).recipe(config, 9, True) == ViewRecipe(count=4, shift_pixels=pixels, flip=True, seed=9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "passed", "flip"), [("yes", False, True), ("no", True, False), ("auto", True, True)]
+)
+def test_recipe_mirrors_as_configured_or_as_the_teacher_stood_the_trial(setting, passed, flip):
+    views, config = ImageViews((8, 8, 1)), TeacherConfig(path="t.keras", view_flip=setting)
+
+    assert views.recipe(config, 0, passed).flip is flip
+    assert (views.on_trial(config) is mirror) is (setting == "auto")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The .tflite file of an image classifier: how it is opened, and what its metadata say of its input."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.scaling import Scaling
+from learn2compress.tflite.interpreter import Classifier, open_model
+from learn2compress.tflite.metadata import write_metadata
+
+
+class ImageDeviceFormat:
+    """Implements `DeviceFormat` for images."""
+
+    def open_classifier(self, source: bytes | str | Path, **options: Any) -> Classifier:
+        """Opens a file whose one input is an image; see `tflite.interpreter.open_model`."""
+        return open_model(source, **options)
+
+    def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
+        """Refuses a file that takes images of another shape."""
+        if classifier.input_shape != shape:
+            raise ModelFileError(
+                f"{classifier.model.file} must take images of {list(shape)}; "
+                f"it takes {list(classifier.input_shape)}. Bring the data to that shape."
+            )
+
+    def probe(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns one black image."""
+        return np.zeros((1, *shape), np.uint8)
+
+    def write_metadata(
+        self, data: bytes, *, name: str, made: str, labels: Sequence[str], output_name: str, normalization: Scaling
+    ) -> bytes:
+        """Describes the input as an image with its color space and normalization."""
+        return write_metadata(
+            data,
+            name=name,
+            description=f"Image classifier of {len(labels)} classes, {made}.",
+            labels=labels,
+            output_name=output_name,
+            file=name,
+            mean=normalization.mean,
+            std=normalization.std,
+        )

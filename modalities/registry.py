@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modalities that there are: a new one is added here, by its name in `Task.modality`."""
+
+from learn2compress.modalities.image.modality import ImageModality
+from learn2compress.modalities.protocol import Modality
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, Task
+
+MODALITIES: dict[str, Modality] = {"image": ImageModality()}
+
+
+def modality_named(name: str = DEFAULT_MODALITY) -> Modality:
+    """Returns the modality of this name. Raises KeyError if there is none; `Task` admits no such name."""
+    return MODALITIES[name]
+
+
+def modality_of(task: Task) -> Modality:
+    """Returns the modality of a task's examples."""
+    return modality_named(task.modality)
