@@ -40,6 +40,8 @@ def _describe_field(key: str, info: Any, path: str | None) -> list[str]:
 def _to_yaml(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, list):
+        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     if isinstance(value, dict):
         value = {k: v.model_dump(exclude_none=True) if isinstance(v, BaseModel) else v for k, v in value.items()}
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)

@@ -133,6 +133,8 @@ def settle_parameters(values: Mapping[str, Any], spec: Json, scratch: Path) -> t
             told[name] = int(value) if kind == "NUMBER_INTEGER" else float(value) if kind == "NUMBER_DOUBLE" else value
     if "code_version" in told:
         told["code_version"] = code_version()
+    if "pass_versions" in told:
+        told["pass_versions"] = _pass_versions(told)
     used = dict(told)
     for name in set(LOCATIONS) & set(told):
         used[name] = _fetch(told[name], scratch / name)
@@ -228,6 +230,14 @@ def _teacher_digest(parameters: Json) -> str:
             f"teacher {parameters['teacher_path']} must be readable in the container; {error.strerror}. "
             "Check the address, or the volume."
         ) from error
+
+
+def _pass_versions(parameters: Json) -> str:
+    from learn2compress.compression.pruning.passes import pass_versions
+    from learn2compress.schemas.config import PruneConfig
+    from learn2compress.schemas.parameters import decode
+
+    return pass_versions(decode(PruneConfig, "prune", parameters))
 
 
 def _print_progress(progress: Any) -> None:

@@ -23,6 +23,7 @@ from learn2compress.components.student_collector import StudentCollector
 from learn2compress.components.student_selector import StudentSelector
 from learn2compress.components.teacher_importer import TeacherImporter
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator
+from learn2compress.compression.pruning.passes import pass_versions
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.module_source import ModuleSource
 
@@ -126,7 +127,8 @@ def _compressors(
     Args:
         taught: What both kinds of node are given.
     """
-    prune = {"prune": config.prune, "distill": config.distill, **taught}
+    versions = pass_versions(config.prune) or None
+    prune = {"prune": config.prune, "distill": config.distill, "pass_versions": versions, **taught}
     quantize = {"quantize": config.quantize, "distill": config.distill, "teacher": teacher, **taught}
     if not config.kubeflow.fan_out:
         pruner = Pruner(students=students, **prune)

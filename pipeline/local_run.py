@@ -21,6 +21,7 @@ from tfx.orchestration.portable import launcher
 from learn2compress.components.beam.options import user_errors
 from learn2compress.components.execution.coordination import dismiss_workers
 from learn2compress.compression.pruning.channel_targets import check_reachable
+from learn2compress.compression.pruning.passes import choose_passes
 from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
 from learn2compress.compression.teacher.formats import describe_file
@@ -130,12 +131,14 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     Raises:
         DataError, TeacherError: A path is missing or holds something else.
         StudentModuleError: The user's own students do not keep to the contract.
+        PassError: A pruning pass is not installed, or is none.
         FamilyError: No structure meets the sizes or the target of pruning, or the students to begin as are of another.
         TrainingError: The students to begin as are not there.
     """
     # First, since it is quick: a file that is no model should not be found out only after the data has been read.
     teacher = describe_file(config.teacher.path)
     module = read_module(config.students.module) if config.students.module else None
+    choose_passes(config.prune)
     begins_as_others = config.distill.init not in INIT_WORDS
     init_sha256 = students_sha256(config.distill.init) if begins_as_others else None
     source = open_source(config.data, limit)

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from learn2compress import __version__
 from learn2compress.modalities import modality_of
+from learn2compress.schemas.config import BUILT_IN_PASSES
 from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -69,9 +70,13 @@ def _settings(report: Report, chosen: Candidate) -> list[str]:
     lines = []
     if "epochs" in distill and "temperature" in distill:
         lines.append(f"Distilled for {distill['epochs']:g} epochs at temperature {distill['temperature']:g}.")
-    if prune.get("sparsity") or prune.get("channels"):
+    passes = [one if isinstance(one, str) else one["name"] for one in prune.get("passes", BUILT_IN_PASSES)]
+    own = [name for name in passes if name not in BUILT_IN_PASSES]
+    if (prune.get("sparsity") and "magnitude" in passes) or prune.get("channels"):
         zeros = "" if chosen.sparsity is None else f"; {100 * chosen.sparsity:.0f} % of the kernels' values are zero"
         lines.append(f"Pruned and trained further{zeros}.")
+    if own:
+        lines.append(f"Changed by pruning passes of an installed package: {', '.join(map(_cell, own))}.")
     methods = sorted({layer.method for layer in chosen.layers})
     if methods:
         lines.append(f"Quantized to 8 bits: {', '.join(methods)}.")

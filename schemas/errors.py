@@ -44,6 +44,10 @@ class StudentModuleError(Learn2CompressError):
     """The user's own students cannot be built, or do not fit the data."""
 
 
+class PassError(Learn2CompressError):
+    """A pruning pass is not installed, cannot be loaded, or does not keep to its contract."""
+
+
 class TrainingError(Learn2CompressError):
     """Training cannot go on: a non-finite loss, a checkpoint of another family."""
 

@@ -4,12 +4,14 @@
 import pytest
 from support import s3_server
 from support.models import keras_student, pixels, sparse_family, tflite_models
+from support.passes import declare_pass, example_pass, example_wheel
 from support.reports import classifiers, described, make_report_fixture, sample, write_examples
 from support.runs import make_run, open_store, tiny_dag, tiny_run
 
 __all__ = [
-    "classifiers", "described", "keras_student", "make_report_fixture", "make_run", "open_store", "pixels", "sample",
-    "sparse_family", "tflite_models", "tiny_dag", "tiny_run", "write_examples",
+    "classifiers", "declare_pass", "described", "example_pass", "example_wheel", "keras_student",
+    "make_report_fixture", "make_run", "open_store", "pixels", "sample", "sparse_family", "tflite_models",
+    "tiny_dag", "tiny_run", "write_examples",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from learn2compress.compression.pruning.importance import magnitude_importance, 
 from learn2compress.compression.pruning.sensitivity import channel_sensitivity
 from learn2compress.compression.pruning.sparsity_allocation import scale_importance
 from learn2compress.compression.training.losses import LossSettings
-from learn2compress.schemas.config import PruneConfig
+from learn2compress.schemas.config import ChannelPassConfig
 from learn2compress.schemas.manifests import ChannelSensitivity, Record
 
 _IMPORTANCE_BATCHES = 10  # as many as the paper's authors use
@@ -37,7 +37,7 @@ class ChannelPlan(Record):
 def plan_channels(
     family: keras.Model,
     spec: FamilySpec,
-    config: PruneConfig,
+    config: ChannelPassConfig,
     batches: tf.data.Dataset,
     images: np.ndarray,
     labels: np.ndarray,

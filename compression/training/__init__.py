@@ -2,7 +2,9 @@
 """Joint training of all students: losses, steps, devices, what is trained on."""
 
 __all__ = [
+    "accuracy",
     "curves",
+    "decisions",
     "distribution",
     "event_files",
     "feature_distillation",

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.training.accuracy import top1_accuracy
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import LossSettings, family_losses
@@ -183,12 +184,7 @@ class JointTrainer:
 
     def accuracy(self, batches: tf.data.Dataset) -> dict[str, float]:
         """Top-1 accuracy of each student on batches of (images uint8, labels)."""
-        correct, images = np.zeros(len(self.names)), 0
-        for batch, labels in batches:
-            for index, logits in enumerate(self._predict(batch)):
-                correct[index] += int(np.sum(np.argmax(logits.numpy(), -1) == labels.numpy()))
-            images += len(labels)
-        return dict(zip(self.names, (correct / max(1, images)).tolist(), strict=True))
+        return top1_accuracy(self._predict, self.names, batches)
 
     def _forward(self, images, training: bool) -> list:
         outputs = self.model(self.inputs.normalize(images), training=training)

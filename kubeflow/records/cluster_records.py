@@ -26,7 +26,7 @@ from learn2compress.storage.object_store import answers, fsspec_url
 Report = TypeVar("Report", LineageReport, VerifyReport, ImpactReport)
 # The step finds these out; a run is given what is compiled in, or any text that changes with the content.
 _FOUND_OUT = {"teacher_sha256": ("learn2compress.Teacher", "sha256"), "data_digest": ("Examples", "data_digest")}
-_THE_STEPS_OWN = "code_version"
+_THE_STEPS_OWN = ("code_version", "pass_versions")
 _PLACES = 1e-6
 
 
@@ -284,7 +284,7 @@ def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
     told = _statement_of(step)
     ours, theirs = recorded.parameters, told.parameters
     for name in sorted(ours.keys() | theirs.keys()):
-        if name != _THE_STEPS_OWN and (name not in ours or name not in theirs or ours[name] != theirs[name]):
+        if name not in _THE_STEPS_OWN and (name not in ours or name not in theirs or ours[name] != theirs[name]):
             yield f"another value of the parameter {name}"
     if [_identity(one) for one in _by_key(recorded.inputs)] != [_identity(one) for one in _by_key(told.inputs)]:
         yield "other inputs"

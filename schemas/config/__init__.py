@@ -5,21 +5,37 @@ Accuracies, fractions and sparsities are fractions in [0, 1]; names end in their
 Sizes are written as 24KB, 1.5MB (1,000) or 24KiB (1,024), counts as 2M or 500K.
 """
 
-from learn2compress.schemas.config.config import DATA_WORDS, INIT_WORDS, PATH_FIELDS, Config, load_config, parse_config
+from learn2compress.schemas.config.config import (
+    DATA_WORDS,
+    INIT_WORDS,
+    PATH_FIELDS,
+    Config,
+    explain_faults,
+    load_config,
+    parse_config,
+)
 from learn2compress.schemas.config.data import DataConfig
 from learn2compress.schemas.config.distill import DistillConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
 from learn2compress.schemas.config.kubeflow import KubeflowConfig, NodeResources, VolumeConfig
 from learn2compress.schemas.config.pipeline import PipelineConfig
-from learn2compress.schemas.config.prune import ChannelTarget, PruneConfig
+from learn2compress.schemas.config.prune import (
+    BUILT_IN_PASSES,
+    ChannelPassConfig,
+    ChannelTarget,
+    MagnitudePassConfig,
+    PassChoice,
+    PruneConfig,
+)
 from learn2compress.schemas.config.quantize import QuantizeConfig, TeacherVariant, Variant
 from learn2compress.schemas.config.select import SelectConfig
 from learn2compress.schemas.config.students import StudentsConfig, StudentSize
 from learn2compress.schemas.config.teacher import TeacherConfig
 
 __all__ = [
-    "DATA_WORDS", "INIT_WORDS", "PATH_FIELDS", "ChannelTarget", "Config", "DataConfig", "DistillConfig",
-    "EvaluateConfig",
-    "KubeflowConfig", "NodeResources", "PipelineConfig", "PruneConfig", "QuantizeConfig", "SelectConfig", "StudentSize",
-    "StudentsConfig", "TeacherConfig", "TeacherVariant", "Variant", "VolumeConfig", "load_config", "parse_config",
+    "BUILT_IN_PASSES", "DATA_WORDS", "INIT_WORDS", "PATH_FIELDS", "ChannelPassConfig", "ChannelTarget", "Config",
+    "DataConfig", "DistillConfig", "EvaluateConfig", "KubeflowConfig", "MagnitudePassConfig", "NodeResources",
+    "PassChoice", "PipelineConfig", "PruneConfig", "QuantizeConfig", "SelectConfig", "StudentSize",
+    "StudentsConfig", "TeacherConfig", "TeacherVariant", "Variant", "VolumeConfig", "explain_faults", "load_config",
+    "parse_config",
 ]  # fmt: skip

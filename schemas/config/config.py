@@ -4,19 +4,20 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError, model_validator
 
 from learn2compress.schemas.config.data import DataConfig
 from learn2compress.schemas.config.distill import DistillConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
-from learn2compress.schemas.config.kubeflow import KubeflowConfig, NodeResources, VolumeConfig
+from learn2compress.schemas.config.kubeflow import KubeflowConfig
 from learn2compress.schemas.config.pipeline import PipelineConfig
-from learn2compress.schemas.config.prune import ChannelTarget, PruneConfig
+from learn2compress.schemas.config.prune import PruneConfig
 from learn2compress.schemas.config.quantize import QuantizeConfig
 from learn2compress.schemas.config.select import SelectConfig
-from learn2compress.schemas.config.students import StudentsConfig, StudentSize
+from learn2compress.schemas.config.students import StudentsConfig
 from learn2compress.schemas.config.teacher import TeacherConfig
 from learn2compress.schemas.config.types import Section
 from learn2compress.schemas.config.yaml_text import MAX_BYTES, YamlTextError, read_yaml, shorten
@@ -108,7 +109,7 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_one_line(source, [_explain(e) for e in error.errors()[:3]])) from error
+        raise ConfigError(_one_line(source, explain_faults(error, Config))) from error
 
 
 def section_types() -> dict[str, type[Section]]:
@@ -194,14 +195,26 @@ def _one_line(source: str, problems: list[str]) -> str:
     return line
 
 
-def _explain(error: Any) -> str:
-    location = shorten(".".join(str(part) for part in error["loc"]) or "config", _MAX_VALUE)
+def explain_faults(error: ValidationError, model: type[BaseModel], place: str = "") -> list[str]:
+    """Says what is wrong, each in a sentence or two; the first faults alone where there are many.
+
+    Args:
+        error: Error that the validation of `model` raised.
+        model: The configuration, or a part of it.
+        place: Place of the part in the configuration, such as `prune.passes.my_pass`; empty for all of it.
+    """
+    return [_explain(fault, model, place) for fault in error.errors()[:3]]
+
+
+def _explain(error: Any, model: type[BaseModel], place: str) -> str:
+    location = shorten(".".join([*filter(None, [place]), *map(str, error["loc"])]) or "config", _MAX_VALUE)
     if error["type"] == "extra_forbidden":
         key = shorten(str(error["loc"][-1]), _MAX_VALUE)
-        near = difflib.get_close_matches(key, _known_keys(error["loc"][:-1]), n=1, cutoff=0.0)
+        near = difflib.get_close_matches(key, _known_keys(model, error["loc"][:-1]), n=1, cutoff=0.0)
         return f"{location} is no known key." + (f" Did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
-        return f"{location} must be given. Add it to the config or pass --set {location}=VALUE."
+        override = "" if place else f" or pass --set {location}=VALUE"
+        return f"{location} must be given. Add it to the config{override}."
     if error["type"] == "value_error":
         return f"{location}: {error['ctx']['error']}".rstrip(".") + "."
     if error["type"] in ("too_long", "too_short"):
@@ -210,34 +223,40 @@ def _explain(error: Any) -> str:
             return f"{location} must have at most {limits['max_length']} entries; got {given}. Leave some out."
         return f"{location} must have at least {limits['min_length']}; got {given}. Add to it, or leave it out."
     rule = error["msg"][0].lower() + error["msg"][1:]
-    default = _default_value(error["loc"])
+    default = _default_value(model, error["loc"])
     remedy = "" if default is None else f" The default is {default}."
     return f"{location} is wrong: {rule}; got {shorten(repr(error['input']), _MAX_VALUE)}.{remedy}"
 
 
-def _default_value(location: tuple[Any, ...]) -> bool | int | float | str | None:
+def _default_value(model: type[BaseModel], location: tuple[Any, ...]) -> bool | int | float | str | None:
     """What a field has that is not given, where that is a single value."""
-    section, *field = map(str, location)
-    annotation = Config.model_fields[section].annotation if section in Config.model_fields else None
-    if len(field) != 1 or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-        return None
-    info = annotation.model_fields.get(field[0])
+    parent = _model_at(model, location[:-1])
+    info = parent.model_fields.get(str(location[-1])) if parent and location else None
     return info.default if info and isinstance(info.default, bool | int | float | str) else None
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] = Config
+def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    found = _model_at(model, location)
+    return list(found.model_fields) if found else []
+
+
+def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model of what stands at a location, through the entries of lists and mappings; None if it is no model."""
+    annotation: Any = model
     for part in location:
-        if model is StudentsConfig and part == "sizes":
-            return list(StudentSize.model_fields) if len(location) > 2 else []
-        if model is PruneConfig and part == "channels":
-            return list(ChannelTarget.model_fields)
-        if model is KubeflowConfig and part == "resources":
-            return list(NodeResources.model_fields) if len(location) > 2 else []
-        if model is KubeflowConfig and part == "volume":
-            return list(VolumeConfig.model_fields)
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+        annotation = _without_none(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        else:
+            annotation = (get_args(annotation) or (None,))[-1]  # of an entry
+    annotation = _without_none(annotation)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _without_none(annotation: Any) -> Any:
+    """The one alternative beside None; None where there are several."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 else None

@@ -82,12 +82,12 @@ def test_pruner_spreads_zeros_evenly_when_no_sensitivity_is_asked_for(run):
     assert manifest.notes[1].endswith("large_logits")
 
 
-THIN = PruneConfig(channels={"bytes": 0.9}, channel_epochs=2, channel_learning_rate=5e-3, sparsity=0)
+NARROWER = PruneConfig(channels={"bytes": 0.9}, channel_epochs=2, channel_learning_rate=5e-3, sparsity=0)
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "magnitude"])
-def test_pruner_leaves_thinner_students_that_still_know(run, distilled, criterion):
-    output = run(THIN.model_copy(update={"criterion": criterion}))
+def test_pruner_leaves_narrower_students_that_still_know(run, distilled, criterion):
+    output = run(NARROWER.model_copy(update={"criterion": criterion}))
 
     before, after = (read_manifest(folder, StudentSetManifest) for folder in (distilled, output.uri))
     old, new = before.students[-1], after.students[-1]
@@ -107,7 +107,7 @@ def test_pruner_leaves_thinner_students_that_still_know(run, distilled, criterio
 
 @pytest.mark.slow
 def test_pruner_goes_on_with_the_same_channels_after_an_interruption(run, monkeypatch, tmp_path):
-    both = THIN.model_copy(update={"channel_epochs": 1, "sparsity": 0.5, "epochs": 1})
+    both = NARROWER.model_copy(update={"channel_epochs": 1, "sparsity": 0.5, "epochs": 1})
     expected = load_model(
         run(both, folder=1).uri, read_manifest(tmp_path / "Pruner/pruned_students/1", StudentSetManifest).family
     )
@@ -124,14 +124,15 @@ def test_pruner_goes_on_with_the_same_channels_after_an_interruption(run, monkey
             return super().train(batches, validation, checkpoint)
 
     with monkeypatch.context() as patch:
-        patch.setattr("learn2compress.components.pruner.JointTrainer", Trainer)
+        for module in ("fine_tuning", "magnitude"):
+            patch.setattr(f"learn2compress.compression.pruning.passes.{module}.JointTrainer", Trainer)
         with pytest.raises(Interrupted):
             run(both, folder=2)
     kept = sorted(path.suffixes[0] for path in (tmp_path / "Pruner/checkpoints").iterdir())
     assert kept == [".channels", ".channels", ".layers"]
     with monkeypatch.context() as patch:
-        patch.setattr("learn2compress.components.pruner.plan_channels", None)
-        patch.setattr("learn2compress.components.pruner.layer_sensitivity", None)
+        patch.setattr("learn2compress.compression.pruning.passes.channels.plan_channels", None)
+        patch.setattr("learn2compress.compression.pruning.passes.magnitude.layer_sensitivity", None)
         patch.setattr(JointTrainer, "_train_epoch", _only("pruned", JointTrainer._train_epoch))
         output = run(both, folder=3)
 
@@ -153,12 +154,12 @@ def _only(stage, train_epoch):
 
 
 def test_pruner_refuses_a_target_out_of_reach_before_it_trains(run, monkeypatch):
-    monkeypatch.setattr("learn2compress.components.pruner.JointTrainer", None)
+    monkeypatch.setattr("learn2compress.compression.pruning.passes.fine_tuning.JointTrainer", None)
 
     with pytest.raises(
         FamilyError, match=r"prune\.channels must be within reach of student 'large'; got \{bytes: 3000\}"
     ):
-        run(THIN.model_copy(update={"channels": ChannelTarget(bytes=3000)}))
+        run(NARROWER.model_copy(update={"channels": ChannelTarget(bytes=3000)}))
 
 
 def test_pruner_leaves_the_shape_of_a_users_own_students(run, distilled, tmp_path):
@@ -166,7 +167,7 @@ def test_pruner_leaves_the_shape_of_a_users_own_students(run, distilled, tmp_pat
     manifest = read_manifest(copy, StudentSetManifest)
     write_manifest(copy, manifest.model_copy(update={"family_spec": None}))
 
-    after = read_manifest(run(THIN, students=copy).uri, StudentSetManifest)
+    after = read_manifest(run(NARROWER, students=copy).uri, StudentSetManifest)
 
     assert after.notes[1] == "no channels were removed: the students' shape is not ours to change"
     assert after.students[-1].parameters == manifest.students[-1].parameters

@@ -68,6 +68,17 @@ def test_unset_limits_are_left_out_and_numbers_get_their_type(tmp_path):
     assert isinstance(told["distill_learning_rate"], float)
 
 
+@pytest.mark.usefixtures("example_pass")
+def test_step_records_the_code_of_the_passes_that_it_has(tmp_path):
+    texts = {name: {"parameterType": "STRING"} for name in ("prune_passes", "pass_versions")}
+    values = {"prune_passes": "[channels, kernel_grid]", "pass_versions": "as compiled"}
+
+    told, used = entrypoint.settle_parameters(values, {"parameters": texts}, tmp_path)
+
+    assert told == used
+    assert told["pass_versions"].startswith("kernel_grid: learn2compress-kernel-grid 0.2.0+")
+
+
 def test_teacher_is_fetched_and_its_digest_found(store, tmp_path):
     (store.root / "bucket" / "t.keras").write_bytes(b"a model")
     values = {"teacher_path": "minio://bucket/t.keras", "teacher_sha256": "listing-1"}

@@ -98,6 +98,27 @@ def test_every_field_says_what_it_is():
             {"prune": {"channels": {"size_bytes": "5KB"}}},
             r"prune\.channels\.size_bytes is no known key\. Did you mean bytes\?",
         ),
+        (
+            {"prune": {"passes": "magnitude"}},
+            r"prune\.passes: must be a list of passes in their order; got 'magnitude'\. Write \[channels, magnitude",
+        ),
+        ({"prune": {"passes": [3]}}, r"prune\.passes\.0: a pass must be a name, or a name with parameters; got 3\. W"),
+        (
+            {"prune": {"passes": ["channels", {"nam": "x"}]}},
+            r"prune\.passes\.1\.name must be given\. .* prune\.passes\.1\.nam is no known key\. Did you mean name\?",
+        ),
+        (
+            {"prune": {"passes": ["mine", "magnitude", "mine"]}},
+            r"prune\.passes: must name each pass once; got mine 2 times\. Leave the others out\.",
+        ),
+        (
+            {"prune": {"passes": [{"name": "channels", "parameters": {"criterion": "taylor"}}]}},
+            r"prune\.passes\.0: parameters must be left out for the built-in pass channels; got criterion\. Set the",
+        ),
+        (
+            {"prune": {"passes": ["magnitude"], "channels": {"fraction": 0.3}}},
+            r"prune: channels must be left out unless passes names channels; got passes \[magnitude\]\. Add channels",
+        ),
         ({"prune": {"criterion": "random"}}, r"prune\.criterion is wrong: .*'taylor' or 'magnitude'; got 'random'\."),
         ({"distill": {"epochs": 0}}, r"distill\.epochs is wrong: .*greater than or equal to 1; got 0\."),
         ({"distill": {"epochs": "many"}}, r"distill\.epochs is wrong: .*integer.*; got 'many'\."),
@@ -325,6 +346,19 @@ def test_channel_target_is_a_share_or_an_amount(written, meant):
     assert config.prune.channels.model_dump(exclude_none=True) == meant
     (value,) = meant.values()
     assert type(getattr(config.prune.channels, *meant)) is type(value)
+
+
+def test_passes_are_names_and_those_of_other_packages_have_parameters(config_file):
+    config = load_config(
+        config_file(MINIMAL), ["prune.passes=[magnitude, {name: mine, parameters: {step: 0.1}}, {name: other}]"]
+    )
+
+    assert config.prune.pass_names == ("magnitude", "mine", "other")
+    assert config.prune.passes[1].parameters == {"step": 0.1}
+    assert config.prune.model_dump(mode="json")["passes"] == [
+        "magnitude", {"name": "mine", "parameters": {"step": 0.1}}, "other",
+    ]  # fmt: skip
+    assert load_config(config_file(MINIMAL), ["prune.passes=[]"]).prune.passes == []
 
 
 def test_init_is_a_word_or_a_folder_that_is_taken_from_the_files(tmp_path):

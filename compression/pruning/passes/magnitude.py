@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pass `magnitude`: sets the smallest weights to zero while training goes on, more of them in layers that can spare
+them.
+
+What shrinks is the compressed download. How the zeros come and stay: compression/pruning/magnitude.py.
+"""
+
+from dataclasses import replace
+
+from learn2compress.compression.pruning.magnitude import healing_epoch, prunable_layers, prune_while_training
+from learn2compress.compression.pruning.passes.base import Context, Pass, Work
+from learn2compress.compression.pruning.sensitivity import layer_sensitivity
+from learn2compress.compression.pruning.sparsity_allocation import spread_sparsity
+from learn2compress.compression.training.joint_trainer import JointTrainer
+from learn2compress.schemas.config import MagnitudePassConfig
+from learn2compress.schemas.manifests import Sensitivity
+
+
+class MagnitudePass(Pass[MagnitudePassConfig]):
+    """Measures the layers' sensitivity, and trains while the smallest weights become zero."""
+
+    name = "magnitude"
+    parameters_type = MagnitudePassConfig
+
+    def run(self, work: Work, context: Context) -> Work:
+        """Prunes the kernels of the layers that suit it, if a sparsity is set."""
+        config = self.parameters
+        sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
+        measured = self._measure(work, context)
+        if measured is not None:
+            if sparsity:
+                sparsity = spread_sparsity(measured.layers, config.sparsity, work.names)
+                given = [layer.model_copy(update={"sparsity": sparsity.get(layer.layer)}) for layer in measured.layers]
+                measured = measured.model_copy(update={"layers": given})
+            channels = work.sensitivity.channels if work.sensitivity else []
+            work = replace(work, sensitivity=measured.model_copy(update={"channels": channels}))
+        if not sparsity:
+            why = "is possible: no layer suits it" if config.sparsity else "was asked for"
+            return work.with_note(f"no magnitude pruning {why}")
+        work, layers = self._train(work, context, sparsity)
+        how = ", spread by sensitivity" if measured else ""
+        return work.with_note(f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(layers)}{how}")
+
+    def _measure(self, work: Work, context: Context) -> Sensitivity | None:
+        images, labels = context.data.first_validation(self.parameters.sensitivity_images)
+        if not len(images):
+            return None
+        return context.remembered(
+            "layers.json",
+            Sensitivity,
+            lambda: Sensitivity(images=len(images), layers=layer_sensitivity(work.family, work.names, images, labels)),
+        )
+
+    def _train(self, work: Work, context: Context, sparsity: float | dict[str, float]) -> tuple[Work, tuple[str, ...]]:
+        config, distribution, data = self.parameters, context.distribution, context.data_for(work)
+        model = distribution.spread(work.family)
+        with distribution.scope():
+            pruned = prune_while_training(model, sparsity, config.epochs * data.steps, config.block)
+        recipe = replace(
+            context.recipe,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            choose_from=healing_epoch(config.epochs),  # only epochs at the full sparsity count
+        )
+        trainer = JointTrainer(
+            pruned.model,
+            work.names,
+            recipe,
+            before_step=pruned.before_step,
+            after_step=pruned.apply_masks,
+            after_restore=pruned.apply_masks,
+            state=pruned.state,
+            distribution=distribution,
+        )
+        curves = trainer.train(data.epoch, data.validation(), context.checkpoint)
+        distribution.gather(pruned.strip(), work.family)
+        return work.after_training(curves), pruned.layers
