@@ -177,7 +177,7 @@ def doctor(
         faults += not finding.is_good
         typer.echo(f"{'ok   ' if finding.is_good else 'FAULT'} {finding.check}: {finding.detail}")
     if faults:
-        raise ClusterError(f"every check must succeed before a run; {faults} failed. See the lines above.")
+        raise ClusterError(f"every check must succeed before a run; {faults} of the checks found a fault.")
 
 
 def _endpoint(
