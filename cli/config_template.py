@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from learn2compress.schemas.config import Config
+from learn2compress.schemas.config.config import section_types
 
 
 def describe_config(paths: dict[str, str]) -> str:
@@ -20,8 +20,7 @@ def describe_config(paths: dict[str, str]) -> str:
         YAML.
     """
     lines = ["# Learn2Compress. Fields that are commented out show their defaults."]
-    for name, field in Config.model_fields.items():
-        section: type[BaseModel] = field.annotation
+    for name, section in section_types().items():
         lines += ["", f"# {' '.join((section.__doc__ or '').split())}"]
         lines.append(f"{name}:")
         for key, info in section.model_fields.items():

@@ -9,7 +9,7 @@ A *raw* example is what a source yields (`RawExample.content`: of an image, its 
 training, views, the teacher and the evaluator exchange.
 
 `Records`, `DeviceFormat` and `Presentation` import no TensorFlow, except in `Records.decode_tensor`; `Views`,
-`TeacherInput` and `StudentInput` do. A modality imports each group only when it is asked for.
+`TeacherInput` and `StudentInput` do. A modality imports each group only on first use.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as a modality: each group of the protocol is a module beside this one, imported when it is asked for."""
+"""Images as a modality: each group of the protocol is a module beside this one, imported on first use."""
 
 from __future__ import annotations
 
