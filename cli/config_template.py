@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from learn2compress.schemas.config import Config
+from learn2compress.schemas.config import Config, Section
 
 
 def describe_config(paths: dict[str, str]) -> str:
@@ -21,10 +21,10 @@ def describe_config(paths: dict[str, str]) -> str:
     """
     lines = ["# Learn2Compress. Fields that are commented out show their defaults."]
     for name, field in Config.model_fields.items():
-        section: type[BaseModel] = field.annotation
+        section: type[Section] = field.annotation
         lines += ["", f"# {' '.join((section.__doc__ or '').split())}"]
         lines.append(f"{name}:")
-        for key, info in section.model_fields.items():
+        for key, info in section.ordered_fields():
             lines += _describe_field(key, info, paths.get(name))
     return "\n".join(lines) + "\n"
 

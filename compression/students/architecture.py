@@ -110,9 +110,7 @@ FAMILIES: dict[str, Callable[[Mapping[str, StudentSize], Task], Architecture]] =
 """What makes the default students of each modality."""
 
 
-def design(
-    config: FamilyConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]
-) -> Architecture:
+def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]) -> Architecture:
     """The students that are asked for; a user's own are built and tried, and what was found is said once.
 
     Args:
