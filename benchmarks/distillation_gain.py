@@ -32,8 +32,8 @@ from tfx.types import standard_artifacts
 
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import recipe
-from learn2compress.components.image_example_gen import ImageExampleGenExecutor
-from learn2compress.components.teacher_importer import TeacherImporterExecutor
+from learn2compress.components.image_example_gen import ImageExampleGen, ImageExampleGenExecutor
+from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.family.sizing import describe_family, label_bytes, solve_family
 from learn2compress.compression.family.spec import FamilySpec
@@ -42,7 +42,6 @@ from learn2compress.compression.training.feature_distillation import FeatureData
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.data.sources.formats import data_digest
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import DataConfig, DistillConfig, StudentSize, TeacherConfig
 from learn2compress.schemas.digests import path_sha256
@@ -92,10 +91,12 @@ def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path,
         found[key] = kind()
         found[key].uri = str(folder / key)
     common = {"code_version": "", "seed": seed}
-    values = parameters.encode(data=data) | {"data_digest": data_digest(data)} | common
+    values = ImageExampleGen.encode(data=data) | {"data_digest": data_digest(data)} | common
     execute(ImageExampleGenExecutor, {}, {"examples": [found["examples"]]}, values)
     sha256 = path_sha256(options.teacher)
-    values = parameters.encode(teacher=teacher) | {"teacher_sha256": sha256, "features": int(options.init)} | common
+    values = (
+        TeacherImporter.encode(teacher=teacher) | {"teacher_sha256": sha256, "features": int(options.init)} | common
+    )
     outputs = {"teacher": [found["teacher"]], "teacher_logits": [found["logits"]]}
     execute(TeacherImporterExecutor, {"examples": [found["examples"]]}, outputs, values)
     return folder / "examples", folder / "teacher", folder / "logits"
@@ -103,7 +104,7 @@ def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path,
 
 def train(model: keras.Model, names: tuple[str, ...], config: DistillConfig, data: TrainingData) -> None:
     """Trains as Distiller does, and leaves the best epoch's weights."""
-    JointTrainer(model, names, recipe(config, names, data)).train(data.epoch, data.validation())
+    JointTrainer(model, names, recipe(config, data)).train(data.epoch, data.validation())
 
 
 def top1(student: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
@@ -133,7 +134,7 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
         if options.init:
             began = build_family(spec, seed)
             features = FeatureData.open(examples, logits, options.batch, seed)
-            learn_features(began, NAMES, features, recipe(config, NAMES, data), options.init_epochs)
+            learn_features(began, NAMES, features, recipe(config, data), options.init_epochs)
             train(began, NAMES, config, data)
             models["features"] = cut_students(began, NAMES)
             more = math.ceil(options.init_epochs * features.steps / data.steps)

@@ -24,7 +24,6 @@ from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.family.sizing import check_spread, describe_family, solve_family
 from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
-from learn2compress.compression.training.losses import LossSettings
 from learn2compress.schemas.config import StudentSize
 
 THREE = ("small", "medium", "large")
@@ -33,7 +32,7 @@ FIVE = ("tiny", "small", "medium", "large", "xlarge")
 
 def trainer_of(model: keras.Model, names: tuple[str, ...]) -> JointTrainer:
     """A trainer with everything on that the pipeline's default has on."""
-    recipe = Recipe("distilled", 1, 1, 2e-2, LossSettings(), weight_decay=1e-4, ema_decay=0.99)
+    recipe = Recipe("distilled", 1, 1, 2e-2, weight_decay=1e-4, ema_decay=0.99)
     return JointTrainer(model, names, recipe)
 
 

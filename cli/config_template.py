@@ -23,7 +23,7 @@ def describe_config(paths: dict[str, str]) -> str:
     for name, section in section_types().items():
         lines += ["", f"# {' '.join((section.__doc__ or '').split())}"]
         lines.append(f"{name}:")
-        for key, info in section.model_fields.items():
+        for key, info in section.ordered_fields():
             lines += _describe_field(key, info, paths.get(name))
     return "\n".join(lines) + "\n"
 

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from tfx import types
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
 from learn2compress.components.beam.ingestion import ingest
+from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.data.example_records import SPLITS, Plan, make_plan
 from learn2compress.data.raw_examples import UNLABELED
 from learn2compress.data.sources.formats import open_source, resolve_task
 from learn2compress.data.sources.unlabeled import open_unlabeled
 from learn2compress.modalities import MODALITIES
-from learn2compress.schemas import parameters
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile, DataManifest, Unlabeled, write_manifest
@@ -35,33 +34,16 @@ from learn2compress.schemas.manifests import BadFile, DataManifest, Unlabeled, w
 _LOGGER = logging.getLogger(__name__)
 
 
-class ImageExampleGenSpec(component_spec.ComponentSpec):
-    """The node's interface."""
-
-    PARAMETERS = {
-        **parameters.declare(data=DataConfig),
-        "data_digest": component_spec.ExecutionParameter(type=str),
-        "limit": component_spec.ExecutionParameter(type=int, optional=True),
-        "code_version": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {}
-    OUTPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
-
-
-class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
+class ImageExampleGenExecutor(BeamNodeExecutor):
     """Opens the source, runs the Beam pipeline, and checks what came of it."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],  # noqa: ARG002 - it has no inputs
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        config = parameters.decode(DataConfig, "data", exec_properties)
-        examples = artifact_utils.get_single_instance(output_dict["examples"])
+    def run(self, execution: Execution) -> None:
+        config = execution.section("data", DataConfig)
+        limit = execution.parameters.get("limit")
+        examples = execution.output("examples")
         folder = Path(examples.uri)
-        source = open_source(config, exec_properties.get("limit"))
-        beside = open_unlabeled(config, exec_properties.get("limit")) if config.unlabeled else None
+        source = open_source(config, limit)
+        beside = open_unlabeled(config, limit) if config.unlabeled else None
         task = resolve_task(config, source)
         # Beside the splits, since renaming a finished shard into its place asks for the same file system.
         spill = folder / f".spill-{uuid.uuid4().hex}"
@@ -80,7 +62,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         unlabeled = sum(report["examples"].get(UNLABELED, {}).values())
         manifest = DataManifest(
             task=task,
-            digest=exec_properties["data_digest"],
+            digest=execution.parameters["data_digest"],
             counts={split: sum(per_class[split]) for split in SPLITS},
             per_class=per_class,
             shards={split: _shard_names(plan, split) for split in SPLITS},
@@ -95,29 +77,19 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         _describe(examples, manifest)
 
 
-class ImageExampleGen(base_beam_component.BaseBeamComponent):
-    """Labelled images as `Examples`."""
+class ImageExampleGen(Node):
+    """Labelled images as `Examples`.
 
-    SPEC_CLASS = ImageExampleGenSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ImageExampleGenExecutor)
+    Parameters:
+        data_digest: Digest of the source files (`data_digest`), so that a changed one is no cache hit.
+        limit: Examples to take of each part, evenly spaced; all of them without it.
+    """
 
-    def __init__(self, data: DataConfig, data_digest: str, limit: int | None = None, code_version: str = "") -> None:
-        """Build the node.
-
-        Args:
-            data: Where the images are; its height, width and channels are what every image is brought to.
-            data_digest: `example_sources.data_digest(data)`.
-            limit: How many examples to take of each part, evenly spaced; all without it.
-            code_version: Changes when the node's results do; otherwise a run would be served from an old cache.
-        """
-        values = parameters.encode(data=data) | ({} if limit is None else {"limit": limit})
-        spec = ImageExampleGenSpec(
-            **values,
-            data_digest=data_digest,
-            code_version=code_version,
-            examples=types.Channel(type=standard_artifacts.Examples),
-        )
-        super().__init__(spec=spec)
+    EXECUTOR = ImageExampleGenExecutor
+    SECTIONS = {"data": DataConfig}
+    PARAMETERS = {"data_digest": str, "limit": int}
+    OUTPUTS = {"examples": standard_artifacts.Examples}
+    OPTIONAL = ("limit",)
 
 
 def statistics_options() -> Any:

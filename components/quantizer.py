@@ -10,18 +10,15 @@ SHA-256 and bytes.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import tf_keras as keras
-from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import standard_artifacts
 
 from learn2compress.components.execution.checkpoints import checkpoint_path
 from learn2compress.components.execution.coordination import call_workers
 from learn2compress.components.execution.properties import describe_models
-from learn2compress.components.execution.recipe import BEYOND_LOSS, training_recipe
-from learn2compress.components.execution.trained_teacher import teaching_logits
+from learn2compress.components.execution.recipe import training_recipe
+from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
@@ -35,9 +32,8 @@ from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.modalities import modality_of
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
-from learn2compress.schemas.config import DistillConfig, QuantizeConfig
+from learn2compress.schemas.config import QuantizeConfig, TrainingConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
@@ -46,55 +42,29 @@ _CALIBRATION_BATCH = 64
 _RESCUE_IMAGES = 2000  # of the validation split, at most
 
 
-class QuantizerSpec(component_spec.ComponentSpec):
-    """The node's interface."""
-
-    PARAMETERS = {
-        **parameters.declare(quantize=QuantizeConfig, distill=DistillConfig, without=BEYOND_LOSS),
-        "student": component_spec.ExecutionParameter(type=str, optional=True),
-        "seed": component_spec.ExecutionParameter(type=int),
-        "code_version": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "teacher": component_spec.ChannelParameter(type=Teacher),
-        "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
-        "students": component_spec.ChannelParameter(type=StudentSet),
-        "trained_teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
-    }
-    OUTPUTS = {"models": component_spec.ChannelParameter(type=OnDeviceModelSet)}
-
-
-class QuantizerExecutor(base_executor.BaseExecutor):
+class QuantizerExecutor(NodeExecutor):
     """Quantization-aware training of the whole family, then a file for each student and variant."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        config = parameters.decode(QuantizeConfig, "quantize", exec_properties)
-        distill = parameters.decode(DistillConfig, "distill", exec_properties)
+    def run(self, execution: Execution) -> None:
+        config = execution.section("quantize", QuantizeConfig)
+        distill = execution.section("distill", TrainingConfig)
         distribution = open_distribution(distill.strategy)
-        seed = int(exec_properties["seed"])
-        examples = artifact_utils.get_single_uri(input_dict["examples"])
-        logits = teaching_logits(input_dict)
-        source = artifact_utils.get_single_uri(input_dict["students"])
-        output = artifact_utils.get_single_instance(output_dict["models"])
+        seed = int(execution.parameters["seed"])
+        source, output = execution.uri("students"), execution.output("models")
         before = read_manifest(source, StudentSetManifest)
         family = load_family(source, before)
-        if student := exec_properties.get("student"):
+        if student := execution.parameters.get("student"):
             family, before = single_student(family, before, student)
         names = tuple(student.name for student in before.students)
+        examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
         images, ids = data.representative(config.calibration_images)
-        checkpoint = checkpoint_path(output, input_dict, exec_properties)
+        checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
 
         quantized, curves = None, read_curves(source)
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
-            call_workers(distribution, "Quantizer", input_dict, exec_properties)
+            call_workers(distribution, "Quantizer", execution.inputs, execution.parameters)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
             normalize = modality_of(before.task).student_input.normalize
@@ -106,7 +76,7 @@ class QuantizerExecutor(base_executor.BaseExecutor):
             quantized = wrap()
             calibrate(quantized, part, batches)
             model = distribution.spread(quantized, wrap)
-            recipe = training_recipe("quantized", config, distill, learning, data)
+            recipe = training_recipe("quantized", config, distill, data)
             trainer = JointTrainer(
                 model,
                 learning,
@@ -121,58 +91,35 @@ class QuantizerExecutor(base_executor.BaseExecutor):
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
         manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
-        teacher = artifact_utils.get_single_uri(input_dict["teacher"])
-        manifest = add_baselines(output.uri, manifest, teacher, config.teacher_variants, images, ids)
+        manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 
 
-class Quantizer(base_component.BaseComponent):
-    """`OnDeviceModelSet`: the .tflite files."""
+class Quantizer(Node):
+    """`OnDeviceModelSet`: the .tflite files.
 
-    SPEC_CLASS = QuantizerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(QuantizerExecutor)
+    Parameters:
+        student: The only one of the set that the node handles; without it all of them.
+        seed: Seed of the order of images.
 
-    def __init__(
-        self,
-        examples: types.BaseChannel,
-        teacher: types.BaseChannel,
-        teacher_logits: types.BaseChannel,
-        trained_teacher_logits: types.BaseChannel,
-        students: types.BaseChannel,
-        quantize: QuantizeConfig,
-        distill: DistillConfig,
-        student: str | None = None,
-        seed: int = 0,
-        code_version: str = "",
-    ) -> None:
-        """Builds the node.
+    Inputs:
+        teacher: The imported one, whose plain conversions are the reference points.
+        teacher_logits: Logits that teach: TeacherImporter's or, with a jointly trained teacher, Distiller's.
+        students: Pruner's.
+    """
 
-        Args:
-            examples: Of ImageExampleGen.
-            teacher: Of TeacherImporter.
-            teacher_logits: Of TeacherImporter.
-            trained_teacher_logits: Of Distiller: they teach instead where the teacher was trained along.
-            students: Of Pruner.
-            quantize: Variants, and how to train for them.
-            distill: Whose loss goes on.
-            student: The only one of the set that it handles; None: all of them.
-            seed: Of the order of images.
-            code_version: Changes when the node's results do.
-        """
-        spec = QuantizerSpec(
-            **parameters.encode(quantize=quantize, distill=distill, without=BEYOND_LOSS),
-            **({} if student is None else {"student": student}),
-            examples=examples,
-            teacher=teacher,
-            teacher_logits=teacher_logits,
-            trained_teacher_logits=trained_teacher_logits,
-            students=students,
-            seed=seed,
-            code_version=code_version,
-            models=types.Channel(type=OnDeviceModelSet),
-        )
-        super().__init__(spec=spec)
+    EXECUTOR = QuantizerExecutor
+    SECTIONS = {"quantize": QuantizeConfig, "distill": TrainingConfig}
+    PARAMETERS = {"student": str, "seed": int}
+    INPUTS = {
+        "examples": standard_artifacts.Examples,
+        "teacher": Teacher,
+        "teacher_logits": TeacherLogits,
+        "students": StudentSet,
+    }
+    OUTPUTS = {"models": OnDeviceModelSet}
+    OPTIONAL = ("student",)
 
 
 def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:

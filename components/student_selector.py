@@ -12,14 +12,11 @@ had no say).
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import Artifact, artifact_utils, standard_artifacts
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types import Artifact, standard_artifacts
 from tfx.utils import path_utils
 
+from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
 from learn2compress.evaluation.selection import choose
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Selection
@@ -27,50 +24,51 @@ from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest, write_manifest
-from learn2compress.schemas.parameters import declare, decode, encode
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Candidate, Choice, Evaluation, Limits
 
 BLESSED = "BLESSED"  # the name that tfx's own Evaluator gives it
 
 
-class StudentSelectorSpec(ComponentSpec):
-    """The interface of StudentSelector."""
-
-    INPUTS = {
-        "evaluation": ChannelParameter(type=ModelEvaluation),
-        "models": ChannelParameter(type=OnDeviceModelSet),
-    }
-    OUTPUTS = {
-        "selection": ChannelParameter(type=Selection),
-        "model": ChannelParameter(type=standard_artifacts.Model),
-        "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
-    }
-    PARAMETERS = {**declare(select=SelectConfig), "code_version": ExecutionParameter(type=str)}
-
-
-class StudentSelectorExecutor(base_executor.BaseExecutor):
+class StudentSelectorExecutor(NodeExecutor):
     """Reads the evaluation, chooses, copies the chosen file."""
 
-    def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> None:
+    def run(self, execution: Execution) -> None:
         """Runs the node.
 
         Raises:
             SelectionError: Nothing satisfies the limits.
             ModelFileError: The chosen file is not the one that was evaluated.
         """
-        config = decode(SelectConfig, "select", exec_properties)
-        folder = Path(artifact_utils.get_single_uri(input_dict["evaluation"]))
-        models = artifact_utils.get_single_instance(input_dict["models"])
+        config = execution.section("select", SelectConfig)
+        folder = Path(execution.uri("evaluation"))
         evaluation = read_manifest(folder, Evaluation, EVALUATION)
 
         limits = Limits(**config.model_dump(exclude={"objective"}))
         choice = choose(evaluation, limits, config.objective, validation_correctness(folder / PREDICTIONS))
         chosen = next(c for c in evaluation.candidates if c.name == choice.chosen)
 
-        _write_selection(artifact_utils.get_single_instance(output_dict["selection"]), choice, chosen)
-        model = artifact_utils.get_single_instance(output_dict["model"])
-        _copy_model(Path(models.uri), chosen, model)
-        _bless(artifact_utils.get_single_instance(output_dict["blessing"]), model)
+        model = execution.output("model")
+        _write_selection(execution.output("selection"), choice, chosen)
+        _copy_model(Path(execution.uri("models")), chosen, model)
+        _bless(execution.output("blessing"), model)
+
+
+class StudentSelector(Node):
+    """Chooses one of the files that were evaluated.
+
+    Inputs:
+        evaluation: TFLiteEvaluator's.
+        models: The files of that evaluation.
+    """
+
+    EXECUTOR = StudentSelectorExecutor
+    SECTIONS = {"select": SelectConfig}
+    INPUTS = {"evaluation": ModelEvaluation, "models": OnDeviceModelSet}
+    OUTPUTS = {
+        "selection": Selection,
+        "model": standard_artifacts.Model,
+        "blessing": standard_artifacts.ModelBlessing,
+    }
 
 
 def _write_selection(selection: Artifact, choice: Choice, chosen: Candidate) -> None:
@@ -105,32 +103,3 @@ def _bless(blessing: Artifact, model: Artifact) -> None:
     blessing.set_int_custom_property("blessed", 1)
     blessing.set_string_custom_property("current_model", model.uri)
     blessing.set_int_custom_property("current_model_id", model.id)
-
-
-class StudentSelector(base_component.BaseComponent):
-    """Chooses one of the files that were evaluated.
-
-    Args:
-        evaluation: ModelEvaluation.
-        models: OnDeviceModelSet, the files of that evaluation.
-        select: The limits and the objective.
-        code_version: Changes when the algorithm does, so that the cache notices.
-
-    Outputs: `selection`, `model`, `blessing`.
-    """
-
-    SPEC_CLASS = StudentSelectorSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(StudentSelectorExecutor)
-
-    def __init__(self, evaluation: BaseChannel, models: BaseChannel, select: SelectConfig, code_version: str) -> None:
-        super().__init__(
-            StudentSelectorSpec(
-                evaluation=evaluation,
-                models=models,
-                selection=Channel(type=Selection),
-                model=Channel(type=standard_artifacts.Model),
-                blessing=Channel(type=standard_artifacts.ModelBlessing),
-                code_version=code_version,
-                **encode(select=select),
-            )
-        )

@@ -14,12 +14,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tfx import types
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import standard_artifacts
 
 from learn2compress.components.beam.teacher_inference import (
     FEATURE_PARTS,
@@ -30,6 +28,7 @@ from learn2compress.components.beam.teacher_inference import (
     open_teacher,
 )
 from learn2compress.components.execution.checkpoints import checkpoint_path
+from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.compression.teacher.features import TeacherFeatures, find_feature_layer
 from learn2compress.compression.teacher.fit import check_fit
@@ -38,9 +37,8 @@ from learn2compress.compression.training.joint_teacher import check_trainable
 from learn2compress.data.batches import iter_numpy, read_examples
 from learn2compress.modalities import modality_of
 from learn2compress.modalities.protocol import Views
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
-from learn2compress.schemas.config import TeacherConfig
+from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import (
@@ -48,65 +46,41 @@ from learn2compress.schemas.manifests import (
     TeacherFeaturesManifest,
     TeacherLogitsManifest,
     TeacherManifest,
+    manifest_sha256,
     read_manifest,
     write_manifest,
 )
 
 _CHECKED_IMAGES = 1024
-# How it is trained along is Distiller's concern; only whether it is decides what is asked here.
-_ELSEWHERE = ("teacher_learning_rate", "teacher_mutual_weight")
 
 
-class TeacherImporterSpec(component_spec.ComponentSpec):
-    """The node's interface."""
-
-    PARAMETERS = {
-        **parameters.declare(teacher=TeacherConfig, without=_ELSEWHERE),
-        "teacher_sha256": component_spec.ExecutionParameter(type=str),
-        "features": component_spec.ExecutionParameter(type=int),
-        "seed": component_spec.ExecutionParameter(type=int),
-        "code_version": component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {"examples": component_spec.ChannelParameter(type=standard_artifacts.Examples)}
-    OUTPUTS = {
-        "teacher": component_spec.ChannelParameter(type=Teacher),
-        "teacher_logits": component_spec.ChannelParameter(type=TeacherLogits),
-    }
-
-
-class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
+class TeacherImporterExecutor(BeamNodeExecutor):
     """Loads the model, judges it, copies it, and has it answer for all views."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        config = parameters.decode(TeacherConfig, "teacher", exec_properties)
-        examples = artifact_utils.get_single_uri(input_dict["examples"])
-        teacher_artifact = artifact_utils.get_single_instance(output_dict["teacher"])
-        logits_artifact = artifact_utils.get_single_instance(output_dict["teacher_logits"])
+    def run(self, execution: Execution) -> None:
+        config = execution.section("teacher", TeacherImportConfig)
+        examples = execution.uri("examples")
+        teacher_artifact, logits_artifact = execution.output("teacher"), execution.output("teacher_logits")
         data = read_manifest(examples, DataManifest)
 
         teacher = open_teacher(config, data.task)
         if config.mode == "joint":
             check_trainable(teacher)
-        with_features = bool(exec_properties["features"])
+        with_features = bool(execution.parameters["features"])
         features = find_feature_layer(teacher, config.feature_layer) if with_features else None
         fit = check_fit(
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
         views = modality_of(data.task).views(data.task)
         passed, flip_accuracy, mirrored = self._try_on_teacher(views, config, teacher, examples)
-        recipe = views.recipe(config, int(exec_properties["seed"]), passed)
-        model, sha256 = _copy_model(config.path, teacher_artifact.uri, exec_properties["teacher_sha256"])
+        recipe = views.recipe(config, int(execution.parameters["seed"]), passed)
+        model, sha256 = _copy_model(config.path, teacher_artifact.uri, execution.parameters["teacher_sha256"])
         began = time.monotonic()
         # The copy is asked, not the original: the answers are of the model whose digest is recorded.
         copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
         splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
         # Each try has folders of its own; what is answered gathers beside them, so that the next one goes on from it.
-        gathered = checkpoint_path(logits_artifact, input_dict, exec_properties).with_suffix("")
+        gathered = checkpoint_path(logits_artifact, execution.inputs, execution.parameters).with_suffix("")
         counts = ask_teacher(
             self._make_beam_pipeline(), copy, data, examples, str(gathered), recipe, splits, with_features
         )
@@ -114,6 +88,7 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         taught = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
+            examples_sha256=manifest_sha256(examples),
             recipe=recipe,
             classes=len(data.task.classes),
             shards={split: data.shards[split] if split in splits else [] for split in SPLITS},
@@ -151,7 +126,7 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         _describe(teacher_artifact, logits_artifact, manifest, taught)
 
     def _try_on_teacher(
-        self, views: Views, config: TeacherConfig, teacher: LoadedTeacher, examples: str
+        self, views: Views, config: TeacherImportConfig, teacher: LoadedTeacher, examples: str
     ) -> tuple[bool, float | None, int]:
         """Compares the teacher on a transformation that views hold only if it stays as accurate (images: mirroring).
 
@@ -165,41 +140,20 @@ class TeacherImporterExecutor(base_beam_executor.BaseBeamExecutor):
         return transformed >= plain - TRIAL_TOLERANCE, transformed, count
 
 
-class TeacherImporter(base_beam_component.BaseBeamComponent):
-    """The user's model as `Teacher`, and its `TeacherLogits`."""
+class TeacherImporter(Node):
+    """The user's model as `Teacher`, and its `TeacherLogits`.
 
-    SPEC_CLASS = TeacherImporterSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(TeacherImporterExecutor)
+    Parameters:
+        teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
+        features: 1 where the students are to begin with its features, otherwise 0.
+        seed: Seed of the views.
+    """
 
-    def __init__(
-        self,
-        examples: types.BaseChannel,
-        teacher: TeacherConfig,
-        teacher_sha256: str,
-        features: bool = False,
-        seed: int = 0,
-        code_version: str = "",
-    ) -> None:
-        """Builds the node.
-
-        Args:
-            examples: Of ImageExampleGen.
-            teacher: Where the model is and how it is to be understood.
-            teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
-            features: Whether the students are to begin with its features.
-            seed: Of the views.
-            code_version: Changes when the node's results do.
-        """
-        spec = TeacherImporterSpec(
-            **parameters.encode(teacher=teacher, without=_ELSEWHERE),
-            examples=examples,
-            teacher_sha256=teacher_sha256,
-            features=int(features),
-            seed=seed,
-            code_version=code_version,
-            **{"teacher": types.Channel(type=Teacher), "teacher_logits": types.Channel(type=TeacherLogits)},
-        )
-        super().__init__(spec=spec)
+    EXECUTOR = TeacherImporterExecutor
+    SECTIONS = {"teacher": TeacherImportConfig}
+    PARAMETERS = {"teacher_sha256": str, "features": int, "seed": int}
+    INPUTS = {"examples": standard_artifacts.Examples}
+    OUTPUTS = {"teacher": Teacher, "teacher_logits": TeacherLogits}
 
 
 def _describe_features(

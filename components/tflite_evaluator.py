@@ -16,12 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types import standard_artifacts
+from tfx.types.channel import BaseChannel
 
 from learn2compress.components.beam.evaluation import ModelToRun, Piece, run_models
+from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.data.stored_examples import look_up_examples
 from learn2compress.evaluation.device_results import apply_device_results, read_device_results
 from learn2compress.evaluation.measure import (
@@ -36,7 +35,7 @@ from learn2compress.evaluation.measure import (
 from learn2compress.evaluation.predictions import PREDICTIONS, write_predictions
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, Teacher, TeacherLogits
-from learn2compress.schemas.config import EvaluateConfig
+from learn2compress.schemas.config import Config, EvaluateConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.manifests import (
@@ -48,46 +47,28 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.parameters import declare, decode, encode
 from learn2compress.schemas.reports import EVALUATION, THUMBNAILS, Candidate, Evaluation, TeacherFigures
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
-class TFLiteEvaluatorSpec(ComponentSpec):
-    """The interface of TFLiteEvaluator."""
-
-    INPUTS = {
-        "models": ChannelParameter(type=OnDeviceModelSet),
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "teacher": ChannelParameter(type=Teacher),
-        "teacher_logits": ChannelParameter(type=TeacherLogits),
-    }
-    OUTPUTS = {"evaluation": ChannelParameter(type=ModelEvaluation)}
-    PARAMETERS = {
-        **declare(evaluate=EvaluateConfig),
-        "device_results_sha256": ExecutionParameter(type=str, optional=True),
-        "code_version": ExecutionParameter(type=str),
-    }
-
-
-class TFLiteEvaluatorExecutor(base_beam_executor.BaseBeamExecutor):
+class TFLiteEvaluatorExecutor(BeamNodeExecutor):
     """Describes the files, runs them through Beam, times them."""
 
-    def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> None:
+    def run(self, execution: Execution) -> None:
         """Runs the node.
 
         Raises:
             ConfigError: The device results cannot be read, or are of a file that is not there.
             DataError: A shard is damaged, or the teacher's logits are of other examples.
         """
-        config = decode(EvaluateConfig, "evaluate", exec_properties)
+        config = execution.section("evaluate", EvaluateConfig)
         device = read_device_results(config.device_results) if config.device_results else None
-        folders = {name: Path(artifact_utils.get_single_uri(found)) for name, found in input_dict.items()}
+        folders = {name: Path(execution.uri(name)) for name in TFLiteEvaluator.INPUTS}
         models = read_manifest(folders["models"], OnDeviceModelSetManifest)
         data = read_manifest(folders["examples"], DataManifest)
         teacher = read_manifest(folders["teacher"], TeacherManifest)
-        output = artifact_utils.get_single_instance(output_dict["evaluation"])
+        output = execution.output("evaluation")
 
         candidates = [_describe(folders["models"], model, data) for model in models.models]
         if device:
@@ -119,47 +100,39 @@ class TFLiteEvaluatorExecutor(base_beam_executor.BaseBeamExecutor):
         _record(output, evaluation)
 
 
-class TFLiteEvaluator(base_beam_component.BaseBeamComponent):
+class TFLiteEvaluator(Node):
     """Measures every file.
 
-    Args:
-        models: OnDeviceModelSet.
-        examples: Examples, with validation and test splits.
-        teacher: Teacher, the reference.
-        teacher_logits: TeacherLogits, for agreement and flips.
-        evaluate: What is measured.
-        code_version: Changes when the algorithm does, so that the cache notices.
+    Parameters:
+        device_results_sha256: Digest of the figures measured on a phone, if there are any.
 
-    Outputs: `evaluation`.
+    Inputs:
+        teacher: The imported one, the reference.
+        teacher_logits: The imported teacher's, for agreement and flips.
     """
 
-    SPEC_CLASS = TFLiteEvaluatorSpec
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(TFLiteEvaluatorExecutor)
+    EXECUTOR = TFLiteEvaluatorExecutor
+    SECTIONS = {"evaluate": EvaluateConfig}
+    PARAMETERS = {"device_results_sha256": str}
+    INPUTS = {
+        "models": OnDeviceModelSet,
+        "examples": standard_artifacts.Examples,
+        "teacher": Teacher,
+        "teacher_logits": TeacherLogits,
+    }
+    OUTPUTS = {"evaluation": ModelEvaluation}
+    OPTIONAL = ("device_results_sha256",)
 
-    def __init__(
-        self,
-        models: BaseChannel,
-        examples: BaseChannel,
-        teacher: BaseChannel,
-        teacher_logits: BaseChannel,
-        evaluate: EvaluateConfig,
-        code_version: str,
-    ) -> None:
-        parameters = encode(evaluate=evaluate)
-        if evaluate.device_results:
-            # By content, since the cache looks at parameters and not into files.
-            parameters["device_results_sha256"] = _digest(evaluate.device_results)
-        super().__init__(
-            TFLiteEvaluatorSpec(
-                models=models,
-                examples=examples,
-                teacher=teacher,
-                teacher_logits=teacher_logits,
-                evaluation=Channel(type=ModelEvaluation),
-                code_version=code_version,
-                **parameters,
-            )
-        )
+    def __init__(self, config: Config, inputs: Mapping[str, BaseChannel], code_version: str) -> None:
+        """Builds the node; see `Node`.
+
+        Raises:
+            ConfigError: The device results cannot be read.
+        """
+        results = config.evaluate.device_results
+        # By content, since the cache looks at parameters and not into files.
+        sha256 = _digest(results) if results else None
+        super().__init__(config, inputs, device_results_sha256=sha256, code_version=code_version)
 
 
 def _digest(path: str) -> str:

@@ -5,6 +5,7 @@ That order is the ids', which are digests of the content: random with respect to
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
@@ -13,7 +14,14 @@ import tensorflow as tf
 
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherLogitsManifest, read_manifest
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Split,
+    Task,
+    TeacherLogitsManifest,
+    manifest_sha256,
+    read_manifest,
+)
 
 FEATURES_FOLDER = "features"
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
@@ -48,36 +56,25 @@ def read_with_logits(
     batch_size: int = 256,
     shuffle_buffer: int = 0,
     seed: int = 0,
-    check: bool = True,
 ) -> tf.data.Dataset:
-    """Read a split together with the teacher's logits.
-
-    All ids of both are compared first, so that no image is ever taught with another one's logits.
+    """Read a split together with the teacher's logits, whose manifest names the examples that they belong to.
 
     Args:
         examples: The folder of the `Examples` artifact.
         logits: The folder of the `TeacherLogits` artifact.
         shuffle_buffer: As in `read_examples`.
-        check: Whether to compare the ids; once is enough for as long as the files stay.
 
     Returns:
         Batches as of `read_examples`, with logits: [batch, views, classes] float32, and views: [batch, views, width]
         int16, the parameters of each view (images: dy, dx, mirrored; see modalities/image/views.py).
 
     Raises:
-        DataError: A shard is missing, or the logits are of other examples; the message names the shard.
+        DataError: A shard is missing, or the logits are of other examples.
     """
     data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    names = data.shards[split]
-    if taught.data_digest != data.digest or taught.shards[split] != names:
-        raise DataError(
-            f"logits in {logits} must be of the examples in {examples}; got those of data {taught.data_digest[:12]} in "
-            f"{len(taught.shards[split])} shards for data {data.digest[:12]} in {len(names)}. Run the teacher again."
-        )
-    pairs = list(zip(_shards(examples, split, names), _shards(logits, split, names), strict=True))
-    for shard, beside in pairs if check else ():
-        _check_ids(shard, beside)
-    records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    _check_same_examples(examples, logits, taught)
+    ours, theirs = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
+    records = tf.data.Dataset.zip((_records(ours), _records(theirs)))
     count = taught.recipe.count if split == "train" else 1
     task, classes = data.task, taught.classes
     return _batch(
@@ -92,7 +89,7 @@ def read_with_logits(
 
 
 def read_with_features(
-    examples: str | Path, logits: str | Path, batch_size: int, shuffle_buffer: int, seed: int, check: bool = True
+    examples: str | Path, logits: str | Path, batch_size: int, shuffle_buffer: int, seed: int
 ) -> tf.data.Dataset:
     """Read the training images and those without labels together with the teacher's features.
 
@@ -100,7 +97,6 @@ def read_with_features(
         examples: The folder of the `Examples` artifact.
         logits: The folder of the `TeacherLogits` artifact that has features.
         shuffle_buffer: As in `read_examples`.
-        check: As in `read_with_logits`.
 
     Returns:
         Batches {example, label (-1 without one), id, features: [batch, views, width] float32, views: as of
@@ -110,17 +106,16 @@ def read_with_features(
         DataError: A shard is missing, or the features are of other examples.
     """
     data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    wanted = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
-    if taught.features is None or taught.data_digest != data.digest or taught.features.shards != wanted:
-        raise DataError(f"features in {logits} must be of the examples in {examples}. Run the teacher again.")
+    _check_same_examples(examples, logits, taught)
+    if taught.features is None:
+        raise DataError(f"logits in {logits} must have the teacher's features; got none. Run the teacher again.")
+    shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
     by_part = [
         list(zip(_shards(examples, part, names), _shards(Path(logits, FEATURES_FOLDER), part, names), strict=True))
-        for part, names in wanted.items()
+        for part, names in shards.items()
     ]
     # In turn, so that a shuffle buffer that does not hold them all mixes both kinds.
     pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
-    for shard, beside in pairs if check else ():
-        _check_ids(shard, beside)
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
     task, count, width = data.task, taught.recipe.count, taught.features.width
 
@@ -160,12 +155,33 @@ def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
     Raises:
         DataError: A shard is damaged.
     """
-    try:
+    with whole_shards():
         yield from dataset.as_numpy_iterator()
+
+
+@contextmanager
+def whole_shards() -> Iterator[None]:
+    """Explain what TensorFlow says of a shard that is cut short or otherwise damaged.
+
+    Raises:
+        DataError: It has met one.
+    """
+    try:
+        yield
     except tf.errors.DataLossError as error:
         raise DataError(
-            f"the shards of the examples must be whole; got: {error.message}. Delete them and run again."
+            f"the shards of the examples and of what the teacher gave for them must be whole; got: {error.message}. "
+            "Delete them and run again."
         ) from error
+
+
+def _check_same_examples(examples: str | Path, logits: str | Path, taught: TeacherLogitsManifest) -> None:
+    found = manifest_sha256(examples)
+    if taught.examples_sha256 != found:
+        raise DataError(
+            f"logits in {logits} must be of the examples in {examples}, whose manifest has the SHA-256 {found[:12]}…; "
+            f"got those of {taught.examples_sha256[:12] or 'unknown ones'}. Run the teacher again."
+        )
 
 
 def _shards(folder: str | Path, split: str, names: list[str]) -> list[str]:
@@ -215,28 +231,3 @@ def _parse_views(
 
 def _parse_values(values: tf.Tensor, dtype: tf.DType, views: int, width: int) -> tf.Tensor:
     return tf.cast(tf.reshape(tf.io.decode_raw(values, dtype), [-1, views, width]), tf.float32)
-
-
-def _check_ids(shard: str, beside: str) -> None:
-    """Compare the ids of two shards, a batch at a time."""
-    batches = [
-        _records([path]).batch(4096).map(lambda batch: tf.io.parse_example(batch, {"id": _SCALAR_STRING})["id"])
-        for path in (shard, beside)
-    ]
-    place = 0
-    try:
-        ids = [dataset.as_numpy_iterator() for dataset in batches]
-        while True:
-            ours, theirs = (next(iterator, np.array([], object)) for iterator in ids)
-            if not np.array_equal(ours, theirs):
-                raise DataError(
-                    f"records of {beside} must be those of {shard}, in their order; got others from record {place} on. "
-                    "Run the teacher again."
-                )
-            if not len(ours):
-                return
-            place += len(ours)
-    except tf.errors.DataLossError as error:
-        raise DataError(
-            f"{shard} and {beside} must be whole; got: {error.message}. Delete them and run again."
-        ) from error

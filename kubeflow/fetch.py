@@ -16,7 +16,15 @@ from typing import Any
 from learn2compress.lineage.queries.trace import MODEL_SET
 from learn2compress.lineage.records.output_record import record_output_folder
 from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.report.assembly import REPORTED, assemble_report, part_of, read_thumbnails, write_report
+from learn2compress.report.assembly import (
+    REPORTED,
+    TRAINED,
+    assemble_report,
+    part_of,
+    read_thumbnails,
+    reported,
+    write_report,
+)
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.errors import ClusterError, OutputError
 from learn2compress.schemas.manifests import MANIFEST
@@ -48,7 +56,7 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     claim_output(output, records["StudentSelector"].pipeline)
     outputs = {f"{statement.node}.{made.key}" for statement in records.values() for made in statement.outputs}
     whole = {part_of(part, outputs) for part in _WHOLE}
-    reported = [part_of(part, outputs) for part in REPORTED]
+    needed = [part_of(part, outputs) for part in REPORTED]
     folders = {}
     for statement in records.values():
         root = output / ("pipeline" if statement.run == run else statement.run)
@@ -57,13 +65,13 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
         for made in statement.outputs:
             key = f"{statement.node}.{made.key}"
             # What a Quantizer of one student says of its files is wanted as well.
-            if key in whole or key in reported or made.type == MODEL_SET:
+            if key in whole or key in needed or key in TRAINED or made.type == MODEL_SET:
                 folders[key] = _bring(place, made, root, key in whole)
-    missing = sorted({*reported, *whole} - set(folders))
+    missing = sorted({*needed, *whole} - set(folders))
     if missing:
         raise ClusterError(f"the records of run {run} must lead to every artifact; none leads to {missing[0]}.")
     selected = _collect(folders, output)
-    report = assemble_report(_config_of(records.values()), *(folders[key] for key in reported))
+    report = assemble_report(_config_of(records.values()), *reported(folders))
     write_report(output, report, read_thumbnails(folders["TFLiteEvaluator.evaluation"]))
     record_output_folder(output, folders.values())
     return report, selected

@@ -27,6 +27,8 @@ from learn2compress.compression.pruning.passes import pass_versions
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.module_source import ModuleSource
 
+Channels = dict[str, BaseChannel]
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -68,34 +70,27 @@ def build_pipeline(
     """
     common: dict[str, Any] = {"code_version": inputs.code_version}
     seeded = {**common, "seed": config.pipeline.seed}
-    example_gen = ImageExampleGen(config.data, inputs.data_digest, inputs.limit, **common)
-    examples = example_gen.outputs["examples"]
-    statistics_gen = StatisticsGen(examples=examples, stats_options=statistics_options())
+    example_gen = ImageExampleGen(config, {}, data_digest=inputs.data_digest, limit=inputs.limit, **common)
+    examples = {"examples": example_gen.outputs["examples"]}
+    statistics_gen = StatisticsGen(**examples, stats_options=statistics_options())
     statistics = statistics_gen.outputs["statistics"]
     schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
     validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
-    learns_features = config.distill.init == "features"
-    importer = TeacherImporter(examples, config.teacher, inputs.teacher_sha256, learns_features, **seeded)
-    logits = importer.outputs["teacher_logits"]
-    distiller = Distiller(
-        examples, importer.outputs["teacher"], logits, config.students, config.distill, config.teacher, inputs.module,
-        inputs.init_sha256, **seeded,
-    )  # fmt: skip
-    trained = distiller.outputs["trained_teacher_logits"]
-    taught = {"examples": examples, "teacher_logits": logits, "trained_teacher_logits": trained, **seeded}
-    compressors = _compressors(config, taught, importer.outputs["teacher"], distiller.outputs["students"])
-    models = compressors[-1].outputs["models"]
-    evaluator = TFLiteEvaluator(
-        models=models,
-        examples=examples,
-        teacher=importer.outputs["teacher"],
-        teacher_logits=logits,
-        evaluate=config.evaluate,
-        **common,
+    learns_features = int(config.distill.init == "features")
+    importer = TeacherImporter(
+        config, examples, teacher_sha256=inputs.teacher_sha256, features=learns_features, **seeded
     )
-    selector = StudentSelector(
-        evaluation=evaluator.outputs["evaluation"], models=models, select=config.select, **common
-    )
+    teacher = {"teacher": importer.outputs["teacher"]}
+    logits = {"teacher_logits": importer.outputs["teacher_logits"]}
+    module = inputs.module.to_parameters() if inputs.module else {}
+    distiller = Distiller(config, {**examples, **teacher, **logits}, init_sha256=inputs.init_sha256, **module, **seeded)
+    is_joint = config.teacher.mode == "joint"
+    teaching = {"teacher_logits": distiller.outputs["trained_teacher_logits"]} if is_joint else logits
+    compressors = _compressors(config, distiller.outputs["students"], {**examples, **teaching}, teacher, seeded)
+    models = {"models": compressors[-1].outputs["models"]}
+    evaluator = TFLiteEvaluator(config, {**models, **examples, **teacher, **logits}, **common)
+    evaluation = {"evaluation": evaluator.outputs["evaluation"]}
+    selector = StudentSelector(config, {**evaluation, **models}, **common)
     nodes = [
         example_gen, statistics_gen, schema_gen, validator,
         importer, distiller, *compressors, evaluator, selector,
@@ -120,26 +115,32 @@ def build_pipeline(
 
 
 def _compressors(
-    config: Config, taught: dict[str, Any], teacher: BaseChannel, students: BaseChannel
+    config: Config, students: BaseChannel, taught: Channels, teacher: Channels, seeded: dict[str, Any]
 ) -> list[BaseComponent]:
     """What prunes and quantizes: the family as a whole, or each student in tasks of its own; the last has the models.
 
     Args:
-        taught: What both kinds of node are given.
+        config: The configuration.
+        students: Distiller's.
+        taught: Images and the logits that teach, for both kinds of node.
+        teacher: The imported one, for Quantizer.
+        seeded: Parameters of both.
     """
     versions = pass_versions(config.prune) or None
-    prune = {"prune": config.prune, "distill": config.distill, "pass_versions": versions, **taught}
-    quantize = {"quantize": config.quantize, "distill": config.distill, "teacher": teacher, **taught}
     if not config.kubeflow.fan_out:
-        pruner = Pruner(students=students, **prune)
-        return [pruner, Quantizer(students=pruner.outputs["pruned_students"], **quantize)]
+        pruner = Pruner(config, {**taught, "students": students}, pass_versions=versions, **seeded)
+        pruned = {"students": pruner.outputs["pruned_students"]}
+        return [pruner, Quantizer(config, {**taught, **teacher, **pruned}, **seeded)]
     nodes: list[BaseComponent] = []
     pruned, models = {}, {}
     for name in config.students.sizes:
-        pruner = Pruner(students=students, student=name, **prune).with_id(f"Pruner-{name}")
+        pruner = Pruner(config, {**taught, "students": students}, student=name, pass_versions=versions, **seeded)
+        pruner = pruner.with_id(f"Pruner-{name}")
+        pruned[name] = pruner.outputs["pruned_students"]
         if nodes:  # the teacher's own files are made once, by the first
-            quantize["quantize"] = config.quantize.model_copy(update={"teacher_variants": []})
-        quantizer = Quantizer(students=pruner.outputs["pruned_students"], student=name, **quantize)
+            quantize = config.quantize.model_copy(update={"teacher_variants": []})
+            config = config.model_copy(update={"quantize": quantize})
+        quantizer = Quantizer(config, {**taught, **teacher, "students": pruned[name]}, student=name, **seeded)
+        models[name] = quantizer.outputs["models"]
         nodes += [pruner, quantizer.with_id(f"Quantizer-{name}")]
-        pruned[name], models[name] = pruner.outputs["pruned_students"], quantizer.outputs["models"]
-    return [*nodes, StudentCollector(pruned, models, taught["code_version"])]
+    return [*nodes, StudentCollector(config, pruned, models, seeded["code_version"])]

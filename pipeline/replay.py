@@ -21,6 +21,7 @@ from learn2compress.schemas import config as configuration
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError, first_fault
 from learn2compress.schemas.lineage import Chain, LineageReport, ReplayedFigure, ReplayReport, status_of
+from learn2compress.schemas.parameters import decode
 from learn2compress.schemas.provenance import Output
 
 TOLERANCE = 0.02
@@ -54,9 +55,6 @@ def replay_config(
     Raises:
         LineageError: No record knows the file; steps are missing; the teacher or the data are not what they were.
     """
-    # TFX's types come with it, for seconds.
-    from learn2compress.schemas.parameters import decode
-
     chain = _chain(report)
     parameters = _parameters(graph, chain)
     if "teacher_sha256" not in parameters or "data_digest" not in parameters:

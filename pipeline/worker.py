@@ -8,18 +8,15 @@ must be on a file system that all workers see, under the same path.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from learn2compress.components.distiller import DistillerExecutor, DistillerSpec
+from learn2compress.components.distiller import Distiller
 from learn2compress.components.execution.coordination import Assignment, next_assignment
-from learn2compress.components.pruner import PrunerExecutor, PrunerSpec
-from learn2compress.components.quantizer import QuantizerExecutor, QuantizerSpec
+from learn2compress.components.node import Node
+from learn2compress.components.pruner import Pruner
+from learn2compress.components.quantizer import Quantizer
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.schemas.progress import say
 
-_NODES = {
-    "Distiller": (DistillerExecutor, DistillerSpec),
-    "Pruner": (PrunerExecutor, PrunerSpec),
-    "Quantizer": (QuantizerExecutor, QuantizerSpec),
-}
+_NODES: dict[str, type[Node]] = {"Distiller": Distiller, "Pruner": Pruner, "Quantizer": Quantizer}
 
 
 def take_part() -> tuple[str, ...]:
@@ -41,15 +38,11 @@ def take_part() -> tuple[str, ...]:
 
 
 def _execute(assignment: Assignment) -> None:
-    executor, spec = _NODES[assignment.node]
+    node = _NODES[assignment.node]
     with TemporaryDirectory() as scratch:
-        inputs = {
-            key: [_artifact(spec.INPUTS[key].type, uri) for uri in uris] for key, uris in assignment.inputs.items()
-        }
-        outputs = {
-            key: [_artifact(channel.type, str(Path(scratch, key, "0")))] for key, channel in spec.OUTPUTS.items()
-        }
-        executor().Do(inputs, outputs, assignment.parameters)
+        inputs = {key: [_artifact(node.INPUTS[key], uri) for uri in uris] for key, uris in assignment.inputs.items()}
+        outputs = {key: [_artifact(kind, str(Path(scratch, key, "0")))] for key, kind in node.OUTPUTS.items()}
+        node.EXECUTOR().Do(inputs, outputs, assignment.parameters)
 
 
 def _artifact(kind, uri: str):

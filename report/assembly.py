@@ -5,7 +5,7 @@ It needs neither TensorFlow nor tfx, so that a report can be rebuilt within a se
 """
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,14 @@ REPORTED = (
     "ImageExampleGen.examples",
     "TeacherImporter.teacher",
     "TeacherImporter.teacher_logits",
-    "Distiller.trained_teacher",
-    "Distiller.trained_teacher_logits",
     "Pruner.pruned_students",
     "Quantizer.models",
     "TFLiteEvaluator.evaluation",
     "StudentSelector.selection",
 )
 """The artifacts that a report covers, as "Node.output", in the order of the arguments of `assemble_report`."""
+TRAINED = ("Distiller.trained_teacher", "Distiller.trained_teacher_logits")
+"""Further ones, which a run has where the teacher is jointly trained."""
 COLLECTED = {
     "Pruner.pruned_students": "StudentCollector.pruned_students",
     "Quantizer.models": "StudentCollector.models",
@@ -54,12 +54,12 @@ def assemble_report(
     data_dir: str | Path,
     teacher_dir: str | Path,
     logits_dir: str | Path,
-    trained_dir: str | Path,
-    trained_logits_dir: str | Path,
     students_dir: str | Path,
     models_dir: str | Path,
     evaluation_dir: str | Path,
     selection_dir: str | Path,
+    trained_dir: str | Path | None = None,
+    trained_logits_dir: str | Path | None = None,
     created: datetime | None = None,
 ) -> Report:
     """Read the manifests of a run's artifacts.
@@ -69,12 +69,12 @@ def assemble_report(
         data_dir: Folder of the Examples artifact.
         teacher_dir: Folder of the Teacher artifact.
         logits_dir: Folder of the TeacherLogits artifact.
-        trained_dir: Folder of the TrainedTeacher artifact.
-        trained_logits_dir: Folder of the trained teacher's TeacherLogits artifact.
         students_dir: Folder of the last StudentSet artifact.
         models_dir: Folder of the OnDeviceModelSet artifact.
         evaluation_dir: Folder of the ModelEvaluation artifact.
         selection_dir: Folder of the Selection artifact.
+        trained_dir: Folder of the TrainedTeacher artifact, if there is one.
+        trained_logits_dir: Folder of its TeacherLogits artifact.
         created: Time of the report; now by default.
 
     Returns:
@@ -85,8 +85,8 @@ def assemble_report(
     """
     models = read_manifest(models_dir, OnDeviceModelSetManifest)
     data = read_manifest(data_dir, DataManifest)
-    trained = read_manifest(trained_dir, TrainedTeacherManifest)
-    logits = [read_manifest(folder, TeacherLogitsManifest) for folder in (logits_dir, trained_logits_dir)]
+    trained = read_manifest(trained_dir, TrainedTeacherManifest) if trained_dir else None
+    logits = [read_manifest(one, TeacherLogitsManifest) for one in (logits_dir, trained_logits_dir) if one]
     return Report(
         created=(created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         config=_without_password(config),
@@ -96,8 +96,8 @@ def assemble_report(
         evaluation=read_manifest(evaluation_dir, Evaluation, EVALUATION),
         choice=read_manifest(selection_dir, Choice, SELECTION),
         curves=_read_curves(Path(models_dir, models.curves.path)),
-        teacher_forward_passes=trained.forward_passes + sum(one.forward_passes for one in logits),
-        trained_teacher=trained if trained.mode == "joint" else None,
+        teacher_forward_passes=sum(one.forward_passes for one in (trained, *logits) if one),
+        trained_teacher=trained if trained and trained.mode == "joint" else None,  # older runs have one of a fixed one
         quantization_error=models.quantization_error,
         notes=models.notes,
     )
@@ -107,6 +107,15 @@ def part_of(part: str, artifacts: Container[str]) -> str:
     """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
     collected = COLLECTED.get(part, part)
     return collected if collected in artifacts else part
+
+
+def reported(artifacts: Mapping[str, Path]) -> list[Path | None]:
+    """Finds a run's folders for `assemble_report`, in its order; None for what only a jointly trained teacher has.
+
+    Raises:
+        KeyError: The run lacks an artifact of `REPORTED`.
+    """
+    return [*(artifacts[part_of(part, artifacts)] for part in REPORTED), *map(artifacts.get, TRAINED)]
 
 
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:

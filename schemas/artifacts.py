@@ -21,13 +21,13 @@ class Teacher(Artifact):
 
 
 class TrainedTeacher(Artifact):
-    """The teacher as it was after it was trained along with its students, or word that it was not.
+    """The teacher after it was trained jointly with its students; Distiller leaves one with `teacher.mode: joint`.
 
         <uri>/manifest.json        TrainedTeacherManifest
-        <uri>/model/…              the file, in the format of the imported one; none where the teacher is fixed
+        <uri>/model/…              the file, in the format of the imported one
 
-    Custom properties: mode, imported_sha256; where it was trained also sha256, format, validation_accuracy,
-    test_accuracy, best_epoch, forward_passes.
+    Custom properties: mode, imported_sha256, sha256, format, validation_accuracy, test_accuracy, best_epoch,
+    forward_passes.
     """
 
     TYPE_NAME = "learn2compress.TrainedTeacher"
@@ -43,7 +43,7 @@ class TeacherLogits(Artifact):
         <uri>/features/Split-train/<shard>     where the students begin with the teacher's features
         <uri>/features/Split-unlabeled/<shard>
 
-    Distiller leaves one of the teacher that it trained along; with a fixed teacher it says as_imported and no more.
+    TeacherImporter leaves the imported teacher's, Distiller those of a jointly trained one.
 
     Custom properties: teacher_sha256, data_digest, views, forward_passes.
     """

@@ -155,6 +155,7 @@ class TeacherLogitsManifest(Record):
 
     teacher_sha256: str
     data_digest: str
+    examples_sha256: str = ""  # of the manifest of the examples; none where an older version wrote this
     recipe: ViewRecipe
     classes: int
     shards: dict[Split, list[str]]  # none of train where the teacher is to be trained along and is asked afterwards
@@ -164,7 +165,12 @@ class TeacherLogitsManifest(Record):
     flip_accuracy: float | None = None  # of the teacher on mirrored validation images
     seconds: float
     features: TeacherFeaturesManifest | None = None
-    as_imported: bool = False  # of a teacher that was not trained: TeacherImporter's logits hold, and nothing lies here
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Drops what older versions wrote: whether the logits of a fixed teacher lie elsewhere."""
+        return {k: v for k, v in values.items() if k != "as_imported"} if isinstance(values, dict) else values
 
     def require_features(self) -> TeacherFeaturesManifest:
         """Returns the manifest of the features.
@@ -181,9 +187,9 @@ class TeacherLogitsManifest(Record):
 
 
 class TrainedTeacherManifest(Record):
-    """Of a `TrainedTeacher`: what the students' training made of the teacher.
+    """Manifest of a `TrainedTeacher`: what the students' training made of the teacher.
 
-    Where the teacher is fixed, `teacher` is None and no model lies here: the imported one taught.
+    Older versions wrote one of a fixed teacher as well, without `teacher`.
     """
 
     mode: Literal["fixed", "joint"]
@@ -393,6 +399,11 @@ def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def manifest_sha256(folder: str | Path) -> str:
+    """Computes the digest of an artifact's manifest, which stands for the artifact's contents."""
+    return file_sha256(Path(folder) / MANIFEST)
 
 
 def read_manifest(folder: str | Path, kind: type[M], name: str = MANIFEST) -> M:

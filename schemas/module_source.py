@@ -4,8 +4,10 @@ here, is part of what the cache compares, and stands in the lineage with its dig
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from learn2compress.schemas.errors import StudentModuleError
 
@@ -32,6 +34,22 @@ class ModuleSource:
     def sha256(self) -> str:
         """Of the file."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def to_parameters(self) -> dict[str, str]:
+        """Writes it as a node's parameters."""
+        return {
+            "module_name": self.name,
+            "module_function": self.function,
+            "module_sha256": self.sha256,
+            "module_text": self.text,
+        }
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> "ModuleSource | None":
+        """Reads it from a node's parameters; None where they have none."""
+        if not parameters.get("module_text"):
+            return None
+        return cls(*(parameters[f"module_{field}"] for field in ("name", "function", "text")))
 
 
 def read_module(setting: str) -> ModuleSource:

@@ -5,40 +5,32 @@ A field `epochs` of the section named `distill` becomes the parameter `distill_e
 list or a mapping is written as YAML on one line (`[float32, int8]`); a field that is not set is left out.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
-from tfx.types.component_spec import ExecutionParameter
 
 S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str
 
 
-def declare(*, without: Collection[str] = (), **sections: type[BaseModel]) -> dict[str, ExecutionParameter]:
-    """Declares a component's parameters: those of each section, prefixed with its keyword.
-
-    Args:
-        without: Parameters that do not matter to the component: a change of them shall not run it again.
-        sections: The types of the sections.
-    """
+def scalar_types(**sections: type[BaseModel]) -> dict[str, type[Scalar]]:
+    """Names the parameters of sections, each prefixed with its keyword, and their types."""
     return {
-        f"{name}_{field}": ExecutionParameter(type=_scalar_type(info.annotation), optional=True)
+        f"{name}_{field}": _scalar_type(info.annotation)
         for name, section in sections.items()
         for field, info in section.model_fields.items()
-        if f"{name}_{field}" not in without
     }
 
 
-def encode(*, without: Collection[str] = (), **sections: BaseModel) -> dict[str, Scalar]:
-    """Writes sections as parameter values; `without` as in `declare`."""
+def encode(**sections: BaseModel) -> dict[str, Scalar]:
+    """Writes sections as parameter values, each prefixed with its keyword."""
     return {
         f"{name}_{field}": _to_scalar(value, type(section).model_fields[field].annotation)
         for name, section in sections.items()
         for field, value in section.model_dump(mode="json", exclude_none=True).items()
-        if f"{name}_{field}" not in without
     }
 
 

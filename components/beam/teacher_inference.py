@@ -21,7 +21,7 @@ from learn2compress.compression.teacher.features import find_feature_layer
 from learn2compress.compression.teacher.logits import ShardCount, write_answers_shard
 from learn2compress.data.batches import FEATURES_FOLDER
 from learn2compress.modalities import modality_of
-from learn2compress.schemas.config import TeacherConfig
+from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherManifest, ViewRecipe
 from learn2compress.schemas.progress import Task as Progress
 from learn2compress.schemas.progress import say
@@ -31,7 +31,7 @@ FEATURE_PARTS = ("train", "unlabeled")
 _COUNTS = ".counts"  # what a shard's file has beside it until all shards are there
 
 
-def open_teacher(config: TeacherConfig, task: Task, path: str | None = None) -> LoadedTeacher:
+def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = None) -> LoadedTeacher:
     """Loads the teacher as configured.
 
     Args:
@@ -51,9 +51,9 @@ def open_teacher(config: TeacherConfig, task: Task, path: str | None = None) -> 
     )
 
 
-def understanding(folder: str | Path, manifest: TeacherManifest) -> TeacherConfig:
+def understanding(folder: str | Path, manifest: TeacherManifest) -> TeacherImportConfig:
     """The section that says of a teacher in an artifact where it is and how it is to be understood."""
-    return TeacherConfig(
+    return TeacherImportConfig(
         path=f"{folder}/{manifest.model}",
         scaling=manifest.scaling,
         signature=manifest.signature,
@@ -65,7 +65,7 @@ def understanding(folder: str | Path, manifest: TeacherManifest) -> TeacherConfi
 
 def ask_teacher(
     pipeline: beam.Pipeline,
-    config: TeacherConfig,
+    config: TeacherImportConfig,
     data: DataManifest,
     examples: str,
     output: str,
@@ -145,7 +145,7 @@ def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
 class _AskTeacher(beam.DoFn):
     """Writes the answers about a shard; the teacher is loaded once a worker."""
 
-    def __init__(self, config: TeacherConfig, task: Task, with_features: bool, views: int, before: int) -> None:
+    def __init__(self, config: TeacherImportConfig, task: Task, with_features: bool, views: int, before: int) -> None:
         self.config, self.task, self.with_features = config, task, with_features
         self.views, self.before = views, before
 

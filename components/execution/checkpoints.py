@@ -12,8 +12,7 @@ from typing import Any
 
 from tfx import types
 
-from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.manifests import MANIFEST
+from learn2compress.schemas.manifests import manifest_sha256
 
 
 def checkpoint_path(
@@ -28,9 +27,7 @@ def checkpoint_path(
     """
     parts = [f"{key}={value!r}" for key, value in sorted(parameters.items())]
     parts += [
-        f"{key}:{file_sha256(Path(artifact.uri) / MANIFEST)}"
-        for key, artifacts in sorted(inputs.items())
-        for artifact in artifacts
+        f"{key}:{manifest_sha256(artifact.uri)}" for key, artifacts in sorted(inputs.items()) for artifact in artifacts
     ]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return Path(output.uri).parent.parent / "checkpoints" / f"{key}.npz"

@@ -5,7 +5,6 @@ What was decided is a small record, so that an interrupted work goes on with the
 matter about as little could change places, and a checkpoint would be of another network.
 """
 
-from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -19,8 +18,7 @@ from learn2compress.compression.pruning.channel_targets import choose_widths
 from learn2compress.compression.pruning.importance import magnitude_importance, taylor_importance
 from learn2compress.compression.pruning.sensitivity import channel_sensitivity
 from learn2compress.compression.pruning.sparsity_allocation import scale_importance
-from learn2compress.compression.training.losses import LossSettings
-from learn2compress.schemas.config import ChannelPassConfig
+from learn2compress.schemas.config import ChannelPassConfig, LossConfig
 from learn2compress.schemas.manifests import ChannelSensitivity, Record
 
 _IMPORTANCE_BATCHES = 10  # as many as the paper's authors use
@@ -41,8 +39,7 @@ def plan_channels(
     batches: tf.data.Dataset,
     images: np.ndarray,
     labels: np.ndarray,
-    loss: LossSettings,
-    weights: Sequence[float] | None = None,
+    loss: LossConfig,
 ) -> ChannelPlan:
     """Decides which channels go.
 
@@ -53,14 +50,13 @@ def plan_channels(
         batches: Training batches, see `JointTrainer`; some of them are looked at.
         images: [n, h, w, c] uint8, validation images by which groups are compared; none: by importance alone.
         labels: [n] integers.
-        loss: Of the distillation.
-        weights: Of the students' losses; 1 by default.
+        loss: Loss of the distillation.
 
     Raises:
         FamilyError: The target is out of reach.
     """
     if config.criterion == "taylor":
-        importance = taylor_importance(family, spec, islice(batches, _IMPORTANCE_BATCHES), loss, weights)
+        importance = taylor_importance(family, spec, islice(batches, _IMPORTANCE_BATCHES), loss)
     else:
         importance = magnitude_importance(family, spec)
     damage, sensitivity = importance, []

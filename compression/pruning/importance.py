@@ -10,7 +10,7 @@ magnitude  The squared norm of a channel's kernel with batch normalization folde
 A channel of a group is in several layers, residual sums and depthwise ones included; its importance is the sum.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +21,8 @@ from learn2compress.compression.family.model import normalize
 from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.graphs.layer_walk import steps_of
 from learn2compress.compression.pruning.channel_removal import tensor_groups
-from learn2compress.compression.training.losses import LossSettings, family_losses
+from learn2compress.compression.training.losses import family_losses
+from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.progress import Task
 
 
@@ -29,8 +30,7 @@ def taylor_importance(
     family: keras.Model,
     spec: FamilySpec,
     batches: Iterable,
-    loss: LossSettings,
-    weights: Sequence[float] | None = None,
+    loss: LossConfig,
 ) -> dict[str, np.ndarray]:
     """Measures the first-order Taylor criterion with the loss of the distillation.
 
@@ -38,14 +38,13 @@ def taylor_importance(
         family: The joint model.
         spec: Its shape.
         batches: Of (images [b, h, w, c] uint8, labels [b], teacher logits [b, classes]): training images.
-        loss: The weights of its terms.
-        weights: Of the students' losses; 1 by default.
+        loss: Loss of each student, and its weight.
 
     Returns:
         By group, [channels] float64.
     """
     norms = _norms(family, spec)
-    weights = weights or (1.0,) * len(spec.students)
+    weights = [loss.student_weights.get(name, 1.0) for name in spec.students]
     variables = [variable for layer, _ in norms for variable in (layer.gamma, layer.beta)]
 
     def gate_gradients(images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor) -> list[tf.Tensor]:

@@ -13,7 +13,7 @@ from learn2compress.compression.family.spec import Cost, FamilySpec, family_cost
 from learn2compress.compression.quantization.preflight import StudentPlan, describe_preflight, preflight
 from learn2compress.compression.students.module import build_students
 from learn2compress.modalities.image.modality import image_shape
-from learn2compress.schemas.config import StudentsConfig, StudentSize
+from learn2compress.schemas.config import FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.manifests import LayerQuantization, Task
 from learn2compress.schemas.module_source import ModuleSource
@@ -103,16 +103,14 @@ class OwnStudents:
 
 
 def _image_family(sizes: Mapping[str, StudentSize], task: Task) -> Architecture:
-    return BuiltIn(solve_family(sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
+    return BuiltIn(solve_once(sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
 
 
 FAMILIES: dict[str, Callable[[Mapping[str, StudentSize], Task], Architecture]] = {"image": _image_family}
 """What makes the default students of each modality."""
 
 
-def design(
-    config: StudentsConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]
-) -> Architecture:
+def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]) -> Architecture:
     """The students that are asked for; a user's own are built and tried, and what was found is said once.
 
     Args:
@@ -135,6 +133,23 @@ def design(
             f"They are {', '.join(own.costs())}."
         )
     return own
+
+
+def solve_once(
+    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int
+) -> FamilySpec:
+    """Solves the built-in family's shape, once in this process: before the run, and in Distiller. See `solve_family`.
+
+    A step on a cluster has not looked at the data before, and solves it for itself.
+    """
+    return _solve(tuple(sizes.items()), input_shape, classes, labels)
+
+
+@lru_cache(maxsize=4)
+def _solve(
+    sizes: tuple[tuple[str, StudentSize], ...], input_shape: tuple[int, int, int], classes: int, labels: int
+) -> FamilySpec:
+    return solve_family(dict(sizes), input_shape, classes, labels)
 
 
 @lru_cache(maxsize=4)

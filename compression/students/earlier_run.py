@@ -12,9 +12,9 @@ from typing import Any
 
 import tf_keras as keras
 
-from learn2compress.compression.family.sizing import label_bytes, solve_family
+from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.family.spec import FamilySpec
-from learn2compress.compression.students.architecture import Architecture, BuiltIn
+from learn2compress.compression.students.architecture import Architecture, BuiltIn, solve_once
 from learn2compress.compression.students.files import load_family, module_of
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.schemas.config import StudentSize
@@ -114,7 +114,7 @@ def open_earlier(
         return EarlierStudents(folder, found, manifest, wanted, False)
     theirs = FamilySpec.from_dict(manifest.family_spec)
     # Of other classes the same sizes may be other shapes: what counts is that the sizes are the same.
-    asked = solve_family(sizes, image_shape(task), theirs.classes, theirs.label_bytes) if new_logits else wanted.spec
+    asked = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes) if new_logits else wanted.spec
     differences = list(_differences(theirs.to_dict(), asked.to_dict()))
     if differences:
         raise FamilyError(

@@ -21,7 +21,7 @@ from learn2compress.compression.family.model import feature_outputs
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
-from learn2compress.data.batches import read_features, read_with_features
+from learn2compress.data.batches import iter_numpy, read_features, read_with_features
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
@@ -79,7 +79,7 @@ class FeatureData:
         features = taught.require_features()
         count, width = sum(features.images.values()), features.width
         seen, total, squares = 0, np.zeros(width), np.zeros(width)
-        for batch in read_features(logits).as_numpy_iterator():
+        for batch in iter_numpy(read_features(logits)):
             values = batch.astype(np.float64).reshape(-1, width)
             seen += len(values)
             total += values.sum(0)
@@ -113,7 +113,7 @@ class FeatureData:
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """Batches of (images [b, h, w, c] uint8, labels [b] int64, standardized features [b, width] float32)."""
         order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
-        batches = read_with_features(self.examples, self.logits, *order, check=False)
+        batches = read_with_features(self.examples, self.logits, *order)
 
         views = modality_of(self.task).views(self.task)
 

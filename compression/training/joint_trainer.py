@@ -28,11 +28,13 @@ import tf_keras as keras
 from learn2compress.compression.training.accuracy import top1_accuracy
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
-from learn2compress.compression.training.losses import LossSettings, family_losses
+from learn2compress.compression.training.losses import family_losses
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.compression.training.workers import check_divisible
+from learn2compress.data.batches import whole_shards
 from learn2compress.modalities import modality_named
+from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
@@ -56,12 +58,11 @@ class Recipe:
     epochs: int
     steps_per_epoch: int
     learning_rate: float
-    loss: LossSettings = field(default_factory=LossSettings)
+    loss: LossConfig = field(default_factory=LossConfig)
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
     ema_decay: float = 0.0
     patience: int | None = None
-    student_weights: tuple[float, ...] | None = None
     choose_from: int = 0
     seed: int = 0
     modality: str = DEFAULT_MODALITY
@@ -104,7 +105,7 @@ class JointTrainer:
         distribution: Distribution | None = None,
     ) -> None:
         self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
-        self.losses = losses or partial(family_losses, settings=recipe.loss)
+        self.losses = losses or partial(family_losses, config=recipe.loss)
         self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
         self.distribution = distribution or Distribution()
         if teacher and self.distribution.replicas > 1:
@@ -119,7 +120,7 @@ class JointTrainer:
             self.optimizer = _optimizer(recipe, model.trainable_variables)
             self.average = [self._average_of(v) for v in self.averaged] if recipe.ema_decay else []
         self.distribution.synchronize(model)
-        self.weights = recipe.student_weights or (1.0,) * len(self.names)
+        self.weights = tuple(recipe.loss.student_weights.get(name, 1.0) for name in self.names)
         self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
         self.state += teacher.state if teacher else []
         # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
@@ -128,6 +129,7 @@ class JointTrainer:
         self.step = self.distribution.compile(self._step_eagerly, reduce_retracing=True)
         self._predict = self.distribution.compile(self._predict_eagerly, input_signature=[examples])
 
+    @whole_shards()
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset | None, checkpoint: Path | None = None
     ) -> list[Epoch]:
@@ -145,6 +147,7 @@ class JointTrainer:
         Raises:
             TrainingError: The loss is not finite, or the checkpoint is damaged or belongs to another training.
             OutputError: The checkpoint cannot be written.
+            DataError: A shard is damaged.
         """
         curve, best, best_accuracy = self._restore(checkpoint)
         task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs, before=len(curve))
@@ -298,7 +301,8 @@ class JointTrainer:
         """What must be equal for a training to go on: the students, how they are trained, what they are made of."""
         shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.state]
         teacher = [asdict(self.teacher.recipe)] if self.teacher else []
-        return json.dumps([self.names, asdict(self.recipe), shapes, *teacher])
+        recipe = {**asdict(self.recipe), "loss": self.recipe.loss.model_dump()}
+        return json.dumps([self.names, recipe, shapes, *teacher])
 
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
         if path is None or not self.distribution.is_chief:

@@ -12,21 +12,10 @@ and, with in-place weight b, for every student but the largest, where l are the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import tensorflow as tf
 
-
-@dataclass(frozen=True)
-class LossSettings:
-    """The weights of the terms; see DistillConfig for each."""
-
-    temperature: float = 4.0
-    soft_weight: float = 0.9
-    in_place_weight: float = 0.0
-    label_smoothing: float = 0.0
-    in_place_from: Literal["largest", "larger"] = "largest"
+from learn2compress.schemas.config import LossConfig
 
 
 def hard_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
@@ -63,30 +52,30 @@ def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) 
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
 
 
-def family_losses(labels, teacher_logits, outputs: Sequence, settings: LossSettings) -> list:
+def family_losses(labels, teacher_logits, outputs: Sequence, config: LossConfig) -> list:
     """The loss of each student.
 
     Args:
         labels: [batch] integers.
         teacher_logits: [batch, classes] float32, or None to learn from the labels alone.
         outputs: One [batch, classes] float32 of logits a student, smallest first.
-        settings: The weights.
+        config: Weights of the terms, and their temperature.
 
     Returns:
         One [batch] float32 a student.
     """
     losses = []
     fixed = [tf.stop_gradient(logits) for logits in outputs]
-    soft_weight = settings.soft_weight if teacher_logits is not None else 0.0
+    soft_weight = config.soft_weight if teacher_logits is not None else 0.0
     for index, logits in enumerate(outputs):
         loss = 0.0
         if soft_weight < 1:
-            loss += (1 - soft_weight) * hard_loss(labels, logits, settings.label_smoothing)
+            loss += (1 - soft_weight) * hard_loss(labels, logits, config.label_smoothing)
         if soft_weight > 0:
-            loss += soft_weight * soft_loss(teacher_logits, logits, settings.temperature)
-        if settings.in_place_weight and index < len(outputs) - 1:
-            larger = fixed[-1:] if settings.in_place_from == "largest" else fixed[index + 1 :]
-            in_place = tf.add_n([soft_loss(one, logits, settings.temperature) for one in larger]) / len(larger)
-            loss = (1 - settings.in_place_weight) * loss + settings.in_place_weight * in_place
+            loss += soft_weight * soft_loss(teacher_logits, logits, config.temperature)
+        if config.in_place_weight and index < len(outputs) - 1:
+            larger = fixed[-1:] if config.in_place_from == "largest" else fixed[index + 1 :]
+            in_place = tf.add_n([soft_loss(one, logits, config.temperature) for one in larger]) / len(larger)
+            loss = (1 - config.in_place_weight) * loss + config.in_place_weight * in_place
         losses.append(loss)
     return losses

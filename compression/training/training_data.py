@@ -64,7 +64,7 @@ class TrainingData:
 
     @classmethod
     def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
-        """Reads the manifests and checks once that images and logits belong together.
+        """Reads the manifests, and checks by digest that images and logits belong together.
 
         Raises:
             DataError: They do not, a shard is missing, or there is nothing to train on.
@@ -101,7 +101,7 @@ class TrainingData:
         if self.live:
             batches = read_examples(self.examples, "train", *order).map(self._with_views)
         else:
-            batches = read_with_logits(self.examples, self.logits, "train", *order, check=False)
+            batches = read_with_logits(self.examples, self.logits, "train", *order)
         count, views = self.recipe.count, modality_of(self.task).views(self.task)
 
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -231,7 +231,7 @@ class _Tracer:
 
     def _teacher(self, steps: list[Entry], kind: str = TEACHER) -> TeacherView | None:
         for entry, output in self._made(steps, kind):
-            if output.properties.get("mode") == "fixed":  # marks an artifact that holds no trained teacher
+            if output.properties.get("mode") == "fixed":  # older versions recorded one where none was trained
                 continue
             manifest = self._evidence(entry, output, "manifest.json")
             sha256 = (manifest or {}).get("sha256") or output.properties.get("sha256") or output.digest

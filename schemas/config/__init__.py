@@ -15,7 +15,7 @@ from learn2compress.schemas.config.config import (
     parse_config,
 )
 from learn2compress.schemas.config.data import DataConfig
-from learn2compress.schemas.config.distill import DistillConfig
+from learn2compress.schemas.config.distill import DistillConfig, LossConfig, TrainingConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
 from learn2compress.schemas.config.kubeflow import KubeflowConfig, NodeResources, VolumeConfig
 from learn2compress.schemas.config.pipeline import PipelineConfig
@@ -29,13 +29,15 @@ from learn2compress.schemas.config.prune import (
 )
 from learn2compress.schemas.config.quantize import QuantizeConfig, TeacherVariant, Variant
 from learn2compress.schemas.config.select import SelectConfig
-from learn2compress.schemas.config.students import StudentsConfig, StudentSize
-from learn2compress.schemas.config.teacher import TeacherConfig
+from learn2compress.schemas.config.students import FamilyConfig, StudentsConfig, StudentSize
+from learn2compress.schemas.config.teacher import JointTeacherConfig, TeacherConfig, TeacherImportConfig
+from learn2compress.schemas.config.types import Section
 
 __all__ = [
     "BUILT_IN_PASSES", "DATA_WORDS", "INIT_WORDS", "PATH_FIELDS", "ChannelPassConfig", "ChannelTarget", "Config",
-    "DataConfig", "DistillConfig", "EvaluateConfig", "KubeflowConfig", "MagnitudePassConfig", "NodeResources",
-    "PassChoice", "PipelineConfig", "PruneConfig", "QuantizeConfig", "SelectConfig", "StudentSize",
-    "StudentsConfig", "TeacherConfig", "TeacherVariant", "Variant", "VolumeConfig", "explain_faults", "load_config",
-    "parse_config",
+    "DataConfig", "DistillConfig", "EvaluateConfig", "FamilyConfig", "JointTeacherConfig", "KubeflowConfig",
+    "LossConfig", "MagnitudePassConfig", "NodeResources", "PassChoice", "PipelineConfig", "PruneConfig",
+    "QuantizeConfig", "Section", "SelectConfig", "StudentSize", "StudentsConfig", "TeacherConfig",
+    "TeacherImportConfig", "TeacherVariant", "TrainingConfig", "Variant", "VolumeConfig", "explain_faults",
+    "load_config", "parse_config",
 ]  # fmt: skip

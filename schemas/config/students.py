@@ -29,8 +29,8 @@ class StudentSize(Section):
         return self
 
 
-class StudentsConfig(Section):
-    """The family to train: two to six students, smallest first."""
+class FamilyConfig(Section):
+    """The sizes of the built-in family."""
 
     sizes: dict[str, StudentSize] = Field(
         {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()},
@@ -39,6 +39,11 @@ class StudentsConfig(Section):
         min_length=2,
         max_length=6,
     )
+
+
+class StudentsConfig(FamilyConfig):
+    """The family to train: two to six students, smallest first."""
+
     module: str | None = Field(
         None, description="your own students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply"
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section `teacher`."""
+"""The section `teacher`, and its two parts: what TeacherImporter takes of it and what Distiller does."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -12,8 +12,27 @@ from learn2compress.schemas.scaling import Scaling
 YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
 
 
-class TeacherConfig(Section):
-    """The large model that works."""
+class TeacherModeConfig(Section):
+    """Whether the teacher stays as it is."""
+
+    mode: Literal["fixed", "joint"] = Field(
+        "fixed",
+        description="fixed: as it is, its logits computed once; joint: a copy is trained along with the students, its "
+        "forward pass in each step",
+    )
+
+
+class JointTeacherConfig(TeacherModeConfig):
+    """How the teacher is trained jointly with the students."""
+
+    learning_rate: Rate = Field(1e-4, description="joint: of the teacher, at its peak; warm-up and decay as distill's")
+    mutual_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
+    )
+
+
+class TeacherImportConfig(TeacherModeConfig):
+    """Where the teacher is, what it expects and gives, and what it is shown."""
 
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
     scaling: Scaling = Field(
@@ -33,17 +52,17 @@ class TeacherConfig(Section):
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
         "auto", description="mirror views left to right; auto: only if the teacher does not mind"
     )
-    mode: Literal["fixed", "joint"] = Field(
-        "fixed",
-        description="fixed: as it is, its logits computed once; joint: a copy is trained along with the students, its "
-        "forward pass in each step",
-    )
-    learning_rate: Rate = Field(1e-4, description="joint: of the teacher, at its peak; warm-up and decay as distill's")
-    mutual_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
-    )
     feature_layer: str | None = Field(
         None,
         description="layer whose output the students learn where distill.init is features (default: what enters the "
         "layer of the logits)",
     )
+
+
+class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
+    """The large model that works."""
+
+    ORDER: ClassVar[tuple[str, ...]] = (
+        "path", "scaling", "resize", "signature", "output", "class_order", "insist", "views", "view_shift",
+        "view_flip", *JointTeacherConfig.model_fields, "feature_layer",
+    )  # fmt: skip

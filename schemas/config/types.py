@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the sections are made of: the base class, and numbers with their bounds and units."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic.fields import FieldInfo
 
 from learn2compress.schemas.units import parse_bytes, parse_count
 
@@ -13,9 +15,30 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
     """A part of the configuration: immutable, refusing keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ORDER: ClassVar[tuple[str, ...]] = ()
+    """The fields in the order in which a person reads them, where some are inherited; otherwise as declared."""
+
+    @model_serializer(mode="wrap")
+    def _write_in_order(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = write(self)
+        return {name: values[name] for name in self.ORDER or values if name in values}
+
+    @classmethod
+    def part_of(cls: type[S], section: "Section") -> S:
+        """Takes the fields of this section from one that inherits from it, or from one like it."""
+        values: dict[str, Any] = {name: getattr(section, name) for name in cls.model_fields}
+        return cls.model_construct(section.model_fields_set & set(cls.model_fields), **values)
+
+    @classmethod
+    def ordered_fields(cls) -> Iterator[tuple[str, FieldInfo]]:
+        """Goes through the fields as a config file shows them."""
+        for name in cls.ORDER or cls.model_fields:
+            yield name, cls.model_fields[name]

@@ -17,18 +17,6 @@ def artifact():
 
 
 @pytest.fixture(scope="session")
-def as_imported(stripes_artifacts, tmp_path_factory):
-    """The folder of the `TeacherLogits` that Distiller leaves of a fixed teacher."""
-    from learn2compress.schemas.manifests import TeacherLogitsManifest, read_manifest, write_manifest
-
-    folder = tmp_path_factory.mktemp("as_imported")
-    asked = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
-    none = {"train": [], "validation": [], "test": []}
-    write_manifest(folder, asked.model_copy(update={"shards": none, "as_imported": True}))
-    return folder
-
-
-@pytest.fixture(scope="session")
 def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
     """The folder of `Examples` with images without labels: those of validation once more, under the label -1."""
     import shutil

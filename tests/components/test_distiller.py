@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tfx import types
+from support.nodes import channels, configured
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from learn2compress.components import distiller
 from learn2compress.components.beam.options import direct_runner_args
-from learn2compress.components.distiller import _ELSEWHERE, Distiller, DistillerExecutor
+from learn2compress.components.distiller import Distiller, DistillerExecutor
 from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_family, load_model
@@ -19,8 +19,7 @@ from learn2compress.compression.teacher.logits import write_answers_shard
 from learn2compress.compression.training.curves import read_curves
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.lineage.records.provenance import describe_output
-from learn2compress.schemas import parameters
-from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
+from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import file_sha256, tree_sha256
 from learn2compress.schemas.errors import DataError, FamilyError, TrainingError
@@ -32,6 +31,7 @@ from learn2compress.schemas.manifests import (
     TeacherLogitsManifest,
     TeacherManifest,
     TrainedTeacherManifest,
+    manifest_sha256,
     read_manifest,
     write_manifest,
 )
@@ -70,12 +70,12 @@ def inputs(stripes_artifacts, stripes, artifact, tmp_path_factory):
 
 def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, init_sha256=None, **teaching):
     """Executes the node without a runner; returns the artifacts beside the students."""
-    beside = {}
-    for key, kind in (("trained_teacher", TrainedTeacher), ("trained_teacher_logits", TeacherLogits)):
-        beside[key] = kind()
-        beside[key].uri = output.uri.replace("/students/", f"/{key}/")
     teaching = TeacherConfig(path="t.keras", **teaching)
-    properties = parameters.encode(students=students, distill=distill, teacher=teaching, without=_ELSEWHERE)
+    beside = {}
+    for key in set(Distiller.makes(configured(teacher=teaching))) - {"students"}:
+        beside[key] = Distiller.OUTPUTS[key]()
+        beside[key].uri = output.uri.replace("/students/", f"/{key}/")
+    properties = Distiller.encode(students=students, distill=distill, teacher=teaching)
     context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1))
     DistillerExecutor(context).Do(
         inputs,
@@ -173,15 +173,16 @@ def test_distiller_goes_on_where_it_was_killed_and_removes_its_checkpoint(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_distiller_says_that_a_fixed_teacher_is_as_it_was_imported(distilled_here):
-    _, _, beside = distilled_here
+def test_distiller_has_the_outputs_of_a_trained_teacher_only_where_one_is_trained():
+    made = {
+        mode: Distiller(
+            configured(teacher=TeacherConfig(path="t.keras", mode=mode)), channels(Distiller), seed=4, code_version="x"
+        )
+        for mode in ("fixed", "joint")
+    }
 
-    trained = read_manifest(beside["trained_teacher"].uri, TrainedTeacherManifest)
-    assert (trained.mode, trained.imported_sha256, trained.teacher) == ("fixed", "7" * 64, None)
-    assert beside["trained_teacher"].get_string_custom_property("mode") == "fixed"
-    logits = read_manifest(beside["trained_teacher_logits"].uri, TeacherLogitsManifest)
-    assert (logits.as_imported, logits.forward_passes, logits.shards["train"]) == (True, 0, [])
-    assert [f.name for one in beside.values() for f in Path(one.uri).iterdir()] == ["manifest.json"] * 2
+    assert set(made["fixed"].outputs) == {"students"}
+    assert set(made["joint"].outputs) == {"students", "trained_teacher", "trained_teacher_logits"}
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,8 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
         forward_passes=2 * 129,
     )
     asked = read_manifest(folder, TeacherLogitsManifest)
-    write_manifest(folder, asked.model_copy(update={"features": features}))
+    update = {"features": features, "examples_sha256": manifest_sha256(stripes_unlabeled)}
+    write_manifest(folder, asked.model_copy(update=update))
     return inputs | {
         "examples": [artifact(standard_artifacts.Examples, stripes_unlabeled)],
         "teacher_logits": [artifact(TeacherLogits, folder)],
@@ -330,7 +332,7 @@ def test_distiller_refuses_features_of_other_examples(feature_inputs, inputs, ar
     distill = DISTILL.model_copy(update={"init": "features"})
     mixed = feature_inputs | {"examples": inputs["examples"]}
 
-    with pytest.raises(DataError, match=r"features in .* must be of the examples in .*Run the teacher again"):
+    with pytest.raises(DataError, match=r"logits in .* must be of the examples in .*Run the teacher again"):
         execute(mixed, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
 
 
@@ -366,11 +368,10 @@ def test_distiller_refuses_a_size_out_of_reach(inputs, artifact, tmp_path):
 
 
 def test_distiller_builds_with_scalar_parameters():
-    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, Teacher, TeacherLogits)]
-
     teaching = TeacherConfig(path="t.keras", learning_rate=0.5)
+    config = configured(students=STUDENTS, distill=DISTILL, teacher=teaching)
 
-    node = Distiller(*channels, STUDENTS, DISTILL, teaching, init_sha256="ab", seed=4, code_version="x")
+    node = Distiller(config, channels(Distiller), init_sha256="ab", seed=4, code_version="x")
 
     assert node.exec_properties["students_sizes"] == "{a: {size_bytes: 6000}, b: {size_bytes: 14000}}"
     assert node.exec_properties["distill_epochs"] == 2
@@ -397,9 +398,10 @@ def build(input_shape, classes):
     return keras.Model(image, {"wide": wide, "narrow": keras.layers.Dense(classes)(x)})
 """
     source = ModuleSource("mine.py", "build", text)
-    channels = [types.Channel(type=kind) for kind in (standard_artifacts.Examples, Teacher, TeacherLogits)]
-    teaching, students = TeacherConfig(path="t.keras"), StudentsConfig(module="/somewhere/mine.py:build")
-    node = Distiller(*channels, students, DISTILL, teaching, source, seed=3)
+    students = StudentsConfig(module="/somewhere/mine.py:build")
+    config = configured(students=students, distill=DISTILL)
+    node = Distiller(config, channels(Distiller), **source.to_parameters(), seed=3, code_version="1")
+    assert "students_sizes" not in node.exec_properties
     assert node.exec_properties["module_sha256"] == source.sha256
     assert not [value for value in node.exec_properties.values() if "/somewhere" in str(value)]
     output = artifact(StudentSet, tmp_path / "Distiller/students/1")

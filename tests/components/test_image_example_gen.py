@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
+from support.nodes import configured
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.schema_gen.component import SchemaGen
@@ -35,7 +36,7 @@ def run(config: DataConfig, folder, **properties) -> standard_artifacts.Examples
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
     executor = ImageExampleGenExecutor(BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1)))
-    values = parameters.encode(data=config) | {"data_digest": "d" * 64, "code_version": ""} | properties
+    values = ImageExampleGen.encode(data=config) | {"data_digest": "d" * 64, "code_version": ""} | properties
     executor.Do({}, {"examples": [examples]}, values)
     return examples
 
@@ -140,7 +141,7 @@ def test_image_example_gen_leaves_no_spilled_records(tmp_path):
 
 def test_image_example_gen_parameters_are_plain_scalars():
     data = DataConfig(path="digits", classes=["a", "b"], height=8)
-    node = ImageExampleGen(data, "d" * 64, limit=100, code_version="1")
+    node = ImageExampleGen(configured(data=data), {}, data_digest="d" * 64, limit=100, code_version="1")
     set_values = {key: value for key, value in node.exec_properties.items() if value is not None}
     assert set_values["data_classes"] == "[a, b]"
     assert set_values["data_height"] == 8
@@ -154,7 +155,7 @@ def test_image_example_gen_parameters_are_plain_scalars():
 @pytest.mark.slow
 def test_image_example_gen_feeds_the_standard_nodes(tmp_path):
     data = DataConfig(path="digits")
-    generator = ImageExampleGen(data, data_digest(data), limit=200)
+    generator = ImageExampleGen(configured(data=data), {}, data_digest=data_digest(data), limit=200, code_version="")
     statistics = StatisticsGen(examples=generator.outputs["examples"], stats_options=statistics_options())
     schema = SchemaGen(statistics=statistics.outputs["statistics"])
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
@@ -190,7 +191,8 @@ def test_image_example_gen_feeds_the_standard_nodes(tmp_path):
 
 @pytest.mark.e2e
 def test_image_example_gen_error_comes_out_of_the_runner_as_itself(tmp_path):
-    generator = ImageExampleGen(save_images(tmp_path / "images", count=3, bad=3), "d" * 64)
+    config = configured(data=save_images(tmp_path / "images", count=3, bad=3))
+    generator = ImageExampleGen(config, {}, data_digest="d" * 64, code_version="")
     pipeline = Pipeline(
         pipeline_name="data",
         pipeline_root=str(tmp_path / "root"),

@@ -3,39 +3,36 @@ import shutil
 
 import numpy as np
 import pytest
-from tfx import types
+from support.nodes import channels, configured
 from tfx.types import standard_artifacts
 
-from learn2compress.components.execution.recipe import BEYOND_LOSS
-from learn2compress.components.pruner import Pruner, PrunerExecutor, PrunerSpec
+from learn2compress.components.pruner import Pruner, PrunerExecutor
 from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.students.files import load_model
 from learn2compress.compression.training.curves import read_curves
 from learn2compress.compression.training.joint_trainer import JointTrainer
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import ChannelTarget, DistillConfig, PruneConfig
 from learn2compress.schemas.errors import DataError, FamilyError, TrainingError
-from learn2compress.schemas.manifests import StudentSetManifest, TeacherLogitsManifest, read_manifest, write_manifest
+from learn2compress.schemas.manifests import StudentSetManifest, read_manifest, write_manifest
 
 DISTILL = DistillConfig(batch_size=32, temperature=2.0)
 
 
 @pytest.fixture
-def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
+def run(stripes_artifacts, distilled, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact."""
 
-    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0], trained=as_imported, folder=1):
+    def run(prune: PruneConfig, students=distilled, examples=stripes_artifacts[0], folder=1):
         output = artifact(StudentSet, tmp_path / f"Pruner/pruned_students/{folder}")
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, examples)],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
-            "trained_teacher_logits": [artifact(TeacherLogits, trained)],
             "students": [artifact(StudentSet, students)],
         }
-        properties = parameters.encode(prune=prune, distill=DISTILL, without=BEYOND_LOSS)
+        properties = Pruner.encode(prune=prune, distill=DISTILL)
         PrunerExecutor().Do(inputs, {"pruned_students": [output]}, {**properties, "seed": 1, "code_version": "1"})
         return output
 
@@ -205,7 +202,7 @@ def test_pruner_refuses_logits_of_other_examples(run, stripes_artifacts, tmp_pat
 
 
 def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
-    declared = {name for name in PrunerSpec.PARAMETERS if name.startswith("distill_")}
+    declared = {name for name in Pruner.SPEC_CLASS.PARAMETERS if name.startswith("distill_")}
 
     assert declared == {
         "distill_batch_size",
@@ -219,20 +216,10 @@ def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
     }
 
 
-def test_pruner_learns_from_the_teacher_that_was_trained_along(run, stripes_artifacts, tmp_path):
-    asked = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
-    write_manifest(tmp_path / "trained", asked.model_copy(update={"data_digest": "others"}))
-
-    with pytest.raises(DataError, match=r"logits in .*/trained must be of the examples.*got those of data others"):
-        run(PruneConfig(), trained=tmp_path / "trained")
-
-
 def test_pruner_builds_with_scalar_parameters():
-    channels = [
-        types.Channel(type=kind) for kind in (standard_artifacts.Examples, TeacherLogits, TeacherLogits, StudentSet)
-    ]
+    config = configured(prune=PruneConfig(sparsity=0.25), distill=DISTILL)
 
-    node = Pruner(*channels, PruneConfig(sparsity=0.25), DISTILL, seed=4, code_version="x")
+    node = Pruner(config, channels(Pruner), seed=4, code_version="x")
 
     assert node.exec_properties["prune_sparsity"] == 0.25
     assert node.exec_properties["prune_block"] == "1x1"

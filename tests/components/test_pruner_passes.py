@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from learn2compress.components.execution.recipe import BEYOND_LOSS
-from learn2compress.components.pruner import PrunerExecutor
+from learn2compress.components.pruner import Pruner, PrunerExecutor
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.pruning.passes import pass_versions
 from learn2compress.compression.students.files import load_model
@@ -26,7 +25,7 @@ MODULE = Path(__file__).parents[1] / "support" / "example_pass" / "kernel_grid.p
 
 
 @pytest.fixture
-def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
+def run(stripes_artifacts, distilled, artifact, tmp_path):
     """Executes the node without a runner; returns the manifest and the family."""
 
     def run(prune: PruneConfig, versions: str | None = None):
@@ -34,10 +33,9 @@ def run(stripes_artifacts, as_imported, distilled, artifact, tmp_path):
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
-            "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
             "students": [artifact(StudentSet, distilled)],
         }
-        properties = parameters.encode(prune=prune, distill=DISTILL, without=BEYOND_LOSS)
+        properties = Pruner.encode(prune=prune, distill=DISTILL)
         properties |= {"seed": 1, "code_version": "1"} | ({"pass_versions": versions} if versions else {})
         PrunerExecutor().Do(inputs, {"pruned_students": [output]}, properties)
         manifest = read_manifest(output.uri, StudentSetManifest)

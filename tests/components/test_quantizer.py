@@ -3,16 +3,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tfx import types
+from support.nodes import channels, configured
 from tfx.types import standard_artifacts
 
 from learn2compress.components import quantizer
-from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
 from learn2compress.compression.pruning.magnitude import prune_while_training
 from learn2compress.compression.students.files import load_model
 from learn2compress.compression.training.curves import read_curves
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError
@@ -41,7 +39,7 @@ def pruned(distilled, stripes, tmp_path_factory):
 
 
 @pytest.fixture
-def run(stripes_artifacts, imported, as_imported, pruned, artifact, tmp_path):
+def run(stripes_artifacts, imported, pruned, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact and manifest."""
 
     def run(quantize: QuantizeConfig, examples=None):
@@ -52,10 +50,9 @@ def run(stripes_artifacts, imported, as_imported, pruned, artifact, tmp_path):
             "examples": [artifact(standard_artifacts.Examples, examples or stripes_artifacts[0])],
             "teacher": [artifact(Teacher, imported)],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
-            "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
             "students": [artifact(StudentSet, pruned)],
         }
-        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
+        properties = Quantizer.encode(quantize=quantize, distill=DISTILL)
         QuantizerExecutor().Do(inputs, {"models": [output]}, {**properties, "seed": 1, "code_version": "1"})
         return output, read_manifest(output.uri, OnDeviceModelSetManifest)
 
@@ -156,10 +153,9 @@ def test_quantizer_refuses_examples_without_training_images(run, stripes_artifac
 
 
 def test_quantizer_builds_with_scalar_parameters():
-    kinds = (standard_artifacts.Examples, Teacher, TeacherLogits, TeacherLogits, StudentSet)
-    channels = [types.Channel(type=kind) for kind in kinds]
+    config = configured(quantize=QuantizeConfig(variants=["int8"]), distill=DISTILL)
 
-    node = Quantizer(*channels, QuantizeConfig(variants=["int8"]), DISTILL, seed=4, code_version="x")
+    node = Quantizer(config, channels(Quantizer), seed=4, code_version="x")
 
     assert node.exec_properties["quantize_variants"] == "[int8]"
     assert node.exec_properties["quantize_epochs"] == 4

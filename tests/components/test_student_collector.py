@@ -2,14 +2,13 @@
 """Two students, each pruned and quantized in nodes of its own, brought together."""
 
 import pytest
+from support.nodes import configured
 from tfx import types
 from tfx.types import standard_artifacts
 
 from learn2compress.components import pruner, quantizer
-from learn2compress.components.execution.recipe import BEYOND_LOSS
 from learn2compress.components.student_collector import StudentCollector, StudentCollectorExecutor
 from learn2compress.compression.training.curves import read_curves
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
 from learn2compress.schemas.errors import ConfigError, FamilyError
@@ -23,23 +22,22 @@ THIN = PruneConfig(
 
 
 @pytest.fixture
-def compress(stripes_artifacts, as_imported, imported, distilled, artifact, tmp_path):
+def compress(stripes_artifacts, imported, distilled, artifact, tmp_path):
     """Executes Pruner and Quantizer for one student; returns their outputs."""
 
     def compress(student: str, teacher_variants=()):
         taught = {
             "examples": [artifact(standard_artifacts.Examples, stripes_artifacts[0])],
             "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
-            "trained_teacher_logits": [artifact(TeacherLogits, as_imported)],
         }
         common = {"student": student, "seed": 1, "code_version": "1"}
         pruned = artifact(StudentSet, tmp_path / f"Pruner-{student}/pruned_students/1")
-        properties = parameters.encode(prune=THIN, distill=DISTILL, without=BEYOND_LOSS)
+        properties = pruner.Pruner.encode(prune=THIN, distill=DISTILL)
         inputs = {**taught, "students": [artifact(StudentSet, distilled)]}
         pruner.PrunerExecutor().Do(inputs, {"pruned_students": [pruned]}, {**properties, **common})
         models = artifact(OnDeviceModelSet, tmp_path / f"Quantizer-{student}/models/1")
         quantize = QuantizeConfig(epochs=0, variants=["int8"], calibration_images=40, teacher_variants=teacher_variants)
-        properties = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
+        properties = quantizer.Quantizer.encode(quantize=quantize, distill=DISTILL)
         inputs = {**taught, "teacher": [artifact(Teacher, imported)], "students": [artifact(StudentSet, pruned.uri)]}
         quantizer.QuantizerExecutor().Do(inputs, {"models": [models]}, {**properties, **common})
         return pruned, models
@@ -87,7 +85,7 @@ def test_student_that_the_set_lacks_is_refused(compress):
 
 def test_node_has_inputs_for_its_students_alone():
     node = StudentCollector(
-        {"small": types.Channel(type=StudentSet)}, {"small": types.Channel(type=OnDeviceModelSet)}, "1"
+        configured(), {"small": types.Channel(type=StudentSet)}, {"small": types.Channel(type=OnDeviceModelSet)}, "1"
     )
 
     assert set(node.inputs) == {"pruned_small", "models_small"}
@@ -96,4 +94,6 @@ def test_node_has_inputs_for_its_students_alone():
 
 def test_student_of_another_name_is_refused():
     with pytest.raises(ConfigError, match=r"students must be called tiny, .* with kubeflow\.fan_out; got nano\. Give"):
-        StudentCollector({"nano": types.Channel(type=StudentSet)}, {"nano": types.Channel(type=OnDeviceModelSet)})
+        StudentCollector(
+            configured(), {"nano": types.Channel(type=StudentSet)}, {"nano": types.Channel(type=OnDeviceModelSet)}, "1"
+        )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.nodes import channels, configured
 from tfx.components.pusher.executor import Executor as PusherExecutor
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -11,7 +12,6 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
-from tfx.types.channel import Channel
 from tfx.utils import proto_utils
 
 from learn2compress.components.beam.options import user_errors
@@ -28,7 +28,6 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.parameters import encode
 from learn2compress.schemas.reports import Candidate, Choice, Evaluation, Host, SplitFigures
 from learn2compress.schemas.scaling import Scaling
 
@@ -126,7 +125,9 @@ def outputs(tmp_path):
 
 
 def run(inputs, outputs, **select):
-    StudentSelectorExecutor().Do(inputs, outputs, {**encode(select=SelectConfig(**select)), "code_version": "1"})
+    StudentSelectorExecutor().Do(
+        inputs, outputs, {**StudentSelector.encode(select=SelectConfig(**select)), "code_version": "1"}
+    )
 
 
 def test_student_selector_writes_the_choice_and_its_properties(inputs, outputs):
@@ -183,12 +184,8 @@ def test_student_selector_outputs_are_taken_by_the_standard_pusher(inputs, outpu
 
 
 def test_student_selector_declares_its_interface():
-    node = StudentSelector(
-        evaluation=Channel(type=ModelEvaluation),
-        models=Channel(type=OnDeviceModelSet),
-        select=SelectConfig(max_size="60KB", objective="knee"),
-        code_version="1",
-    )
+    config = configured(select=SelectConfig(max_size="60KB", objective="knee"))
+    node = StudentSelector(config, channels(StudentSelector), code_version="1")
     assert {name: channel.type_name for name, channel in node.outputs.items()} == {
         "selection": "learn2compress.Selection",
         "model": "Model",
@@ -207,8 +204,8 @@ def test_student_selector_error_comes_out_of_the_runner_as_itself(inputs, tmp_pa
         name: Importer(source_uri=found[0].uri, artifact_type=type(found[0])).with_id(f"import_{name}")
         for name, found in inputs.items()
     }
-    channels = {name: node.outputs["result"] for name, node in nodes.items()}
-    selector = StudentSelector(**channels, select=SelectConfig(max_size=50), code_version="1")
+    imported = {name: node.outputs["result"] for name, node in nodes.items()}
+    selector = StudentSelector(configured(select=SelectConfig(max_size=50)), imported, code_version="1")
     pipeline = Pipeline(
         pipeline_name="choice",
         pipeline_root=str(tmp_path / "root"),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tfx import types
+from support.nodes import channels, configured
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
@@ -13,7 +13,6 @@ from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.data.batches import iter_numpy, read_with_features, read_with_logits
 from learn2compress.modalities.image.views import apply_view
-from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256
@@ -57,7 +56,7 @@ def run(stripes_artifacts, teacher_file, artifact, tmp_path):
             {"examples": [artifact(standard_artifacts.Examples, examples)]},
             {"teacher": [teacher], "teacher_logits": [logits]},
             {
-                **parameters.encode(teacher=section),
+                **TeacherImporter.encode(teacher=section),
                 "teacher_sha256": sha256 or path_sha256(path),
                 "features": int(features),
                 "seed": 5,
@@ -254,9 +253,10 @@ def test_importer_refuses_before_it_asks_where_features_cannot_be_taken(run, str
 
 
 def test_importer_builds_with_scalar_parameters():
-    examples = types.Channel(type=standard_artifacts.Examples)
+    config = configured(teacher=TeacherConfig(path="t.keras", class_order=[1, 0]))
+    given = {"teacher_sha256": "ab", "features": 0, "seed": 4, "code_version": "x"}
 
-    node = TeacherImporter(examples, TeacherConfig(path="t.keras", class_order=[1, 0]), "ab", seed=4, code_version="x")
+    node = TeacherImporter(config, channels(TeacherImporter), **given)
 
     assert node.exec_properties["teacher_path"] == "t.keras"
     assert node.exec_properties["teacher_class_order"] == "[1, 0]"

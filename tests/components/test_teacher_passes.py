@@ -7,16 +7,13 @@ import pytest
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from learn2compress.components import distiller
 from learn2compress.components.beam.options import direct_runner_args
-from learn2compress.components.distiller import DistillerExecutor
-from learn2compress.components.execution.recipe import BEYOND_LOSS
-from learn2compress.components.pruner import PrunerExecutor
-from learn2compress.components.quantizer import QuantizerExecutor
-from learn2compress.components.teacher_importer import TeacherImporterExecutor
+from learn2compress.components.distiller import Distiller, DistillerExecutor
+from learn2compress.components.pruner import Pruner, PrunerExecutor
+from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
+from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.compression.training.curves import read_curves
-from learn2compress.schemas import parameters
-from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits, TrainedTeacher
+from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import TeacherLogitsManifest, read_manifest
@@ -39,8 +36,6 @@ def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
             "teacher": Teacher,
             "teacher_logits": TeacherLogits,
             "students": StudentSet,
-            "trained_teacher": TrainedTeacher,
-            "trained_teacher_logits": TeacherLogits,
             "pruned_students": StudentSet,
             "models": OnDeviceModelSet,
         }.items()
@@ -55,7 +50,7 @@ def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
         return {key: key for key in keys}
 
     teaching = TeacherConfig(path=str(teacher_file), scaling="unit", views=VIEWS)
-    values = parameters.encode(teacher=teaching) | {"teacher_sha256": before, "features": 0} | COMMON
+    values = TeacherImporter.encode(teacher=teaching) | {"teacher_sha256": before, "features": 0} | COMMON
     execute(TeacherImporterExecutor(context), same("examples"), same("teacher", "teacher_logits"), **values)
     told = read_manifest(made["teacher_logits"].uri, TeacherLogitsManifest)
     assert told.forward_passes == VIEWS * stripes.COUNTS["train"]
@@ -66,14 +61,12 @@ def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
 
     taught = same("examples", "teacher_logits")
     students = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
-    values = parameters.encode(students=students, distill=DISTILL, teacher=teaching, without=distiller._ELSEWHERE)
-    results = same("students", "trained_teacher", "trained_teacher_logits")
-    execute(DistillerExecutor(context), taught | same("teacher"), results, **values, **COMMON)
-    taught |= same("trained_teacher_logits")
-    values = parameters.encode(prune=PruneConfig(epochs=VIEWS), distill=DISTILL, without=BEYOND_LOSS)
+    values = Distiller.encode(students=students, distill=DISTILL, teacher=teaching)
+    execute(DistillerExecutor(context), taught | same("teacher"), same("students"), **values, **COMMON)
+    values = Pruner.encode(prune=PruneConfig(epochs=VIEWS), distill=DISTILL)
     execute(PrunerExecutor(), taught | same("students"), same("pruned_students"), **values, **COMMON)
     quantize = QuantizeConfig(epochs=VIEWS, variants=["int8"], teacher_variants=[])
-    values = parameters.encode(quantize=quantize, distill=DISTILL, without=BEYOND_LOSS)
+    values = Quantizer.encode(quantize=quantize, distill=DISTILL)
     inputs = taught | same("teacher") | {"students": "pruned_students"}
     execute(QuantizerExecutor(), inputs, same("models"), **values, **COMMON)
 

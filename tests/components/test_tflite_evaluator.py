@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.nodes import channels, configured
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
-from tfx.types.channel import Channel
 
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator, TFLiteEvaluatorExecutor
@@ -26,7 +26,6 @@ from learn2compress.schemas.manifests import (
     TeacherManifest,
     write_manifest,
 )
-from learn2compress.schemas.parameters import encode
 from learn2compress.schemas.reports import Evaluation
 from learn2compress.schemas.scaling import Scaling
 
@@ -174,7 +173,7 @@ class World:
         TFLiteEvaluatorExecutor(context).Do(
             {name: [artifact] for name, artifact in artifacts.items()},
             {"evaluation": [output]},
-            {**encode(evaluate=config), "code_version": "1"},
+            {**TFLiteEvaluator.encode(evaluate=config), "code_version": "1"},
         )
         return Evaluation.model_validate_json(Path(output.uri, "evaluation.json").read_text()), output
 
@@ -292,14 +291,8 @@ def test_look_up_examples_looks_up_by_id(world):
 
 
 def component(**evaluate):
-    return TFLiteEvaluator(
-        models=Channel(type=OnDeviceModelSet),
-        examples=Channel(type=standard_artifacts.Examples),
-        teacher=Channel(type=Teacher),
-        teacher_logits=Channel(type=TeacherLogits),
-        evaluate=EvaluateConfig(**evaluate),
-        code_version="1",
-    )
+    config = configured(evaluate=EvaluateConfig(**evaluate))
+    return TFLiteEvaluator(config, channels(TFLiteEvaluator), code_version="1")
 
 
 def test_tflite_evaluator_notices_other_device_results_by_content(tmp_path):

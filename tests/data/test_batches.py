@@ -8,7 +8,14 @@ import tensorflow as tf
 
 from learn2compress.data.batches import iter_numpy, read_examples, read_shard, read_with_logits
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherLogitsManifest, ViewRecipe, write_manifest
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Task,
+    TeacherLogitsManifest,
+    ViewRecipe,
+    manifest_sha256,
+    write_manifest,
+)
 
 SHAPE = (2, 3, 1)
 TASK = Task(input_shape=SHAPE, classes=[*"abcd"])
@@ -89,6 +96,7 @@ def folders(tmp_path):
         TeacherLogitsManifest(
             teacher_sha256="t" * 64,
             data_digest="d" * 64,
+            examples_sha256=manifest_sha256(examples),
             recipe=ViewRecipe(count=VIEWS, shift_pixels=(1, 1), flip=True, seed=0),
             classes=CLASSES,
             shards=shards,
@@ -136,7 +144,7 @@ def test_read_examples_raises_when_a_shard_is_missing(folders):
 def test_iter_numpy_raises_when_a_shard_is_damaged(folders):
     path = folders[0] / "Split-test" / NAMES[1]
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
-    with pytest.raises(DataError, match=r"the shards of the examples must be whole; got: .*truncated record"):
+    with pytest.raises(DataError, match=r"the shards of the examples and .* must be whole; got: .*truncated record"):
         list(iter_numpy(read_examples(folders[0], "test")))
 
 
@@ -157,22 +165,22 @@ def test_read_with_logits_keeps_the_pairs_when_it_shuffles(folders):
     assert (batch["logits"][:, 0, 0] / 100).tolist() == order
 
 
-def test_read_with_logits_raises_when_records_are_in_another_order(folders):
-    write_logits(folders[1] / "Split-train" / NAMES[1], [4, 6, 5], VIEWS)
-    with pytest.raises(DataError, match=f"logits/Split-train/{NAMES[1]} must be those of .* Run the teacher again"):
+def test_read_with_logits_raises_when_the_logits_are_of_other_examples(folders):
+    """Such as those of the same source that were split otherwise."""
+    manifest = DataManifest.model_validate_json((folders[0] / "manifest.json").read_text())
+    write_manifest(folders[0], manifest.model_copy(update={"counts": manifest.counts | {"train": 8}}))
+    found, named = (
+        manifest_sha256(folders[0]),
+        TeacherLogitsManifest.model_validate_json((folders[1] / "manifest.json").read_text()).examples_sha256,
+    )
+    with pytest.raises(DataError, match=f"SHA-256 {found[:12]}…; got those of {named[:12]}. Run the teacher again"):
         read_with_logits(*folders, "train")
 
 
-def test_read_with_logits_raises_when_records_are_missing_at_the_end(folders):
-    write_logits(folders[1] / "Split-train" / NAMES[0], [0, 1, 2], VIEWS)
-    with pytest.raises(DataError, match=f"logits/Split-train/{NAMES[0]} must be those of"):
-        read_with_logits(*folders, "train")
-
-
-def test_read_with_logits_raises_when_the_logits_are_of_other_data(folders):
+def test_read_with_logits_raises_when_the_logits_name_no_examples(folders):
     manifest = TeacherLogitsManifest.model_validate_json((folders[1] / "manifest.json").read_text())
-    write_manifest(folders[1], manifest.model_copy(update={"data_digest": "e" * 64}))
-    with pytest.raises(DataError, match="got those of data eeeeeeeeeeee in 2 shards for data dddddddddddd in 2"):
+    write_manifest(folders[1], manifest.model_copy(update={"examples_sha256": ""}))
+    with pytest.raises(DataError, match=r"got those of unknown ones\. Run the teacher again"):
         read_with_logits(*folders, "train")
 
 
@@ -182,8 +190,8 @@ def test_read_with_logits_raises_when_a_shard_of_logits_is_missing(folders):
         read_with_logits(*folders, "train")
 
 
-def test_read_with_logits_raises_when_a_shard_of_logits_is_damaged(folders):
+def test_iter_numpy_raises_when_a_shard_of_logits_is_damaged(folders):
     path = folders[1] / "Split-train" / NAMES[0]
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
-    with pytest.raises(DataError, match=f"{NAMES[0]} must be whole; got: .*truncated"):
-        read_with_logits(*folders, "train")
+    with pytest.raises(DataError, match=r"shards of the examples and of what the teacher gave.*; got: .*truncated"):
+        list(iter_numpy(read_with_logits(*folders, "train")))

@@ -10,10 +10,13 @@ from learn2compress.schemas.errors import PassError
 def nodes(tmp_path):
     """The nodes of a job with some settings of the distillation, by name."""
 
-    def nodes(init_sha256=None, passes=("channels", "magnitude"), **distill):
+    def nodes(init_sha256=None, mode="fixed", fan_out=False, passes=("channels", "magnitude"), **distill):
         config = parse_config(
-            {"teacher": {"path": "t.keras"}, "data": {"path": "digits", "height": 8, "width": 8, "channels": 1}}
-            | {"distill": distill, "prune": {"passes": list(passes)}}
+            {
+                "teacher": {"path": "t.keras", "mode": mode},
+                "data": {"path": "digits", "height": 8, "width": 8, "channels": 1},
+            }
+            | {"distill": distill, "kubeflow": {"fan_out": fan_out}, "prune": {"passes": list(passes)}}
         )
         inputs = Inputs("d" * 64, "7" * 64, "code", init_sha256=init_sha256)
         return {node.id: node for node in build_pipeline(config, inputs, str(tmp_path)).components}
@@ -36,13 +39,33 @@ def test_distiller_receives_the_digest_of_the_initial_students(nodes):
     assert "init_sha256" not in nodes()["Distiller"].exec_properties
 
 
-def test_nodes_after_the_distiller_learn_from_the_same_logits(nodes):
-    made = nodes()
+@pytest.mark.parametrize("fan_out", [False, True])
+def test_nodes_after_the_distiller_learn_from_the_imported_teacher_that_is_fixed(nodes, fan_out):
+    made = nodes(fan_out=fan_out)
 
-    for name in ("Distiller", "Pruner", "Quantizer"):
+    assert set(made["Distiller"].outputs) == {"students"}
+    taught = {name: node for name, node in made.items() if "teacher_logits" in node.inputs}
+    assert {name.partition("-")[0] for name in taught} == {"Distiller", "Pruner", "Quantizer", "TFLiteEvaluator"}
+    assert {node.inputs["teacher_logits"].producer_component_id for node in taught.values()} == {"TeacherImporter"}
+
+
+@pytest.mark.parametrize("fan_out", [False, True])
+def test_nodes_after_the_distiller_learn_from_the_teacher_that_it_trained(nodes, fan_out):
+    made = nodes(mode="joint", fan_out=fan_out)
+
+    for name, node in made.items():
+        if name.startswith(("Pruner", "Quantizer")):
+            logits = node.inputs["teacher_logits"]
+            assert (logits.producer_component_id, logits.output_key) == ("Distiller", "trained_teacher_logits")
+    for name in ("Distiller", "TFLiteEvaluator"):
         assert made[name].inputs["teacher_logits"].producer_component_id == "TeacherImporter"
-    for name in ("Pruner", "Quantizer"):
-        assert made[name].inputs["trained_teacher_logits"].producer_component_id == "Distiller"
+
+
+def test_teacher_is_converted_once_where_each_student_has_tasks_of_its_own(nodes):
+    made = nodes(fan_out=True)
+
+    variants = {n: made[f"Quantizer-{n}"].exec_properties["quantize_teacher_variants"] for n in ("small", "large")}
+    assert variants == {"small": "[float16, dynamic, int8]", "large": "[]"}
 
 
 def test_pruner_misses_the_cache_when_the_code_of_an_installed_pass_changes(nodes, example_pass):

@@ -60,7 +60,7 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
         def Do(self, inputs, outputs, parameters):
             seen.append((inputs, outputs, parameters))
 
-    monkeypatch.setitem(worker._NODES, "Pruner", (Executor, worker._NODES["Pruner"][1]))
+    monkeypatch.setattr(worker._NODES["Pruner"], "EXECUTOR", Executor)
     inputs = {
         "examples": [artifact(standard_artifacts.Examples, "/data/1")],
         "teacher_logits": [artifact(TeacherLogits, "/logits/2")],
@@ -90,7 +90,7 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
 @pytest.mark.parametrize("node", ["Distiller", "Pruner", "Quantizer"])
 def test_take_part_says_what_the_node_says_when_its_inputs_are_not_to_be_seen_from_here(line, node, tmp_path):
     chief, _ = line
-    inputs = {key: [artifact(channel.type, tmp_path / key)] for key, channel in worker._NODES[node][1].INPUTS.items()}
+    inputs = {key: [artifact(kind, tmp_path / key)] for key, kind in worker._NODES[node].INPUTS.items()}
     call_workers(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
 
     with pytest.raises(Learn2CompressError, match=r"manifest\.json must be a readable \w+Manifest; .*No such file"):

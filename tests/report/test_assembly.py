@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from learn2compress import schemas
-from learn2compress.report.assembly import assemble_report, read_thumbnails, write_report
+from learn2compress.report.assembly import REPORTED, assemble_report, read_thumbnails, reported, write_report
 from learn2compress.report.page import render_report
 from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.json_schemas import report_schema
@@ -23,7 +23,8 @@ from learn2compress.schemas.manifests import (
     write_manifest,
 )
 
-FOLDERS = ("data", "teacher", "logits", "trained", "trained_logits", "students", "models", "evaluation", "selection")
+FOLDERS = ("data", "teacher", "logits", "students", "models", "evaluation", "selection")
+TRAINED = ("trained", "trained_logits")
 
 
 @pytest.fixture
@@ -47,8 +48,6 @@ def artifacts(tmp_path, sample):
         seconds=1.0,
     )
     write_manifest(tmp_path / "logits", logits)
-    write_manifest(tmp_path / "trained", TrainedTeacherManifest(mode="fixed", imported_sha256="t"))
-    write_manifest(tmp_path / "trained_logits", logits.model_copy(update={"forward_passes": 0, "as_imported": True}))
     write_manifest(tmp_path / "students", report.students)
     (tmp_path / "models").mkdir()
     curves = json.dumps([epoch.model_dump(mode="json") for epoch in report.curves])
@@ -74,7 +73,8 @@ def artifacts(tmp_path, sample):
 
 def assembled(folder, config):
     created = datetime(2026, 11, 24, 8, 15, tzinfo=timezone.utc)
-    return assemble_report(config, *(folder / name for name in FOLDERS), created)
+    trained = [folder / name if (folder / name).exists() else None for name in TRAINED]
+    return assemble_report(config, *(folder / name for name in FOLDERS), *trained, created)
 
 
 def test_assemble_report_collects_the_manifests_of_all_nodes(artifacts, sample):
@@ -90,8 +90,8 @@ def test_assemble_report_adds_a_jointly_trained_teacher_and_its_forward_passes(a
         mode="joint", imported_sha256="t", teacher=teacher, epochs=2, best_epoch=1, forward_passes=70
     )
     write_manifest(artifacts / "trained", trained)
-    logits = read_manifest(artifacts / "trained_logits", TeacherLogitsManifest)
-    write_manifest(artifacts / "trained_logits", logits.model_copy(update={"forward_passes": 5, "as_imported": False}))
+    logits = read_manifest(artifacts / "logits", TeacherLogitsManifest)
+    write_manifest(artifacts / "trained_logits", logits.model_copy(update={"forward_passes": 5}))
 
     found = assembled(artifacts, report.config)
 
@@ -101,6 +101,29 @@ def test_assemble_report_adds_a_jointly_trained_teacher_and_its_forward_passes(a
     assert "Jointly trained, accuracy on test" in page
     assert "87.5" in page
     assert "e" * 64 in page
+
+
+def test_assemble_report_reads_a_run_of_an_older_version_which_left_artifacts_of_a_fixed_teacher(artifacts, sample):
+    report, _ = sample
+    write_manifest(artifacts / "trained", TrainedTeacherManifest(mode="fixed", imported_sha256="t"))
+    asked = json.loads((artifacts / "logits/manifest.json").read_text())
+    del asked["examples_sha256"]
+    (artifacts / "trained_logits").mkdir()
+    older = json.dumps(asked | {"forward_passes": 0, "as_imported": True})
+    (artifacts / "trained_logits/manifest.json").write_text(older)
+
+    assert assembled(artifacts, report.config) == report
+
+
+def test_reported_finds_what_a_run_has_in_the_order_of_the_report(tmp_path):
+    artifacts = {part: tmp_path / part for part in REPORTED} | {"StudentCollector.models": tmp_path / "all"}
+
+    folders = reported(artifacts)
+
+    assert folders[:3] == [tmp_path / part for part in REPORTED[:3]]
+    assert folders[REPORTED.index("Quantizer.models")] == tmp_path / "all"
+    assert folders[len(REPORTED) :] == [None, None]
+    assert reported(artifacts | {"Distiller.trained_teacher": tmp_path / "t"})[-2:] == [tmp_path / "t", None]
 
 
 @pytest.mark.parametrize(

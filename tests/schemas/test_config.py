@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from learn2compress.schemas.config import ChannelTarget, Config, StudentSize, load_config, parse_config
+from learn2compress.schemas.config import (
+    ChannelTarget,
+    Config,
+    DistillConfig,
+    LossConfig,
+    StudentSize,
+    TeacherConfig,
+    TrainingConfig,
+    load_config,
+    parse_config,
+)
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.scaling import Scaling
 
@@ -38,6 +48,19 @@ def test_parse_config_needs_only_teacher_and_data():
 def test_config_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         parse_config(PATHS).distill.epochs = 3
+
+
+@pytest.mark.parametrize("section", [DistillConfig, TeacherConfig])
+def test_section_that_inherits_its_fields_shows_each_of_them_once_in_its_own_order(section):
+    assert sorted(section.ORDER) == sorted(section.model_fields)
+    assert list(section(**({"path": "t"} if section is TeacherConfig else {})).model_dump()) == list(section.ORDER)
+
+
+def test_part_of_a_section_is_what_is_given_there():
+    whole = parse_config(PATHS | {"distill": {"temperature": 2, "epochs": 3, "strategy": "mirrored"}}).distill
+
+    assert LossConfig.part_of(whole) == LossConfig(temperature=2)
+    assert TrainingConfig.part_of(whole) == TrainingConfig(temperature=2, strategy="mirrored")
 
 
 def test_every_field_says_what_it_is():

@@ -4,7 +4,7 @@ import hashlib
 import pytest
 
 from learn2compress.schemas.errors import StudentModuleError
-from learn2compress.schemas.module_source import MOST_BYTES, read_module
+from learn2compress.schemas.module_source import MOST_BYTES, ModuleSource, read_module
 
 
 @pytest.mark.parametrize(("after", "function"), [("", "build"), (":build", "build"), (":make_tiny", "make_tiny")])
@@ -32,3 +32,13 @@ def test_read_module_refuses(tmp_path, setting, content, message):
 
     with pytest.raises(StudentModuleError, match=message):
         read_module(f"{tmp_path}/{setting}")
+
+
+def test_module_source_survives_as_parameters():
+    source = ModuleSource("mine.py", "build", "x = 'ä'\n")
+
+    written = source.to_parameters()
+
+    assert written["module_sha256"] == source.sha256
+    assert ModuleSource.from_parameters(written) == source
+    assert ModuleSource.from_parameters({"module_text": None, "seed": 1}) is None

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,6 +11,7 @@ from learn2compress.schemas.config import (
     DataConfig,
     DistillConfig,
     EvaluateConfig,
+    LossConfig,
     PruneConfig,
     QuantizeConfig,
     SelectConfig,
@@ -68,11 +72,10 @@ def test_sections_survive_as_parameters_of_their_declared_types(config: Config, 
 
     encoded = parameters.encode(**{name: section})
 
-    declared = parameters.declare(**{name: SECTIONS[name]})
-    assert set(encoded) <= set(declared)
+    types = parameters.scalar_types(**{name: SECTIONS[name]})
+    assert set(encoded) <= set(types)
     for key, value in encoded.items():
-        assert type(value) is declared[key].type, key
-        assert declared[key].optional
+        assert type(value) is types[key], key
     decoded = parameters.decode(SECTIONS[name], name, encoded)
     assert decoded == section
     for key, value in decoded.model_dump().items():
@@ -82,7 +85,7 @@ def test_sections_survive_as_parameters_of_their_declared_types(config: Config, 
 def test_sections_survive_tfx_making_them_execution_properties():
     """TFX hands over what is not set as None."""
     config = parse_config(PATHS)
-    properties = dict.fromkeys(parameters.declare(select=SelectConfig), None)
+    properties = dict.fromkeys(parameters.scalar_types(select=SelectConfig), None)
 
     properties |= parameters.encode(select=config.select)
 
@@ -102,18 +105,23 @@ def test_encode_reads_plainly_in_the_lineage():
     assert encoded["distill_temperature"] == 4.0
 
 
-def test_encode_leaves_out_what_is_not_set_and_what_does_not_concern_the_node():
-    config = parse_config(PATHS)
+def test_encode_leaves_out_what_is_not_set():
+    assert "distill_patience" not in parameters.encode(distill=parse_config(PATHS).distill)
 
-    encoded = parameters.encode(distill=config.distill, without=["distill_epochs"])
 
-    assert "distill_patience" not in encoded
-    assert "distill_epochs" not in encoded
-    assert "distill_epochs" not in parameters.declare(distill=DistillConfig, without=["distill_epochs"])
+def test_part_of_a_section_has_the_parameters_of_its_own_fields_alone():
+    config = parse_config(OTHER)
+
+    encoded = parameters.encode(distill=LossConfig.part_of(config.distill))
+
+    assert set(encoded) == {f"distill_{field}" for field in LossConfig.model_fields}
+    assert encoded.items() <= parameters.encode(distill=config.distill).items()
+    assert parameters.decode(LossConfig, "distill", encoded).student_weights == {"z": 2, "a": 0.5}
 
 
 def test_decode_gives_the_default_for_what_was_left_out():
-    encoded = parameters.encode(distill=parse_config(OTHER).distill, without=["distill_epochs"])
+    encoded = parameters.encode(distill=parse_config(OTHER).distill)
+    del encoded["distill_epochs"]
 
     assert parameters.decode(DistillConfig, "distill", encoded).epochs == DistillConfig().epochs
 
@@ -121,3 +129,9 @@ def test_decode_gives_the_default_for_what_was_left_out():
 def test_decode_checks_as_a_file_is_checked():
     with pytest.raises(ValidationError, match="epochs"):
         parameters.decode(DistillConfig, "distill", {"distill_epochs": -1})
+
+
+def test_codec_imports_no_tfx():
+    code = "import sys, learn2compress.schemas.parameters; sys.exit('tfx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

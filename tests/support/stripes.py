@@ -16,6 +16,7 @@ from learn2compress.schemas.manifests import (
     Task,
     TeacherLogitsManifest,
     ViewRecipe,
+    manifest_sha256,
     write_manifest,
 )
 
@@ -114,6 +115,7 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
     manifest = TeacherLogitsManifest(
         teacher_sha256="7" * 64,
         data_digest=data.digest,
+        examples_sha256=manifest_sha256(examples),
         recipe=recipe,
         classes=len(CLASSES),
         shards=data.shards,

@@ -42,9 +42,7 @@ class ChannelPass(Pass[ChannelPassConfig]):
         plan = context.remembered(
             "channels.json",
             ChannelPlan,
-            lambda: plan_channels(
-                work.family, spec, config, data.epoch(0), images, labels, recipe.loss, recipe.student_weights
-            ),
+            lambda: plan_channels(work.family, spec, config, data.epoch(0), images, labels, recipe.loss),
         )
         family, narrower = remove_channels(work.family, spec, plan, data.epoch(0))
         widths = describe_widths(spec, narrower)

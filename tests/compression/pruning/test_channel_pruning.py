@@ -10,8 +10,7 @@ from learn2compress.compression.family.sizing import solve_family
 from learn2compress.compression.family.spec import family_costs
 from learn2compress.compression.pruning.channel_pruning import plan_channels, remove_channels
 from learn2compress.compression.quantization.conversion import convert_float, convert_post_training
-from learn2compress.compression.training.losses import LossSettings
-from learn2compress.schemas.config import PruneConfig, StudentSize
+from learn2compress.schemas.config import LossConfig, PruneConfig, StudentSize
 from learn2compress.tflite.model_file import read_model
 
 NONE = (np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, int))
@@ -35,7 +34,7 @@ def test_plan_channels_keeps_the_most_important_ones(trained_family, stripes, ba
         PruneConfig(channels={"bytes": 0.95}),
         batches,
         *stripes.draw(33, 1),
-        LossSettings(),
+        LossConfig(),
     )
 
     assert {group.group: group.kept for group in plan.sensitivity} == {g: len(k) for g, k in plan.kept.items()}
@@ -52,7 +51,7 @@ def test_plan_channels_keeps_the_most_important_ones(trained_family, stripes, ba
 def test_plan_channels_goes_by_importance_alone_when_there_are_no_images(trained_family, stripes, batches):
     config = PruneConfig(channels={"fraction": 0.1}, criterion="magnitude")
 
-    plan = plan_channels(trained_family, stripes.SPEC, config, batches, *NONE, LossSettings())
+    plan = plan_channels(trained_family, stripes.SPEC, config, batches, *NONE, LossConfig())
 
     assert plan.sensitivity == []
     left = sum(len(plan.kept[group.name]) for group in channel_groups(stripes.SPEC) if "large" in group.students)
@@ -72,7 +71,7 @@ def test_half_the_bytes_is_half_of_the_emitted_files(stripes):
     batches = stripes.batches(images, np.arange(64) % 10, rng.normal(size=(64, 10)).astype(np.float32))
     config = PruneConfig(channels={"bytes": 0.5})
 
-    plan = plan_channels(family, spec, config, batches, images[:16], np.zeros(16, int), LossSettings())
+    plan = plan_channels(family, spec, config, batches, images[:16], np.zeros(16, int), LossConfig())
     thin, thin_spec = remove_channels(family, spec, plan, batches)
 
     large = [cut_students(*pair)["large"] for pair in ((family, spec.students), (thin, spec.students))]

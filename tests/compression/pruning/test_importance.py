@@ -5,9 +5,10 @@ import tensorflow as tf
 
 from learn2compress.compression.family.model import normalize
 from learn2compress.compression.pruning.importance import magnitude_importance, taylor_importance
-from learn2compress.compression.training.losses import LossSettings, family_losses
+from learn2compress.compression.training.losses import family_losses
+from learn2compress.schemas.config import LossConfig
 
-LOSS = LossSettings(temperature=2.0)
+LOSS = LossConfig(temperature=2.0, student_weights={"large": 3.0})
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def batch(stripes):
 
 def test_taylor_importance_is_the_square_of_how_the_loss_moves_with_the_gate(trained_family, stripes, batch):
     """Against a difference quotient: scale and offset of one channel a little smaller."""
-    found = taylor_importance(trained_family, stripes.SPEC, [batch], LOSS, (1.0, 3.0))
+    found = taylor_importance(trained_family, stripes.SPEC, [batch], LOSS)
 
     def total():
         losses = family_losses(batch[1], batch[2], trained_family(normalize(batch[0]), training=False), LOSS)

@@ -21,9 +21,11 @@ from learn2compress.compression.family.model import build_family
 from learn2compress.compression.pruning.magnitude import prune_while_training
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import TrainingError
 
-RECIPE = Recipe("pruned", 3, 2, 1e-2, weight_decay=1e-3, ema_decay=0.8, warmup_epochs=1.0, student_weights=(1.0, 0.5))
+LOSS = LossConfig(student_weights={"large": 0.5})
+RECIPE = Recipe("pruned", 3, 2, 1e-2, LOSS, weight_decay=1e-3, ema_decay=0.8, warmup_epochs=1.0)
 
 
 class Killed(Exception):

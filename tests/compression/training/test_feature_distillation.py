@@ -124,7 +124,9 @@ def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes)
 
 
 def test_features_that_are_not_there_are_refused(stripes_artifacts):
-    with pytest.raises(DataError, match=r"features in .* must be of the examples in .*Run the teacher again"):
+    with pytest.raises(
+        DataError, match=r"logits in .* must have the teacher's features; got none\. Run the teacher again"
+    ):
         FeatureData.open(*stripes_artifacts, batch_size=32, seed=3)
 
 

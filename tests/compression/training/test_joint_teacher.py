@@ -11,7 +11,7 @@ from learn2compress.compression.family.model import build_family
 from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe, check_trainable
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe, describe_epoch
-from learn2compress.compression.training.losses import LossSettings
+from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TeacherError, TrainingError
 from learn2compress.schemas.manifests import Epoch
@@ -193,7 +193,7 @@ def test_loss_is_cross_entropy_and_the_mean_divergence_from_the_students(stripes
 
 
 def test_train_names_the_teacher_whose_loss_is_not_finite(stripes, epoch_batches, validation, tmp_path):
-    recipe = Recipe("distilled", 1, 3, 1e-2, LossSettings(soft_weight=0.0))
+    recipe = Recipe("distilled", 1, 3, 1e-2, LossConfig(soft_weight=0.0))
     trainer = trainer_of(save(tf_keras, tmp_path / "t.keras", stripes), stripes, recipe)
     trainer.teacher.model.layers[-1].bias.assign([np.nan] * 3)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import gzip
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +12,10 @@ import tf_keras as keras
 from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.pruning.magnitude import prune_while_training
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe, describe_epoch
-from learn2compress.compression.training.losses import LossSettings
 from learn2compress.compression.training.schedules import cosine_with_warmup
-from learn2compress.schemas.errors import OutputError, TrainingError
+from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.schemas.config import LossConfig
+from learn2compress.schemas.errors import DataError, OutputError, TrainingError
 from learn2compress.schemas.manifests import Epoch
 from learn2compress.schemas.progress import listening
 
@@ -191,10 +194,10 @@ def checkpoint_bytes(new_trainer, epoch_batches, validation, tmp_path_factory):
     "change",
     [
         {"learning_rate": 2e-2},
-        {"loss": LossSettings(temperature=2.0)},
+        {"loss": LossConfig(temperature=2.0)},
         {"epochs": 5},
         {"stage": "pruned"},
-        {"student_weights": (1.0, 2.0)},
+        {"loss": LossConfig(student_weights={"large": 2.0})},
         {"ema_decay": 0.0},
     ],
 )
@@ -366,8 +369,20 @@ def test_weight_decay_is_of_kernels_alone_whatever_layers_are_called(stripes):
     assert "gamma_max_dw/depthwise_kernel:0" in decayed
 
 
+def test_train_says_which_shard_is_damaged(new_trainer, stripes_artifacts, stripes, tmp_path):
+    examples, logits = (shutil.copytree(folder, tmp_path / folder.name) for folder in stripes_artifacts)
+    data = TrainingData.open(examples, logits, batch_size=32, seed=3)
+    path = logits / "Split-train" / stripes.SHARD.format(1)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
+
+    with pytest.raises(DataError, match=r"must be whole; got: .*truncated record.* Delete them and run again"):
+        new_trainer().train(data.epoch, None)
+
+
 def test_student_weights_weigh_the_losses(new_trainer, epoch_batches):
-    trainer = new_trainer(replace(RECIPE, student_weights=(0.0, 1.0), weight_decay=0.0))
+    trainer = new_trainer(
+        replace(RECIPE, loss=LossConfig.model_construct(student_weights={"small": 0.0}), weight_decay=0.0)
+    )
     before = {v.name: v.numpy() for v in trainer.model.trainable_variables}
 
     trainer._train_epoch(0, epoch_batches(0))

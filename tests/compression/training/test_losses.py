@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from learn2compress.compression.training.losses import LossSettings, family_losses, hard_loss, soft_loss
+from learn2compress.compression.training.losses import family_losses, hard_loss, soft_loss
+from learn2compress.schemas.config import LossConfig
 
 # Logits whose probabilities are 1/4 and 3/4, and 1/2 and 1/2.
 QUARTER = tf.constant([[0.0, math.log(3)]])
@@ -62,7 +63,7 @@ def test_soft_losss_gradient_keeps_its_size_at_any_temperature(temperature):
 def test_family_losses_mix_hard_and_soft_by_the_soft_weight():
     labels = tf.constant([1])
 
-    (loss,) = family_losses(labels, QUARTER, [HALF], LossSettings(temperature=2.0, soft_weight=0.75))
+    (loss,) = family_losses(labels, QUARTER, [HALF], LossConfig(temperature=2.0, soft_weight=0.75))
 
     expected = 0.25 * math.log(2) + 0.75 * soft_loss(QUARTER, HALF, 2.0)[0]
     assert float(loss[0]) == pytest.approx(float(expected))
@@ -72,19 +73,19 @@ def test_family_losses_mix_hard_and_soft_by_the_soft_weight():
     ("soft_weight", "expected"), [(0.0, math.log(2)), (1.0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5))]
 )
 def test_family_losses_are_one_term_alone_at_the_ends(soft_weight, expected):
-    (loss,) = family_losses(tf.constant([0]), QUARTER, [HALF], LossSettings(temperature=1.0, soft_weight=soft_weight))
+    (loss,) = family_losses(tf.constant([0]), QUARTER, [HALF], LossConfig(temperature=1.0, soft_weight=soft_weight))
 
     assert float(loss[0]) == pytest.approx(expected)
 
 
 def test_family_losses_learn_from_the_labels_alone_without_a_teacher():
-    (loss,) = family_losses(tf.constant([0]), None, [QUARTER], LossSettings(soft_weight=0.9))
+    (loss,) = family_losses(tf.constant([0]), None, [QUARTER], LossConfig(soft_weight=0.9))
 
     assert float(loss[0]) == pytest.approx(math.log(4))
 
 
 def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
-    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=0.25)
+    settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=0.25)
 
     small, large = family_losses(tf.constant([0]), None, [HALF, QUARTER], settings)
 
@@ -93,7 +94,7 @@ def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
 
 
 def test_family_losses_let_each_learn_from_all_that_are_larger():
-    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0, in_place_from="larger")
+    settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=1.0, in_place_from="larger")
 
     tiny, small, _ = family_losses(tf.constant([0]), None, [HALF, QUARTER, 2 * QUARTER], settings)
 
@@ -104,7 +105,7 @@ def test_family_losses_let_each_learn_from_all_that_are_larger():
 
 
 def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller():
-    settings = LossSettings(temperature=1.0, soft_weight=0.0, in_place_weight=1.0)
+    settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=1.0)
     small, large = tf.Variable(HALF), tf.Variable(QUARTER)
     with tf.GradientTape() as tape:
         losses = family_losses(tf.constant([0]), None, [small, large], settings)
@@ -118,6 +119,6 @@ def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller(
 def test_family_losses_are_one_a_student_and_one_an_image():
     outputs = [tf.zeros((5, 3))] * 4
 
-    losses = family_losses(tf.zeros(5, tf.int64), tf.zeros((5, 3)), outputs, LossSettings(in_place_weight=0.5))
+    losses = family_losses(tf.zeros(5, tf.int64), tf.zeros((5, 3)), outputs, LossConfig(in_place_weight=0.5))
 
     assert [tuple(loss.shape) for loss in losses] == [(5,)] * 4

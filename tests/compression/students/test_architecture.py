@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The students' shape is found out once in a process, however often it is asked for."""
+
+from learn2compress.compression.students import architecture
+from learn2compress.compression.students.architecture import design
+from learn2compress.schemas.config import FamilyConfig
+from learn2compress.schemas.manifests import Task
+
+
+def test_design_solves_equal_sizes_once(monkeypatch):
+    calls = []
+    solve = architecture.solve_family
+    monkeypatch.setattr(architecture, "solve_family", lambda *arguments: calls.append(arguments) or solve(*arguments))
+    sizes = {"small": {"size_bytes": 7001}, "large": {"size_bytes": 14001}}
+    task = Task(input_shape=(8, 8, 1), classes=["a", "b"])
+
+    specs = [design(FamilyConfig(sizes=sizes), None, task, {}).spec for _ in range(2)]
+    other = design(FamilyConfig(sizes=sizes), None, task.model_copy(update={"classes": ["a", "b", "c"]}), {}).spec
+    turned = design(FamilyConfig(sizes=dict(reversed(sizes.items()))), None, task, {}).spec
+
+    assert specs[0] is specs[1]
+    assert (other.classes, turned) == (3, specs[0])
+    assert len(calls) == 3
