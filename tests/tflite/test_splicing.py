@@ -13,7 +13,7 @@ from learn2compress.tflite.interpreter import open_model, run_images
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import unpack
-from learn2compress.tflite.splicing import pair_files, splice
+from learn2compress.tflite.transformations.splicing import pair_files, splice
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def files(stripes, trained_weights):
     family.set_weights(trained_weights)
     student = cut_students(family, stripes.SPEC.students)["small"]
     images = list(stripes.draw(32, 0)[0])
-    return convert_reference(student), convert_post_training(student, "int8", images)
+    return convert_reference(student).to_bytes(), convert_post_training(student, "int8", images).to_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,14 @@ def test_splice_of_all_of_one_file_is_that_file(pair, files, images):
     assert run_images(floating, inputs)[0] == pytest.approx(run_images(files[0], inputs)[0], abs=1e-6)
     raw = images.astype(np.int16) - 128
     assert (run_images(integer, raw.astype(np.int8))[0] == run_images(files[1], raw.astype(np.int8))[0]).all()
-    assert prove_full_int8(read_model(integer)).holds
-    assert not [tensor for tensor in read_model(floating).tensors if tensor.dtype == "int8"]
+    assert prove_full_int8(integer.facts).holds
+    assert not [tensor for tensor in floating.facts.tensors if tensor.dtype == "int8"]
 
 
 def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, images):
     mixed = splice(pair, {2})
 
-    model = read_model(mixed)
+    model = mixed.facts
     assert (model.input.dtype, model.output.dtype) == ("int8", "int8")
     assert model.op_counts["DEQUANTIZE"] == model.op_counts["QUANTIZE"] == 1
     kernels = [tensor.dtype for tensor in model.tensors if tensor.sparsity is not None]
@@ -87,7 +87,7 @@ def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, im
 
 def test_splice_passes_a_float_value_on_to_a_float_operator_as_it_is(pair):
     # The stem's output is read by two; both being in float, nothing passes through 8 bits but the block's end.
-    model = read_model(splice(pair, {0, 1, 2, 3}))
+    model = splice(pair, {0, 1, 2, 3}).facts
 
     assert (model.op_counts["DEQUANTIZE"], model.op_counts["QUANTIZE"]) == (1, 1)
 

@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from support.tflite_files import write_metadata
 
 from learn2compress.compression.family.spec import family_costs
 from learn2compress.compression.quantization import on_device
@@ -17,7 +18,7 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, read_manifest
 from learn2compress.schemas.progress import listening
 from learn2compress.tflite.interpreter import open_model
-from learn2compress.tflite.metadata import read_metadata, write_metadata
+from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import read_model_file
 
 CURVES = [
