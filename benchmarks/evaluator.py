@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,34 +72,37 @@ class Timed(RunModels):
         yield from found
 
 
-def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray) -> list[Path]:
-    """Writes the images as ImageExampleGen does."""
+def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray, classes: int) -> list[Shard]:
+    """Writes the images as ImageExampleGen does, and logits of noise beside them as TeacherImporter does."""
     import tensorflow as tf
 
     from learn2compress.data.example_records import open_shard
 
-    def feature(value: bytes) -> Any:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def pack(**fields: bytes | int) -> bytes:
+        features = {}
+        for key, value in fields.items():
+            if isinstance(value, int):
+                features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            else:
+                features[key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
-    paths = []
-    for shard, rows in enumerate(np.array_split(np.arange(len(images)), SHARDS)):
-        paths.append(folder / f"data_tfrecord-{shard:05d}-of-{SHARDS:05d}.gz")
-        with open_shard(paths[-1]) as writer:
+    shards = []
+    logits = np.random.default_rng(0).normal(size=(len(images), classes)).astype(np.float16)
+    for order, rows in enumerate(np.array_split(np.arange(len(images)), SHARDS)):
+        name = f"-{order:05d}-of-{SHARDS:05d}.gz"
+        shards.append(Shard("test", order, str(folder / f"data_tfrecord{name}"), str(folder / f"logits{name}")))
+        with open_shard(Path(shards[-1].examples)) as examples, open_shard(Path(shards[-1].logits)) as beside:
             for row in rows:
                 pixels = images[row].tobytes()
-                features = {
-                    "image": feature(pixels),
-                    "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[labels[row]])),
-                    "id": feature(hashlib.sha256(pixels).hexdigest()[:16].encode()),
-                    "source": feature(f"test {row}".encode()),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString())
-    return paths
+                key = hashlib.sha256(pixels).hexdigest()[:16].encode()
+                examples.write(pack(image=pixels, label=int(labels[row]), id=key, source=f"test {row}".encode()))
+                beside.write(pack(id=key, logits=logits[row].tobytes(), views=np.zeros(3, np.int16).tobytes()))
+    return shards
 
 
-def read_images(shards: list[Path], task: Task) -> Iterator[np.ndarray]:
-    return (example.content for shard in shards for example in read_shard(shard, task))
+def read_images(shards: Sequence[Shard], task: Task) -> Iterator[np.ndarray]:
+    return (example.content for shard in shards for example in read_shard(shard.examples, task))
 
 
 def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, float]:
@@ -154,7 +158,7 @@ def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
     return Run(rate, up - began, {name: read_tally(folder, "test", name) for name in names})
 
 
-def one_file(model: Path, shards: list[Path], folder: Path, task: Task, images: np.ndarray, workers: int) -> dict:
+def one_file(model: Path, shards: Sequence[Shard], folder: Path, task: Task, images: np.ndarray, workers: int) -> dict:
     """The pipeline against a plain loop."""
     data = model.read_bytes()
     alone, plain = plain_loop(data, lambda: read_images(shards, task))
@@ -162,7 +166,8 @@ def one_file(model: Path, shards: list[Path], folder: Path, task: Task, images: 
     print(f"plain loop, 1 thread:         {plain:8,.0f} images/s")
     print(f"  with all images in memory:  {in_memory:8,.0f} images/s")
     passes = [ModelToRun(f"pass {i}", str(model), hashlib.sha256(data).hexdigest()) for i in range(PASSES)]
-    run = by_beam(cut_pieces(places(shards), passes, task, len(shards) * PASSES), folder / "run", workers)
+    alone_shards = [replace(shard, logits=None) for shard in shards]  # a plain loop knows no teacher either
+    run = by_beam(cut_pieces(alone_shards, passes, task, len(shards) * PASSES), folder / "run", workers)
     identical = all(np.array_equal(alone, tally.classes) for tally in run.tallies.values())
     print(f"evaluator, {workers} workers:         {run.rate:8,.0f} images/s; up after {run.start_up:.1f} s")
     print(f"factor {run.rate / plain:.2f} ({run.rate / in_memory:.2f} of memory); predictions identical: {identical}")
@@ -176,7 +181,7 @@ def one_file(model: Path, shards: list[Path], folder: Path, task: Task, images: 
 
 
 def many_files(
-    given: Sequence[Path], files: int, shards: list[Path], folder: Path, task: Task, workers: int, repeats: int
+    given: Sequence[Path], files: int, shards: Sequence[Shard], folder: Path, task: Task, workers: int, repeats: int
 ) -> dict:
     """A shard with all files as the unit of work, against a shard with one file."""
     models = []
@@ -190,7 +195,7 @@ def many_files(
     for repeat in range(repeats):
         for way, pieces in least.items():
             print(f"{way}:")
-            run = by_beam(cut_pieces(places(shards), models, task, pieces), folder / f"{way} {repeat}", workers)
+            run = by_beam(cut_pieces(shards, models, task, pieces), folder / f"{way} {repeat}", workers)
             print(f"  {run.rate:,.0f} images x files/s; up after {run.start_up:.1f} s")
             runs[way].append(run)
     first, *others = [run.tallies for found in runs.values() for run in found]
@@ -208,10 +213,6 @@ def many_files(
         "images_files_per_second": round(now),
         "former_images_files_per_second": round(former),
     }
-
-
-def places(shards: Sequence[Path]) -> list[Shard]:
-    return [Shard("test", order, str(path), None) for order, path in enumerate(shards)]
 
 
 def same_tally(first: Tally, second: Tally) -> bool:
@@ -234,7 +235,7 @@ def main() -> None:
     files = max(options.files, len(options.model))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shards = write_shards(folder, images, labels)
+        shards = write_shards(folder, images, labels, classes)
         print(f"{', '.join(model.name for model in options.model)}, {len(images):,} images")
         if files == 1:
             figures = one_file(options.model[0], shards, folder, task, images, options.workers)

@@ -110,7 +110,7 @@ def run_models(
         DataError: A shard is damaged, or the teacher's logits are of other examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = cut_pieces(shards, models, task, PIECES_A_WORKER * _workers(pipeline.options))
+    pieces = cut_pieces(shards, models, task, PIECES_A_WORKER * workers_of(pipeline.options))
     with user_errors(), pipeline:
         _ = (
             pipeline
@@ -192,7 +192,8 @@ def _opened(model: ModelToRun, task: Task) -> Classifier:
     return known[model.sha256]
 
 
-def _workers(options: PipelineOptions) -> int:
+def workers_of(options: PipelineOptions) -> int:
+    """Returns how many workers a runner will have, or an ample guess where its options do not say."""
     runner = options.view_as(StandardOptions).runner or ""
     if runner and not runner.endswith(("DirectRunner", "FnApiRunner")):
         return _WORKERS_ELSEWHERE

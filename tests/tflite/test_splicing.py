@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
+from support.tflite_files import count_calls
 
 from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.quantization.conversion import convert_mixed, convert_post_training, convert_reference
@@ -12,7 +13,9 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.interpreter import open_model, run_images
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 from learn2compress.tflite.packing import pack
+from learn2compress.tflite.parsed_file import parse_file
 from learn2compress.tflite.schema import unpack
+from learn2compress.tflite.transformations.compaction import compact
 from learn2compress.tflite.transformations.splicing import pair_files, splice
 
 
@@ -69,6 +72,27 @@ def test_splice_of_all_of_one_file_is_that_file(pair, files, images):
     assert (run_images(integer, raw.astype(np.int8))[0] == run_images(files[1], raw.astype(np.int8))[0]).all()
     assert prove_full_int8(integer.facts).holds
     assert not [tensor for tensor in floating.facts.tensors if tensor.dtype == "int8"]
+
+
+def test_splice_is_run_without_parsing_what_it_packs(pair, images, monkeypatch):
+    calls = count_calls(monkeypatch)
+
+    spliced = splice(pair, {2}, float_ends=True)
+    for _ in range(2):
+        run_images(spliced, normalize(images[:1]).numpy())
+
+    assert calls == {"unpack": 0, "pack": 1}
+
+
+@pytest.mark.parametrize("in_float", [(), (0,), (1, 2)])
+def test_splice_compacts_to_the_bytes_of_a_file_written_before(pair, in_float):
+    floats = [tensor.quantization for tensor in pair.floating.objects.subgraphs[0].tensors]
+    before = [found and (found.min, found.max) for found in floats]
+    again = compact(parse_file(splice(pair, in_float).to_bytes())).to_bytes()
+
+    assert compact(splice(pair, in_float)).to_bytes() == again
+    # What a spliced file shares with the two is left as it is.
+    assert [found and (found.min, found.max) for found in floats] == before
 
 
 def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, images):
