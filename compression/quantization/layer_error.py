@@ -2,9 +2,10 @@
 """Which layer of a student loses accuracy in 8 bits: a ranking, worst first.
 
 Every layer behind a bad one looks bad when a whole int8 file is compared with a float one. So each operator of the
-emitted file is put by itself, with its kernel, ranges and rounding, into the float student (splicing.py), and compared
-with the same student in which that operator is in float too but reads the same rounded inputs: what earlier layers
-lost is not charged to it. Two figures are those of TensorFlow's quantization debugger:
+emitted file is put by itself, with its kernel, ranges and rounding, into the float student
+(tflite/transformations/splicing.py), and compared with the same student in which that operator is in float too but
+reads the same rounded inputs: what earlier layers lost is not charged to it. Two figures are those of TensorFlow's
+quantization debugger:
 
     SQNR        10 log10( sum y² / sum (y8 - y)² ) dB        y: what the float operator gives, y8: the int8 one
     RMSE/scale  sqrt( mean (y8 - y)² ) / scale               rounding alone gives 1/sqrt(12) = 0.29
