@@ -14,7 +14,8 @@ it is the start-up: how long after the call the last one began. Predictions must
 With --files the pipeline runs so many files at once, copies of those given that differ by a byte at their end: with a
 shard and one file as the unit of work, so that a shard is parsed once for each file, and as the evaluator does it, with
 a shard and all files. The two alternate --repeats times with the same workers; the ratio of images x files a second is
-that of their medians. The last line is one JSON object.
+that of their medians. Beside it is the ratio by processor time, which other work on the machine hardly changes. The
+last line is one JSON object.
 """
 
 import argparse
@@ -58,16 +59,16 @@ PASSES = 4
 
 
 class Timed(RunModels):
-    """Notes when each piece was begun and done."""
+    """Notes when each piece was begun and done, and the processor time it took."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def process(self, piece: Piece) -> Iterator[Any]:
-        began = time.time()
+        began, worked = time.time(), time.thread_time()
         found = list(super().process(piece))
         images = sum(len(tally.ids) for _, (_, tally) in found)
-        note = f"{began} {time.time()} {os.getpid()} {images}"
+        note = f"{began} {time.time()} {os.getpid()} {images} {time.thread_time() - worked}"
         Path(self.folder, f"{piece.models[0].name}-{piece.shard.order}.time").write_text(note)
         yield from found
 
@@ -126,6 +127,7 @@ class Run(NamedTuple):
     """What a pipeline did."""
 
     rate: float  # images x files a second
+    busy: float  # seconds of a processor in all
     start_up: float  # seconds until the last worker began
     tallies: dict[str, Tally]  # by file
 
@@ -144,8 +146,10 @@ def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
             | beam.ParDo(WriteTally(str(folder)))
         )
     spans: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    busy = 0.0
     for path in folder.glob("*.time"):
-        start, stop, worker, count = path.read_text().split()
+        start, stop, worker, count, worked = path.read_text().split()
+        busy += float(worked)
         spans[worker].append((float(start), float(stop), int(count)))
     rate = 0.0
     for found in spans.values():
@@ -155,7 +159,7 @@ def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
         rate += images / seconds
     up = max(min(start for start, _, _ in found) for found in spans.values())
     names = dict.fromkeys(model.name for piece in pieces for model in piece.models)
-    return Run(rate, up - began, {name: read_tally(folder, "test", name) for name in names})
+    return Run(rate, busy, up - began, {name: read_tally(folder, "test", name) for name in names})
 
 
 def one_file(model: Path, shards: Sequence[Shard], folder: Path, task: Task, images: np.ndarray, workers: int) -> dict:
@@ -202,12 +206,15 @@ def many_files(
     identical = all(same_tally(first[name], other[name]) for other in others for name in first)
     rates = {way: [run.rate for run in found] for way, found in runs.items()}
     former, now = (float(np.median(found)) for found in rates.values())
+    by_processor = np.divide(*[np.median([run.busy for run in found]) for found in runs.values()])
     ratios = sorted(b / a for a, b in zip(*rates.values(), strict=True))
     print(f"{files} files, {workers} workers: {former:,.0f} -> {now:,.0f} images x files/s, ratio {now / former:.2f}")
-    print(f"  repeat by repeat {ratios[0]:.2f} to {ratios[-1]:.2f}; predictions identical: {identical}")
+    print(f"  repeat by repeat {ratios[0]:.2f} to {ratios[-1]:.2f}, by processor time {by_processor:.2f}")
+    print(f"  predictions identical: {identical}")
     return {
         "files": files,
         "ratio": round(now / former, 3),
+        "ratio_of_processor_time": round(float(by_processor), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "identical": identical,
         "images_files_per_second": round(now),
