@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the evaluator's work is divided among workers."""
 
+import hashlib
 import itertools
 
+import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from learn2compress.components.beam.evaluation import ModelToRun, Shard, cut_pieces, workers_of
+from learn2compress.components.beam import evaluation
+from learn2compress.components.beam.evaluation import ModelToRun, Piece, RunModels, Shard, cut_pieces, workers_of
 from learn2compress.components.beam.options import direct_runner_args
+from learn2compress.evaluation.measure import Batch
+from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Task
 
 TASK = Task(input_shape=(2, 2, 1), classes=["a", "b"])
@@ -53,3 +58,51 @@ def test_cut_pieces_has_nothing_to_give_out_without_shards_or_files(shards, mode
 )
 def test_workers_of_are_those_of_the_direct_runner_or_many(arguments, workers):
     assert workers_of(PipelineOptions(arguments)) == workers
+
+
+FOUR = Task(input_shape=(2, 2, 1), classes=["a", "b", "c", "d"])
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Shards that hold three batches of an image each; lists those that are read."""
+    read = []
+
+    def batches(shard, _):
+        read.append(shard)
+        for i in range(3):
+            image = np.zeros((1, 2, 2, 1), np.uint8)
+            image.reshape(-1)[i] = 255
+            yield Batch(np.array([i], np.uint64), [f"image {i}"], np.array([i], np.int32), image, None)
+
+    monkeypatch.setattr(evaluation, "read_batches", batches)
+    return read
+
+
+@pytest.fixture
+def models(tmp_path, brightest_pixel_tflite):
+    """Three files that differ by a byte at their end."""
+    found = []
+    for i in range(3):
+        data = brightest_pixel_tflite + bytes(i)
+        (tmp_path / f"{i}.tflite").write_bytes(data)
+        found.append(ModelToRun(f"model {i}", str(tmp_path / f"{i}.tflite"), hashlib.sha256(data).hexdigest()))
+    return tuple(found)
+
+
+def test_run_models_reads_a_shard_once_for_all_files(reads, models):
+    found = list(RunModels().process(Piece(SHARDS[3], models, FOUR)))
+
+    assert reads == [SHARDS[3]]
+    assert [key for key, _ in found] == [("test", model.name) for model in models]
+    for _, (order, tally) in found:
+        assert order == 1
+        assert tally.classes.tolist() == tally.labels.tolist() == [0, 1, 2]
+
+
+def test_run_models_names_the_file_that_has_changed(reads, models):
+    changed = ModelToRun("changed", models[1].path, "0" * 64)
+
+    with pytest.raises(ModelFileError, match=r"1\.tflite must have SHA-256 000.*it changed while it was evaluated"):
+        list(RunModels().process(Piece(SHARDS[0], (models[0], changed), FOUR)))
+    assert reads == []
