@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images a second of TFLiteEvaluator's Beam pipeline against a plain loop over one interpreter.
+"""Images a second of TFLiteEvaluator's Beam pipeline against a plain loop, and of many files against one at a time.
 
     python benchmarks/evaluator.py --model MODEL.tflite --data DATA.npz [--workers 2]
+    python benchmarks/evaluator.py --model MODEL.tflite [--model OTHER.tflite] --data DATA.npz --files 12
 
 All run the same file on the same test images in one run, the loops first, while no worker is there. The loop is the one
 everybody writes: one thread, one interpreter, an image at a time. It reads the images from the shards, as the pipeline
 must; what it would do with all images in memory already is printed beside it. All go over the images four times, for
 once takes less than a second. Workers do not come up together: each one's rate counts from when it begins on its first
 image to when it is done with its last, opening the file included, and the pipeline's rate is their sum. Printed beside
-it is the start-up: how long after the call the last one began. Predictions must be identical. The last line is one JSON
-object.
+it is the start-up: how long after the call the last one began. Predictions must be identical.
+
+With --files the pipeline runs so many files at once, copies of those given that differ by a byte at their end: with a
+shard and one file as the unit of work, so that a shard is parsed once for each file, and as the evaluator does it, with
+a shard and all files. The two alternate --repeats times with the same workers; the ratio of images x files a second is
+that of their medians. Beside it is the ratio by processor time, which other work on the machine hardly changes. The
+last line is one JSON object.
 """
 
 import argparse
@@ -19,9 +25,10 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -31,9 +38,19 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from learn2compress.components.beam.evaluation import ModelToRun, Piece, RunModel, WriteTally, read_tally
+from learn2compress.components.beam.evaluation import (
+    PIECES_A_WORKER,
+    ModelToRun,
+    Piece,
+    RunModels,
+    Shard,
+    WriteTally,
+    cut_pieces,
+    read_tally,
+)
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.data.stored_examples import read_shard
+from learn2compress.evaluation.measure import Tally
 from learn2compress.schemas.manifests import Task
 from learn2compress.tflite.interpreter import open_model
 
@@ -41,48 +58,52 @@ SHARDS = 8  # as many as ImageExampleGen makes of 10,000 images
 PASSES = 4
 
 
-class Timed(RunModel):
-    """Notes when each piece was begun and done."""
+class Timed(RunModels):
+    """Notes when each piece was begun and done, and the processor time it took."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def process(self, piece: Piece) -> Iterator[Any]:
-        began = time.time()
+        began, worked = time.time(), time.thread_time()
         found = list(super().process(piece))
-        note = f"{began} {time.time()} {os.getpid()} {len(found[0][1][1].ids)}"
-        Path(self.folder, f"{piece.model.name}-{piece.order}.time").write_text(note)
+        images = sum(len(tally.ids) for _, (_, tally) in found)
+        note = f"{began} {time.time()} {os.getpid()} {images} {time.thread_time() - worked}"
+        Path(self.folder, f"{piece.models[0].name}-{piece.shard.order}.time").write_text(note)
         yield from found
 
 
-def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray) -> list[Path]:
-    """Writes the images as ImageExampleGen does."""
+def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray, classes: int) -> list[Shard]:
+    """Writes the images as ImageExampleGen does, and logits of noise beside them as TeacherImporter does."""
     import tensorflow as tf
 
     from learn2compress.data.example_records import open_shard
 
-    def feature(value: bytes) -> Any:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def pack(**fields: bytes | int) -> bytes:
+        features = {}
+        for key, value in fields.items():
+            if isinstance(value, int):
+                features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            else:
+                features[key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
-    paths = []
-    for shard, rows in enumerate(np.array_split(np.arange(len(images)), SHARDS)):
-        paths.append(folder / f"data_tfrecord-{shard:05d}-of-{SHARDS:05d}.gz")
-        with open_shard(paths[-1]) as writer:
+    shards = []
+    logits = np.random.default_rng(0).normal(size=(len(images), classes)).astype(np.float16)
+    for order, rows in enumerate(np.array_split(np.arange(len(images)), SHARDS)):
+        name = f"-{order:05d}-of-{SHARDS:05d}.gz"
+        shards.append(Shard("test", order, str(folder / f"data_tfrecord{name}"), str(folder / f"logits{name}")))
+        with open_shard(Path(shards[-1].examples)) as examples, open_shard(Path(shards[-1].logits)) as beside:
             for row in rows:
                 pixels = images[row].tobytes()
-                features = {
-                    "image": feature(pixels),
-                    "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[labels[row]])),
-                    "id": feature(hashlib.sha256(pixels).hexdigest()[:16].encode()),
-                    "source": feature(f"test {row}".encode()),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString())
-    return paths
+                key = hashlib.sha256(pixels).hexdigest()[:16].encode()
+                examples.write(pack(image=pixels, label=int(labels[row]), id=key, source=f"test {row}".encode()))
+                beside.write(pack(id=key, logits=logits[row].tobytes(), views=np.zeros(3, np.int16).tobytes()))
+    return shards
 
 
-def read_images(shards: list[Path], task: Task) -> Iterator[np.ndarray]:
-    return (example.content for shard in shards for example in read_shard(shard, task))
+def read_images(shards: Sequence[Shard], task: Task) -> Iterator[np.ndarray]:
+    return (example.content for shard in shards for example in read_shard(shard.examples, task))
 
 
 def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, float]:
@@ -102,26 +123,33 @@ def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tupl
     return np.array(classes[: len(classes) // PASSES]), rate
 
 
-def by_beam(
-    model: Path, shards: list[Path], folder: Path, workers: int, task: Task
-) -> tuple[list[np.ndarray], float, float]:
-    """Returns the classes of each pass, the seconds of start-up and the images a second."""
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    passes = [ModelToRun(f"pass {i}", str(model), sha256) for i in range(PASSES)]
-    pieces = [Piece("test", i, str(path), None, to_run, task) for to_run in passes for i, path in enumerate(shards)]
+class Run(NamedTuple):
+    """What a pipeline did."""
+
+    rate: float  # images x files a second
+    busy: float  # seconds of a processor in all
+    start_up: float  # seconds until the last worker began
+    tallies: dict[str, Tally]  # by file
+
+
+def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
+    """Runs the evaluator's pipeline on pieces of one split."""
+    folder.mkdir()
     began = time.time()
     with beam.Pipeline(options=PipelineOptions(direct_runner_args(workers))) as pipeline:
         _ = (
             pipeline
-            | beam.Create(pieces, reshuffle=False)
+            | beam.Create(list(pieces), reshuffle=False)
             | beam.Reshuffle()
             | beam.ParDo(Timed(str(folder)))
             | beam.GroupByKey()
             | beam.ParDo(WriteTally(str(folder)))
         )
     spans: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    busy = 0.0
     for path in folder.glob("*.time"):
-        start, stop, worker, count = path.read_text().split()
+        start, stop, worker, count, worked = path.read_text().split()
+        busy += float(worked)
         spans[worker].append((float(start), float(stop), int(count)))
     rate = 0.0
     for found in spans.values():
@@ -130,41 +158,97 @@ def by_beam(
         print(f"  a worker: {images:,} images in {seconds:.2f} s")
         rate += images / seconds
     up = max(min(start for start, _, _ in found) for found in spans.values())
-    return [read_tally(folder, "test", to_run.name).classes for to_run in passes], up - began, rate
+    names = dict.fromkeys(model.name for piece in pieces for model in piece.models)
+    return Run(rate, busy, up - began, {name: read_tally(folder, "test", name) for name in names})
+
+
+def one_file(model: Path, shards: Sequence[Shard], folder: Path, task: Task, images: np.ndarray, workers: int) -> dict:
+    """The pipeline against a plain loop."""
+    data = model.read_bytes()
+    alone, plain = plain_loop(data, lambda: read_images(shards, task))
+    _, in_memory = plain_loop(data, lambda: images)
+    print(f"plain loop, 1 thread:         {plain:8,.0f} images/s")
+    print(f"  with all images in memory:  {in_memory:8,.0f} images/s")
+    passes = [ModelToRun(f"pass {i}", str(model), hashlib.sha256(data).hexdigest()) for i in range(PASSES)]
+    alone_shards = [replace(shard, logits=None) for shard in shards]  # a plain loop knows no teacher either
+    run = by_beam(cut_pieces(alone_shards, passes, task, len(shards) * PASSES), folder / "run", workers)
+    identical = all(np.array_equal(alone, tally.classes) for tally in run.tallies.values())
+    print(f"evaluator, {workers} workers:         {run.rate:8,.0f} images/s; up after {run.start_up:.1f} s")
+    print(f"factor {run.rate / plain:.2f} ({run.rate / in_memory:.2f} of memory); predictions identical: {identical}")
+    return {
+        "factor": round(run.rate / plain, 3),
+        "factor_of_memory": round(run.rate / in_memory, 3),
+        "identical": identical,
+        "images_per_second": round(run.rate),
+        "start_up_s": round(run.start_up, 1),
+    }
+
+
+def many_files(
+    given: Sequence[Path], files: int, shards: Sequence[Shard], folder: Path, task: Task, workers: int, repeats: int
+) -> dict:
+    """A shard with all files as the unit of work, against a shard with one file."""
+    models = []
+    for number in range(files):
+        data = given[number % len(given)].read_bytes() + bytes(number // len(given))
+        path = folder / f"{number}.tflite"
+        path.write_bytes(data)
+        models.append(ModelToRun(f"file {number}", str(path), hashlib.sha256(data).hexdigest()))
+    least = {"shard x file": len(shards) * files, "shard with all files": PIECES_A_WORKER * workers}
+    runs: dict[str, list[Run]] = {way: [] for way in least}
+    for repeat in range(repeats):
+        for way, pieces in least.items():
+            print(f"{way}:")
+            run = by_beam(cut_pieces(shards, models, task, pieces), folder / f"{way} {repeat}", workers)
+            print(f"  {run.rate:,.0f} images x files/s; up after {run.start_up:.1f} s")
+            runs[way].append(run)
+    first, *others = [run.tallies for found in runs.values() for run in found]
+    identical = all(same_tally(first[name], other[name]) for other in others for name in first)
+    rates = {way: [run.rate for run in found] for way, found in runs.items()}
+    former, now = (float(np.median(found)) for found in rates.values())
+    by_processor = np.divide(*[np.median([run.busy for run in found]) for found in runs.values()])
+    ratios = sorted(b / a for a, b in zip(*rates.values(), strict=True))
+    print(f"{files} files, {workers} workers: {former:,.0f} -> {now:,.0f} images x files/s, ratio {now / former:.2f}")
+    print(f"  repeat by repeat {ratios[0]:.2f} to {ratios[-1]:.2f}, by processor time {by_processor:.2f}")
+    print(f"  predictions identical: {identical}")
+    return {
+        "files": files,
+        "ratio": round(now / former, 3),
+        "ratio_of_processor_time": round(float(by_processor), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "identical": identical,
+        "images_files_per_second": round(now),
+        "former_images_files_per_second": round(former),
+    }
+
+
+def same_tally(first: Tally, second: Tally) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, action="append", help="may be given several times")
     parser.add_argument("--data", type=Path, required=True, help=".npz with test_images and test_labels")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--files", type=int, default=1, help="run so many files at once, and compare the units of work")
+    parser.add_argument("--repeats", type=int, default=3, help="of that comparison")
     options = parser.parse_args()
     with np.load(options.data) as data:
         images, labels = data["test_images"], data["test_labels"].ravel().astype(int)
-    classes = open_model(options.model).classes
+    classes = open_model(options.model[0]).classes
     task = Task(input_shape=images.shape[1:], classes=[str(i) for i in range(classes)])
+    files = max(options.files, len(options.model))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shards = write_shards(folder, images, labels)
-        model = options.model.read_bytes()
-        alone, plain = plain_loop(model, lambda: read_images(shards, task))
-        _, in_memory = plain_loop(model, lambda: images)
-        print(f"{options.model.name}, {len(images):,} images, accuracy {np.mean(alone == labels):.4f}")
-        print(f"plain loop, 1 thread:         {plain:8,.0f} images/s")
-        print(f"  with all images in memory:  {in_memory:8,.0f} images/s")
-        passes, start, rate = by_beam(options.model, shards, folder, options.workers, task)
-    identical = all(np.array_equal(alone, classes) for classes in passes)
-    print(f"evaluator, {options.workers} workers:         {rate:8,.0f} images/s; up after {start:.1f} s")
-    print(f"factor {rate / plain:.2f} ({rate / in_memory:.2f} of memory); predictions identical: {identical}")
-    figures = {
-        "factor": round(rate / plain, 3),
-        "factor_of_memory": round(rate / in_memory, 3),
-        "workers": options.workers,
-        "identical": identical,
-        "images_per_second": round(rate),
-        "start_up_s": round(start, 1),
-    }
-    print(json.dumps(figures))
+        shards = write_shards(folder, images, labels, classes)
+        print(f"{', '.join(model.name for model in options.model)}, {len(images):,} images")
+        if files == 1:
+            figures = one_file(options.model[0], shards, folder, task, images, options.workers)
+        else:
+            figures = many_files(options.model, files, shards, folder, task, options.workers, options.repeats)
+    print(json.dumps({**figures, "workers": options.workers}))
 
 
 if __name__ == "__main__":

@@ -95,8 +95,8 @@ def emitted_bytes(spec: FamilySpec, classes: list[str]) -> dict[str, tuple[int, 
         files = Path(folder, "models")
         students = QuantizedFamily(family, None, spec.students)
         manifest = write_models(files, students, source, ["int8"], images, ["0", "1"], [])
-        models = {model.student: read_model_file(files / model.file.path) for model in manifest.models}
-    return {student: (model.bytes, model.parameters, model.macs) for student, model in models.items()}
+        found = {model.student: (model.file, read_model_file(files / model.file.path)) for model in manifest.models}
+    return {student: (file.bytes, model.parameters, model.macs) for student, (file, model) in found.items()}
 
 
 def compare(cases: list) -> Iterator[dict]:

@@ -19,7 +19,7 @@ from typing import Any
 from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel
 
-from learn2compress.components.beam.evaluation import ModelToRun, Piece, run_models
+from learn2compress.components.beam.evaluation import ModelToRun, Shard, run_models
 from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.data.stored_examples import look_up_examples
 from learn2compress.evaluation.device_results import apply_device_results, read_device_results
@@ -73,9 +73,10 @@ class TFLiteEvaluatorExecutor(BeamNodeExecutor):
         candidates = [_describe(folders["models"], model, data) for model in models.models]
         if device:
             candidates = apply_device_results(candidates, device)
-        pieces = _pieces(candidates, data, folders)
         parts = Path(output.uri, "parts")
-        tallies = run_models(self._make_beam_pipeline(), pieces, parts)
+        tallies = run_models(
+            self._make_beam_pipeline(), _shards(data, folders), _to_run(candidates, folders), data.task, parts
+        )
         shutil.rmtree(parts)
 
         candidates = [_with_figures(c, tallies, len(data.task.classes), config.top_k) for c in candidates]
@@ -162,20 +163,24 @@ def _describe(folder: Path, model: OnDeviceModel, data: DataManifest) -> Candida
     return candidate
 
 
-def _pieces(candidates: Sequence[Candidate], data: DataManifest, folders: Mapping[str, Path]) -> list[Piece]:
+def _shards(data: DataManifest, folders: Mapping[str, Path]) -> list[Shard]:
     return [
-        Piece(
+        Shard(
             split=split,
             order=order,
             examples=str(folders["examples"] / f"Split-{split}" / shard),
             logits=str(folders["teacher_logits"] / f"Split-{split}" / shard),
-            model=ModelToRun(candidate.name, str(folders["models"] / candidate.file), candidate.sha256),
-            task=data.task,
         )
-        for candidate in candidates
-        if candidate.failed is None
         for split in HELD_OUT
         for order, shard in enumerate(data.shards[split])
+    ]
+
+
+def _to_run(candidates: Sequence[Candidate], folders: Mapping[str, Path]) -> list[ModelToRun]:
+    return [
+        ModelToRun(candidate.name, str(folders["models"] / candidate.file), candidate.sha256)
+        for candidate in candidates
+        if candidate.failed is None
     ]
 
 

@@ -15,12 +15,10 @@ from learn2compress.data.raw_examples import ExampleSource, RawExample
 from learn2compress.evaluation.measure import (
     Batch,
     Identity,
-    Tally,
+    Tallying,
     describe,
     figures_of,
-    join,
     measure_latency,
-    tally,
 )
 from learn2compress.modalities import modality_named, modality_of
 from learn2compress.schemas.config import EvaluateConfig
@@ -63,25 +61,28 @@ def evaluate_files(
     """
     part = "test" if "test" in source.counts else None if None in source.counts else next(iter(source.counts))
     opened = [_open(path, source, scaling) for path in files]
-    tallies: dict[int, list[Tally]] = {}
+    tallying = [None if classifier is None else Tallying(classifier) for _, classifier in opened]
     skipped: list[BadFile] = []
     done, total = 0, source.counts[part]
     examples = _examples(source, part, skipped)
     while some := list(islice(examples, BATCH)):
-        for index, (_, classifier) in enumerate(opened):
-            if classifier is not None:
-                batch = _batch(some, _task(source, classifier.input_shape), done)
-                tallies.setdefault(index, []).append(tally(classifier, [batch]))
+        batches: dict[tuple[int, ...], Batch] = {}
+        for (_, classifier), running in zip(opened, tallying, strict=True):
+            if classifier is not None and running is not None:
+                shape = classifier.input_shape
+                if shape not in batches:
+                    batches[shape] = _batch(some, _task(source, shape), done)
+                running.add(batches[shape])
         done += len(some)
         if on_progress:
             on_progress(done, total)
     if not done:
         raise DataError(f"the data must hold images that can be read; all {len(skipped)} were skipped. Check the path.")
     candidates = []
-    for index, (candidate, classifier) in enumerate(opened):
-        if classifier is not None:
-            figures = figures_of(join(tallies[index]), len(source.classes), config.top_k)
-            latency = measure_latency(files[index], config.threads, config.latency_runs, source.modality)
+    for path, (candidate, _), running in zip(files, opened, tallying, strict=True):
+        if running is not None:
+            figures = figures_of(running.tally(), len(source.classes), config.top_k)
+            latency = measure_latency(path, config.threads, config.latency_runs, source.modality)
             candidate = candidate.model_copy(update={"figures": {"test": figures}, "latency": latency})
         candidates.append(candidate)
     return FileEvaluation(candidates, part or "all", skipped)
@@ -96,7 +97,7 @@ def _open(path: Path, source: ExampleSource, scaling: Scaling | None) -> tuple[C
         shape = classifier.input_shape
     except ModelFileError:
         classifier, shape = None, (1, 1, 1)
-    candidate = describe(path, identity, _task(source, shape))
+    candidate = describe(path, identity, _task(source, shape), classifier)
     return candidate, None if candidate.failed else classifier
 
 

@@ -24,7 +24,8 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Calibration, LayerQuantization, Rescue, Split, Task
 from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
 from learn2compress.tflite.interpreter import Classifier
-from learn2compress.tflite.model_file import prove_full_int8, read_bytes, read_model
+from learn2compress.tflite.model_file import prove_full_int8, read_bytes
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 FLIPS = 24  # number of flips of each kind that the figures list; predictions.npz has all
 
@@ -104,7 +105,33 @@ def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
         classifier: The opened file.
         batches: Batches in the order of the split; at least one.
     """
-    return join([_tally_batch(classifier, batch) for batch in batches])
+    tallying = Tallying(classifier)
+    for batch in batches:
+        tallying.add(batch)
+    return tallying.tally()
+
+
+class Tallying:
+    """A tally in the making: what one file makes of a stretch of images, added batch by batch.
+
+    Args:
+        classifier: The opened file.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._parts: list[Tally] = []
+        self._named = [0, 0]  # flips so far, negative and positive
+
+    def add(self, batch: Batch) -> None:
+        """Runs the file on the next images of the split."""
+        part = _tally_batch(self._classifier, batch, [FLIPS - named for named in self._named])
+        self._parts.append(part)
+        self._named = [self._named[0] + len(part.lost), self._named[1] + len(part.won)]
+
+    def tally(self) -> Tally:
+        """Returns the tally of all images so far; there must have been a batch."""
+        return join(self._parts)
 
 
 def join(tallies: Sequence[Tally]) -> Tally:
@@ -156,13 +183,14 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
     )
 
 
-def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
+def describe(path: str | Path, identity: Identity, task: Task, opened: Classifier | None = None) -> Candidate:
     """Determine the costs of a file; if it is not a classifier for the task, return it as failed, with the reason.
 
     Args:
         path: The .tflite file.
         identity: What is known about the file before it is opened.
         task: The task that the file must solve.
+        opened: The classifier, if the file has been opened before.
 
     Raises:
         ModelFileError: The file does not exist.
@@ -175,11 +203,11 @@ def describe(path: str | Path, identity: Identity, task: Task) -> Candidate:
         gzip_bytes=len(gzip.compress(data, compresslevel=9, mtime=0)),
     )
     try:
-        model = read_model(data, file=identity.file)
-        classifier = modality_of(task).device_format.open_classifier(data, file=identity.file)
+        classifier = opened or modality_of(task).device_format.open_classifier(data, file=identity.file)
         check_classifier(classifier, task)
     except ModelFileError as error:
         return measured.model_copy(update={"failed": str(error)})
+    model = classifier.model
     proof = prove_full_int8(model)
     return measured.model_copy(
         update={
@@ -207,7 +235,8 @@ def measure_latency(
         runs: Timed invocations, after warm-up.
         modality: Of the examples.
     """
-    return [_time_single(path, count, runs, modality) for count in sorted(set(threads))]
+    parsed = parse_file(read_bytes(path), file=str(path))
+    return [_time_single(parsed, count, runs, modality) for count in sorted(set(threads))]
 
 
 def this_host() -> Host:
@@ -220,14 +249,15 @@ def this_host() -> Host:
     )
 
 
-def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
+def _tally_batch(classifier: Classifier, batch: Batch, most_flips: Sequence[int]) -> Tally:
     scores = classifier.predict(batch.examples)
     classes = np.argmax(scores, axis=1)
     confidences = np.take_along_axis(metrics.probabilities(scores), classes[:, None], axis=1)[:, 0]
     lost: list[Flip] = []
     won: list[Flip] = []
     if batch.teacher is not None:
-        for named, found in zip((lost, won), metrics.flips(batch.labels, batch.teacher, classes), strict=True):
+        flips = metrics.flips(batch.labels, batch.teacher, classes)
+        for named, found, most in zip((lost, won), flips, most_flips, strict=True):
             named += [
                 Flip(
                     id=f"{int(batch.ids[i]):016x}",
@@ -236,7 +266,7 @@ def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
                     teacher=int(batch.teacher[i]),
                     student=int(classes[i]),
                 )
-                for i in found[:FLIPS]
+                for i in found[:most]
             ]
     return Tally(
         ids=batch.ids.astype(np.uint64),
@@ -250,8 +280,8 @@ def _tally_batch(classifier: Classifier, batch: Batch) -> Tally:
     )
 
 
-def _time_single(path: str | Path, threads: int, runs: int, modality: str) -> Latency:
-    times = modality_named(modality).device_format.open_classifier(path, threads=threads).latency(runs)
+def _time_single(parsed: ParsedFile, threads: int, runs: int, modality: str) -> Latency:
+    times = modality_named(modality).device_format.open_classifier(parsed, threads=threads).latency(runs)
     p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
     return Latency(threads=threads, p50_ms=p50, p90_ms=p90, p99_ms=p99, runs=runs)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from learn2compress.tflite.interpreter import Classifier
+    from learn2compress.tflite.parsed_file import ParsedFile
 
 
 class Records(Protocol):
@@ -153,7 +154,7 @@ class StudentInput(Protocol):
 class DeviceFormat(Protocol):
     """The .tflite file as an app and the evaluator see it."""
 
-    def open_classifier(self, source: bytes | str | Path, **options: Any) -> Classifier:
+    def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> Classifier:
         """Opens a file for inference on batches of stored examples; the options are those of `tflite.interpreter`."""
 
     def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
@@ -163,12 +164,19 @@ class DeviceFormat(Protocol):
         """Returns a batch of one plain stored example, to see whether a file runs."""
 
     def write_metadata(
-        self, data: bytes, *, name: str, made: str, labels: Sequence[str], output_name: str, normalization: Scaling
-    ) -> bytes:
-        """Adds the input's description, the labels and the normalization to a file.
+        self,
+        parsed: ParsedFile,
+        *,
+        name: str,
+        made: str,
+        labels: Sequence[str],
+        output_name: str,
+        normalization: Scaling,
+    ) -> None:
+        """Adds the input's description, the labels and the normalization to a file, in place.
 
         Args:
-            data: The file.
+            parsed: The file.
             name: Of the model.
             made: How it was made, for its description.
             labels: The classes, in the order of the outputs.
@@ -203,7 +211,7 @@ class Presentation(Protocol):
     def snippet_template(self, name: str) -> str:
         """Reads the Jinja template of one of `snippets`."""
 
-    def snippet_facts(self, data: bytes, classifier: Classifier) -> Mapping[str, Any]:
+    def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
         """Collects what the templates say of a file's input."""
 
 

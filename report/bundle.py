@@ -32,6 +32,7 @@ from learn2compress.schemas.reports import Report
 from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.metadata import LABELS_FILE
 from learn2compress.tflite.model_file import read_bytes
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 BUNDLE = "bundle.zip"
 CARD = "MODEL_CARD.md"
@@ -84,15 +85,15 @@ def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> 
         )
     data = read_bytes(selected)
     name = f"{report.choice.chosen}.tflite"
-    task = report.evaluation.task
-    classifier = modality_of(task).device_format.open_classifier(data, file=str(selected))
+    task, parsed = report.evaluation.task, parse_file(data, file=str(selected))
+    classifier = modality_of(task).device_format.open_classifier(parsed)
     chosen = golden_examples(examples, read_manifest(examples, DataManifest))
     files = {
         name: data,
         LABELS_FILE: "".join(f"{label}\n" for label in task.classes).encode(),
         CARD: render_model_card(report).encode(),
         **golden_files(classifier, task, chosen, name, found),
-        **_snippets(name, data, classifier, modality_of(task).presentation(task)),
+        **_snippets(name, parsed, classifier, modality_of(task).presentation(task)),
     }
     return pack_files(files)
 
@@ -123,10 +124,10 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _snippets(model: str, data: bytes, classifier: Classifier, presentation: Presentation) -> dict[str, bytes]:
+def _snippets(model: str, parsed: ParsedFile, classifier: Classifier, presentation: Presentation) -> dict[str, bytes]:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
-    facts = {**_facts(model, classifier), **presentation.snippet_facts(data, classifier)}
+    facts = {**_facts(model, classifier), **presentation.snippet_facts(parsed, classifier)}
     templates = {name: environment.from_string(presentation.snippet_template(name)) for name in presentation.snippets}
     return {f"snippets/{name}": template.render(facts).encode() for name, template in templates.items()}
 

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """The .tflite file format, without TensorFlow: reading, rewriting, running, describing."""
 
-__all__ = ["compaction", "inspection", "interpreter", "metadata", "model_file", "packing", "schema", "splicing"]
+__all__ = ["inspection", "interpreter", "metadata", "model_file", "parsed_file", "transformations"]

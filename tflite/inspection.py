@@ -16,7 +16,8 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Record
 from learn2compress.tflite.interpreter import activation_bytes, arena_bytes
 from learn2compress.tflite.metadata import read_metadata
-from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, prove_full_int8, read_bytes, read_model
+from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, prove_full_int8, read_bytes
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 
 class TensorEnd(Record):
@@ -98,11 +99,12 @@ def inspect_file(path: str | Path) -> Inspection:
         ModelFileError: It is not there, cut short, no .tflite file, or its metadata are damaged.
     """
     data = read_bytes(path)
-    model = read_model(data, file=str(path))
+    parsed = parse_file(data, file=str(path))
+    model = parsed.facts
     proof = prove_full_int8(model)
-    metadata = read_metadata(data, file=str(path))
+    metadata = read_metadata(parsed, file=str(path))
     layers = _layers(model)
-    arena = _arena(data, model)
+    arena = _arena(parsed)
     return Inspection(
         file=str(path),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -172,9 +174,9 @@ def _granularity(kernels: list[Tensor]) -> str:
     return f", {channels} of {len(kernels)} kernels by channel"
 
 
-def _arena(data: bytes, model: ModelFile) -> _Arena:
+def _arena(parsed: ParsedFile) -> _Arena:
     try:
-        return _Arena(arena_bytes(data, model), None)
+        return _Arena(arena_bytes(parsed), None)
     except ModelFileError as error:
         # A file for another runtime (custom operators, say) can be read all the same.
         return _Arena(None, str(error))

@@ -20,7 +20,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.metadata import read_metadata
-from learn2compress.tflite.model_file import ModelFile, Tensor, read_bytes, read_model
+from learn2compress.tflite.model_file import ModelFile, Tensor, read_bytes
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 _INPUT_DTYPES = ("uint8", "int8", "int16", "float32")
 _BATCH = 32
@@ -30,14 +31,14 @@ _ARENA_ALIGNMENT = 64  # of tensors in the runtime's arena (kDefaultTensorAlignm
 class Classifier:
     """An opened image classifier. Make one with `open_model`; it belongs to the thread that made it."""
 
-    def __init__(self, data: bytes, model: ModelFile, threads: int, pixels: np.ndarray) -> None:
-        self.model = model
+    def __init__(self, parsed: ParsedFile, threads: int, pixels: np.ndarray) -> None:
+        self.model = model = parsed.facts
         self.threads = threads
         self.input_shape: tuple[int, int, int] = model.input.shape[1:]  # type: ignore[assignment]
         self.classes: int = model.output.shape[1]
-        self._data = data
+        self._data = parsed.to_bytes()
         self._pixels = pixels  # what each pixel value becomes, [256, channels]
-        self._single = _Runner(data, model, threads, 1)
+        self._single = _Runner(self._data, model, threads, 1)
         self._batch: _Runner | None = None
         self._batches: bool | None = None
 
@@ -96,7 +97,7 @@ class Classifier:
 
     def arena_bytes(self) -> int:
         """Returns the memory the runtime plans for activations: see the function `arena_bytes`."""
-        return arena_bytes(self._data, self.model)
+        return _arena_bytes(self._data, self.model)
 
     def _to_input(self, images: np.ndarray) -> np.ndarray:
         if (self._pixels != self._pixels[:, :1]).any():
@@ -142,7 +143,7 @@ class Classifier:
 
 
 def open_model(
-    source: bytes | str | Path,
+    source: ParsedFile | bytes | str | Path,
     *,
     threads: int = 1,
     mean: Sequence[float] | None = None,
@@ -152,33 +153,33 @@ def open_model(
     """Opens an image classifier.
 
     Args:
-        source: the bytes of a .tflite file, or its path.
+        source: a .tflite file: parsed, its bytes or its path.
         threads: that the kernels may use.
         mean, std: the float model takes (pixel - mean) / std of pixels 0..255; one value, or one a channel.
             By default what the file's metadata say, or else the pixels as they are.
-        file: what errors call it; by default its path.
+        file: what errors call it, unless it is parsed already; by default its path.
 
     Raises:
         ModelFileError: the file is unreadable, no image classifier (one input [1, height, width, channels],
             one output [1, classes]), or the runtime cannot run it.
     """
-    data = source if isinstance(source, bytes) else read_bytes(source)
-    file = file or ("the model" if isinstance(source, bytes) else str(source))
-    model = read_model(data, file=file)
-    image = _image_input(model)
-    _scores_output(model)
+    if isinstance(source, str | Path):
+        source, file = read_bytes(source), file or str(source)
+    parsed = parse_file(source, file=file or "the model")
+    image = _image_input(parsed.facts)
+    _scores_output(parsed.facts)
     if mean is None or std is None:
-        metadata = read_metadata(data, file=file)
+        metadata = read_metadata(parsed, file=parsed.file)
         described = metadata is not None and metadata.mean and metadata.std
         mean, std = (metadata.mean, metadata.std) if described else ((0.0,), (1.0,))  # type: ignore[union-attr]
-    return Classifier(data, model, threads, _pixel_table(image, mean, std, file))
+    return Classifier(parsed, threads, _pixel_table(image, mean, std, parsed.file))
 
 
-def run_images(data: bytes, inputs: np.ndarray, *, file: str = "the model") -> list[np.ndarray]:
+def run_images(source: bytes | ParsedFile, inputs: np.ndarray, *, file: str = "the model") -> list[np.ndarray]:
     """Runs a model of one input and any outputs, an image at a time.
 
     Args:
-        data: the bytes of a .tflite file.
+        source: a .tflite file, parsed or its bytes.
         inputs: [n, ...] as the model takes them.
         file: what errors call it.
 
@@ -188,15 +189,16 @@ def run_images(data: bytes, inputs: np.ndarray, *, file: str = "the model") -> l
     Raises:
         ModelFileError: the runtime cannot run it.
     """
-    model = read_model(data, file=file)
-    interpreter = _open(data, model, 1, OpResolverType.AUTO)
+    parsed = parse_file(source, file=file)
+    model = parsed.facts
+    interpreter = _open(parsed.to_bytes(), model, 1, OpResolverType.AUTO)
     found: list[list[np.ndarray]] = [[] for _ in model.outputs]
     for image in inputs:
         interpreter.set_tensor(model.input.index, image[None])
         try:
             interpreter.invoke()
         except RuntimeError as error:
-            raise _refused(file, error) from error
+            raise _refused(parsed.file, error) from error
         for values, tensor in zip(found, model.outputs, strict=True):
             values.append(interpreter.get_tensor(tensor.index)[0])
     return [np.stack(values) for values in found]
@@ -230,7 +232,7 @@ def activation_bytes(model: ModelFile) -> int:
     return max(alive, default=0)
 
 
-def arena_bytes(data: bytes, model: ModelFile) -> int:
+def arena_bytes(parsed: ParsedFile) -> int:
     """Returns the bytes of the arena that the runtime's own memory planner lays out for one image.
 
     The runtime does not report it. Its planner has placed every activation after `allocate_tensors`, so the
@@ -239,6 +241,10 @@ def arena_bytes(data: bytes, model: ModelFile) -> int:
     what they like. Where activations do not lie in one arena (sizes known only while running),
     `activation_bytes` stands in.
     """
+    return _arena_bytes(parsed.to_bytes(), parsed.facts)
+
+
+def _arena_bytes(data: bytes, model: ModelFile) -> int:
     interpreter = _open(data, model, 1, OpResolverType.BUILTIN_REF)
     planned = [t for t in model.tensors if t.subgraph == 0 and not t.constant and t.bytes]
     spans = []

@@ -97,7 +97,6 @@ class ModelFile:
     """What a .tflite file holds. The first subgraph is the model; others belong to control flow."""
 
     file: str
-    bytes: int
     tensors: tuple[Tensor, ...]  # of all subgraphs, in order
     operators: tuple[Operator, ...]  # of all subgraphs, in execution order
     inputs: tuple[Tensor, ...]
@@ -175,9 +174,22 @@ def read_model(data: bytes, *, file: str = "the model") -> ModelFile:
     Raises:
         ModelFileError: the bytes are cut short, are no .tflite file, or contradict themselves.
     """
-    model = unpack(data, file=file)
+    return describe_model(unpack(data, file=file), bytes(data), file=file)
+
+
+def describe_model(model: schema.ModelT, data: bytes = b"", *, file: str = "the model") -> ModelFile:
+    """Describes the schema's objects of a file.
+
+    Args:
+        model: The objects.
+        data: The bytes they were unpacked from, in which a file over 2 GB keeps its buffers.
+        file: What errors call it.
+
+    Raises:
+        ModelFileError: The objects contradict each other.
+    """
     try:
-        return _describe(model, bytes(data), file)
+        return _describe(model, data, file)
     except MALFORMED as error:
         raise corrupt(file, f"its tables make no sense: {error}") from error
 
@@ -268,7 +280,7 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
                 )
             )
         tensors += own
-    return ModelFile(file, len(data), tuple(tensors), tuple(operators), inputs, outputs)
+    return ModelFile(file, tuple(tensors), tuple(operators), inputs, outputs)
 
 
 def _check_flow(subgraph: schema.SubGraphT, tensors: list[Tensor]) -> None:

@@ -2,14 +2,18 @@
 """The Beam pipeline that runs every file on every held-out image; apart from the node, so that workers
 import no TFX.
 
-    (shard x file) ─► run the file on the shard ─► by (split, file) ─► join in the shards' order ─► a tally
+    shard x files ─► read the shard once, run each file ─► by (split, file) ─► join in the shards' order ─► a tally
     on disk
 
-A worker opens a file once and keeps it. What is grouped is some twenty bytes an image and file, not pixels.
-Workers on several machines must share the folders of the inputs and of the tallies.
+A piece of work is a shard with all files, so that a shard is decompressed and parsed once: for small files that takes
+longer than running one of them. Where there are too few shards for the workers, a shard is given out several times with
+a part of the files each. Of a shard only a batch of images is in memory. A worker opens a file once and keeps it. What
+is grouped is some twenty bytes an image and file, not pixels. Workers on several machines must share the folders of the
+inputs and of the tallies.
 """
 
 import hashlib
+import os
 import pickle
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +23,11 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from learn2compress.components.beam.options import user_errors
 from learn2compress.data.stored_examples import read_shard, read_teacher_classes, stack_contents, with_teacher
-from learn2compress.evaluation.measure import Batch, Tally, join, tally
+from learn2compress.evaluation.measure import Batch, Tally, Tallying, join
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Split, Task
@@ -30,6 +35,10 @@ from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
 
 BATCH = 128
+# Pieces are dealt out before any is begun: with a few for each worker none waits long for the last.
+PIECES_A_WORKER = 3
+# Workers of a runner other than the direct one, which does not say beforehand how many it has.
+_WORKERS_ELSEWHERE = 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class ModelToRun:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A shard for a file to be run on. Carries all that a worker must know.
+class Shard:
+    """A shard of held-out images.
 
     Attributes:
         order: Place of the shard in its split.
@@ -55,16 +64,42 @@ class Piece:
     order: int
     examples: str
     logits: str | None
-    model: ModelToRun
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A shard, and the files to be run on it. Carries all that a worker must know."""
+
+    shard: Shard
+    models: tuple[ModelToRun, ...]
     task: Task
 
 
-def run_models(pipeline: beam.Pipeline, pieces: Sequence[Piece], folder: Path) -> dict[tuple[Split, str], Tally]:
+def cut_pieces(shards: Sequence[Shard], models: Sequence[ModelToRun], task: Task, least: int) -> list[Piece]:
+    """Divides the work: each shard with all files, or, where shards are few, several times with a part of them.
+
+    Args:
+        shards: Of all splits.
+        models: The files.
+        task: What they classify.
+        least: Pieces that there should be, if there are as many shards times files.
+    """
+    if not shards or not models:
+        return []
+    parts = min(len(models), -(-least // len(shards)))
+    return [Piece(shard, tuple(models[part::parts]), task) for shard in shards for part in range(parts)]
+
+
+def run_models(
+    pipeline: beam.Pipeline, shards: Sequence[Shard], models: Sequence[ModelToRun], task: Task, folder: Path
+) -> dict[tuple[Split, str], Tally]:
     """Runs the pipeline.
 
     Args:
         pipeline: Not yet run.
-        pieces: Shards times files.
+        shards: Of all splits.
+        models: The files to run on each shard.
+        task: What they classify.
         folder: Where the tallies go; made if it is not there.
 
     Returns:
@@ -75,17 +110,18 @@ def run_models(pipeline: beam.Pipeline, pieces: Sequence[Piece], folder: Path) -
         DataError: A shard is damaged, or the teacher's logits are of other examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pieces = cut_pieces(shards, models, task, PIECES_A_WORKER * workers_of(pipeline.options))
     with user_errors(), pipeline:
         _ = (
             pipeline
-            | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
+            | "Pieces" >> beam.Create(pieces, reshuffle=False)
             | "Share" >> beam.Reshuffle()
-            | "Run" >> beam.ParDo(RunModel())
+            | "Run" >> beam.ParDo(RunModels())
             | "BySplitAndFile" >> beam.GroupByKey()
             | "Join" >> beam.ParDo(WriteTally(str(folder)))
         )
     tallies = {}
-    for split, name in {(piece.split, piece.model.name): None for piece in pieces}:
+    for split, name in {(shard.split, model.name): None for model in models for shard in shards}:
         if (folder / _tally_name(split, name)).exists():  # there is none for a split without images
             tallies[split, name] = read_tally(folder, split, name)
     return tallies
@@ -96,13 +132,19 @@ def read_tally(folder: Path, split: Split, name: str) -> Tally:
     return pickle.loads((folder / _tally_name(split, name)).read_bytes())
 
 
-class RunModel(beam.DoFn):
-    """Runs a file on a shard."""
+class RunModels(beam.DoFn):
+    """Runs files on a shard, a batch of images after the other."""
 
     def process(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
-        parts = [tally(_opened(piece.model, piece.task), [batch]) for batch in read_batches(piece)]
-        if parts:
-            yield (piece.split, piece.model.name), (piece.order, join(parts))
+        tallying = {model.name: Tallying(_opened(model, piece.task)) for model in piece.models}
+        seen = False
+        for batch in read_batches(piece.shard, piece.task):
+            seen = True
+            for running in tallying.values():
+                running.add(batch)
+        if seen:
+            for name, running in tallying.items():
+                yield (piece.shard.split, name), (piece.shard.order, running.tally())
 
 
 class WriteTally(beam.DoFn):
@@ -117,11 +159,11 @@ class WriteTally(beam.DoFn):
         Path(self.folder, _tally_name(split, name)).write_bytes(pickle.dumps(joined))
 
 
-def read_batches(piece: Piece) -> Iterator[Batch]:
-    """Streams the images of a piece."""
-    examples = read_shard(piece.examples, piece.task)
-    teacher = read_teacher_classes(piece.logits, len(piece.task.classes)) if piece.logits else None
-    pairs = with_teacher(examples, teacher, piece.examples)
+def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
+    """Streams the examples of a shard."""
+    examples = read_shard(shard.examples, task)
+    teacher = read_teacher_classes(shard.logits, len(task.classes)) if shard.logits else None
+    pairs = with_teacher(examples, teacher, shard.examples)
     while some := list(islice(pairs, BATCH)):
         yield Batch(
             ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
@@ -148,6 +190,15 @@ def _opened(model: ModelToRun, task: Task) -> Classifier:
             )
         known[model.sha256] = modality_of(task).device_format.open_classifier(data, file=model.path)
     return known[model.sha256]
+
+
+def workers_of(options: PipelineOptions) -> int:
+    """Returns how many workers a runner will have, or an ample guess where its options do not say."""
+    runner = options.view_as(StandardOptions).runner or ""
+    if runner and not runner.endswith(("DirectRunner", "FnApiRunner")):
+        return _WORKERS_ELSEWHERE
+    # Of no number the runner makes one of each core.
+    return options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
 
 
 def _tally_name(split: str, name: str) -> str:

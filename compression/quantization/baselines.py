@@ -25,7 +25,7 @@ from learn2compress.schemas.manifests import (
     write_manifest,
 )
 from learn2compress.schemas.progress import Task
-from learn2compress.tflite.model_file import Int8Proof, prove_full_int8, read_model_file
+from learn2compress.tflite.model_file import Int8Proof, prove_full_int8
 
 STUDENT = "teacher"  # what stands for a student's name in these files' names
 
@@ -63,13 +63,13 @@ def add_baselines(
     for variant in variants:
         name = f"{STUDENT}-{variant}"
         try:
-            data = convert_teacher(teacher, task, variant, images)
+            converted = convert_teacher(teacher, task, variant, images)
         except TeacherError as error:
             notes.append(str(error))
             progress.advance(detail=f"{name}: {error}")
             continue
-        file = write_file(folder, name, data, task, "the teacher as it is, converted by Learn2Compress", PIXELS)
-        proof = prove_full_int8(read_model_file(folder / file.path))
+        file = write_file(folder, name, converted, task, "the teacher as it is, converted by Learn2Compress", PIXELS)
+        proof = prove_full_int8(converted.facts)
         if variant == "int8" and not proof.holds:
             notes.append(_not_full(name, proof))
         models.append(

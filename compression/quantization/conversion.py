@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a Keras student to the bytes of a .tflite file, in each variant.
+"""From a Keras student to a .tflite file in each variant: converted, compacted, and parsed for what follows.
 
 float32    as trained; float input 0..255, normalized inside
 float16    the same with weights stored in 16 bits
@@ -18,9 +18,9 @@ from learn2compress.compression.quantization.folded_scales import sound_scales
 from learn2compress.modalities import modality_named
 from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.errors import DataError
-from learn2compress.tflite.compaction import compact
-from learn2compress.tflite.packing import pack
-from learn2compress.tflite.schema import unpack
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.transformations.compaction import compact
+from learn2compress.tflite.transformations.end_names import name_ends
 
 INPUT_NAME = "image"
 # What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
@@ -51,25 +51,21 @@ def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], function)
 
 
-def finish(data: bytes) -> bytes:
-    """Compacts a file, and gives its ends names for an app: the converter's own are those of inner operators."""
-    model = unpack(data, file="the model")
-    graph = model.subgraphs[0]
-    graph.tensors[graph.inputs[0]].name = INPUT_NAME.encode()
-    graph.tensors[graph.outputs[0]].name = OUTPUT_NAME.encode()
-    return compact(pack(model))
+def finish(data: bytes) -> ParsedFile:
+    """Parses what the converter has written, names its input and output for an app, and compacts it."""
+    return compact(name_ends(parse_file(data), INPUT_NAME, OUTPUT_NAME))
 
 
-def convert_reference(student: keras.Model) -> bytes:
+def convert_reference(student: keras.Model) -> ParsedFile:
     """Converts a float student for comparison with its int8 file: the same operators, nothing lost of their names.
 
     Args:
         student: Takes normalized pixels; so does the file.
     """
-    return _converter(with_probabilities(student)).convert()
+    return parse_file(_converter(with_probabilities(student)).convert())
 
 
-def convert_float(student: keras.Model, variant: str, inputs: StudentInput | None = None) -> bytes:
+def convert_float(student: keras.Model, variant: str, inputs: StudentInput | None = None) -> ParsedFile:
     """Converts a float student.
 
     Args:
@@ -85,7 +81,7 @@ def convert_float(student: keras.Model, variant: str, inputs: StudentInput | Non
     return finish(converter.convert())
 
 
-def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
+def convert_quantization_aware(student: keras.Model, variant: str) -> ParsedFile:
     """Converts a student cut from a quantization-aware family.
 
     Args:
@@ -101,7 +97,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> bytes:
 
 def convert_post_training(
     student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
-) -> bytes:
+) -> ParsedFile:
     """Converts a float student with ranges taken from a representative data set; all of it to 8 bits.
 
     Args:
@@ -118,14 +114,14 @@ def convert_post_training(
 
 def convert_mixed(
     student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
-) -> bytes:
+) -> ParsedFile:
     """As `convert_post_training`; operators that there are not in 8 bits stay in float."""
     return _convert_by_examples(student, variant, examples, inputs, [tf.lite.OpsSet.TFLITE_BUILTINS])
 
 
 def _convert_by_examples(
     student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None, also: list
-) -> bytes:
+) -> ParsedFile:
     examples, inputs = list(examples), inputs or modality_named().student_input
     if not examples:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")

@@ -35,9 +35,10 @@ from learn2compress.schemas.manifests import (
 )
 from learn2compress.schemas.progress import Task
 from learn2compress.schemas.units import format_points
-from learn2compress.tflite.compaction import compact
-from learn2compress.tflite.model_file import read_bytes, read_model
-from learn2compress.tflite.splicing import Pair, pair_files
+from learn2compress.tflite.model_file import read_bytes
+from learn2compress.tflite.parsed_file import ParsedFile
+from learn2compress.tflite.transformations.compaction import compact
+from learn2compress.tflite.transformations.splicing import Pair, pair_files
 
 RESCUED = "-rescued"  # after a variant: some of its layers are in float
 
@@ -137,10 +138,10 @@ def _rank(
     trained = family.aware is not None and model.student in learned
     # What training for 8 bits changed in the weights is no rounding.
     floating = convert_reference(without_rounding(family.aware, student) if trained else student)
-    data = read_bytes(folder / model.file.path)
-    pair = pair_files(floating, data, file=model.name)
-    layers = layers_of_steps(pair, floating, student)
-    few = ranking_images(pair, read_model(floating).macs, images, inputs)
+    # The bytes that ship are what is ranked, so they are read back from the artifact: the file's one further parse.
+    pair = pair_files(floating, read_bytes(folder / model.file.path), file=model.name)
+    layers = layers_of_steps(pair, student)
+    few = ranking_images(pair, pair.floating.facts.macs, images, inputs)
     ranking = rank_steps(pair, [name_of_step(layers, step) for step in range(len(layers))], few)
     if errors is not None:
         sqnr, changed = whole_error(pair, few)
@@ -174,13 +175,13 @@ def _rescue(
     """Writes a file with the worst layers in float, if that is called for; says what was done in either case."""
     modality, scaling = modality_of(manifest.task), manifest.normalization
 
-    def accuracy_of(data: bytes, **options: Any) -> float:
-        opened = modality.device_format.open_classifier(data, file=model.name, **options)
+    def accuracy_of(converted: ParsedFile, **options: Any) -> float:
+        opened = modality.device_format.open_classifier(converted, **options)
         return float(np.mean(opened.predict(settings.images).argmax(axis=1) == settings.labels))
 
     accuracy = partial(accuracy_of, mean=scaling.mean, std=scaling.std)
     float32 = accuracy_of(convert_float(student, "float32", modality.student_input))
-    before = accuracy(read_bytes(folder / model.file.path))
+    before = accuracy(ranked.pair.integer)
     on = f"on {len(settings.labels):,} validation images"
     if before >= float32:
         return None, f"{model.name} loses nothing against float32 {on}: there was nothing to rescue"
@@ -217,8 +218,9 @@ def _write(
     images: int,
 ) -> OnDeviceModel:
     name = model.name + RESCUED
-    data = compact(found.data, file=name)
-    file = write_file(folder, name, data, manifest.task, "distilled by Learn2Compress", manifest.normalization)
+    file = write_file(
+        folder, name, compact(found.spliced), manifest.task, "distilled by Learn2Compress", manifest.normalization
+    )
     kept = {layer for step in found.steps for layer in ranked.layers[step]}
     why = "8 bits cost too much accuracy here"
     return OnDeviceModel(

@@ -2,9 +2,10 @@
 """Which layer of a student loses accuracy in 8 bits: a ranking, worst first.
 
 Every layer behind a bad one looks bad when a whole int8 file is compared with a float one. So each operator of the
-emitted file is put by itself, with its kernel, ranges and rounding, into the float student (splicing.py), and compared
-with the same student in which that operator is in float too but reads the same rounded inputs: what earlier layers
-lost is not charged to it. Two figures are those of TensorFlow's quantization debugger:
+emitted file is put by itself, with its kernel, ranges and rounding, into the float student
+(tflite/transformations/splicing.py), and compared with the same student in which that operator is in float too but
+reads the same rounded inputs: what earlier layers lost is not charged to it. Two figures are those of TensorFlow's
+quantization debugger:
 
     SQNR        10 log10( sum y² / sum (y8 - y)² ) dB        y: what the float operator gives, y8: the int8 one
     RMSE/scale  sqrt( mean (y8 - y)² ) / scale               rounding alone gives 1/sqrt(12) = 0.29
@@ -28,8 +29,7 @@ from ai_edge_litert import schema_py_generated as schema
 from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.manifests import LayerError
 from learn2compress.tflite.interpreter import run_images
-from learn2compress.tflite.model_file import read_model
-from learn2compress.tflite.splicing import Pair, splice
+from learn2compress.tflite.transformations.splicing import Pair, splice
 
 MOST_IMAGES, FEWEST_IMAGES = 64, 8
 # Multiply-accumulates that a ranking may take: seconds of a processor's core.
@@ -77,7 +77,7 @@ def rank_steps(pair: Pair, names: Sequence[str], images: np.ndarray) -> list[tup
         others = _all(pair) - {index}
         before = splice(pair, _all(pair), float_ends=True, rounded={index}, outputs=outputs)
         after = splice(pair, others, float_ends=True, outputs=outputs)
-        (logits, y), (logits8, y8) = (run_images(data, images) for data in (before, after))
+        (logits, y), (logits8, y8) = (run_images(spliced, images) for spliced in (before, after))
         quantization = pair.written(index).quantization
         scale = float(quantization.scale[0])
         rounding = _rounded(y, scale, int(quantization.zeroPoint[0]), _dtype(pair, index)) - y
@@ -99,17 +99,17 @@ def rank_steps(pair: Pair, names: Sequence[str], images: np.ndarray) -> list[tup
     return sorted(found, key=lambda entry: (_order(entry[1].logits_sqnr_db), _order(entry[1].sqnr_db), entry[0]))
 
 
-def layers_of_steps(pair: Pair, floating: bytes, student: keras.Model) -> list[list[str]]:
+def layers_of_steps(pair: Pair, student: keras.Model) -> list[list[str]]:
     """The student's layers that each step computes, the one that gave it its name last.
 
     Args:
-        pair: Whose float file is
-        floating: with the converter's names, which list the layers that an operator was fused from.
+        pair: A student's two files; the float one has the converter's names, which list the layers that an operator
+            was fused from.
         student: Whose layers they are. What no name lists, as a batch normalization that went into a kernel, is counted
             to the step of the layer before it.
     """
     own = {layer.name for layer in student.layers if not isinstance(layer, keras.layers.InputLayer)}
-    tensors = read_model(floating).tensors
+    tensors = pair.floating.facts.tensors
     found: list[list[str]] = []
     for step in pair.steps:
         parts = [segment.split("/") for segment in tensors[step.writes[0]].name.split(";")]

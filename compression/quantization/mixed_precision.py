@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from learn2compress.schemas.manifests import LayerError
-from learn2compress.tflite.splicing import Pair, splice
+from learn2compress.tflite.parsed_file import ParsedFile
+from learn2compress.tflite.transformations.splicing import Pair, splice
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,14 @@ class Rescued:
     """A file with some steps in float, and how accurate it is."""
 
     steps: tuple[int, ...]
-    data: bytes
+    spliced: ParsedFile
     accuracy: float
 
 
 def rescue_layers(
     pair: Pair,
     ranking: Sequence[tuple[int, LayerError]],
-    accuracy_of: Callable[[bytes], float],
+    accuracy_of: Callable[[ParsedFile], float],
     *,
     at_least: float,
     before: float,
@@ -46,8 +47,8 @@ def rescue_layers(
     """
     best = None
     for steps in _attempts(pair, ranking, most):
-        data = splice(pair, steps)
-        tried = Rescued(tuple(sorted(steps)), data, accuracy_of(data))
+        spliced = splice(pair, steps)
+        tried = Rescued(tuple(sorted(steps)), spliced, accuracy_of(spliced))
         if tried.accuracy > (best.accuracy if best else before):
             best = tried
         if tried.accuracy >= at_least:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The set of files that ships: every student in every variant, converted, compacted, labelled, proved.
 
-A file called full int8 has been looked through: no float tensor in it, integers in and out.
+A file called full int8 has been looked through: no float tensor in it, integers in and out. Each is parsed once, when
+it comes from the converter, and packed once, when it is written; what is said of it is read off the parsed objects.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ from learn2compress.schemas.manifests import (
 )
 from learn2compress.schemas.progress import Task as Progress
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.model_file import prove_full_int8, read_model, read_model_file
+from learn2compress.tflite.model_file import prove_full_int8
+from learn2compress.tflite.parsed_file import ParsedFile
 
 PIXELS = Scaling.named("none")
 
@@ -101,20 +103,20 @@ def write_models(
         for variant in variants:
             kind = variant
             if variant not in INTEGER_TYPES:
-                data, layers = convert_float(floating[student], variant, inputs), []
+                converted, layers = convert_float(floating[student], variant, inputs), []
             elif student in aware:
-                data = convert_quantization_aware(aware[student], variant)
+                converted = convert_quantization_aware(aware[student], variant)
                 layers = describe_layers(family.aware, floating[student], plans[student])
             elif source.module is not None:
                 # Of a user's own layers some may not be there in 8 bits; the file is named as what it is.
-                data = convert_mixed(floating[student], variant, images, inputs)
-                full = prove_full_int8(read_model(data)).holds
+                converted = convert_mixed(floating[student], variant, images, inputs)
+                full = prove_full_int8(converted.facts).holds
                 kind = variant if full else f"{variant}-mixed"
                 layers = after_training_layers(floating[student], plans[student], full)
             else:
-                data = convert_post_training(floating[student], variant, images, inputs)
+                converted = convert_post_training(floating[student], variant, images, inputs)
                 layers = after_training_layers(floating[student])
-            model = _write_model(folder, student, kind, data, layers, calibration, source)
+            model = _write_model(folder, student, kind, converted, layers, calibration, source)
             models.append(model)
             task.advance(detail=f"{model.name}: {model.file.bytes:,} bytes")
     manifest = OnDeviceModelSetManifest(
@@ -134,7 +136,7 @@ def _write_model(
     folder: Path,
     student: str,
     variant: str,
-    data: bytes,
+    converted: ParsedFile,
     layers: list[LayerQuantization],
     calibration: Calibration,
     source: StudentSetManifest,
@@ -144,13 +146,13 @@ def _write_model(
     file = write_file(
         folder,
         name,
-        data,
+        converted,
         source.task,
         "distilled by Learn2Compress",
         # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
         source.normalization if integer else PIXELS,
     )
-    proof = prove_full_int8(read_model_file(folder / file.path))
+    proof = prove_full_int8(converted.facts)
     if full and not proof.holds:
         raise ModelFileError(
             f"{name} must be full {variant}; {'; '.join(proof.reasons)}. Leave {variant} out of quantize.variants."
@@ -166,20 +168,20 @@ def _write_model(
     )
 
 
-def write_file(folder: Path, name: str, data: bytes, task: Task, made: str, normalization: Scaling) -> File:
+def write_file(folder: Path, name: str, converted: ParsedFile, task: Task, made: str, normalization: Scaling) -> File:
     """Writes a .tflite file with labels and normalization as metadata.
 
     Args:
         folder: Of the artifact.
         name: student-variant.
-        data: The converted model.
+        converted: The model; the metadata are written into it.
         task: Whose classes are the labels.
         made: How, for the file's description.
         normalization: What its input means: (pixel - mean) / std.
     """
-    described = modality_of(task).device_format.write_metadata(
-        data, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization
+    modality_of(task).device_format.write_metadata(
+        converted, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization
     )
     path = f"{name}.tflite"
-    (folder / path).write_bytes(described)
+    (folder / path).write_bytes(converted.to_bytes())
     return File.of(folder, path)

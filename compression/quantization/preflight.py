@@ -32,7 +32,8 @@ from learn2compress.compression.quantization.conversion import (
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.manifests import LayerQuantization, Student, quantized_how
-from learn2compress.tflite.model_file import ModelFile, prove_full_int8, read_model
+from learn2compress.tflite.model_file import ModelFile, prove_full_int8
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 # tfmot folds batch normalization into these, and knows it in no other place.
 _FOLDED_INTO = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
@@ -234,11 +235,11 @@ def outputs_of(family: keras.Model, names: Sequence[str], wanted: Sequence[str])
 
 
 def _float_file(name: str, student: keras.Model) -> ModelFile:
-    return read_model(_convert_or_refuse(name, lambda: convert_float(student, "float32")), file=name)
+    return _convert_or_refuse(name, lambda: convert_float(student, "float32")).facts
 
 
-def _convert_or_refuse(name: str, convert: Callable[[], bytes], how: str = "") -> bytes:
-    made: list[bytes] = []
+def _convert_or_refuse(name: str, convert: Callable[[], ParsedFile], how: str = "") -> ParsedFile:
+    made: list[ParsedFile] = []
     why = _reason_of(lambda: made.append(convert()) or "")
     if why:
         raise StudentModuleError(
@@ -248,9 +249,9 @@ def _convert_or_refuse(name: str, convert: Callable[[], bytes], how: str = "") -
     return made[0]
 
 
-def _unproved(data: bytes) -> str:
+def _unproved(converted: ParsedFile) -> str:
     """Why a file is not full int8; empty if it is."""
-    proof = prove_full_int8(read_model(data))
+    proof = prove_full_int8(converted.facts)
     if proof.float_tensors:
         return f"{len(proof.float_tensors)} tensors in float"
     return "; ".join(proof.reasons)
@@ -297,7 +298,7 @@ def _convert_alone(model: keras.Model, aware: bool, output_only: bool) -> str:
         converter.representative_dataset = representative
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    return _unproved(converter.convert())
+    return _unproved(parse_file(converter.convert()))
 
 
 def _reason_of(attempt: Callable[[], str]) -> str:

@@ -20,11 +20,12 @@ from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError, TeacherError
 from learn2compress.schemas.manifests import Task
+from learn2compress.tflite.parsed_file import ParsedFile
 
 _OPERATOR = re.compile(r"'?tf\.(\w+)'? op|(?:Select|Custom|Flex) ops: ([\w, ]+)")
 
 
-def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Sequence[np.ndarray] = ()) -> bytes:
+def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Sequence[np.ndarray] = ()) -> ParsedFile:
     """Converts a teacher.
 
     Args:

@@ -10,13 +10,14 @@ import numpy as np
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import Classifier, open_model
-from learn2compress.tflite.metadata import write_metadata
+from learn2compress.tflite.parsed_file import ParsedFile
+from learn2compress.tflite.transformations.metadata import write_metadata
 
 
 class ImageDeviceFormat:
     """Implements `DeviceFormat` for images."""
 
-    def open_classifier(self, source: bytes | str | Path, **options: Any) -> Classifier:
+    def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> Classifier:
         """Opens a file whose one input is an image; see `tflite.interpreter.open_model`."""
         return open_model(source, **options)
 
@@ -33,11 +34,18 @@ class ImageDeviceFormat:
         return np.zeros((1, *shape), np.uint8)
 
     def write_metadata(
-        self, data: bytes, *, name: str, made: str, labels: Sequence[str], output_name: str, normalization: Scaling
-    ) -> bytes:
+        self,
+        parsed: ParsedFile,
+        *,
+        name: str,
+        made: str,
+        labels: Sequence[str],
+        output_name: str,
+        normalization: Scaling,
+    ) -> None:
         """Describes the input as an image with its color space and normalization."""
-        return write_metadata(
-            data,
+        write_metadata(
+            parsed,
             name=name,
             description=f"Image classifier of {len(labels)} classes, {made}.",
             labels=labels,

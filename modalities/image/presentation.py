@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from learn2compress.tflite.interpreter import Classifier
+    from learn2compress.tflite.parsed_file import ParsedFile
 
 
 class ImagePresentation:
@@ -51,11 +52,11 @@ class ImagePresentation:
         """Reads a template from the folder beside this module."""
         return (resources.files(__package__) / "templates" / f"{name}.j2").read_text("utf-8")
 
-    def snippet_facts(self, data: bytes, classifier: Classifier) -> Mapping[str, Any]:
+    def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
         """Returns the sides and the normalization of a file's images, a number for each channel."""
         from learn2compress.tflite.metadata import read_metadata
 
-        about = read_metadata(data, file=classifier.model.file)
+        about = read_metadata(parsed, file=classifier.model.file)
         height, width, channels = classifier.input_shape
         mean, std = (about.mean, about.std) if about and about.mean else ((0.0,), (1.0,))
         if len(mean) == 1:

@@ -2,9 +2,9 @@
 import json
 
 import pytest
+from support.tflite_files import write_metadata
 
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.tflite.metadata import write_metadata
 
 
 @pytest.fixture

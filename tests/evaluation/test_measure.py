@@ -90,6 +90,17 @@ def test_join_names_few_flips_and_counts_all(classifier):
     assert (figures.lost, len(figures.flips)) == (80, FLIPS)
 
 
+def test_tally_of_many_batches_is_that_of_its_parts_joined(classifier):
+    rng = np.random.default_rng(3)
+    batches = [batch(*rng.integers(0, 4, (3, 16)), first_id=16 * i) for i in range(12)]
+    whole, parts = tally(classifier, batches), join([tally(classifier, [one]) for one in batches])
+
+    assert (len(whole.lost), len(whole.won)) == (FLIPS, FLIPS)
+    assert (whole.lost, whole.won) == (parts.lost, parts.won)
+    for one, other in zip(whole[:6], parts[:6], strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_predictions_of_puts_files_side_by_side(classifier):
     found = tally(classifier, [batch([1, 2], [1, 1], teacher=[0, 1])])
     split = predictions_of({("test", "x"): found, ("validation", "x"): found, ("test", "y"): found}, "test")

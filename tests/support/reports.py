@@ -35,7 +35,7 @@ from learn2compress.schemas.reports import (
     TeacherFigures,
 )
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.metadata import write_metadata
+from support.tflite_files import write_metadata
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FILES = [  # name, bytes, MACs, latency, accuracy

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from support.tflite_files import compact
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.associated_files import append_files, split_files
-from learn2compress.tflite.compaction import compact
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import unpack

@@ -4,12 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from support.tflite_files import compact, write_metadata
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.tflite.compaction import compact
 from learn2compress.tflite.inspection import inspect_file
-from learn2compress.tflite.metadata import write_metadata
 from learn2compress.tflite.model_file import read_model
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import unpack

@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from support.tflite_files import write_metadata
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.interpreter import activation_bytes, arena_bytes, open_model
-from learn2compress.tflite.metadata import write_metadata
 from learn2compress.tflite.model_file import read_model
 from learn2compress.tflite.packing import pack
+from learn2compress.tflite.parsed_file import parse_file
 from learn2compress.tflite.schema import unpack
 
 
@@ -115,8 +116,8 @@ def test_arena_bytes_holds_the_activations_and_little_more(tflite_models, varian
     model = read_model(data)
     size = 4 if variant == "float32" else 1
     # The sum is computed in place of the branch, and the runtime keeps the input to the end.
-    assert 2 * 1_152 * size <= arena_bytes(data, model) <= activation_bytes(model) + 432 * size + 64
-    assert open_model(data).arena_bytes() == arena_bytes(data, model)
+    assert 2 * 1_152 * size <= arena_bytes(parse_file(data)) <= activation_bytes(model) + 432 * size + 64
+    assert open_model(data).arena_bytes() == arena_bytes(parse_file(data))
 
 
 def test_open_model_takes_a_path_and_names_it(tmp_path, tflite_models):

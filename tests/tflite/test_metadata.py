@@ -7,12 +7,12 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from support.tflite_files import compact, write_metadata
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.associated_files import append_files, split_files
-from learn2compress.tflite.compaction import compact
 from learn2compress.tflite.interpreter import open_model
-from learn2compress.tflite.metadata import ModelMetadata, read_metadata, write_metadata
+from learn2compress.tflite.metadata import ModelMetadata, read_metadata
 from learn2compress.tflite.model_file import read_model
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import unpack

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
+from support.tflite_files import count_calls
 
 from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.quantization.conversion import convert_mixed, convert_post_training, convert_reference
@@ -12,8 +13,10 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.interpreter import open_model, run_images
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 from learn2compress.tflite.packing import pack
+from learn2compress.tflite.parsed_file import parse_file
 from learn2compress.tflite.schema import unpack
-from learn2compress.tflite.splicing import pair_files, splice
+from learn2compress.tflite.transformations.compaction import compact
+from learn2compress.tflite.transformations.splicing import pair_files, splice
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def files(stripes, trained_weights):
     family.set_weights(trained_weights)
     student = cut_students(family, stripes.SPEC.students)["small"]
     images = list(stripes.draw(32, 0)[0])
-    return convert_reference(student), convert_post_training(student, "int8", images)
+    return convert_reference(student).to_bytes(), convert_post_training(student, "int8", images).to_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +70,35 @@ def test_splice_of_all_of_one_file_is_that_file(pair, files, images):
     assert run_images(floating, inputs)[0] == pytest.approx(run_images(files[0], inputs)[0], abs=1e-6)
     raw = images.astype(np.int16) - 128
     assert (run_images(integer, raw.astype(np.int8))[0] == run_images(files[1], raw.astype(np.int8))[0]).all()
-    assert prove_full_int8(read_model(integer)).holds
-    assert not [tensor for tensor in read_model(floating).tensors if tensor.dtype == "int8"]
+    assert prove_full_int8(integer.facts).holds
+    assert not [tensor for tensor in floating.facts.tensors if tensor.dtype == "int8"]
+
+
+def test_splice_is_run_without_parsing_what_it_packs(pair, images, monkeypatch):
+    calls = count_calls(monkeypatch)
+
+    spliced = splice(pair, {2}, float_ends=True)
+    for _ in range(2):
+        run_images(spliced, normalize(images[:1]).numpy())
+
+    assert calls == {"unpack": 0, "pack": 1}
+
+
+@pytest.mark.parametrize("in_float", [(), (0,), (1, 2)])
+def test_splice_compacts_to_the_bytes_of_a_file_written_before(pair, in_float):
+    floats = [tensor.quantization for tensor in pair.floating.objects.subgraphs[0].tensors]
+    before = [found and (found.min, found.max) for found in floats]
+    again = compact(parse_file(splice(pair, in_float).to_bytes())).to_bytes()
+
+    assert compact(splice(pair, in_float)).to_bytes() == again
+    # What a spliced file shares with the two is left as it is.
+    assert [found and (found.min, found.max) for found in floats] == before
 
 
 def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, images):
     mixed = splice(pair, {2})
 
-    model = read_model(mixed)
+    model = mixed.facts
     assert (model.input.dtype, model.output.dtype) == ("int8", "int8")
     assert model.op_counts["DEQUANTIZE"] == model.op_counts["QUANTIZE"] == 1
     kernels = [tensor.dtype for tensor in model.tensors if tensor.sparsity is not None]
@@ -87,7 +111,7 @@ def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, im
 
 def test_splice_passes_a_float_value_on_to_a_float_operator_as_it_is(pair):
     # The stem's output is read by two; both being in float, nothing passes through 8 bits but the block's end.
-    model = read_model(splice(pair, {0, 1, 2, 3}))
+    model = splice(pair, {0, 1, 2, 3}).facts
 
     assert (model.op_counts["DEQUANTIZE"], model.op_counts["QUANTIZE"]) == (1, 1)
 

@@ -207,18 +207,19 @@ def test_predictions_are_those_of_the_emitted_int8_file(predicted_bytes, shape, 
 
 def test_predicted_bytes_are_no_fewer_than_the_quantization_aware_file_has(stripes, trained_family):
     """A budget holds for the files that ship, whichever way they were quantized."""
+    from support.tflite_files import write_metadata
+
     from learn2compress.compression.family.model import cut_students, normalize
     from learn2compress.compression.family.sizing import label_bytes
     from learn2compress.compression.quantization.conversion import convert_quantization_aware
     from learn2compress.compression.quantization.qat import calibrate, quantization_aware
-    from learn2compress.tflite.metadata import write_metadata
 
     aware = quantization_aware(trained_family, keep_zeros=False)
     calibrate(aware, trained_family, [normalize(stripes.draw(32, 0)[0])])
     spec = replace(stripes.SPEC, label_bytes=label_bytes(stripes.CLASSES))
     for name, student in cut_students(aware, spec.students).items():
         data = write_metadata(
-            convert_quantization_aware(student, "int8"),
+            convert_quantization_aware(student, "int8").to_bytes(),
             name=f"{name}-int8",
             description="Image classifier of 3 classes, distilled by Learn2Compress.",
             labels=stripes.CLASSES,

@@ -48,10 +48,10 @@ def files(sparse_family, aware, stripes):
     made = {}
     for name in stripes.SPEC.students:
         for variant in ("float32", "float16", "dynamic"):
-            made[name, variant] = convert_float(floating[name], variant)
+            made[name, variant] = convert_float(floating[name], variant).to_bytes()
         for variant in ("int8", "uint8"):
-            made[name, variant] = convert_quantization_aware(trained[name], variant)
-            made[name, f"{variant}-ptq"] = convert_post_training(floating[name], variant, pixels)
+            made[name, variant] = convert_quantization_aware(trained[name], variant).to_bytes()
+            made[name, f"{variant}-ptq"] = convert_post_training(floating[name], variant, pixels).to_bytes()
     return made
 
 

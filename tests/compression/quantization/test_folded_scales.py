@@ -11,7 +11,7 @@ from learn2compress.compression.quantization.conversion import convert_quantizat
 from learn2compress.compression.quantization.folded_scales import sound_scales
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware
 from learn2compress.tflite.interpreter import open_model
-from learn2compress.tflite.model_file import prove_full_int8, read_model
+from learn2compress.tflite.model_file import prove_full_int8
 
 KERNELS = ("conv", "depthwise")
 SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # of an 8-bit file, whose normalization is its input's scale
@@ -65,7 +65,7 @@ def test_a_file_is_full_int8_and_answers_as_before_where_channels_have_died(pixe
 
     data = convert_quantization_aware(aware_of(model, pixels), "int8")
 
-    assert prove_full_int8(read_model(data)).reasons == []
+    assert prove_full_int8(data.facts).reasons == []
     answers = open_model(data, **SYMMETRIC).predict(pixels)
     np.testing.assert_allclose(answers, tf.nn.softmax(model(normalize(pixels))), atol=0.02)
 

@@ -24,7 +24,7 @@ from learn2compress.compression.quantization.qat import calibrate, quantization_
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.tflite.interpreter import open_model
-from learn2compress.tflite.splicing import pair_files, splice
+from learn2compress.tflite.transformations.splicing import pair_files, splice
 
 STUDENT = "large"
 
@@ -66,9 +66,8 @@ def look(stripes, trained_weights, images):
             reference = without_rounding(aware, student)
         else:
             data = convert_post_training(student, "int8", images)
-        floating = convert_reference(reference)
-        pair = pair_files(floating, data)
-        layers = layers_of_steps(pair, floating, student)
+        pair = pair_files(convert_reference(reference), data)
+        layers = layers_of_steps(pair, student)
         names = [name_of_step(layers, step) for step in range(len(layers))]
         return pair, rank_steps(pair, names, normalize(np.stack(images)).numpy()), layers
 

@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from support.tflite_files import count_calls, write_metadata
 
 from learn2compress.compression.family.spec import family_costs
 from learn2compress.compression.quantization import on_device
@@ -17,7 +18,7 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, read_manifest
 from learn2compress.schemas.progress import listening
 from learn2compress.tflite.interpreter import open_model
-from learn2compress.tflite.metadata import read_metadata, write_metadata
+from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import read_model_file
 
 CURVES = [
@@ -82,6 +83,15 @@ def test_write_models_quantizes_after_training_when_there_was_none_for_it(write,
         assert model.full_int8
         assert {layer.method for layer in model.layers} == {"post-training"}
         assert len(read_model_file(tmp_path / "models" / model.file.path).operators) > 5
+
+
+def test_write_models_parses_and_packs_each_file_once(write, trained_family, monkeypatch):
+    calls = count_calls(monkeypatch)
+
+    manifest = write(trained_family, None, ["float32", "int8", "uint8"])
+
+    assert len(manifest.models) == 6
+    assert calls == {"unpack": 6, "pack": 6}
 
 
 def test_write_models_costs_are_those_of_the_arithmetic(write, trained_family, stripes, tmp_path):

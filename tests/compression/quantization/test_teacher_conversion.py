@@ -55,7 +55,7 @@ def save(kind: str, folder: Path, **options) -> Path:
     return path
 
 
-def agreement(data: bytes, teacher, images) -> tuple[float, float]:
+def agreement(data, teacher, images) -> tuple[float, float]:
     """The share of images of the same class, and the mean difference of probabilities."""
     expected = tf.nn.softmax(teacher.logits(images)).numpy()
     found = open_model(data).predict(images)

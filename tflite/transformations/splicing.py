@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from ai_edge_litert import schema_py_generated as schema
 
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.tflite.packing import pack
-from learn2compress.tflite.schema import unpack
+from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _PASSING = ("QUANTIZE", "DEQUANTIZE")
@@ -50,18 +49,19 @@ class Pair:
     """A student's two files, operator by operator.
 
     Attributes:
+        integer, floating: The two.
         values: What each activation of the int8 file is in the float file, by its tensor's index.
     """
 
-    integer: schema.ModelT
-    floating: schema.ModelT
+    integer: ParsedFile
+    floating: ParsedFile
     steps: tuple[Step, ...]
     values: dict[int, int]
 
     @property
     def logits(self) -> int:
         """The value that enters the softmax at the end, or the output where there is none."""
-        output = int(self.floating.subgraphs[0].outputs[0])
+        output = int(self.floating.objects.subgraphs[0].outputs[0])
         last = self.steps[-1]
         return last.reads[0] if last.op == "SOFTMAX" and last.writes == (output,) else output
 
@@ -72,10 +72,10 @@ class Pair:
 
     def written(self, step: int) -> schema.TensorT:
         """What a step writes, as the int8 file has it."""
-        return self.integer.subgraphs[0].tensors[int(self.steps[step].integer.outputs[0])]
+        return self.integer.objects.subgraphs[0].tensors[int(self.steps[step].integer.outputs[0])]
 
 
-def pair_files(floating: bytes, integer: bytes, *, file: str = "the model") -> Pair:
+def pair_files(floating: bytes | ParsedFile, integer: bytes | ParsedFile, *, file: str = "the model") -> Pair:
     """Finds the operators of an int8 file in the float file of the same student.
 
     Args:
@@ -86,7 +86,8 @@ def pair_files(floating: bytes, integer: bytes, *, file: str = "the model") -> P
     Raises:
         ModelFileError: They are not of the same graph, or have more than one subgraph.
     """
-    pair = [unpack(data, file=file) for data in (floating, integer)]
+    files = [parse_file(source, file=file) for source in (floating, integer)]
+    pair = [found.objects for found in files]
     if any(len(model.subgraphs) != 1 for model in pair):
         raise ModelFileError(f"{file} must have one subgraph to be compared with its float file; it has control flow.")
     first, second = (model.subgraphs[0] for model in pair)
@@ -121,7 +122,7 @@ def pair_files(floating: bytes, integer: bytes, *, file: str = "the model") -> P
     if left:
         missing = ", ".join(_name(pair[0], other) for other in left.values())
         raise ModelFileError(f"{file} must have the operators of its float file; it lacks {missing}.")
-    return Pair(pair[1], pair[0], tuple(steps), values)
+    return Pair(files[1], files[0], tuple(steps), values)
 
 
 def splice(
@@ -131,7 +132,7 @@ def splice(
     float_ends: bool = False,
     rounded: Collection[int] = (),
     outputs: Collection[int] | None = None,
-) -> bytes:
+) -> ParsedFile:
     """Makes one file of two.
 
     Args:
@@ -142,13 +143,14 @@ def splice(
         outputs: The values to give out; by default what the files give out.
 
     Returns:
-        A .tflite file without metadata.
+        A file without metadata; it shares constants and scales with the two.
     """
     builder = _Builder(pair)
-    graph = pair.floating.subgraphs[0] if float_ends else pair.integer.subgraphs[0]
-    source = pair.floating if float_ends else pair.integer
+    integer, floating = pair.integer.objects, pair.floating.objects
+    source = floating if float_ends else integer
+    graph = source.subgraphs[0]
     builder.graph.inputs = []
-    for place, value in zip(graph.inputs, pair.floating.subgraphs[0].inputs, strict=True):
+    for place, value in zip(graph.inputs, floating.subgraphs[0].inputs, strict=True):
         tensor = builder.tensor(source, int(place))
         builder.graph.inputs.append(tensor)
         builder.given[int(value)] = [tensor]
@@ -157,11 +159,11 @@ def splice(
     if outputs is not None:
         builder.graph.outputs = [builder.in_float(value) for value in outputs]
     else:
-        ends = [(pair.values[int(i)], int(i)) for i in pair.integer.subgraphs[0].outputs]
+        ends = [(pair.values[int(i)], int(i)) for i in integer.subgraphs[0].outputs]
         builder.graph.outputs = [
             builder.in_float(value) if float_ends else builder.as_in(value, place) for value, place in ends
         ]
-    return pack(builder.model)
+    return ParsedFile(builder.model, file=pair.integer.file)
 
 
 class _Builder:
@@ -169,11 +171,12 @@ class _Builder:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
+        self.integer, self.floating = pair.integer.objects, pair.floating.objects
         self.graph = schema.SubGraphT()
         self.graph.tensors, self.graph.operators = [], []
-        self.graph.name = pair.integer.subgraphs[0].name
+        self.graph.name = self.integer.subgraphs[0].name
         self.model = schema.ModelT()
-        self.model.version = pair.integer.version
+        self.model.version = self.integer.version
         self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], [schema.BufferT()], []
         self.given: dict[int, list[int]] = {}
         self._moved: dict[tuple[int, int], int] = {}
@@ -195,7 +198,7 @@ class _Builder:
 
     def take(self, step: Step, in_float: bool, rounded: bool) -> None:
         """Adds a step from either file, and what has to pass its inputs to it."""
-        source = self.pair.floating if in_float else self.pair.integer
+        source = self.floating if in_float else self.integer
         found = step.floating if in_float else step.integer
         operator = copy.copy(found)
         code = source.operatorCodes[found.opcodeIndex]
@@ -225,7 +228,7 @@ class _Builder:
         for tensor in self.given[value]:
             if self.graph.tensors[tensor].type == schema.TensorType.FLOAT32:
                 return tensor
-        wanted = self.tensor(self.pair.floating, value)
+        wanted = self.tensor(self.floating, value)
         self._pass(self.given[value][0], wanted)
         self.given[value].append(wanted)
         return wanted
@@ -234,7 +237,7 @@ class _Builder:
         """A tensor that holds a value as the int8 file has it at a place."""
         if not self._is_float(value):
             return self.given[value][0]
-        wanted = self.tensor(self.pair.integer, place)
+        wanted = self.tensor(self.integer, place)
         if wanted in self.given[value]:
             return wanted
         if self.graph.tensors[wanted].type == schema.TensorType.FLOAT32:
@@ -248,7 +251,7 @@ class _Builder:
         held = self.as_in(value, place)
         if not self._is_float(value) or self.graph.tensors[held].type == schema.TensorType.FLOAT32:
             return held
-        tensor = copy.copy(self.pair.floating.subgraphs[0].tensors[value])
+        tensor = copy.copy(self.floating.subgraphs[0].tensors[value])
         tensor.buffer = 0
         self.graph.tensors.append(tensor)
         self._pass(held, len(self.graph.tensors) - 1)
@@ -256,7 +259,7 @@ class _Builder:
 
     def _is_float(self, value: int) -> bool:
         """Whether 8 bits concern a value at all: a truth value or a count is the same in both files."""
-        return self.pair.floating.subgraphs[0].tensors[value].type == schema.TensorType.FLOAT32
+        return self.floating.subgraphs[0].tensors[value].type == schema.TensorType.FLOAT32
 
     def _pass(self, start: int, end: int) -> None:
         types = [self.graph.tensors[tensor].type for tensor in (start, end)]

@@ -15,7 +15,7 @@ MediaPipe accept the result:
 - Operator codes nothing uses go; equal ones become one.
 - The converter's own description and the metadata entries `min_runtime_version` and `CONVERSION_METADATA`,
   which say how the file was made, go; all other metadata (and files appended to the model) stay.
-- Equal tables, vectors and strings are stored once, and padding is filled (see packing.py). This makes the
+- Equal tables, vectors and strings are stored once, and padding is filled (see tflite/packing.py). This makes the
   per-channel zero points, 8 bytes a channel for each kernel and each bias, almost free.
 
 What would save more and is not done, because some reader does not take it:
@@ -29,31 +29,33 @@ What would save more and is not done, because some reader does not take it:
 - Leaving out all-zero biases: optional for the operator, but not for all delegates.
 """
 
+import copy
+
 from ai_edge_litert import schema_py_generated as schema
 
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.tflite.associated_files import append_files, split_files
-from learn2compress.tflite.model_file import read_model
-from learn2compress.tflite.packing import pack
-from learn2compress.tflite.schema import corrupt, unpack
+from learn2compress.tflite.parsed_file import ParsedFile
+from learn2compress.tflite.schema import corrupt
 
 _DISPENSABLE_METADATA = frozenset({b"min_runtime_version", b"CONVERSION_METADATA"})
 
 
-def compact(data: bytes, *, keep_names: bool = False, file: str = "the model") -> bytes:
-    """Returns a .tflite file that is smaller and predicts the same, bit for bit.
+def compact(parsed: ParsedFile, *, keep_names: bool = False) -> ParsedFile:
+    """Makes a file smaller, in place; it predicts the same, bit for bit.
 
     Args:
-        data: the file; files appended to it are kept.
+        parsed: the file; files appended to it are kept.
         keep_names: keep the names of inner tensors, for somebody who wants to look into the file.
-        file: what errors call it.
+
+    Returns:
+        The same file.
 
     Raises:
-        ModelFileError: the bytes are no complete .tflite file, or keep weights outside their flatbuffer.
+        ModelFileError: the objects contradict each other, or keep weights outside their flatbuffer.
     """
-    read_model(data, file=file)
-    flatbuffer, files = split_files(data)
-    model = unpack(flatbuffer, file=file)
+    model, file = parsed.objects, parsed.file
+    # Contradictory objects must not be rewritten: read with unchecked indices they would come out as another model.
+    _ = parsed.facts
     operators = [operator for subgraph in model.subgraphs for operator in subgraph.operators or []]
     outside = [buffer for buffer in model.buffers if buffer.data is None and buffer.offset > 1]
     if outside or model.externalBuffers or any(operator.largeCustomOptionsSize for operator in operators):
@@ -61,10 +63,11 @@ def compact(data: bytes, *, keep_names: bool = False, file: str = "the model") -
             f"A file to compact must keep all it needs in its flatbuffer; got {file}, which refers to data "
             "outside of it. Leave it as it is."
         )
+    parsed.edit()
     _strip(model, keep_names)
     _share_operator_codes(model)
     _share_buffers(model, file)
-    return append_files(pack(model), files)
+    return parsed
 
 
 def _strip(model: schema.ModelT, keep_names: bool) -> None:
@@ -82,6 +85,7 @@ def _strip(model: schema.ModelT, keep_names: bool) -> None:
 def _without_ranges(found: schema.QuantizationParametersT | None) -> schema.QuantizationParametersT | None:
     if found is None:
         return None
+    found = copy.copy(found)  # a spliced file shares it with the file that it comes from
     found.min = found.max = None
     # Without a scale and without a custom scheme a tensor is not quantized: the table says nothing.
     quantized = found.scale is not None and len(found.scale) > 0
@@ -89,7 +93,8 @@ def _without_ranges(found: schema.QuantizationParametersT | None) -> schema.Quan
 
 
 def _share_operator_codes(model: schema.ModelT) -> None:
-    codes, new = [], {}
+    codes: list[schema.OperatorCodeT] = []
+    new: dict[tuple[int, int, int, bytes | None], int] = {}
     for subgraph in model.subgraphs or []:
         for operator in subgraph.operators or []:
             code = model.operatorCodes[operator.opcodeIndex]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file that is edited in one go comes out as one that is written and parsed again between the steps."""
+
+import numpy as np
+import pytest
+from support.tflite_files import count_calls
+
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.tflite.associated_files import append_files
+from learn2compress.tflite.interpreter import open_model
+from learn2compress.tflite.metadata import read_metadata
+from learn2compress.tflite.model_file import read_model
+from learn2compress.tflite.parsed_file import parse_file
+from learn2compress.tflite.transformations.compaction import compact
+from learn2compress.tflite.transformations.end_names import name_ends
+from learn2compress.tflite.transformations.metadata import write_metadata
+
+EVERY_VARIANT = ["float32", "float16", "dynamic", "int8", "uint8", "int8-float-ends"]
+STEPS = (
+    lambda parsed: name_ends(parsed, "picture", "scores"),
+    compact,
+    lambda parsed: write_metadata(parsed, name="Four", description="Tells four.", labels=list("abcd"), mean=[127.5]),
+)
+
+
+@pytest.mark.parametrize("variant", EVERY_VARIANT)
+def test_transformations_give_the_bytes_of_writing_after_each_of_them(tflite_models, variant):
+    data = append_files(tflite_models[variant], {"readme.txt": b"hello"})
+    at_once, one_by_one = parse_file(data), data
+    for step in STEPS:
+        at_once = step(at_once)
+        one_by_one = step(parse_file(one_by_one)).to_bytes()
+
+    assert at_once.to_bytes() == one_by_one != data
+    assert at_once.facts == read_model(one_by_one)
+    assert read_metadata(at_once) == read_metadata(one_by_one)
+
+
+def test_a_parsed_file_is_described_run_and_edited_with_one_parse_and_one_pack(tflite_models, pixels, monkeypatch):
+    calls = count_calls(monkeypatch)
+    parsed = parse_file(tflite_models["int8"])
+    for step in STEPS:
+        parsed = step(parsed)
+    scores = open_model(parsed).predict(pixels)
+
+    assert parsed.facts.op_counts["CONV_2D"] == 2
+    assert read_metadata(parsed).labels == ("a", "b", "c", "d")
+    assert calls == {"unpack": 1, "pack": 1}
+    assert np.array_equal(scores, open_model(parsed.to_bytes()).predict(pixels))
+
+
+def test_to_bytes_of_an_unedited_file_are_its_bytes(tflite_models, monkeypatch):
+    data, calls = tflite_models["float32"], count_calls(monkeypatch)
+
+    assert parse_file(data).to_bytes() == data
+    assert calls["pack"] == 0
+
+
+def test_edit_makes_bytes_and_facts_anew(tflite_models):
+    parsed = parse_file(tflite_models["int8"])
+    before = parsed.to_bytes(), parsed.facts
+    parsed.edit().subgraphs[0].tensors[0].name = b"renamed"
+
+    assert parsed.facts.tensors[0].name == "renamed" != before[1].tensors[0].name
+    assert read_model(parsed.to_bytes()) == parsed.facts
+    assert parsed.to_bytes() != before[0]
+
+
+def test_facts_refuse_objects_that_contradict_each_other(tflite_models):
+    parsed = parse_file(tflite_models["int8"], file="student.tflite")
+    parsed.edit().subgraphs[0].tensors[0].buffer = 999
+
+    with pytest.raises(ModelFileError, match=r"got student\.tflite, and its tables make no sense: tensor .* no buffer"):
+        _ = parsed.facts
+
+
+def test_parse_file_takes_a_parsed_file_as_it_is(tflite_models):
+    parsed = parse_file(tflite_models["int8"])
+
+    assert parse_file(parsed, file="another name") is parsed
+
+
+def test_parse_file_names_a_file_that_is_cut_short(tflite_models):
+    with pytest.raises(ModelFileError, match=r"got cut\.tflite, and it is cut short"):
+        parse_file(tflite_models["int8"][:1000], file="cut.tflite")
