@@ -89,7 +89,8 @@ def _without_ranges(found: schema.QuantizationParametersT | None) -> schema.Quan
 
 
 def _share_operator_codes(model: schema.ModelT) -> None:
-    codes, new = [], {}
+    codes: list[schema.OperatorCodeT] = []
+    new: dict[tuple[object, ...], int] = {}
     for subgraph in model.subgraphs or []:
         for operator in subgraph.operators or []:
             code = model.operatorCodes[operator.opcodeIndex]
