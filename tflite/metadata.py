@@ -215,7 +215,7 @@ def _image_tensor(channels: int, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def _scores_tensor(name: str) -> dict[str, Any]:
-    properties: tuple[str, dict[str, Any]] = ("FeatureProperties", {})
+    properties = ("FeatureProperties", {})
     labels = {"name": LABELS_FILE, "description": "The classes, one a line.", "type": _AXIS_LABELS}
     return {
         "name": name,

@@ -239,12 +239,7 @@ def _float_file(name: str, student: keras.Model) -> ModelFile:
 
 def _convert_or_refuse(name: str, convert: Callable[[], bytes], how: str = "") -> bytes:
     made: list[bytes] = []
-
-    def attempt() -> str:
-        made.append(convert())
-        return ""
-
-    why = _reason_of(attempt)
+    why = _reason_of(lambda: made.append(convert()) or "")
     if why:
         raise StudentModuleError(
             f"student {name!r} must be one that TensorFlow Lite can run{' ' + how if how else ''}; {why}. "
