@@ -119,7 +119,7 @@ def read_with_features(
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
     task, count, width = data.task, taught.recipe.count, taught.features.width
 
-    def parse(batch, beside):
+    def parse(batch: dict[str, tf.Tensor], beside: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return _parse_examples(batch, task) | _parse_views(beside, "features", tf.float32, count, width, task)
 
     return _batch(records, batch_size, shuffle_buffer, seed, parse)
@@ -128,9 +128,9 @@ def read_with_features(
 def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
     """Read the teacher's features alone: batches [batch, views, width] float32."""
     taught = read_manifest(logits, TeacherLogitsManifest)
-    folder = Path(logits, FEATURES_FOLDER)
-    paths = [path for part, names in taught.features.shards.items() for path in _shards(folder, part, names)]
-    count, width = taught.recipe.count, taught.features.width
+    folder, features = Path(logits, FEATURES_FOLDER), taught.require_features()
+    paths = [path for part, names in features.shards.items() for path in _shards(folder, part, names)]
+    count, width = taught.recipe.count, features.width
 
     def parse(batch: tf.Tensor) -> tf.Tensor:
         parsed = tf.io.parse_example(batch, {"features": _SCALAR_STRING})

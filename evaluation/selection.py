@@ -230,8 +230,9 @@ def _nothing_fits(view: View, limits: Limits, misses: Mapping[str, list[Miss]]) 
     lines = [f"{m.name} is " + " and ".join(miss.reason for miss in misses[m.name]) for m in nearest[:NEAREST]]
     parts = [f"A candidate must satisfy {_format_limits(limits)}; none of {len(view.measured)} does."]
     parts += _exclusions(view, misses)
-    if limits.min_accuracy is not None and (view.teacher_accuracy or 1) < limits.min_accuracy:
-        parts.append(f"min_accuracy is above the teacher's accuracy of {_format_share(view.teacher_accuracy)}.")
+    teacher = view.teacher_accuracy
+    if limits.min_accuracy is not None and teacher and teacher < limits.min_accuracy:
+        parts.append(f"min_accuracy is above the teacher's accuracy of {_format_share(teacher)}.")
     return " ".join([*parts, f"Nearest: {'; '.join(lines)}."])
 
 

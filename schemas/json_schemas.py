@@ -6,7 +6,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
@@ -16,15 +16,16 @@ from learn2compress.schemas.reports import Report
 REPORT_PATH = Path(__file__).with_name("report.schema.json")
 LINEAGE_PATH = Path(__file__).with_name("lineage.schema.json")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_LINEAGE_REPORTS = (
-    lineage.LineageReport,
-    lineage.VerifyReport,
-    lineage.ImpactReport,
-    lineage.DiffReport,
-    lineage.HistoryReport,
-    lineage.RebuildReport,
-    lineage.ReplayReport,
-)
+_AnyLineageReport = Annotated[
+    lineage.LineageReport
+    | lineage.VerifyReport
+    | lineage.ImpactReport
+    | lineage.DiffReport
+    | lineage.HistoryReport
+    | lineage.RebuildReport
+    | lineage.ReplayReport,
+    Field(discriminator="command"),
+]
 
 
 def report_schema() -> dict[str, Any]:
@@ -34,7 +35,8 @@ def report_schema() -> dict[str, Any]:
 
 def lineage_schema() -> dict[str, Any]:
     """Builds one schema for the output of all lineage commands; its field `command` tells them apart."""
-    schema = TypeAdapter(Annotated[Union[_LINEAGE_REPORTS], Field(discriminator="command")]).json_schema()  # noqa: UP007
+    adapter: TypeAdapter[Any] = TypeAdapter(_AnyLineageReport)
+    schema = adapter.json_schema()
     return {"$schema": _DIALECT, "title": "Output of the lineage commands of learn2compress with --json", **schema}
 
 

@@ -81,7 +81,7 @@ def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
     return [family.get_layer(f"{name}_logits").input for name in names]
 
 
-def _apply(block: Block, x, seeds):
+def _apply(block: Block, x: Any, seeds: Iterator[int | None]) -> Any:
     if isinstance(block, Conv):
         x = keras.layers.Conv2D(
             block.filters,

@@ -19,6 +19,7 @@ from learn2compress.compression.pruning.importance import magnitude_importance, 
 from learn2compress.compression.pruning.sensitivity import channel_sensitivity
 from learn2compress.compression.pruning.sparsity_allocation import scale_importance
 from learn2compress.schemas.config import ChannelPassConfig, LossConfig
+from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.manifests import ChannelSensitivity, Record
 
 _IMPORTANCE_BATCHES = 10  # as many as the paper's authors use
@@ -53,7 +54,7 @@ def plan_channels(
         loss: Loss of the distillation.
 
     Raises:
-        FamilyError: The target is out of reach.
+        FamilyError: The target is out of reach, or there is none.
     """
     if config.criterion == "taylor":
         importance = taylor_importance(family, spec, islice(batches, _IMPORTANCE_BATCHES), loss)
@@ -63,6 +64,8 @@ def plan_channels(
     if len(images):
         sensitivity = channel_sensitivity(family, spec, importance, images, labels)
         damage = scale_importance(importance, {group.group: group.removed for group in sensitivity})
+    if config.channels is None:
+        raise FamilyError("prune.channels must be a target; got none. Write for example {bytes: 50%}.")
     widths = choose_widths(spec, config.channels, damage)
     kept = {
         group: sorted(np.argsort(-importance[group], kind="stable")[:width].tolist()) for group, width in widths.items()

@@ -8,7 +8,7 @@ int8       everything in int8, input and output too; input = pixel - 128
 uint8      the same with uint8 input and output; input = pixel
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -126,7 +126,7 @@ def _convert_by_examples(
     if not examples:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
 
-    def representative():
+    def representative() -> Iterator[list[np.ndarray]]:
         return ([batch] for batch in inputs.representative(student.input_shape[1:], examples))
 
     converter = _converter(with_probabilities(student))

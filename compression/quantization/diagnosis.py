@@ -94,7 +94,9 @@ def diagnose(
     folder = Path(folder)
     integer = [model for model in manifest.models if model.variant.split("-")[0] in INTEGER_TYPES]
     floating, inputs = cut_students(family.floating, family.students), modality_of(manifest.task).student_input
-    errors, rescued, notes = [], [], []
+    errors: list[QuantizationError] = []
+    rescued: list[OnDeviceModel] = []
+    notes: list[str] = []
     task = Task("looking for the layers that 8 bits hurt", len({model.student for model in integer}))
     for student in dict.fromkeys(model.student for model in integer):
         models = [model for model in integer if model.student == student]
@@ -201,9 +203,10 @@ def _rescue(
         return None, f"{lost}; its worst layers in float, {settings.layers} at most, would not make it more accurate"
     file = _write(folder, manifest, model, ranked, found, float32, before, len(settings.labels))
     gain = format_points(found.accuracy - before)
+    added = file.file.bytes - model.file.bytes
     return file, (
-        f"{lost}; {file.name} has {', '.join(file.rescue.layers)} in float, which brings {gain} "
-        f"for {file.rescue.bytes_added:,} bytes"
+        f"{lost}; {file.name} has {', '.join(ranked.names(found.steps))} in float, which brings {gain} "
+        f"for {added:,} bytes"
     )
 
 

@@ -189,7 +189,7 @@ class JointTrainer:
         """Top-1 accuracy of each student on batches of (images uint8, labels)."""
         return top1_accuracy(self._predict, self.names, batches)
 
-    def _forward(self, images, training: bool) -> list:
+    def _forward(self, images: tf.Tensor, training: bool) -> list[tf.Tensor]:
         outputs = self.model(self.inputs.normalize(images), training=training)
         return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from learn2compress.schemas.config import ChannelTarget, StudentSize
+from learn2compress.schemas.config import BUILT_IN_PASSES, ChannelTarget, PassChoice, StudentSize
 from learn2compress.schemas.scaling import PRESETS, Scaling
 
 MOST = 10**6  # of a whole number that has no bound of its own
@@ -29,6 +29,8 @@ _WHOLE: dict[type, st.SearchStrategy[Any]] = {
         lambda field: st.builds(StudentSize, **{field: _AMOUNTS})
     )
     | st.just(StudentSize()),
+    PassChoice: st.sampled_from(BUILT_IN_PASSES).map(PassChoice.model_validate)
+    | st.deferred(lambda: sections(PassChoice)),
     ChannelTarget: st.builds(ChannelTarget, fraction=_SHARES, bytes=_SHARES | _AMOUNTS, macs=_SHARES | _AMOUNTS),
 }
 
@@ -66,6 +68,8 @@ def _values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
 
 
 def _whole_values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
+    if annotation is Any:
+        return st.none() | st.booleans() | st.integers(-MOST, MOST) | st.text(max_size=8)
     if annotation is NoneType:
         return st.none()
     if annotation is bool:
