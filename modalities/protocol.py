@@ -110,6 +110,9 @@ class TeacherInput(Protocol):
     def check_examples(self, shape: tuple[int, ...], scaling: Scaling, resize: bool) -> None:
         """Refuses stored examples of a shape that the input cannot take (TeacherError)."""
 
+    def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
+        """Makes the tensor of a batch of stored examples."""
+
     def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
         """Turns a batch of stored examples into the tensor that the model takes."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from learn2compress.data.stored_examples import StoredExample, read_shard
+from learn2compress.data.stored_examples import StoredExample, read_shard, stack_contents
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, Task
@@ -78,7 +78,7 @@ def golden_files(
     for number, example in enumerate(examples[: _vector_count(source.bytes)]):
         content = example.content
         entered, left = classifier.predict_raw(content)
-        scores = classifier.predict(content[None])[0]
+        scores = classifier.predict(stack_contents([example]))[0]
         stem = f"{FOLDER}/{number}"
         suffix, written = write_example(content)
         files |= {

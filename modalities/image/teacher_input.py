@@ -35,6 +35,10 @@ class ImageTeacherInput:
     has_channel_axis: bool
     dtype: tf.DType
 
+    def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
+        """Returns uint8 pixels as they are, and others as float32."""
+        return tf.constant(batch, tf.uint8 if batch.dtype == np.uint8 else tf.float32)
+
     def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
         """Turns pixels 0..255 into what the model takes."""
         height, width, _ = self.shape
