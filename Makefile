@@ -6,8 +6,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_USE_LEGACY_KERAS := 1
 export CUDA_VISIBLE_DEVICES ?= -1
 
-# A worker for each core, up to four: a worker with TensorFlow in it takes up to two gigabytes.
-PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# A worker for each core, up to four: a worker with TensorFlow in it takes up to two gigabytes. Which of them runs what,
+# and in which order, is told by tests/support/schedule.py.
+PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4
 
 TEACHER := examples/digits/teacher.keras
 IMAGE ?= localhost/learn2compress:latest
@@ -39,8 +40,7 @@ lint: setup
 	.venv/bin/python scripts/lint_imports.py
 
 test: lint
-	$(PYTEST) -m "not e2e and not slow"
-	$(PYTEST) -m "e2e or slow"
+	$(PYTEST)
 
 lock:
 	scripts/lock.sh $(ARGS)

@@ -1,18 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fixtures that tests of several rooms share."""
 
+import gc
+
+import numpy as np
 import pytest
 from support import s3_server
 from support.models import keras_student, pixels, sparse_family, tflite_models
 from support.passes import declare_pass, example_pass, example_wheel
 from support.reports import classifiers, described, make_report_fixture, sample, write_examples
 from support.runs import make_run, open_store, tiny_dag, tiny_run
+from support.schedule import FileByFile, quick_first
+from support.shared import made_once
 
 __all__ = [
     "classifiers", "declare_pass", "described", "example_pass", "example_wheel", "keras_student",
     "make_report_fixture", "make_run", "open_store", "pixels", "sample", "sparse_family", "tflite_models",
     "tiny_dag", "tiny_run", "write_examples",
 ]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=quick_first)
+
+
+def pytest_collection_finish():
+    # What the imports left stays to the end, and tracing makes many objects that stay a while: looking through them all
+    # again and again takes up to a seventh of the time.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +72,17 @@ def stripes():
 
 
 @pytest.fixture(scope="session")
-def trained_weights(stripes):
+def trained_weights(stripes, tmp_path_factory):
     """Weights of stripes.SPEC's family, trained until it tells the classes apart."""
+
+    def make(folder):
+        np.savez(folder / "weights.npz", *train(stripes))
+
+    with np.load(made_once(tmp_path_factory, "trained-weights", make) / "weights.npz") as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def train(stripes):
     from learn2compress.compression.family.model import build_family
     from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 

@@ -45,7 +45,9 @@ def build_teacher() -> keras.Model:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="the .keras file to write")
-    output = parser.parse_args().output
+    parser.add_argument("--epochs", type=int, default=40, help="passes over the images (default: 40)")
+    arguments = parser.parse_args()
+    output = arguments.output
 
     keras.utils.set_random_seed(7)
     digits = load_digits()
@@ -53,7 +55,7 @@ def main() -> None:
     train, held_out = np.arange(TRAIN_ROWS), np.arange(TRAIN_ROWS, len(images))
     teacher = build_teacher()
     teacher.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    teacher.fit(images[train], digits.target[train], batch_size=64, epochs=40, verbose=0)
+    teacher.fit(images[train], digits.target[train], batch_size=64, epochs=arguments.epochs, verbose=0)
     _, accuracy = teacher.evaluate(images[held_out], digits.target[held_out], verbose=0)
     output.parent.mkdir(parents=True, exist_ok=True)
     teacher.save(output)

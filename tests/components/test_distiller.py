@@ -289,11 +289,27 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
     }
 
 
-def test_distiller_begins_with_the_teachers_features_and_records_it(feature_inputs, artifact, tmp_path, monkeypatch):
+def test_distiller_begins_with_the_teachers_features_and_records_it_when_killed_after(
+    feature_inputs, artifact, tmp_path, monkeypatch
+):
     distill = DISTILL.model_copy(update={"epochs": 1, "init": "features", "init_epochs": 6})
-    output = artifact(StudentSet, tmp_path / "Distiller/students/1")
+    expected = []
 
-    execute(feature_inputs, output, distill=distill)
+    class Killed(Exception):
+        pass
+
+    def killed(_, family, **__):
+        expected.extend(family.get_weights())
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        # All is learned, nothing is written yet.
+        patched.setattr(distiller, "write_students", killed)
+        with pytest.raises(Killed):
+            execute(feature_inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
+    said, output = [], artifact(StudentSet, tmp_path / "Distiller/students/2")
+    with listening(said.append):
+        execute(feature_inputs, output, distill=distill)
 
     manifest = read_manifest(output.uri, StudentSetManifest)
     found = manifest.initialization
@@ -305,26 +321,8 @@ def test_distiller_begins_with_the_teachers_features_and_records_it(feature_inpu
     assert all(curves[5].loss[name] < 0.7 * curves[0].loss[name] for name in ("a", "b")), curves
     assert not [name for name in load_model(output.uri, manifest.family).output_names if "projection" in name]
     assert not list((tmp_path / "Distiller/checkpoints").iterdir())
-
-    # A kill in the distillation that follows: the features are not learned again, and the end is the same.
-    class Killed(Exception):
-        pass
-
-    def killed(*_, **__):
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(distiller, "write_students", killed)
-        with pytest.raises(Killed):
-            execute(feature_inputs, artifact(StudentSet, tmp_path / "Distiller/students/2"), distill=distill)
-    said, again = [], artifact(StudentSet, tmp_path / "Distiller/students/3")
-    with listening(said.append):
-        execute(feature_inputs, again, distill=distill)
-    assert not [progress for progress in said if "step" in progress.task]
-    weights = [
-        load_model(one.uri, read_manifest(one.uri, StudentSetManifest).family).get_weights() for one in (output, again)
-    ]
-    for ours, theirs in zip(*weights, strict=True):
+    assert not [progress for progress in said if "step" in progress.task], "nothing was trained again"
+    for ours, theirs in zip(load_model(output.uri, manifest.family).get_weights(), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

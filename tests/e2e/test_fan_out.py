@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch):
     config = write_job(tmp_path / "job")
-    settings = yaml.safe_load(config.read_text()) | {"students": {"sizes": {"small": None, "large": None}}}
-    settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 4, 1, 1
+    settings = yaml.safe_load(config.read_text())
+    settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 1, 1, 1
     settings["kubeflow"] = {"fan_out": True}
     config.write_text(yaml.safe_dump(settings))
     output = tmp_path / "out"

@@ -63,7 +63,7 @@ class ApiServer:
 @contextmanager
 def serving(**settings: Any) -> Iterator[ApiServer]:
     api = ApiServer(**settings)
-    thread = threading.Thread(target=api.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=api.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield api
@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _check(text: str) -> Json:
-    documents = list(yaml.safe_load_all(text))
+    documents = list(yaml.load_all(text, yaml.CSafeLoader))
     spec = documents[0]
     try:
         message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class StepFailedError(Exception):
         self.task, self.status, self.log = task, status, log
 
 
+def _run_process(command: list[str], folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
 @dataclass
 class Emulator:
     """A backend.
@@ -52,6 +57,7 @@ class Emulator:
         salted: Whether an output's address has a part of its own after the task's, as newer backends give it.
         container: What runs a command in a container, before its `-v` and `-e` options and the image; without it, a
             step is a process of this machine.
+        run_process: Runs a step's command in a folder, with an environment.
         logs: Of each task that ran.
     """
 
@@ -60,6 +66,7 @@ class Emulator:
     root: str = "minio://bucket/runs"
     salted: bool = True
     container: list[str] = field(default_factory=list)
+    run_process: Callable[[list[str], Path, dict[str, str]], "subprocess.CompletedProcess[str]"] = _run_process
     logs: dict[str, str] = field(default_factory=dict)
 
     def run(
@@ -86,7 +93,7 @@ class Emulator:
             RefusedError: What the api-server, driver or launcher refuses.
             StepFailedError: A container failed.
         """
-        spec = next(iter(yaml.safe_load_all(file.read_text())))
+        spec = next(iter(yaml.load_all(file.read_text(), yaml.CSafeLoader)))
         message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())  # unknown fields raise
         if message.schema_version != "2.1.0":
             raise RefusedError(f"schema {message.schema_version}")
@@ -129,7 +136,7 @@ class Emulator:
             options = [part for variable in variables for part in ("-e", variable)]
             command = [*self.container, "-v", f"{pod}:{pod}", *options, container["image"], *command]
             environment = dict(os.environ)
-        done = subprocess.run(command, cwd=pod / "work", env=environment, capture_output=True, text=True)
+        done = self.run_process(command, pod / "work", environment)
         self.logs[name] = done.stdout + done.stderr
         if done.returncode:
             raise StepFailedError(name, done.returncode, self.logs[name])

@@ -2,6 +2,7 @@
 """What a configuration compiles to: the committed pipeline, and in it only what a changed field should change."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ GOLDEN = Path(__file__).parent / "golden" / "digits.yaml"
 IMAGE = "registry.example/learn2compress:0.1.0"
 
 
+@cache
 def compiled(*settings):
-    return list(yaml.safe_load_all(compile_pipeline(load_config(CONFIG, settings), IMAGE)))
+    """The documents, to be read alone."""
+    return list(yaml.load_all(compile_pipeline(load_config(CONFIG, settings), IMAGE), yaml.CSafeLoader))
 
 
 def differences(one, other, place=""):
@@ -44,7 +47,7 @@ def test_pipeline_loads_with_kfp():
 
     loaded = components.load_component_from_file(str(GOLDEN))
 
-    parameters = yaml.safe_load(GOLDEN.read_text())["root"]["inputDefinitions"]["parameters"]
+    parameters = yaml.load(GOLDEN.read_text(), yaml.CSafeLoader)["root"]["inputDefinitions"]["parameters"]
     assert set(loaded.component_spec.inputs) == set(parameters)
 
 

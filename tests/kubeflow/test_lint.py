@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "golden" / "digits.yaml"
 
 @pytest.fixture(scope="module")
 def good():
-    return list(yaml.safe_load_all(GOLDEN.read_text()))
+    return list(yaml.load_all(GOLDEN.read_text(), yaml.CSafeLoader))
 
 
 def faults_after(good, change, platform=None):

@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 
+from support.shared import made_once
+
 VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8", "int8-float-ends")
 
 
@@ -43,8 +45,18 @@ def keras_student():
 
 
 @pytest.fixture(scope="session")
-def tflite_models(keras_student):
+def tflite_models(request, tmp_path_factory):
     """The student's .tflite bytes by variant, as the converter leaves them."""
+
+    def make(folder):
+        for variant, data in converted(request.getfixturevalue("keras_student")).items():
+            (folder / variant).write_bytes(data)
+
+    folder = made_once(tmp_path_factory, "tflite-models", make)
+    return {variant: (folder / variant).read_bytes() for variant in VARIANTS}
+
+
+def converted(keras_student):
     import tensorflow as tf
 
     images = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 3)).astype(np.float32)

@@ -41,7 +41,7 @@ class S3Server:
 @contextmanager
 def serving(root: Path) -> Iterator[S3Server]:
     store = S3Server(root)
-    thread = threading.Thread(target=store.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=store.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield store

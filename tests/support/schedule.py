@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which tests run, and how xdist divides them among its workers.
+
+Quick tests run first, then those marked `e2e` or `slow`, the longest files of them first, so that no worker is left
+with a long file when the others are done. A worker gets a file at a time, for its fixtures are built once a file; the
+files of tests/e2e go to one worker, for they look at the same finished run.
+"""
+
+import itertools
+from pathlib import PurePosixPath
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# What takes minutes, the longest first.
+LONGEST = ("tests/kubeflow/test_cluster_run.py", "tests/e2e/")
+
+
+class FileByFile(LoadScopeScheduling):
+    """Assigns runs of tests of one file, or of tests/e2e, in the order of collection."""
+
+    def __init__(self, config: pytest.Config, log: object) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+        self._places: dict[str, str] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not self._places:
+            for number, (place, ids) in enumerate(itertools.groupby(self.collection or (), _place)):
+                self._places |= dict.fromkeys(ids, f"{number} {place}")
+        return self._places[nodeid]
+
+
+def quick_first(item: pytest.Item) -> tuple[bool, int]:
+    """The key by which tests are sorted."""
+    slow = any(item.get_closest_marker(name) for name in ("e2e", "slow"))
+    rank = next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
+    return slow, rank if slow else 0
+
+
+def _place(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "tests/e2e" if PurePosixPath(file).parent.name == "e2e" else file
