@@ -4,8 +4,8 @@
 import json
 from pathlib import Path
 
-from learn2compress.pipeline.output_lock import LOCK_FILE
 from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.provenance import LOCK_FILE
 from learn2compress.storage.whole_files import write_whole
 
 RUN_FILE = "run.json"

@@ -15,8 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from learn2compress.schemas.errors import OutputError
-
-LOCK_FILE = ".lock"
+from learn2compress.schemas.provenance import LOCK_FILE
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The import contracts see every folder: each is broken here on purpose, in a copy."""
 
+import ast
+import importlib
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,10 @@ except ImportError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+
+
+sys.path.insert(0, str(ROOT / "scripts"))
+lint_imports = importlib.import_module("lint_imports")
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:
@@ -89,6 +96,29 @@ def test_layers_are_broken_by_a_face_that_names_what_is_not_there(copy: Path) ->
 
     assert done.returncode != 0
     assert "learn2compress.tflite.__all__ must name modules of the room; got gone" in done.stderr
+
+
+def test_every_room_says_what_lives_there_and_names_its_face(copy: Path) -> None:
+    """A face of at most a dozen names; that of schemas, the vocabulary of all rooms, may be wider."""
+    for folder in FOLDERS:
+        for init in (copy / folder).rglob("__init__.py"):
+            tree = ast.parse(init.read_text())
+            room = init.parent.relative_to(copy).as_posix()
+            face = lint_imports.face_of(init.read_text())
+            assert ast.get_docstring(tree), room
+            if room not in ("cli", "learn2compress", "schemas", "schemas/config"):
+                assert face is not None, room
+                assert 1 <= len(face) <= 12, room
+
+
+def test_no_folder_and_no_file_is_too_large_to_take_in() -> None:
+    sources = [
+        path for folder in (*FOLDERS, "tests", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py")
+    ]
+    by_folder = Counter(path.parent for path in sources)
+
+    assert {str(folder): count for folder, count in by_folder.items() if count > 14} == {}
+    assert [str(path) for path in sources if len(path.read_text().splitlines()) > 450] == []
 
 
 def test_algorithms_are_broken_by_a_pipeline_import_behind_the_schemas(copy: Path) -> None:

@@ -17,7 +17,7 @@ from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.lineage.records.signing import ENVELOPE_SUFFIX, SignatureChecker
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem, VerifyReport, status_of
-from learn2compress.schemas.provenance import SUFFIX, Output, validate_statement
+from learn2compress.schemas.provenance import LOCK_FILE, SUFFIX, Output, validate_statement
 from learn2compress.storage.location import Location, is_absolute, open_location
 
 MODEL_SUFFIX = ".tflite"
@@ -211,7 +211,12 @@ class _Verifier:
         for path in place.files():
             parts = path.split("/")
             name = parts[-1]
-            if name.endswith(_OURS) or name.startswith((INDEX_FILE, DATABASE)) or _OWN_FOLDERS & set(parts):
+            if (
+                path == LOCK_FILE
+                or name.endswith(_OURS)
+                or name.startswith((INDEX_FILE, DATABASE))
+                or _OWN_FOLDERS & set(parts)
+            ):
                 continue
             if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
                 continue

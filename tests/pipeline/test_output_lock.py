@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from learn2compress.pipeline.output_lock import LOCK_FILE, hold_output
+from learn2compress.pipeline.output_lock import hold_output
 from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.provenance import LOCK_FILE
 
 HOLDER = """
 import sys, time

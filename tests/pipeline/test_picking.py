@@ -13,14 +13,13 @@ from learn2compress.evaluation.predictions import ModelPredictions, SplitPredict
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.queries.verify import verify_place
-from learn2compress.pipeline.output_lock import LOCK_FILE
 from learn2compress.pipeline.picking import pick
 from learn2compress.report.assembly import write_report
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import Learn2CompressError, LineageError, ModelFileError, OutputError, SelectionError
 from learn2compress.schemas.manifests import read_manifest, write_manifest
-from learn2compress.schemas.provenance import parse_statement
+from learn2compress.schemas.provenance import LOCK_FILE, parse_statement
 from learn2compress.schemas.reports import Choice, Report
 from learn2compress.storage.location import open_location
 
