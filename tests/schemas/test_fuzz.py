@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.properties import damaged, examples
+from support.strategies.properties import damaged, examples
 
 from learn2compress.schemas import manifests
 from learn2compress.schemas.config import Config, load_config, parse_config

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.properties import examples
-from support.sections import sections
+from support.strategies.properties import examples
+from support.strategies.sections import sections
 
 from learn2compress.schemas import parameters
 from learn2compress.schemas.config import Config

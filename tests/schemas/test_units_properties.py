@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.properties import examples
+from support.strategies.properties import examples
 
 from learn2compress.schemas.errors import UnitError
 from learn2compress.schemas.units import (

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
-from support.properties import examples
+from support.strategies.properties import examples
 
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import IDENTIFIER, unpack

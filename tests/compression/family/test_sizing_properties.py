@@ -3,7 +3,7 @@ from itertools import pairwise
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.properties import examples
+from support.strategies.properties import examples
 
 from learn2compress.compression.family.sizing import check_spread, default_large_bytes, solve_family
 from learn2compress.compression.family.spec import Cost, family_costs

@@ -33,7 +33,7 @@ def open_sqlite(path: Path):
 
 @pytest.fixture(scope="session")
 def tiny_dag() -> ModuleType:
-    from support import tiny_dag
+    from support.runs import tiny_dag
 
     return tiny_dag
 
@@ -58,7 +58,7 @@ def tiny_run(tiny_dag: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def make_run(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> type:
     """Writes the artifacts and records of a run, as the real nodes leave them, without TFX; its index is its own."""
-    from support.synthetic import SyntheticRun
+    from support.runs.synthetic import SyntheticRun
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return SyntheticRun
