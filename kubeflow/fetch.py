@@ -22,7 +22,6 @@ from learn2compress.report.assembly import (
     assemble_report,
     part_of,
     read_thumbnails,
-    reported,
     write_report,
 )
 from learn2compress.schemas.config import Config
@@ -71,7 +70,7 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     if missing:
         raise ClusterError(f"the records of run {run} must lead to every artifact; none leads to {missing[0]}.")
     selected = _collect(folders, output)
-    report = assemble_report(_config_of(records.values()), *reported(folders))
+    report = assemble_report(_config_of(records.values()), folders)
     write_report(output, report, read_thumbnails(folders["TFLiteEvaluator.evaluation"]))
     record_output_folder(output, folders.values())
     return report, selected

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from learn2compress.schemas.config import DataConfig, TeacherConfig
+from learn2compress.schemas.config import DataConfig, TeacherImportConfig
 from learn2compress.schemas.manifests import Task, ViewRecipe
 from learn2compress.schemas.scaling import Scaling
 
@@ -73,13 +73,13 @@ class Views(Protocol):
 
     width: int
 
-    def on_trial(self, config: TeacherConfig) -> Callable[[np.ndarray], np.ndarray] | None:
+    def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns a transformation of batches that views may hold only if the teacher stays as accurate on it, if any.
 
         It is None where the configuration decides, or where the modality has no such transformation.
         """
 
-    def recipe(self, config: TeacherConfig, seed: int, passed: bool) -> ViewRecipe:
+    def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
         """Settles the views; `passed` says whether the teacher stayed accurate on the transformation on trial."""
 
     def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:

@@ -37,7 +37,7 @@ from learn2compress.modalities import modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.output_folder import claim_output
-from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, reported, write_report
+from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
@@ -188,7 +188,7 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
 
 def report_run(config: Config, result: RunResult, output: Path) -> Report:
     """Writes OUT/report.json and OUT/report.html."""
-    report = assemble_report(config.model_dump(mode="json"), *reported(result.artifacts))
+    report = assemble_report(config.model_dump(mode="json"), result.artifacts)
     write_report(output, report, read_thumbnails(result.artifacts["TFLiteEvaluator.evaluation"]))
     return report
 

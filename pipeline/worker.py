@@ -8,6 +8,8 @@ must be on a file system that all workers see, under the same path.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tfx.types.artifact import Artifact
+
 from learn2compress.components.distiller import Distiller
 from learn2compress.components.execution.coordination import Assignment, next_assignment
 from learn2compress.components.node import Node
@@ -28,8 +30,10 @@ def take_part() -> tuple[str, ...]:
     Raises:
         Learn2CompressError: What the chief is told as well, or the chief is gone.
     """
-    distribution, trained = open_distribution("multi_worker"), []
-    say(f"Worker {distribution.cluster.index} of {len(distribution.cluster.addresses)} waits for the chief's trainings")
+    distribution = open_distribution("multi_worker")
+    trained: list[str] = []
+    if (cluster := distribution.cluster) is not None:
+        say(f"Worker {cluster.index} of {len(cluster.addresses)} waits for the chief's trainings")
     while (assignment := next_assignment(distribution)).node:
         say(f"{assignment.node}: trains along")
         _execute(assignment)
@@ -45,7 +49,7 @@ def _execute(assignment: Assignment) -> None:
         node.EXECUTOR().Do(inputs, outputs, assignment.parameters)
 
 
-def _artifact(kind, uri: str):
+def _artifact(kind: type[Artifact], uri: str) -> Artifact:
     artifact = kind()
     artifact.uri = uri
     return artifact

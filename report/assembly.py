@@ -39,7 +39,7 @@ REPORTED = (
     "TFLiteEvaluator.evaluation",
     "StudentSelector.selection",
 )
-"""The artifacts that a report covers, as "Node.output", in the order of the arguments of `assemble_report`."""
+"""The artifacts that a report covers, as "Node.output"."""
 TRAINED = ("Distiller.trained_teacher", "Distiller.trained_teacher_logits")
 """Further ones, which a run has where the teacher is jointly trained."""
 COLLECTED = {
@@ -49,40 +49,25 @@ COLLECTED = {
 """Replacements for two of these artifacts in a run that pruned and quantized each student in separate tasks."""
 
 
-def assemble_report(
-    config: dict[str, Any],
-    data_dir: str | Path,
-    teacher_dir: str | Path,
-    logits_dir: str | Path,
-    students_dir: str | Path,
-    models_dir: str | Path,
-    evaluation_dir: str | Path,
-    selection_dir: str | Path,
-    trained_dir: str | Path | None = None,
-    trained_logits_dir: str | Path | None = None,
-    created: datetime | None = None,
-) -> Report:
+def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], created: datetime | None = None) -> Report:
     """Read the manifests of a run's artifacts.
 
     Args:
         config: Configuration of the run.
-        data_dir: Folder of the Examples artifact.
-        teacher_dir: Folder of the Teacher artifact.
-        logits_dir: Folder of the TeacherLogits artifact.
-        students_dir: Folder of the last StudentSet artifact.
-        models_dir: Folder of the OnDeviceModelSet artifact.
-        evaluation_dir: Folder of the ModelEvaluation artifact.
-        selection_dir: Folder of the Selection artifact.
-        trained_dir: Folder of the TrainedTeacher artifact, if there is one.
-        trained_logits_dir: Folder of its TeacherLogits artifact.
+        artifacts: Folders of the artifacts by "Node.output": those of `REPORTED` and, if they exist, of `TRAINED`.
         created: Time of the report; now by default.
 
     Returns:
         The report.
 
     Raises:
+        KeyError: An artifact of `REPORTED` is missing.
         Learn2CompressError: A folder does not hold the artifact it should hold.
     """
+    data_dir, teacher_dir, logits_dir, students_dir, models_dir, evaluation_dir, selection_dir = (
+        artifacts[part_of(part, artifacts)] for part in REPORTED
+    )
+    trained_dir, trained_logits_dir = map(artifacts.get, TRAINED)
     models = read_manifest(models_dir, OnDeviceModelSetManifest)
     data = read_manifest(data_dir, DataManifest)
     trained = read_manifest(trained_dir, TrainedTeacherManifest) if trained_dir else None
@@ -107,15 +92,6 @@ def part_of(part: str, artifacts: Container[str]) -> str:
     """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
     collected = COLLECTED.get(part, part)
     return collected if collected in artifacts else part
-
-
-def reported(artifacts: Mapping[str, Path]) -> list[Path | None]:
-    """Finds a run's folders for `assemble_report`, in its order; None for what only a jointly trained teacher has.
-
-    Raises:
-        KeyError: The run lacks an artifact of `REPORTED`.
-    """
-    return [*(artifacts[part_of(part, artifacts)] for part in REPORTED), *map(artifacts.get, TRAINED)]
 
 
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:

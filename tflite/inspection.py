@@ -16,7 +16,7 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Record
 from learn2compress.tflite.interpreter import activation_bytes, arena_bytes
 from learn2compress.tflite.metadata import read_metadata
-from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, prove_full_int8, read_bytes
+from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, mean_sparsity, prove_full_int8, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 
@@ -210,7 +210,6 @@ def _layer(
 ) -> Layer:
     written = tensors[operator.subgraph, operator.outputs[0]] if operator.outputs else None
     kernels = [t for t in constants if t.sparsity is not None]
-    elements = sum(kernel.elements for kernel in kernels)
     weights = kernels or [t for t in constants if t.parameter]
     return Layer(
         index=operator.index,
@@ -223,7 +222,7 @@ def _layer(
         parameters=sum(t.elements for t in fresh if t.parameter),
         macs=operator.macs,
         weight_bytes=sum(t.bytes for t in fresh),
-        sparsity=sum(k.sparsity * k.elements for k in kernels) / elements if elements else None,
+        sparsity=mean_sparsity(constants),
     )
 
 

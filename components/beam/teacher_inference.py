@@ -93,7 +93,8 @@ def ask_teacher(
         TeacherError: A logit is not finite.
     """
     held_out = recipe.model_copy(update={"count": 1})
-    names, images = dict(data.shards), dict(data.counts)
+    names = dict[str, list[str]](data.shards.items())
+    images = dict[str, int](data.counts.items())
     if data.unlabeled:
         names["unlabeled"], images["unlabeled"] = data.unlabeled.shards, data.unlabeled.count
     shards, views = [], 0
@@ -122,7 +123,7 @@ def ask_teacher(
         )
     counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, "unlabeled")}
     for part, _, answers, _ in shards:
-        counts[part] += _read_count(answers)
+        counts[part] += _read_count(answers) or ShardCount(0, 0, 0)
     for _, _, answers, _ in shards:
         _counts_path(answers).unlink()
     return counts
@@ -166,6 +167,7 @@ class _AskTeacher(beam.DoFn):
         return {"logits": self.teacher.logits(images)}
 
     def _ask_for_both(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        assert self.features is not None  # with_features
         features, logits = self.features.answers(images)
         return {"features": features, "logits": logits}
 

@@ -97,20 +97,20 @@ def write_trained(
         best_epoch=int(loop.best_epoch.numpy()),
         forward_passes=forward_passes,
     )
-    _describe(output, manifest)
+    _describe(output, manifest, about)
     _describe_logits(logits, taught)
     return about
 
 
-def _describe(artifact: types.Artifact, manifest: TrainedTeacherManifest) -> None:
+def _describe(artifact: types.Artifact, manifest: TrainedTeacherManifest, teacher: TeacherManifest) -> None:
     write_manifest(artifact.uri, manifest)
     artifact.set_string_custom_property("mode", manifest.mode)
     artifact.set_string_custom_property("imported_sha256", manifest.imported_sha256)
-    artifact.set_string_custom_property("sha256", manifest.teacher.sha256)
-    artifact.set_string_custom_property("format", manifest.teacher.format)
+    artifact.set_string_custom_property("sha256", teacher.sha256)
+    artifact.set_string_custom_property("format", teacher.format)
     artifact.set_int_custom_property("best_epoch", manifest.best_epoch)
     artifact.set_int_custom_property("forward_passes", manifest.forward_passes)
-    for split, accuracy in manifest.teacher.accuracy.items():
+    for split, accuracy in teacher.accuracy.items():
         artifact.set_float_custom_property(f"{split}_accuracy", accuracy)
 
 

@@ -240,7 +240,12 @@ def _float_file(name: str, student: keras.Model) -> ModelFile:
 
 def _convert_or_refuse(name: str, convert: Callable[[], ParsedFile], how: str = "") -> ParsedFile:
     made: list[ParsedFile] = []
-    why = _reason_of(lambda: made.append(convert()) or "")
+
+    def attempt() -> str:
+        made.append(convert())
+        return ""
+
+    why = _reason_of(attempt)
     if why:
         raise StudentModuleError(
             f"student {name!r} must be one that TensorFlow Lite can run{' ' + how if how else ''}; {why}. "

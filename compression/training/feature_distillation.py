@@ -21,7 +21,7 @@ from learn2compress.compression.family.model import feature_outputs
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
-from learn2compress.data.batches import iter_numpy, read_features, read_with_features
+from learn2compress.data.batches import read_features, read_with_features, whole_shards
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
@@ -79,11 +79,12 @@ class FeatureData:
         features = taught.require_features()
         count, width = sum(features.images.values()), features.width
         seen, total, squares = 0, np.zeros(width), np.zeros(width)
-        for batch in iter_numpy(read_features(logits)):
-            values = batch.astype(np.float64).reshape(-1, width)
-            seen += len(values)
-            total += values.sum(0)
-            squares += (values**2).sum(0)
+        with whole_shards():
+            for batch in read_features(logits).as_numpy_iterator():
+                values = batch.astype(np.float64).reshape(-1, width)
+                seen += len(values)
+                total += values.sum(0)
+                squares += (values**2).sum(0)
         mean = total / seen
         deviation = np.sqrt(np.maximum(squares / seen - mean**2, 0))
         (kept,) = np.nonzero(deviation > np.maximum(_LEAST_OF_MEAN * np.abs(mean), _LEAST_OF_OTHERS * deviation.max()))
@@ -92,7 +93,7 @@ class FeatureData:
                 f"the teacher's features in {logits} must vary from image to image; none of {width} does. "
                 "Set distill.init: none, or distill from another teacher."
             )
-        batch = min(batch_size, count)
+        images_a_step = min(batch_size, count)
         modality = modality_of(data.task)
         view_bytes = 4 * width + 2 * modality.views(data.task).width
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
@@ -100,8 +101,8 @@ class FeatureData:
             data.task,
             Path(examples),
             Path(logits),
-            batch,
-            count // batch,
+            images_a_step,
+            count // images_a_step,
             taught.recipe.count,
             kept,
             mean[kept].astype(np.float32),

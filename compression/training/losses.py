@@ -52,7 +52,9 @@ def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) 
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
 
 
-def family_losses(labels, teacher_logits, outputs: Sequence, config: LossConfig) -> list:
+def family_losses(
+    labels: tf.Tensor, teacher_logits: tf.Tensor | None, outputs: Sequence[tf.Tensor], config: LossConfig
+) -> list[tf.Tensor]:
     """The loss of each student.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from learn2compress.schemas.config import TeacherConfig
+from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.manifests import ViewRecipe
 
 
@@ -27,11 +27,11 @@ class ImageViews:
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
 
-    def on_trial(self, config: TeacherConfig) -> Callable[[np.ndarray], np.ndarray] | None:
+    def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns mirroring left to right, unless the configuration says whether views are mirrored."""
         return mirror if config.view_flip == "auto" else None
 
-    def recipe(self, config: TeacherConfig, seed: int, passed: bool) -> ViewRecipe:
+    def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
         """Settles the views: the largest shift is a share of each side, rounded to whole pixels."""
         flip = passed if config.view_flip == "auto" else config.view_flip == "yes"
         high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])

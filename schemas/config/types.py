@@ -2,10 +2,11 @@
 """What the sections are made of: the base class, and numbers with their bounds and units."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.fields import FieldInfo
+from typing_extensions import Self
 
 from learn2compress.schemas.units import parse_bytes, parse_count
 
@@ -15,7 +16,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
-S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -32,10 +32,10 @@ class Section(BaseModel):
         return {name: values[name] for name in self.ORDER or values if name in values}
 
     @classmethod
-    def part_of(cls: type[S], section: "Section") -> S:
+    def part_of(cls, section: "Section") -> Self:
         """Takes the fields of this section from one that inherits from it, or from one like it."""
         values: dict[str, Any] = {name: getattr(section, name) for name in cls.model_fields}
-        return cls.model_construct(section.model_fields_set & set(cls.model_fields), **values)
+        return cast(Self, cls.model_construct(section.model_fields_set & set(cls.model_fields), **values))
 
     @classmethod
     def ordered_fields(cls) -> Iterator[tuple[str, FieldInfo]]:

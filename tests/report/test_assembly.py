@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from learn2compress import schemas
-from learn2compress.report.assembly import REPORTED, assemble_report, read_thumbnails, reported, write_report
+from learn2compress.report.assembly import REPORTED, TRAINED, assemble_report, read_thumbnails, write_report
 from learn2compress.report.page import render_report
 from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.json_schemas import report_schema
@@ -24,7 +24,7 @@ from learn2compress.schemas.manifests import (
 )
 
 FOLDERS = ("data", "teacher", "logits", "students", "models", "evaluation", "selection")
-TRAINED = ("trained", "trained_logits")
+TRAINED_FOLDERS = ("trained", "trained_logits")
 
 
 @pytest.fixture
@@ -73,8 +73,9 @@ def artifacts(tmp_path, sample):
 
 def assembled(folder, config):
     created = datetime(2026, 11, 24, 8, 15, tzinfo=timezone.utc)
-    trained = [folder / name if (folder / name).exists() else None for name in TRAINED]
-    return assemble_report(config, *(folder / name for name in FOLDERS), *trained, created)
+    places = zip((*REPORTED, *TRAINED), (*FOLDERS, *TRAINED_FOLDERS), strict=True)
+    artifacts = {part: folder / name for part, name in places if (folder / name).exists()}
+    return assemble_report(config, artifacts, created)
 
 
 def test_assemble_report_collects_the_manifests_of_all_nodes(artifacts, sample):
@@ -115,15 +116,20 @@ def test_assemble_report_reads_a_run_of_an_older_version_which_left_artifacts_of
     assert assembled(artifacts, report.config) == report
 
 
-def test_reported_finds_what_a_run_has_in_the_order_of_the_report(tmp_path):
-    artifacts = {part: tmp_path / part for part in REPORTED} | {"StudentCollector.models": tmp_path / "all"}
+def test_assemble_report_takes_collected_artifacts_where_students_went_apart(artifacts, sample):
+    report, _ = sample
+    folders = {part: artifacts / name for part, name in zip(REPORTED, FOLDERS, strict=True)}
+    apart = {part.replace("Pruner.", "StudentCollector.").replace("Quantizer.", "StudentCollector."): folder
+             for part, folder in folders.items()}  # fmt: skip
 
-    folders = reported(artifacts)
+    assert assemble_report(report.config, apart).students == assemble_report(report.config, folders).students
 
-    assert folders[:3] == [tmp_path / part for part in REPORTED[:3]]
-    assert folders[REPORTED.index("Quantizer.models")] == tmp_path / "all"
-    assert folders[len(REPORTED) :] == [None, None]
-    assert reported(artifacts | {"Distiller.trained_teacher": tmp_path / "t"})[-2:] == [tmp_path / "t", None]
+
+def test_assemble_report_names_an_artifact_that_is_missing(artifacts, sample):
+    folders = {part: artifacts / name for part, name in zip(REPORTED[1:], FOLDERS[1:], strict=True)}
+
+    with pytest.raises(KeyError, match=r"ImageExampleGen\.examples"):
+        assemble_report(sample[0].config, folders)
 
 
 @pytest.mark.parametrize(
