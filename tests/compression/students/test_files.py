@@ -2,13 +2,14 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.family.model import NORMALIZATION, cut_students
+from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_model, module_of
 from learn2compress.compression.training.curves import read_curves
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import Epoch, File, StudentSetManifest, read_manifest
+from learn2compress.schemas.scaling import Scaling
 
 CURVES = [
     Epoch(stage="distilled", epoch=n, loss={"small": 1.5}, accuracy={"small": 0.25}, learning_rate=1e-3, seconds=2.5)
@@ -30,7 +31,7 @@ def test_write_students_leaves_a_manifest_of_what_is_there(written, stripes, tmp
         ["a note"],
         "7" * 64,
     )
-    assert written.normalization == NORMALIZATION
+    assert written.normalization == Scaling.named("symmetric")
     assert FamilySpec.from_dict(written.family_spec) == stripes.SPEC
     assert read_curves(tmp_path) == CURVES
     costs = family_costs(stripes.SPEC)
