@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a run's outputs lie: a folder, or a bucket by an fsspec URL, read and written in the same few ways.
 
-A folder is read without fsspec, whose import costs more than most answers. Paths are relative to the location, with `/`
-between their parts.
+A folder is read without fsspec, whose import costs more than most queries; a bucket is in bucket.py. Paths are relative
+to the location, with `/` between their parts.
 """
 
 import hashlib
 import os
-import posixpath
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from learn2compress.schemas.digests import CHUNK_BYTES
-from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.provenance import FOLDER, SUFFIX
 
 _SKIPPED = {".system", ".git", ".venv", "__pycache__", "node_modules"}
@@ -148,98 +145,6 @@ class Location:
         yield Path(self.join(path))
 
 
-class Bucket(Location):
-    """A place that fsspec reaches: memory://, s3://, gs:// …"""
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        try:
-            self._fs, self._path = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise LineageError(f"{url} must be a folder or a URL that fsspec knows; {error}.") from error
-        self._url = url.rstrip("/")
-        self._path = self._path.rstrip("/")
-        # A listing that was kept from before a write would hide what was written.
-        self._fs.invalidate_cache()
-
-    def __str__(self) -> str:
-        return self._url
-
-    @property
-    def local(self) -> Path | None:
-        return None
-
-    def join(self, path: str) -> str:
-        if is_absolute(path) or not path:
-            return path or self._url
-        scheme, _, rest = self._url.partition("://")
-        return f"{scheme}://{posixpath.normpath(posixpath.join(rest, path))}"
-
-    def relative(self, uri: str) -> str:
-        return uri[len(self._url) + 1 :] if uri.startswith(self._url + "/") else uri
-
-    def parent(self) -> "Location":
-        scheme, _, rest = self._url.partition("://")
-        return Bucket(f"{scheme}://{posixpath.dirname(rest)}")
-
-    def below(self, path: str) -> "Location":
-        return Bucket(self.join(path)) if path else self
-
-    def exists(self, path: str = "") -> bool:
-        return bool(self._fs.exists(self._inside(path)))
-
-    def is_file(self, path: str) -> bool:
-        return bool(self._fs.isfile(self._inside(path)))
-
-    def size(self, path: str) -> int:
-        return int(self._fs.size(self._inside(path)))
-
-    def open(self, path: str) -> IO[bytes]:
-        return self._fs.open(self._inside(path), "rb")
-
-    def read(self, path: str) -> bytes:
-        return bytes(self._fs.cat_file(self._inside(path)))
-
-    def read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        for start in range(0, len(paths), 200):
-            inside = {self._inside(path): path for path in paths[start : start + 200]}
-            contents = self._fs.cat(list(inside), recursive=False) if len(inside) > 1 else None
-            for name, path in inside.items():
-                yield path, bytes(contents[name]) if contents is not None else self.read(path)
-
-    def write(self, path: str, content: bytes) -> None:
-        inside = self._inside(path)
-        self._fs.makedirs(posixpath.dirname(inside), exist_ok=True)
-        self._fs.pipe_file(inside, content)
-
-    def files(self, path: str = "") -> list[str]:
-        root = self._inside(path).rstrip("/")
-        if not self._fs.exists(root):
-            return []
-        return sorted(name[len(root) + 1 :] for name in self._fs.find(root) if name.startswith(root + "/"))
-
-    def records(self) -> list[Found]:
-        if not self._fs.exists(self._path):
-            return []
-        found = []
-        for name, info in self._fs.find(self._path, detail=True).items():
-            if name.endswith(SUFFIX) and posixpath.basename(posixpath.dirname(name)) == FOLDER:
-                found.append(Found(name[len(self._path) + 1 :], int(info["size"]), _mark(info)))
-        return sorted(found, key=lambda one: one.path)
-
-    @contextmanager
-    def as_local(self, path: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder, posixpath.basename(path))
-            with self.open(path) as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink, CHUNK_BYTES)
-            yield target
-
-    def _inside(self, path: str) -> str:
-        return self._fs._strip_protocol(self.join(path))
-
-
 def open_location(place: str | Path) -> Location:
     """Open a folder or an fsspec URL.
 
@@ -248,6 +153,8 @@ def open_location(place: str | Path) -> Location:
     """
     text = str(place)
     if "://" in text and not text.startswith("file://"):
+        from learn2compress.storage.bucket import Bucket
+
         return Bucket(text)
     return Location(text.removeprefix("file://"))
 
@@ -255,10 +162,6 @@ def open_location(place: str | Path) -> Location:
 def is_absolute(uri: str) -> bool:
     """Whether a URI stands for itself, whatever the pipeline root."""
     return uri.startswith("/") or "://" in uri
-
-
-def _mark(info: dict[str, Any]) -> str:
-    return next((str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(key)), "")
 
 
 def _walk(root: str, folder: str) -> Iterator[Found]:

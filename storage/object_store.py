@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files in an object store, through fsspec: s3://, gs://, and minio:// as the S3 that it is.
-
-Credentials and address come from where the store's own tools look for them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
-and AWS_ENDPOINT_URL, or Google's application default.
-"""
+"""Files in an object store by their full address, s3://, gs:// or minio://, each failure with its remedy."""
 
 import hashlib
 import json
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import fsspec
-
-from learn2compress.schemas.errors import ClusterError
+from learn2compress.schemas.errors import ClusterError, LineageError
 from learn2compress.storage.addresses import is_remote
+from learn2compress.storage.bucket import Bucket, Stored
 
-_ENTITY = ("ETag", "etag", "md5Hash", "crc32c", "mtime", "created")
+_PATTERN_SIGNS = "*?["
 
 
 def download(url: str, folder: Path) -> Path:
@@ -36,43 +30,42 @@ def download(url: str, folder: Path) -> Path:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
     with answers(url, "be readable"):
-        store, path = _open(url)
-        store.invalidate_cache()
-        target = folder / posixpath.basename(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(sign in path for sign in "*?["):
-            found = store.glob(path)
-            for name in found:
-                store.get_file(name, str(folder / posixpath.basename(name)))
-        elif store.isfile(path):
-            found = [path]
-            store.get_file(path, str(target))
-        else:
-            found = store.find(path)
-            for name in found:
-                local = target / name[len(path) + 1 :]
-                local.parent.mkdir(parents=True, exist_ok=True)
-                store.get_file(name, str(local))
+        target = folder / posixpath.basename(_plain(url))
+        found = _list(url)
+        for address, one in found:
+            if _is_pattern(url):
+                Bucket(address).get("", folder / posixpath.basename(address))
+            else:
+                Bucket(address).get("", target / one.path if one.path else target)
     if not found:
         raise ClusterError(f"{url} must exist; there is nothing. Check the address.")
     return target
 
 
-def upload(source: Path, url: str) -> None:
+def upload(source: Path, url: str, on_start: Callable[[], None] = lambda: None) -> None:
     """Copy a file, or all below a folder, unless files of the same sizes lie there already.
+
+    Args:
+        source: The file or folder on this machine.
+        url: Where to put it.
+        on_start: Called before the first file is copied, if any is.
 
     Raises:
         ClusterError: The store refuses or cannot be reached.
     """
     with answers(url, "be writable"):
-        store, path = _open(url)
-        store.invalidate_cache()
+        place = _open(url)
         files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
+        there = {one.path: one.bytes for one in place.stored()} if place.exists() else {}
+        missing = []
         for file in files:
-            target = path if source.is_file() else f"{path}/{file.relative_to(source).as_posix()}"
-            if not (store.exists(target) and store.size(target) == file.stat().st_size):
-                store.makedirs(posixpath.dirname(target), exist_ok=True)
-                store.put_file(str(file), target)
+            path = "" if source.is_file() else file.relative_to(source).as_posix()
+            if there.get(path) != file.stat().st_size:
+                missing.append((file, path))
+        if missing:
+            on_start()
+        for file, path in missing:
+            place.put(file, path)
 
 
 def fingerprint(url: str) -> str:
@@ -82,13 +75,7 @@ def fingerprint(url: str) -> str:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
     with answers(url, "be readable"):
-        store, path = _open(url)
-        store.invalidate_cache()
-        if any(sign in path for sign in "*?["):
-            infos = [store.info(name) for name in sorted(store.glob(path))]
-        else:
-            infos = [store.info(path)] if store.isfile(path) else list(store.find(path, detail=True).values())
-        listing = sorted([info["name"], info["size"], _entity(info)] for info in infos)
+        listing = sorted([address.partition("://")[2], one.bytes, one.entity] for address, one in _list(url))
     if not listing:
         raise ClusterError(f"{url} must exist; there is nothing. Check the address.")
     return "listing-" + hashlib.sha256(json.dumps(listing).encode()).hexdigest()
@@ -101,9 +88,7 @@ def exists(url: str) -> bool:
         ClusterError: The store refuses or cannot be reached.
     """
     with answers(url, "be readable"):
-        store, path = _open(url)
-        store.invalidate_cache()
-        return bool(store.exists(path))
+        return _open(url).exists()
 
 
 def find(url: str) -> list[str]:
@@ -113,9 +98,7 @@ def find(url: str) -> list[str]:
         ClusterError: The store refuses or cannot be reached.
     """
     with answers(url, "be readable"):
-        store, path = _open(url)
-        store.invalidate_cache()
-        return sorted(url.rstrip("/") + name[len(path) :] for name in store.find(path))
+        return [f"{url.rstrip('/')}/{path}" for path in _open(url).files()]
 
 
 def match(pattern: str) -> list[str]:
@@ -126,9 +109,7 @@ def match(pattern: str) -> list[str]:
     """
     scheme = pattern.partition("://")[0]
     with answers(pattern, "be readable"):
-        store, path = _open(pattern)
-        store.invalidate_cache()
-        return sorted(f"{scheme}://{name.rstrip('/')}" for name in store.glob(path))
+        return [f"{scheme}://{address.partition('://')[2]}" for address in _open(pattern).match()]
 
 
 def read(url: str) -> bytes:
@@ -138,8 +119,7 @@ def read(url: str) -> bytes:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
     """
     with answers(url, "be readable"):
-        store, path = _open(url)
-        return bytes(store.cat_file(path))
+        return _open(url).read("")
 
 
 def check_access(url: str) -> None:
@@ -150,31 +130,35 @@ def check_access(url: str) -> None:
     """
     content = uuid.uuid4().bytes
     with answers(url, "be writable and readable"):
-        store, path = _open(url)
-        store.invalidate_cache()
-        probe = f"{path}/.learn2compress-{uuid.uuid4().hex}"
-        store.makedirs(path, exist_ok=True)
-        store.pipe_file(probe, content)
-        found = store.cat_file(probe)
-        store.rm_file(probe)
+        place = _open(url)
+        probe = f".learn2compress-{uuid.uuid4().hex}"
+        place.write(probe, content)
+        found = place.read(probe)
+        place.remove(probe)
     if found != content:
         raise ClusterError(f"{url} must give back what was written; it gave something else. Check the store.")
 
 
-def fsspec_url(url: str) -> str:
-    """An address as fsspec knows it: minio:// is S3 by another name."""
-    return "s3://" + url.removeprefix("minio://") if url.startswith("minio://") else url
+def _plain(url: str) -> str:
+    return url.partition("?")[0].rstrip("/") if not _is_pattern(url) else url.rstrip("/")
 
 
-def _open(url: str) -> tuple[Any, str]:
+def _is_pattern(url: str) -> bool:
+    return any(sign in url for sign in _PATTERN_SIGNS)
+
+
+def _list(url: str) -> list[tuple[str, Stored]]:
+    """The files at, below or matched by an address, each with its own address."""
+    place = _open(url)
+    if _is_pattern(url):
+        return [(address, one) for address in place.match() for one in Bucket(address).stored() if not one.path]
+    return [(place.join(one.path), one) for one in place.stored()]
+
+
+def _open(url: str) -> Bucket:
     if not is_remote(url):
         raise ClusterError(f"{url} must be an s3://, gs:// or minio:// address; it is none. Give one.")
-    store, path = fsspec.core.url_to_fs(fsspec_url(url).partition("?")[0])
-    return store, path.rstrip("/")
-
-
-def _entity(info: dict[str, Any]) -> str:
-    return next((str(info[key]) for key in _ENTITY if info.get(key)), str(info.get("LastModified", "")))
+    return Bucket(url)
 
 
 @contextmanager
@@ -184,8 +168,8 @@ def answers(url: str, rule: str) -> Iterator[None]:
         yield
     except ClusterError:
         raise
-    except ImportError as error:
-        raise ClusterError(f"{url} must {rule}; {error}. Install the package.") from error
+    except LineageError as error:
+        raise ClusterError(f"{url} must {rule}; {_line(error)}. Install the package.") from error
     except PermissionError as error:
         raise ClusterError(
             f"{url} must {rule}; the object store refuses: {_line(error)}. Check the keys and what they allow."

@@ -32,7 +32,7 @@ from learn2compress.lineage.records.mlmd_messages import properties_to_json
 from learn2compress.lineage.records.provenance import DIGEST_PROPERTY, RECORD_PROPERTY
 from learn2compress.schemas.errors import ConfigError, LineageError
 from learn2compress.schemas.provenance import timestamp
-from learn2compress.storage.object_store import fsspec_url
+from learn2compress.storage.addresses import fsspec_url
 
 STEP_TYPE = "system.ContainerExecution"
 RUN_TYPE = "system.PipelineRun"
