@@ -6,8 +6,11 @@ that tfx leaves. So types come back from the component's description, addresses 
 paths become addresses again, nulls go. Teacher and data are fetched from where the run's parameters say, the digest of
 what came is put in where the run did not know it, and the step's provenance record is written like a local run's.
 
-An error that the user can mend is the last line on standard error, and the container's termination message, which the
-cluster shows with the failed step.
+Outputs that the component does not declare, such as the launcher's own log, are the launcher's: they are neither made
+nor told to tfx.
+
+Whatever goes wrong is the last line on standard error, and the container's termination message, which the cluster shows
+with the failed step.
 """
 
 import argparse
@@ -17,9 +20,11 @@ import re
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
 from learn2compress.kubeflow.run_parameters import LOCATIONS, OPTIONAL, UNSET
@@ -31,28 +36,46 @@ Json = dict[str, Any]
 
 PROVENANCE = "provenance"
 TERMINATION_LOG = Path("/dev/termination-log")
+_TERMINATION_BYTES = 4096  # what Kubernetes keeps of it
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# What the backend adds to a step's outputs; none of our components declares an artifact of its types.
+_BACKENDS_OUTPUTS = ("executor-logs",)
+_BACKENDS_TYPES = "system."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a step.
 
     Returns:
-        The exit status: 0, or that of the error, which is printed in one line.
+        The exit status: 0; that of an error which the user can mend; 1 for a fault of the program, whose traceback is
+        in the log. The error is the last line of the log and the termination message.
     """
-    options, beam_args = _parser().parse_known_args(arguments)
-    use_accelerators()
-    prepare_environment()
+    node = "step"
     try:
+        options, beam_args = _parser().parse_known_args(arguments)
+        node = options.node
+        use_accelerators()
+        prepare_environment()
         run_step(options, beam_args)
     except Learn2CompressError as error:
-        line = f"learn2compress: {options.node}: {' '.join(str(error).split())}"
-        sys.stdout.flush()
-        print(line, file=sys.stderr, flush=True)
-        if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_text(line, encoding="utf-8")
+        _tell_end(node, str(error))
         return error.exit_status
+    except Exception as error:
+        traceback.print_exc()
+        _tell_end(node, f"{type(error).__name__}: {error}")
+        return 1
     return 0
+
+
+def _tell_end(node: str, message: str) -> None:
+    """Writes the last line of the log and the termination message."""
+    line = f"learn2compress: {node}: {' '.join(message.split())}"
+    sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    if TERMINATION_LOG.exists():
+        with suppress(OSError):
+            short = line.encode()[:_TERMINATION_BYTES].decode(errors="ignore")
+            TERMINATION_LOG.write_text(short, encoding="utf-8")
 
 
 def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
@@ -78,6 +101,7 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
     if PROVENANCE not in asked:
         raise ClusterError(f"step {options.node} must have an output {PROVENANCE}; it has none. Compile again.")
     place = Place.of(options.node, asked.pop(PROVENANCE)["artifacts"][0]["uri"])
+    invocation["outputs"]["artifacts"] = declared_outputs(asked)
     given = {key: one["artifacts"][0] for key, one in invocation.get("inputs", {}).get("artifacts", {}).items()}
     output_file = Path(invocation["outputs"]["outputFile"])
     captured: dict[str, Any] = {}
@@ -148,6 +172,20 @@ def settle_parameters(values: Mapping[str, Any], spec: Json, scratch: Path) -> t
                 )
             told[name] = used[name] = found
     return told, used
+
+
+def declared_outputs(artifacts: Json) -> Json:
+    """Selects the outputs that the component declares from those that the launcher passes.
+
+    Args:
+        artifacts: By output, without the record; each has its type, and the backend's own have a type of the backend's.
+    """
+    return {key: one for key, one in artifacts.items() if key not in _BACKENDS_OUTPUTS and not _is_backends(one)}
+
+
+def _is_backends(output: Json) -> bool:
+    titles = [artifact.get("type", {}).get("schemaTitle", "") for artifact in output["artifacts"]]
+    return any(title == "" or title.startswith(_BACKENDS_TYPES) for title in titles)
 
 
 def localize(invocation: Json, spec: Json, parameters: Json) -> Json:
@@ -246,8 +284,15 @@ def _print_progress(progress: Any) -> None:
         print(f"{so_far}{progress.detail}", flush=True)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises, so that wrong arguments reach the termination message as well."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ClusterError(f"the step's arguments must be those that were compiled; {message}. Compile again.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Runs a step of the pipeline, in a container.", allow_abbrev=False)
+    parser = _Parser(description="Runs a step of the pipeline, in a container.", allow_abbrev=False)
     parser.add_argument("--node", required=True, help="the step's name")
     parser.add_argument("--executor_class_path", required=True, help="the node's executor")
     parser.add_argument("--json_serialized_invocation_args", required=True, help="the launcher's ExecutorInput")

@@ -13,6 +13,9 @@ from typing import Any
 ROOT_VARIABLE = "LEARN2COMPRESS_LAUNCHER_ROOT"
 """Where /minio, /s3 and /gcs are found, if not at the root: where a step is run by something else than a pod."""
 
+LARGEST_EXACT_INTEGER = 2**53
+"""The largest integer up to which a double holds every integer."""
+
 _FOLDERS = {"minio://": "minio", "s3://": "s3", "gs://": "gcs"}
 
 
@@ -37,6 +40,15 @@ def without_local_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """An artifact's metadata as the launcher takes it: addresses for paths, and no nulls, which it refuses."""
     return {
         key: to_uri(value) if isinstance(value, str) else value for key, value in metadata.items() if value is not None
+    }
+
+
+def exact_numbers(properties: Mapping[str, Any]) -> dict[str, str]:
+    """The integers that a double cannot hold, as text: the launcher and ML Metadata keep every number as a double."""
+    return {
+        key: str(value)
+        for key, value in properties.items()
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_EXACT_INTEGER
     }
 
 

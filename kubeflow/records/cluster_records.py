@@ -8,10 +8,12 @@ as ML Metadata knows it: node, parameters, artifacts, their digests and figures,
 folder, other than those that figures name.
 """
 
+import math
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from learn2compress.kubeflow.local_copies import LARGEST_EXACT_INTEGER
 from learn2compress.kubeflow.records.cluster_metadata import ClusterArtifact, ClusterStep, read_steps
 from learn2compress.lineage.graph import Graph
 from learn2compress.lineage.index import Entry
@@ -30,6 +32,7 @@ Report = TypeVar("Report", LineageReport, VerifyReport, ImpactReport)
 _FOUND_OUT = {"teacher_sha256": ("learn2compress.Teacher", "sha256"), "data_digest": ("Examples", "data_digest")}
 _THE_STEPS_OWN = ("code_version", "pass_versions")
 _PLACES = 1e-6
+_RELATIVE = 1e-12  # a double's own error, with room for its way through text
 
 
 class ClusterRecords:
@@ -286,7 +289,8 @@ def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
     told = _statement_of(step)
     ours, theirs = recorded.parameters, told.parameters
     for name in sorted(ours.keys() | theirs.keys()):
-        if name not in _THE_STEPS_OWN and (name not in ours or name not in theirs or ours[name] != theirs[name]):
+        told_alike = name in ours and name in theirs and _same(ours[name], theirs[name], places=0.0)
+        if name not in _THE_STEPS_OWN and not told_alike:
             yield f"another value of the parameter {name}"
     if [_identity(one) for one in _by_key(recorded.inputs)] != [_identity(one) for one in _by_key(told.inputs)]:
         yield "other inputs"
@@ -297,14 +301,34 @@ def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
         yield "other figures"
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, as near as ML Metadata keeps them: to six places."""
+def _same(one: Any, other: Any, places: float = _PLACES) -> bool:
+    """Whether two values are the same, as near as ML Metadata keeps them.
+
+    Every number is a double there. An integer that a double holds is kept exactly; a larger one travels as text, and as
+    the nearest double in runs of older versions; a fraction is kept to a number of decimal places.
+
+    Args:
+        one: A JSON value.
+        other: Likewise.
+        places: Largest absolute difference between fractions; the relative one is that of a double.
+    """
     one, other = _decoded(one), _decoded(other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= _PLACES
+        return one.keys() == other.keys() and all(_same(one[key], other[key], places) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(a, b, places) for a, b in zip(one, other, strict=True))
+    for text, number in ((one, other), (other, one)):
+        if isinstance(text, str) and isinstance(number, int) and abs(number) > LARGEST_EXACT_INTEGER:
+            return text == str(number)
+    if _is_number(one) and _is_number(other):
+        if all(float(value).is_integer() and abs(value) <= LARGEST_EXACT_INTEGER for value in (one, other)):
+            return one == other
+        return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=places)
     return one == other
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _decoded(value: Any) -> Any:

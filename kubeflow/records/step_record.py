@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from learn2compress.kubeflow.local_copies import to_local, without_local_paths
+from learn2compress.kubeflow.local_copies import exact_numbers, to_local, without_local_paths
 from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.lineage.records.provenance import (
     DIGEST_PROPERTY,
@@ -114,7 +114,12 @@ def write_step_record(
     saved = Path(save_record(location, statement))
     sha256 = hashlib.sha256(saved.read_bytes()).hexdigest()
     return {
-        output.key: {DIGEST_PROPERTY: output.digest, RECORD_PROPERTY: path, RECORD_DIGEST_PROPERTY: sha256}
+        output.key: {
+            **exact_numbers(output.properties),
+            DIGEST_PROPERTY: output.digest,
+            RECORD_PROPERTY: path,
+            RECORD_DIGEST_PROPERTY: sha256,
+        }
         for output in described
     }
 

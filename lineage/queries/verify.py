@@ -7,6 +7,7 @@ later one counts. Outside the artifacts, model files such as OUT/models/*.tflite
 files are listed.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ MODEL_SUFFIX = ".tflite"
 DATABASE = "metadata.db"
 _OURS = (SUFFIX, ENVELOPE_SUFFIX)
 _OWN_FOLDERS = {".system"}
+# The log of a step on Kubeflow, one a try, which its launcher puts beside the step's outputs. No record can be of it:
+# it is complete only after the step.
+_STEP_LOG = re.compile(r"executor-logs(-\d+)?")
 
 
 @dataclass
@@ -217,6 +221,8 @@ class _Verifier:
                 or name.startswith((INDEX_FILE, DATABASE))
                 or _OWN_FOLDERS & set(parts)
             ):
+                continue
+            if _STEP_LOG.fullmatch(name):
                 continue
             if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
                 continue
