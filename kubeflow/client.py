@@ -6,14 +6,16 @@ import io
 import json
 import logging
 import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import urllib3
 
-from learn2compress.schemas.errors import ClusterError
+from learn2compress.schemas.errors import ClusterError, ConfigError
 
 HEALTH = "/apis/v2beta1/healthz"
 _SECONDS = 10
@@ -27,6 +29,7 @@ class Endpoint:
         host: URL, as http://localhost:8888 or https://kubeflow.example/pipeline.
         namespace: The user's, where the cluster has several users; else None.
         token: For the header Authorization: Bearer.
+        token_file: File that holds the token, in place of the token.
         cookies: The header Cookie, where a login page guards the endpoint.
         ca_cert: File with the certificates to trust.
         verify_tls: Whether the server's certificate is checked.
@@ -40,28 +43,64 @@ class Endpoint:
     ca_cert: str | None = None
     verify_tls: bool = True
     proxy: str | None = None
+    token_file: str | None = None
 
     @property
     def url(self) -> str:
         """With a scheme, and no slash at its end."""
         return (self.host if "://" in self.host else f"https://{self.host}").rstrip("/")
 
+    @property
+    def bearer(self) -> str | None:
+        """The token as it is now; a file is read for each call, since a cluster's tokens change while a run goes on."""
+        if self.token_file is None:
+            return self.token
+        try:
+            return Path(self.token_file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"--token-file {self.token_file} must be a readable file; {error.strerror}.") from error
+
     def get(self, path: str) -> tuple[int, bytes]:
-        """Asks the endpoint for a path, once.
+        """Requests a path, once.
 
         Returns:
-            The status and the body of its answer.
+            The status and the body of the answer.
 
         Raises:
-            ClusterError: It does not answer, or its certificate is not trusted.
+            ClusterError: There is no answer, or the certificate is not trusted.
         """
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return self._request("GET", path)
+
+    def call(self, method: str, path: str) -> dict[str, Any]:
+        """Makes a call of the api-server's.
+
+        Returns:
+            The answer; empty where it has no content.
+
+        Raises:
+            ClusterError: There is no answer, or it is a refusal.
+        """
+        status, body = self._request(method, path)
+        if status != 200:
+            raise ClusterError(_failure(self.url, status, body))
+        try:
+            answer = json.loads(body or b"{}")
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ClusterError(f"{self.url} must answer in JSON; {path} gives something else. Check --host.")
+        return answer
+
+    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+        bearer = self.bearer
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         headers |= {"Cookie": self.cookies} if self.cookies else {}
         settings: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED" if self.verify_tls else "CERT_NONE"}
-        settings |= {"ca_certs": self.ca_cert} if self.ca_cert else {}
+        if self.verify_tls and self.ca_cert:
+            settings["ca_certs"] = self.ca_cert
         try:
             pool = urllib3.ProxyManager(self.proxy, **settings) if self.proxy else urllib3.PoolManager(**settings)
-            answer = pool.request("GET", self.url + path, headers=headers, timeout=_SECONDS, retries=False)
+            answer = pool.request(method, self.url + path, headers=headers, timeout=_SECONDS, retries=False)
             return answer.status, answer.data
         except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
             raise ClusterError(
@@ -75,17 +114,17 @@ class Endpoint:
 
 
 def check_health(endpoint: Endpoint) -> dict[str, Any]:
-    """Ask the endpoint how it is.
+    """Request the endpoint's health.
 
     Returns:
-        What it says: multi_user, and versions where it gives them.
+        multi_user, and versions where it gives them.
 
     Raises:
         ClusterError: It does not answer, refuses, or is something else than Kubeflow Pipelines.
     """
     status, body = endpoint.get(HEALTH)
     if status in (401, 403) or status in range(300, 400):
-        raise ClusterError(_refused(endpoint.url, f"HTTP {status}"))
+        raise ClusterError(_refused(endpoint.url, f"HTTP {status}", status == 403))
     try:
         found = json.loads(body) if status == 200 else None
     except ValueError:
@@ -102,19 +141,22 @@ def connect(endpoint: Endpoint) -> Any:
     """Open kfp's client.
 
     Raises:
-        ClusterError: As check_health; asked first, since kfp's own client tries for half a minute.
+        ClusterError: As check_health, which is called first, since kfp's own client tries for half a minute.
     """
     health = check_health(endpoint)
     if health.get("multi_user") and not endpoint.namespace:
         raise ClusterError(f"{endpoint.url} has several users, so a namespace must be given; got none. Pass -n NAME.")
-    from kfp import Client
+    # What kfp's dependencies say of the Python version on import is no message of ours.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        from kfp import Client
 
     logging.getLogger("kfp").setLevel(logging.ERROR)
     with talking(endpoint):
         client = Client(
             host=endpoint.url,
             namespace=endpoint.namespace or "kubeflow",
-            existing_token=endpoint.token,
+            existing_token=endpoint.bearer,
             cookies=endpoint.cookies,
             ssl_ca_cert=endpoint.ca_cert,
             verify_ssl=endpoint.verify_tls,
@@ -134,26 +176,38 @@ def talking(endpoint: Endpoint) -> Iterator[None]:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     except ApiException as error:
-        reason = _reason(error)
-        if error.status in (401, 403):
-            raise ClusterError(_refused(endpoint.url, reason)) from error
-        if error.status == 404:
-            raise ClusterError(f"{endpoint.url} must know what is asked for; it says: {reason}.") from error
-        raise ClusterError(f"{endpoint.url} must do what is asked; it says: {reason} (HTTP {error.status}).") from error
+        raise ClusterError(_failure(endpoint.url, error.status, error.body or error.reason)) from error
     except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
         raise ClusterError(f"{endpoint.url} must be reachable; {_line(error)}. Check the network.") from error
 
 
-def _refused(url: str, reason: str) -> str:
-    return f"{url} must accept who asks; it says: {reason}. Pass a token that is valid: --token, or --token-file FILE."
+def _refused(url: str, reason: str, forbidden: bool = False) -> str:
+    remedy = "Pass a token that is valid: --token, or --token-file FILE."
+    if forbidden:
+        remedy = (
+            "Pass the namespace in which you have the rights (-n NAME), or a token that has them (--token-file FILE)."
+        )
+    return f"{url} must accept the caller; it says: {reason}. {remedy}"
 
 
-def _reason(error: Any) -> str:
+def _failure(url: str, status: int, body: Any) -> str:
+    """What a refused call comes to, in one line."""
+    reason = _reason(body)
+    if status in (401, 403):
+        return _refused(url, reason, status == 403)
+    if status == 404:
+        return f"{url} must have what is requested; it says: {reason}."
+    return f"{url} must accept the request; it says: {reason} (HTTP {status})."
+
+
+def _reason(body: Any) -> str:
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
-        body = json.loads(error.body)
-    except (TypeError, ValueError):
-        return " ".join(str(error.body or error.reason).split()).rstrip(".")
-    return " ".join(str(body.get("message") or body.get("error") or body).split()).rstrip(".")
+        found = json.loads(text)
+    except ValueError:
+        return " ".join(text.split()).rstrip(".")
+    told = (found.get("message") or found.get("error") or found) if isinstance(found, dict) else found
+    return " ".join(str(told).split()).rstrip(".")
 
 
 def _line(error: BaseException) -> str:

@@ -124,7 +124,7 @@ def _with_shape(config: Config) -> Config:
     if None not in (data.height, data.width, data.channels) or not _is_here(data.path):
         return config
     source = open_source(data)
-    default = None
+    default: Any = None
     modality = modality_named(source.modality)
     if source.example_shape is None and _is_here(config.teacher.path):
         from learn2compress.compression.teacher.formats import describe_file

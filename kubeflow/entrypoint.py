@@ -150,7 +150,7 @@ def settle_parameters(values: Mapping[str, Any], spec: Json, scratch: Path) -> t
     """
     from learn2compress.pipeline.code_version import code_version
 
-    told = {}
+    told: Json = {}
     for name, value in values.items():
         kind = spec["parameters"][name]["parameterType"]
         if not (name in OPTIONAL and value == UNSET):

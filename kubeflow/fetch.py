@@ -58,14 +58,14 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     needed = [part_of(part, outputs) for part in REPORTED]
     folders = {}
     for statement in records.values():
-        root = output / ("pipeline" if statement.run == run else statement.run)
+        folder = output / ("pipeline" if statement.run == run else statement.run)
         place = f"{home}/{statement.run}"
-        _save(root / statement.path, object_store.read(f"{place}/{statement.path}"))
+        _save(folder / statement.path, object_store.read(f"{place}/{statement.path}"))
         for made in statement.outputs:
             key = f"{statement.node}.{made.key}"
             # What a Quantizer of one student says of its files is wanted as well.
             if key in whole or key in needed or key in TRAINED or made.type == MODEL_SET:
-                folders[key] = _bring(place, made, root, key in whole)
+                folders[key] = _bring(place, made, folder, key in whole)
     missing = sorted({*needed, *whole} - set(folders))
     if missing:
         raise ClusterError(f"the records of run {run} must lead to every artifact; none leads to {missing[0]}.")
@@ -150,6 +150,7 @@ def _config_of(records: Iterable[Statement]) -> dict[str, Any]:
     for statement in records:
         for name, value in statement.parameters.items():
             section, _, field = name.partition("_")
-            if section in Config.model_fields and field in Config.model_fields[section].annotation.model_fields:
+            described = Config.model_fields.get(section)
+            if described is not None and field in getattr(described.annotation, "model_fields", ()):
                 config.setdefault(section, {})[field] = value
     return config

@@ -3,6 +3,10 @@
 
 The pipeline is uploaded under the configuration's name, and again as a version only if its bytes are new. What may
 differ from run to run is passed as the run's parameters, every one of them, so that a run says all of itself.
+
+A schedule passes the same parameters to each of its runs, so that the backend's cache would give the first run's result
+for ever. Its pipeline therefore reads data and teacher that lie in an object store anew in each run; what they turn out
+to be is in the records.
 """
 
 import hashlib
@@ -11,6 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from learn2compress.data.sources.formats import data_digest
 from learn2compress.kubeflow.client import Endpoint, connect, talking
 from learn2compress.kubeflow.compile import compile_pipeline
 from learn2compress.kubeflow.run_parameters import check_root
+from learn2compress.kubeflow.schedule import Schedule
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ClusterError, ConfigError
@@ -31,10 +37,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that was started.
+    """A run that was started, or a schedule of runs.
 
     Attributes:
-        run: Its id.
+        run: Id of the run, or of the recurring run.
         pipeline: The pipeline's name.
         version: The name of its version.
         root: Where artifacts go.
@@ -48,62 +54,89 @@ class Submitted:
     parameters: dict[str, Any]
 
 
-def submit(
-    endpoint: Endpoint,
-    config: Config,
-    base: Config,
-    root: str | None = None,
-    image: str | None = None,
-    limit: int | None = None,
-    experiment: str = "learn2compress",
-    service_account: str | None = None,
-    say: Say = lambda _: None,
-) -> Submitted:
-    """Start a run.
+@dataclass(frozen=True)
+class Order:
+    """What to submit.
 
-    Args:
-        endpoint: The cluster's.
+    Attributes:
         config: The configuration, with what was overridden for this run.
         base: The configuration as it stands in its file: where the two differ in nothing but what a run may set, its
             pipeline is the one to upload.
         root: Where artifacts go; default: kubeflow.pipeline_root.
-        image: Of the steps; default: kubeflow.image.
+        image: Container image of the steps; default: kubeflow.image.
         limit: Examples to take of each part of the data.
         experiment: The experiment's name; made if it is not there.
-        service_account: Of the pods; default: the cluster's.
+        service_account: Service account of the pods; default: the cluster's.
+        every: When to run again and again; default: once, now.
+    """
+
+    config: Config
+    base: Config
+    root: str | None = None
+    image: str | None = None
+    limit: int | None = None
+    experiment: str = "learn2compress"
+    service_account: str | None = None
+    every: Schedule | None = None
+
+
+def submit(endpoint: Endpoint, order: Order, say: Say = lambda _: None) -> Submitted:
+    """Start a run, or a schedule of runs.
+
+    Args:
+        endpoint: The cluster's.
+        order: What to submit.
         say: Told what happens.
 
     Raises:
         Learn2CompressError: Nothing was started.
     """
-    root = check_root(root or config.kubeflow.pipeline_root)
-    text = compile_pipeline(config, image)
+    config, base = order.config, order.base
+    if order.every is not None:
+        config, base = _read_anew(config), _read_anew(base)
+    root = check_root(order.root or config.kubeflow.pipeline_root)
+    text = compile_pipeline(config, order.image)
     parameters = _defaults(text)
     if config != base:
-        plain = compile_pipeline(base, image)
+        plain = compile_pipeline(base, order.image)
         text = plain if _without_defaults(plain) == _without_defaults(text) else text
     client = connect(endpoint)
     values = {name: default for name, default in parameters.items() if default is not None}
-    if limit is not None:
-        values["limit"] = limit
-    values |= _settle_places(config, values, f"{root}/inputs", say)
+    if order.limit is not None:
+        values["limit"] = order.limit
+    values |= _settle_places(config, values, f"{root}/inputs", order.every is not None, say)
     missing = sorted(set(parameters) - set(values))
     if missing:
         raise ClusterError(f"every parameter of a run must have a value; got none for {', '.join(missing)}.")
     version = hashlib.sha256(text.encode()).hexdigest()[:12]
     pipeline_id, version_id = _upload(endpoint, client, text, config.pipeline.name, version, say)
     with talking(endpoint):
-        place = client.create_experiment(experiment, namespace=endpoint.namespace)
-        run = client.run_pipeline(
-            place.experiment_id,
-            f"{config.pipeline.name} {version} {uuid.uuid4().hex[:6]}",
-            pipeline_id=pipeline_id,
-            version_id=version_id,
-            params=values,
-            pipeline_root=root,
-            service_account=service_account,
-        )
-    return Submitted(run.run_id, config.pipeline.name, version, root, values)
+        place = client.create_experiment(order.experiment, namespace=endpoint.namespace)
+        name = f"{config.pipeline.name} {version} {uuid.uuid4().hex[:6]}"
+        common = {
+            "pipeline_id": pipeline_id,
+            "version_id": version_id,
+            "params": values,
+            "pipeline_root": root,
+            "service_account": order.service_account,
+        }
+        if order.every is None:
+            run = client.run_pipeline(place.experiment_id, name, **common).run_id
+        else:
+            schedule = order.every.arguments
+            made = client.create_recurring_run(place.experiment_id, name, no_catchup=True, **schedule, **common)
+            run = made.recurring_run_id
+    return Submitted(run, config.pipeline.name, version, root, values)
+
+
+def _read_anew(config: Config) -> Config:
+    """A configuration whose data and teacher every run reads anew, where they may change between two runs."""
+    remote = {
+        "ImageExampleGen": is_remote(config.kubeflow.data or config.data.path),
+        "TeacherImporter": is_remote(config.kubeflow.teacher or config.teacher.path),
+    }
+    cache = {**config.kubeflow.cache, **{node: False for node, changes in remote.items() if changes}}
+    return config.model_copy(update={"kubeflow": config.kubeflow.model_copy(update={"cache": cache})})
 
 
 def _defaults(text: str) -> dict[str, Any]:
@@ -119,7 +152,7 @@ def _without_defaults(text: str) -> list[Any]:
     return documents
 
 
-def _settle_places(config: Config, values: dict[str, Any], inputs: str, say: Say) -> dict[str, Any]:
+def _settle_places(config: Config, values: dict[str, Any], inputs: str, recurring: bool, say: Say) -> dict[str, Any]:
     """Where teacher and data are, and what names their content; what lies here is uploaded."""
     settled: dict[str, Any] = {}
     for place, digest, local, compute in (
@@ -134,9 +167,10 @@ def _settle_places(config: Config, values: dict[str, Any], inputs: str, say: Say
                     f"Check it, or set kubeflow.{place.split('_')[0]}."
                 )
             settled[digest] = compute()
-            settled[place] = f"{inputs}/{settled[digest][:16]}/{source.name}"
-            say(f"Uploading {local} to {settled[place]}")
-            object_store.upload(source, settled[place])
+            settled[place] = target = f"{inputs}/{settled[digest][:16]}/{source.name}"
+            object_store.upload(source, target, partial(say, f"Uploading {local} to {target}"))
+        elif is_remote(values[place]) and recurring:
+            settled[digest] = f"unread-{uuid.uuid4().hex}"
         elif digest not in values:
             # On a volume nothing can be seen from here, so no earlier result may be taken for it.
             remote = is_remote(values[place])

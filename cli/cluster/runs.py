@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`learn2compress submit`, `status`, `fetch` and `cancel`: a run on a Kubeflow Pipelines cluster.
+
+Exit status: 0 done; 2 what the user can mend; 3 the run has failed or was cancelled; 130 interrupted, the run goes on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from learn2compress.cli.cluster.options import (
+    CA_CERT,
+    CONFIG,
+    COOKIES,
+    HOST,
+    IMAGE,
+    KUBE,
+    KUBE_CONTEXT,
+    NAMESPACE,
+    PROXY,
+    ROOT,
+    SETTINGS,
+    TOKEN,
+    TOKEN_FILE,
+    VERIFY_TLS,
+    open_endpoint,
+    open_kube,
+)
+from learn2compress.pipeline.environment import prepare_environment
+from learn2compress.schemas.config import load_config
+from learn2compress.schemas.errors import ConfigError
+
+OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
+RUN = typer.Argument(..., help="The run's id, which submit printed.")
+WAIT = typer.Option(False, "--wait", help="Follow the run node by node to its end.")
+EVERY = typer.Option(
+    None, help="Run again and again: every 30m, 6h, 1d or 2w, or six cron fields as '0 30 2 * * *' (each night)."
+)
+_STATES = {
+    "CACHED": "unchanged, from the cache",
+    "OMITTED": "omitted by the cluster",
+    "CANCELED": "cancelled",
+    "NOT_STARTED": "not started",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (submit, status, fetch, cancel):
+        app.command(command.__name__)(command)
+
+
+def submit(
+    config: Path = CONFIG,
+    host: str = HOST,
+    namespace: str | None = NAMESPACE,
+    experiment: str = typer.Option("learn2compress", help="The experiment; made if it is not there."),
+    root: str | None = ROOT,
+    image: str | None = IMAGE,
+    limit: int | None = typer.Option(None, min=1, help="Use only so many examples of each part of the data."),
+    service_account: str | None = typer.Option(None, help="Service account of the pods."),
+    every: str | None = EVERY,
+    wait: bool = WAIT,
+    output: Path | None = OUTPUT,
+    settings: list[str] = SETTINGS,
+    check: bool = typer.Option(True, "--check/--no-check", help="Try first what doctor can try quickly."),
+    kube: bool = KUBE,
+    kube_context: str | None = KUBE_CONTEXT,
+    token: str | None = TOKEN,
+    token_file: Path | None = TOKEN_FILE,
+    cookies: str | None = COOKIES,
+    ca_cert: Path | None = CA_CERT,
+    verify_tls: bool = VERIFY_TLS,
+    proxy: str | None = PROXY,
+) -> None:
+    """Run the pipeline on a cluster; with --wait, follow it, and with --output fetch models and report at the end."""
+    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    chosen, base = load_config(config, settings), load_config(config)
+    if every and (wait or output):
+        raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
+    prepare_environment()
+    from learn2compress.kubeflow.checks.doctor import check_quickly
+    from learn2compress.kubeflow.run_parameters import check_root
+    from learn2compress.kubeflow.schedule import Schedule
+    from learn2compress.kubeflow.submission import Order
+    from learn2compress.kubeflow.submission import submit as start
+
+    check_root(root or chosen.kubeflow.pipeline_root)
+    schedule = Schedule.parse(every) if every else None
+    kubernetes = open_kube(kube, kube_context, endpoint)
+    if check:
+        check_quickly(endpoint, chosen, root, image, kubernetes)
+    order = Order(chosen, base, root, image, limit, experiment, service_account, schedule)
+    started = start(endpoint, order, typer.echo)
+    if schedule is not None:
+        typer.echo(
+            f"Scheduled pipeline {started.pipeline}, version {started.version}, every {schedule.text}: recurring run "
+            f"{started.run}. Its runs, and the way to end it, are in the web interface under Recurring Runs."
+        )
+        return
+    typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
+    if not wait:
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        return
+    _follow(endpoint, started.run, kubernetes)
+    if output is not None:
+        _fetch(started.root, started.run, output)
+    else:
+        _say_how_to_fetch(started.run, started.root)
+
+
+def status(
+    run: str = RUN,
+    host: str = HOST,
+    namespace: str | None = NAMESPACE,
+    wait: bool = WAIT,
+    log: str | None = typer.Option(None, metavar="NODE", help="Print the log of a step in place of the states."),
+    kube: bool = KUBE,
+    kube_context: str | None = KUBE_CONTEXT,
+    token: str | None = TOKEN,
+    token_file: Path | None = TOKEN_FILE,
+    cookies: str | None = COOKIES,
+    ca_cert: Path | None = CA_CERT,
+    verify_tls: bool = VERIFY_TLS,
+    proxy: str | None = PROXY,
+) -> None:
+    """Tell how far a run is; with --wait, follow it to its end; with --log NODE, print a step's log."""
+    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    kubernetes = open_kube(kube, kube_context, endpoint)
+    if wait:
+        _say_how_to_fetch(run, _follow(endpoint, run, kubernetes).root)
+        return
+    from learn2compress.kubeflow.runs.following import check_success
+    from learn2compress.kubeflow.runs.logs import fetch_log
+    from learn2compress.kubeflow.runs.states import get_state
+
+    state = get_state(endpoint, run)
+    if log is not None:
+        typer.echo(fetch_log(state, log, kubernetes))
+        return
+    typer.echo(f"{state.run} {state.name}: {state.state}")
+    for node in state.nodes:
+        _show(node)
+    check_success(endpoint, state, kubernetes)
+
+
+def fetch(
+    run: str = RUN,
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
+    host: str | None = typer.Option(
+        None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, which is asked for the root."
+    ),
+    root: str | None = typer.Option(None, help="Pipeline root of the run; then no endpoint is needed."),
+    namespace: str | None = NAMESPACE,
+    token: str | None = TOKEN,
+    token_file: Path | None = TOKEN_FILE,
+    cookies: str | None = COOKIES,
+    ca_cert: Path | None = CA_CERT,
+    verify_tls: bool = VERIFY_TLS,
+    proxy: str | None = PROXY,
+) -> None:
+    """Bring a run's models, the chosen one, its report and its records into a folder."""
+    from learn2compress.kubeflow.run_parameters import check_root
+
+    if root is None:
+        if host is None:
+            raise ConfigError("an endpoint or the pipeline root must be given; got neither. Pass --host or --root.")
+        from learn2compress.kubeflow.runs.states import get_state
+
+        endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+        root = get_state(endpoint, run).root
+    _fetch(check_root(root), run, output)
+
+
+def cancel(
+    run: str = RUN,
+    host: str = HOST,
+    namespace: str | None = NAMESPACE,
+    wait: bool = typer.Option(False, "--wait", help="Wait until the run has ended."),
+    token: str | None = TOKEN,
+    token_file: Path | None = TOKEN_FILE,
+    cookies: str | None = COOKIES,
+    ca_cert: Path | None = CA_CERT,
+    verify_tls: bool = VERIFY_TLS,
+    proxy: str | None = PROXY,
+) -> None:
+    """End a run that is going on."""
+    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    from learn2compress.kubeflow.runs.following import cancel as end
+    from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
+
+    end(endpoint, run)
+    typer.echo(f"Run {run} is being cancelled.")
+    if not wait:
+        return
+    state = follow(endpoint, run, _show)
+    if was_cancelled(state):
+        typer.echo(f"Run {run} was cancelled. What its finished steps made stays in the object store and the cache.")
+        return
+    check_success(endpoint, state)
+    typer.echo(f"Run {run} had succeeded before it could be cancelled.")
+
+
+def _follow(endpoint: Any, run: str, kube: Any) -> Any:
+    from learn2compress.kubeflow.runs.following import check_success, follow
+
+    try:
+        state = follow(endpoint, run, _show, lambda told: typer.echo(told, err=True), kube)
+    except KeyboardInterrupt:
+        again = f"learn2compress status {run} --host {endpoint.host} --wait"
+        typer.echo(f"The run goes on. Attach again: {again}", err=True)
+        raise
+    check_success(endpoint, state, kube)
+    typer.echo(f"Run {run} has succeeded.")
+    return state
+
+
+def _say_how_to_fetch(run: str, root: str | None) -> None:
+    typer.echo(f"Fetch its models and report: learn2compress fetch {run} --root {root} --output OUT")
+
+
+def _show(node: Any) -> None:
+    state = _STATES.get(node.state, node.state.lower())
+    typer.echo(f"  {node.node}: {state}{f', try {node.tries}' if node.tries > 1 else ''}")
+
+
+def _fetch(root: str, run: str, output: Path) -> None:
+    from learn2compress.kubeflow.fetch import fetch_run
+
+    report, selected = fetch_run(root, run, output)
+    typer.echo(f"Chosen: {report.choice.chosen}. It is {selected}; models and report.html lie beside it.")

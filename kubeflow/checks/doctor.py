@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that can be tried before a run, in the order in which a run would meet it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from learn2compress.kubeflow.checks.finding import FAULT, OK, Finding
+from learn2compress.kubeflow.checks.namespace import Wanted, examine_namespace, examine_system
+from learn2compress.kubeflow.checks.probe import run_probe
+from learn2compress.kubeflow.checks.registry import UnreachableRegistryError, check_image, look_up_image
+from learn2compress.kubeflow.client import Endpoint, check_health, connect, talking
+from learn2compress.kubeflow.run_parameters import check_root
+from learn2compress.kubeflow.runs.pods import Kube
+from learn2compress.schemas.config import Config, KubeflowConfig
+from learn2compress.schemas.errors import ClusterError, Learn2CompressError
+from learn2compress.storage.addresses import is_remote
+from learn2compress.storage.object_store import check_access, exists
+
+_QUICK_SECONDS = 3.0
+OLDEST = (2, 0)
+"""The oldest version of Kubeflow Pipelines that takes a pipeline of schema 2.1.0."""
+WITH_LOGS = (2, 5)
+"""The first version that publishes a step's log."""
+
+
+def examine(
+    endpoint: Endpoint,
+    config: Config | None,
+    root: str | None = None,
+    image: str | None = None,
+    kube: Kube | None = None,
+    service_account: str = "learn2compress",
+    probe: bool = False,
+) -> Iterator[Finding]:
+    """Check endpoint, authorization, object store and image; more with a configuration, and with Kubernetes.
+
+    Args:
+        endpoint: The cluster's.
+        config: The configuration to be submitted, if there is one already.
+        root: Where artifacts go; default: kubeflow.pipeline_root.
+        image: Container image of the steps; default: kubeflow.image.
+        kube: Kubernetes itself, where it can be reached.
+        service_account: Service account of the pods.
+        probe: Run a pod that tries image and store from inside the namespace; needs kube.
+    """
+    settings = config.kubeflow if config else KubeflowConfig()
+    root, image = root or settings.pipeline_root, image or settings.image
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("endpoint", lambda: _endpoint(endpoint)),
+        ("authorization", lambda: _authorization(endpoint)),
+        ("object store", lambda: _store(root)),
+        ("image", lambda: _image(image)),
+    ]
+    if config:
+        checks.append(("teacher", lambda: _place("teacher", settings.teacher, config.teacher.path)))
+        checks.append(("data", lambda: _place("data", settings.data, config.data.path)))
+    for name, check in checks:
+        yield _try(name, check)
+    if kube is None:
+        return
+    wanted = Wanted(root, image, service_account, settings.secret, settings.volume, settings.retries)
+    yield from examine_system(kube, wanted, _version(endpoint))
+    yield from examine_namespace(kube, wanted, _is_private(image))
+    if probe:
+        yield _try("probe", lambda: run_probe(kube, wanted, settings.env))
+
+
+def check_quickly(
+    endpoint: Endpoint, config: Config, root: str | None = None, image: str | None = None, kube: Kube | None = None
+) -> None:
+    """Check what takes no more than seconds, before anything is compiled, uploaded or started.
+
+    Raises:
+        ClusterError: The first fault, with its remedy. What cannot be seen from here is none.
+    """
+    settings = config.kubeflow
+    _endpoint(endpoint)
+    _store(root or settings.pipeline_root)
+    name = image or settings.image
+    facts = None
+    if name:
+        with suppress(UnreachableRegistryError):
+            facts = look_up_image(name, _QUICK_SECONDS)
+    if kube is not None:
+        wanted = Wanted(root or settings.pipeline_root, name, None, settings.secret, settings.volume, settings.retries)
+        private = facts is not None and facts.is_private
+        for finding in (*examine_system(kube, wanted, _version(endpoint)), *examine_namespace(kube, wanted, private)):
+            if finding.is_fault:
+                raise ClusterError(finding.detail)
+
+
+def _try(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, OK, check())
+    except Learn2CompressError as error:
+        return Finding(name, FAULT, str(error))
+
+
+def _version(endpoint: Endpoint) -> tuple[int, ...] | None:
+    """The cluster's version of Kubeflow Pipelines, if it tells one."""
+    try:
+        tag = str(check_health(endpoint).get("tag_name") or "")
+    except ClusterError:
+        return None
+    parts = tag.lstrip("v").split("-")[0].split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else None
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    health = check_health(endpoint)
+    told = health.get("tag_name") or health.get("build_date") or health.get("commit_sha") or "not told"
+    version = _version(endpoint)
+    if version is not None and version < OLDEST:
+        raise ClusterError(
+            f"{endpoint.url} must be Kubeflow Pipelines 2.0 or later; it is {told}. Upgrade the cluster, or pass the "
+            "address of another."
+        )
+    logs = "" if version is None or version >= WITH_LOGS else "; it keeps no logs of steps, later ones do (2.5)"
+    users = "; it has several users" if health.get("multi_user") else ""
+    return f"{endpoint.url} answers; version {told}{users}{logs}"
+
+
+def _authorization(endpoint: Endpoint) -> str:
+    client = connect(endpoint)
+    with talking(endpoint):
+        client.list_experiments(page_size=1, namespace=endpoint.namespace)
+    return "experiments may be listed"
+
+
+def _store(root: str | None) -> str:
+    place = check_root(root)
+    check_access(place)
+    return f"{place} takes a file from here and gives it back; the pods have keys of their own"
+
+
+def _image(image: str | None) -> str:
+    if not image:
+        raise ClusterError("an image must be given; got none. Pass --image, or set kubeflow.image.")
+    return check_image(image)
+
+
+def _is_private(image: str | None) -> bool:
+    try:
+        return image is not None and look_up_image(image).is_private
+    except ClusterError:
+        return False
+
+
+def _place(what: str, given: str | None, local: str) -> str:
+    """Teacher or data: in the store, or here, from where submit uploads it."""
+    place = given or local
+    if is_remote(place):
+        if not exists(place):
+            raise ClusterError(f"kubeflow.{what} must exist; there is nothing at {place}. Upload it.")
+        return f"{place} is there"
+    if given:
+        return f"{given} is on the volume, which cannot be seen from here"
+    if local != "digits" and not Path(local).exists():
+        raise ClusterError(f"{what}.path must exist; there is no {local}. Check it, or set kubeflow.{what}.")
+    return f"{local} is here; submit brings it to the cluster" if local != "digits" else "the digits are in the image"
