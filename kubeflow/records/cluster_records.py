@@ -11,7 +11,7 @@ folder, other than those that figures name.
 import math
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from learn2compress.kubeflow.local_copies import LARGEST_EXACT_INTEGER
 from learn2compress.kubeflow.records.cluster_metadata import ClusterArtifact, ClusterStep, read_steps
@@ -81,7 +81,8 @@ class ClusterRecords:
                 digests[path] = step.record_sha256
                 if step.record not in there:
                     made[path] = _statement_of(step).to_bytes()
-        return Graph(_TwoSources(location, found, made, digests))
+        # All of Location that a graph uses; what it does not define itself is passed on.
+        return Graph(cast(Location, _TwoSources(location, found, made, digests)))
 
     def judge(self, report: Report, graph: Graph, basis: LineageReport | None = None) -> Report:
         """Add to an answer how far it rests on ML Metadata, and where records and ML Metadata differ.
@@ -90,20 +91,20 @@ class ClusterRecords:
             basis: Whose records the answer rests on; default: its own, or all if it names none.
         """
         told = _records_of(basis or report)
-        home = graph.home
+        home: Any = graph.home
         missing = sorted(home.made) if isinstance(home, _TwoSources) else []
         missing = [path for path in missing if told is None or path in told]
         reason = f"the record is missing; what it should say is told as {self.name} knows it"
-        problems = [Problem(kind="incomplete", where=path, reason=reason) for path in missing]
+        problems: list[Problem] = [Problem(kind="incomplete", where=path, reason=reason) for path in missing]
         if self._unreadable is not None and missing:
             reason = f"no record can be read, so all is told as {self.name} knows it; {self._unreadable}"
             problems = [Problem(kind="incomplete", where=str(home), reason=reason)]
         for path, problem in self._differences(graph):
             if (told is None or path in told) and path not in missing:
                 problems.append(problem)
-        problems = [*report.problems, *problems]
-        status = report.status if report.status == "unknown" else status_of(problems)
-        return report.model_copy(update={"problems": problems, "status": status})
+        all_problems = [*report.problems, *problems]
+        status = report.status if report.status == "unknown" else status_of(all_problems)
+        return report.model_copy(update={"problems": all_problems, "status": status})
 
     def _home(self) -> str:
         """The folder below which ML Metadata says that all runs lie."""
@@ -352,10 +353,10 @@ def _from_run(entry: Entry) -> str:
     return entry.path[len(entry.root) :].lstrip("/")
 
 
-def _records_of(report: Report) -> set[str] | None:
+def _records_of(report: LineageReport | VerifyReport | ImpactReport) -> set[str] | None:
     """The records that an answer rests on; None: all."""
     if isinstance(report, LineageReport):
         return {step.record for chain in report.chains for step in chain.steps}
     if isinstance(report, ImpactReport):
-        return {one.record for one in (*report.executions, *report.causes)}
+        return {one.record for one in report.executions} | {one.record for one in report.causes}
     return None

@@ -5,6 +5,7 @@ Argo marks each pod with the run (label `pipeline/runid`) and with the path of i
 `workflows.argoproj.io/node-name`, as in WORKFLOW.root.Distiller.executor(1)).
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from learn2compress.schemas.errors import ClusterError
 RUN_LABEL = "pipeline/runid"
 NODE_ANNOTATION = "workflows.argoproj.io/node-name"
 _NODE_PATH = re.compile(r"\.(?P<node>[^.]+)\.executor(\((?P<try>\d+)\))?")
+_KUBECONFIG = "~/.kube/config"
 _SECONDS = 10
 _MAIN = "main"
 _LOG_LINES = 200
@@ -61,7 +63,11 @@ class Kube:
         except ImportError as error:
             raise ClusterError(f"--kube needs the package kubernetes; {error}. pip install kubernetes.") from error
         try:
-            config.load_config(context=context)
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
+                config.load_incluster_config()
+            else:
+                # Named here: the package reads the variable when it is imported, perhaps too early.
+                config.load_kube_config(os.environ.get("KUBECONFIG") or _KUBECONFIG, context)
         except (ConfigException, OSError) as error:
             raise ClusterError(
                 f"--kube needs a kubeconfig as kubectl has; {_line(error)}. Set KUBECONFIG, or leave --kube out."

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small Kubeflow Pipelines api-server: the v2beta1 REST calls that kfp's client makes, with the real one's checks.
 
-Runs go one node further with each question. Any call can be told to fail.
+What it answers of a run is that of a version, as facts/ has recorded it: where tasks are, which fields they have, which
+states there are. Runs go one node further with each question. Any call can be told to fail.
 """
 
 import json
@@ -18,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+from support.kubeflow_facts import load_facts
+from support.kubeflow_tasks import tasks_of
 
 Json = dict[str, Any]
 API = "/apis/v2beta1"
@@ -28,28 +31,35 @@ class ApiServer:
     """The server.
 
     Attributes:
+        facts: Those of a version.
         token: That must be sent, if any.
+        namespaces: The user's, where there are several users; a call for another one is forbidden.
         failures: By method and path, as ("POST", "/runs"): status and message of the answer; each is given once
             where `once` holds it.
-        fail_node: The node that fails in each run, with what the cluster says of it.
+        fail_node: The node that fails in each run, with what the container says.
         stuck_node: A node whose container never starts.
-        logs: By pod.
-        requests: What was asked, in order.
+        cached: Nodes whose result is taken from an earlier run.
+        attempts: By node, how many tries it needs; a node in it has a retry policy.
+        requests: What was requested, in order.
     """
 
-    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
+    def __init__(self, version: str = "2.17", certificate: tuple[str, str] | None = None) -> None:
+        self.facts = load_facts(version)
         self.token: str | None = None
         self.multi_user = False
+        self.namespaces: set[str] | None = None
         self.failures: dict[tuple[str, str], tuple[int, str]] = {}
         self.once: set[tuple[str, str]] = set()
         self.fail_node: tuple[str, str] | None = None
         self.stuck_node: str | None = None
-        self.logs: dict[str, str] = {}
+        self.cached: set[str] = set()
+        self.attempts: dict[str, int] = {}
         self.requests: list[str] = []
         self.pipelines: dict[str, Json] = {}
         self.versions: dict[str, Json] = {}
         self.experiments: dict[str, Json] = {}
         self.runs: dict[str, Json] = {}
+        self.recurring: dict[str, Json] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
         scheme = "http"
         if certificate:
@@ -93,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.api.requests.append(f"{self.command} {path}")
         try:
+            self._check_namespace()
             if self.api.token and self.headers.get("Authorization") != f"Bearer {self.api.token}":
                 raise _RefusedError(401, "Unauthenticated: the token is not valid")
             failure = self.api.failures.get((self.command, path))
@@ -112,10 +123,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_DELETE = _handle
 
+    def _check_namespace(self) -> None:
+        named = self.query.get("namespace")
+        if self.body[:1] == b"{":
+            named = named or json.loads(self.body).get("namespace")
+        if self.api.namespaces is not None and named and named not in self.api.namespaces:
+            message = f"User 'me' is not authorized with reason: (request: namespace {named})"
+            raise _RefusedError(403, message)
+
     def _route(self, path: str) -> Any:
         api, method = self.api, self.command
         if path == "/healthz":
-            return {"multi_user": api.multi_user, "tag_name": "2.4.0"}
+            return {"multi_user": api.multi_user, "tag_name": api.facts["version"].split()[0]}
         if path == "/experiments" and method == "GET":
             return {"experiments": self._named(api.experiments)}
         if path == "/experiments":
@@ -138,13 +157,17 @@ class _Handler(BaseHTTPRequestHandler):
             if run is None:
                 raise _RefusedError(404, f"Run {found[1]} not found")
             if found[2]:
-                run["state"] = "CANCELED"
+                run["ending"] = list(api.facts["run"]["after_cancel"])
                 return {}
             return self._advance(run)
-        if found := re.fullmatch(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log", path):
-            if found[1] not in api.logs:
-                raise _RefusedError(404, "log not found")
-            return api.logs[found[1]]
+        if path == "/recurringruns" and method == "POST":
+            given = json.loads(self.body)
+            self._check_start(given)
+            if set(given["trigger"]) not in ({"cron_schedule"}, {"periodic_schedule"}):
+                raise _RefusedError(400, "a schedule is one of cron_schedule and periodic_schedule")
+            return self._create(api.recurring, "recurring_run_id", given)
+        if re.fullmatch(r"/apis/v1alpha1/runs/[^/]+/nodes/[^/]+/log", path):
+            return api.facts["log_endpoint"]["body"]
         raise _RefusedError(404, f"{method} {path} is not known")
 
     def _named(self, found: dict[str, Json]) -> list[Json]:
@@ -188,7 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         version["pipeline_spec"] = spec
         return version
 
-    def _start(self, given: Json) -> Json:
+    def _check_start(self, given: Json) -> Json:
+        """What the api-server checks of a run or a schedule; returns the pipeline."""
         reference = given.get("pipeline_version_reference") or {}
         version = self.api.versions.get(reference.get("pipeline_version_id", ""))
         if version is None:
@@ -208,31 +232,35 @@ class _Handler(BaseHTTPRequestHandler):
         for name in values:
             if name not in definitions:
                 raise _RefusedError(400, f"parameter {name} provided is not required by pipeline")
+        return spec
+
+    def _start(self, given: Json) -> Json:
+        spec = self._check_start(given)
         run = str(uuid.uuid4())
-        self.api.runs[run] = {**given, "run_id": run, "state": "PENDING", "done": 0, "nodes": list(_order(spec))}
-        return {key: value for key, value in self.api.runs[run].items() if key not in ("done", "nodes")}
+        own = {"run_id": run, "state": "PENDING", "state_history": [], "done": 0, "nodes": list(_order(spec))}
+        self.api.runs[run] = {**given, **own, "pipeline": spec["pipelineInfo"]["name"]}
+        return self._shown(self.api.runs[run])
+
+    def _shown(self, run: Json) -> Json:
+        return {key: value for key, value in run.items() if key not in ("done", "nodes", "ending", "pipeline")}
 
     def _advance(self, run: Json) -> Json:
-        if run["state"] in ("PENDING", "RUNNING"):
-            run["done"] += self.api.stuck_node not in run["nodes"][: run["done"]]
+        api, running = self.api, run["state"] in ("PENDING", "RUNNING", "CANCELING")
+        if run.get("ending"):
+            run["state"] = run["ending"].pop(0)
+        elif running:
+            run["done"] += api.stuck_node not in run["nodes"][: run["done"]]
             run["state"] = "RUNNING"
-        details = [{"task_id": "root", "display_name": "root", "state": run["state"], "start_time": _time(0)}]
-        for index, node in enumerate(run["nodes"][: run["done"]]):
-            state = "SUCCEEDED" if index < run["done"] - 1 else "RUNNING"
-            task = {"task_id": node, "display_name": node, "start_time": _time(index + 1), "state": state}
-            pod = {"task_id": f"{node}-pod", "display_name": "executor", "pod_name": f"{node.lower()}-impl-1"}
-            if self.api.fail_node and self.api.fail_node[0] == node and state == "SUCCEEDED":
-                task |= {"state": "FAILED", "error": {"code": 2, "message": self.api.fail_node[1]}}
-                run["state"] = "FAILED"
-            inner = "PENDING" if node == self.api.stuck_node else task["state"]
-            details += [task, {**pod, "parent_task_id": node, "state": inner, "start_time": _time(index + 1)}]
-            details.append({"task_id": f"{node}-d", "display_name": f"{node}-driver", "state": "SUCCEEDED"})
-            if run["state"] == "FAILED":
-                break
-        if run["done"] > len(run["nodes"]) and run["state"] == "RUNNING":
-            run["state"] = "SUCCEEDED"
-        shown = {key: value for key, value in run.items() if key not in ("done", "nodes")}
-        return {**shown, "run_details": {"task_details": details}}
+            if api.fail_node and api.fail_node[0] in run["nodes"][: run["done"] - 1]:
+                run["state"], run["done"] = "FAILED", run["done"] - 1
+            elif run["done"] > len(run["nodes"]):
+                run["state"] = "SUCCEEDED"
+        if not run["state_history"] or run["state_history"][-1]["state"] != run["state"]:
+            run["state_history"].append({"update_time": "2024-01-01T00:00:00Z", "state": run["state"]})
+        facts = api.facts["run"]
+        if facts["needs_view"] not in (None, self.query.get("view")):
+            return self._shown(run)
+        return {**self._shown(run), **tasks_of(run, api, facts)}
 
 
 def _check(text: str) -> Json:
@@ -259,7 +287,3 @@ def _order(spec: Json) -> Iterator[str]:
         node = next(n for n in sorted(tasks) if n not in done and set(tasks[n].get("dependentTasks", [])) <= done)
         done.add(node)
         yield node
-
-
-def _time(second: int) -> str:
-    return f"2024-01-01T00:00:{second:02d}Z"
