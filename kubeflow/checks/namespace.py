@@ -21,7 +21,7 @@ SYSTEM_NAMESPACE = "kubeflow"
 LAST_WITH_METADATA = (2, 17)
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 _SECONDS = 10
-_APPLY = "kubectl apply -k kubeflow/manifests, with your namespace"
+_APPLY = "kubectl apply -k kubeflow/manifests/overlay, with your namespace in it"
 # What a step's pod does under its service account: (group, resource, name, verb).
 RIGHTS = (
     ("argoproj.io", "workflowtaskresults", "", "create"),

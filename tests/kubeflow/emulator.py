@@ -6,6 +6,9 @@ A task gets its inputs without their type and its outputs at minio:// addresses;
 command runs exactly as compiled, as a process of its own, with a file system of its own: what it reads was copied there
 from the store, and of what it leaves only the declared outputs are copied back, so that anything else is lost as it is
 in a pod. The file it writes is parsed strictly.
+
+What a version of the driver adds is done as facts/ has recorded it: an output `executor-logs`, whose file the launcher
+makes before the step starts and uploads after a failure, too, and names of output artifacts.
 """
 
 import json
@@ -22,6 +25,7 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+from support.kubeflow_facts import load_facts
 
 Json = dict[str, Any]
 CHECKS = {
@@ -29,6 +33,7 @@ CHECKS = {
     "NUMBER_INTEGER": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "NUMBER_DOUBLE": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
+LOGS = "executor-logs"
 
 
 class RefusedError(Exception):
@@ -58,6 +63,8 @@ class Emulator:
         container: What runs a command in a container, before its `-v` and `-e` options and the image; without it, a
             step is a process of this machine.
         run_process: Runs a step's command in a folder, with an environment.
+        version: Of which driver and launcher are.
+        default_root: defaultPipelineRoot of the config map kfp-launcher; default: as it is installed.
         logs: Of each task that ran.
     """
 
@@ -67,6 +74,8 @@ class Emulator:
     salted: bool = True
     container: list[str] = field(default_factory=list)
     run_process: Callable[[list[str], Path, dict[str, str]], "subprocess.CompletedProcess[str]"] = _run_process
+    version: str = "2.17"
+    default_root: str | None = None
     logs: dict[str, str] = field(default_factory=dict)
 
     def run(
@@ -97,6 +106,9 @@ class Emulator:
         message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())  # unknown fields raise
         if message.schema_version != "2.1.0":
             raise RefusedError(f"schema {message.schema_version}")
+        default = self.default_root or self.facts.get("default_pipeline_root")
+        if "default_pipeline_root" in self.facts and not f"{self.root}/".startswith(f"{default}/"):
+            raise RefusedError(f"pipeline root {self.root} is not at or below {default}")
         values = _resolve(spec["root"].get("inputDefinitions", {}).get("parameters", {}), parameters)
         folder = f"{self.root}/{spec['pipelineInfo']['name']}/{run}"
         made: dict[str, Json] = dict(cached or {})
@@ -124,6 +136,7 @@ class Emulator:
         for artifacts in executor_input["outputs"]["artifacts"].values():
             for one in artifacts["artifacts"]:
                 _local(one["uri"], pod).parent.mkdir(parents=True, exist_ok=True)
+        log_file = self._begin_log(executor_input, pod)
         text = json.dumps(executor_input)
         command = [part.replace("{{$}}", text) for part in container["command"] + container["args"]]
         if any("{{$" in part.replace("{{$}}", "") for part in container["command"] + container["args"]):
@@ -138,7 +151,10 @@ class Emulator:
             environment = dict(os.environ)
         done = self.run_process(command, pod / "work", environment)
         self.logs[name] = done.stdout + done.stderr
+        if log_file is not None:
+            log_file.write_text(self.logs[name])
         if done.returncode:
+            self._upload_log(executor_input, pod)
             raise StepFailedError(name, done.returncode, self.logs[name])
         outputs = self._collect(executor_input, pod)
         shutil.rmtree(pod)
@@ -163,18 +179,41 @@ class Emulator:
             _check(key, definitions[key], int(parameters[key]) if _is_whole(parameters[key]) else parameters[key])
         name = task["taskInfo"]["name"]
         inner = f"{name}/{uuid.uuid4()}" if self.salted else name
-        outputs = {
-            key: {
-                "artifacts": [
-                    {"uri": f"{folder}/{inner}/{key}", "type": one["artifactType"], "metadata": one.get("metadata", {})}
-                ]
+        driver, outputs = self.facts["driver"], {}
+        declared = dict(component.get("outputDefinitions", {}).get("artifacts", {}))
+        if driver["executor_logs"]:
+            declared[LOGS] = {"artifactType": {"schemaTitle": "system.Artifact"}}
+        for key, one in declared.items():
+            artifact = {
+                "uri": f"{folder}/{inner}/{key}",
+                "type": one["artifactType"],
+                "metadata": one.get("metadata", {}),
             }
-            for key, one in component.get("outputDefinitions", {}).get("artifacts", {}).items()
-        }
+            artifact |= {"name": key} if driver["output_names"] else {}
+            artifact |= {"uri": f"{folder}/{inner}/{LOGS}-0"} if key == LOGS else {}
+            outputs[key] = {"artifacts": [artifact]}
         return {
             "inputs": {"parameterValues": parameters, "artifacts": artifacts},
             "outputs": {"artifacts": outputs, "outputFile": str(pod / "kfp_outputs" / "output_metadata.json")},
         }
+
+    @property
+    def facts(self) -> Json:
+        """What is recorded of the version."""
+        return load_facts(self.version)
+
+    def _begin_log(self, executor_input: Json, pod: Path) -> Path | None:
+        """Makes the file that the launcher writes a step's log to, where the driver has an output for it."""
+        if LOGS not in executor_input["outputs"]["artifacts"]:
+            return None
+        file = _local(executor_input["outputs"]["artifacts"][LOGS]["artifacts"][0]["uri"], pod)
+        file.touch()
+        return file
+
+    def _upload_log(self, executor_input: Json, pod: Path) -> None:
+        for artifact in executor_input["outputs"]["artifacts"].get(LOGS, {}).get("artifacts", []):
+            self._stored(artifact["uri"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_local(artifact["uri"], pod), self._stored(artifact["uri"]))
 
     def _copy_in(self, uri: str, pod: Path) -> None:
         source, target = self._stored(uri), _local(uri, pod)
@@ -202,6 +241,7 @@ class Emulator:
             if local.is_dir():
                 shutil.copytree(local, self._stored(uri))
             elif local.is_file():
+                self._stored(uri).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(local, self._stored(uri))
             # Numbers come out of a protobuf struct.
             metadata = json.loads(json.dumps(metadata), parse_int=float)

@@ -163,7 +163,12 @@ def _fill(target: mlmd.Value, value: struct_pb2.Value) -> None:
 
 
 def record_emulated_run(
-    store: MetadataStore, spec: Json, given: Json, made: Mapping[str, Mapping[str, Json]], run: str
+    store: MetadataStore,
+    spec: Json,
+    given: Json,
+    made: Mapping[str, Mapping[str, Json]],
+    run: str,
+    root: str = "minio://bucket/runs",
 ) -> None:
     """Puts a run of the emulated backend into ML Metadata.
 
@@ -171,8 +176,10 @@ def record_emulated_run(
         spec: The compiled pipeline.
         given: The parameters that the run was given.
         made: What the emulator gave back.
+        run: The run's id.
+        root: The pipeline root.
     """
-    launcher = Launcher(store, spec["pipelineInfo"]["name"], run)
+    launcher = Launcher(store, spec["pipelineInfo"]["name"], run, root)
     defined = spec["root"]["inputDefinitions"]["parameters"]
     values = {name: given.get(name, one.get("defaultValue")) for name, one in defined.items()}
     numbers: dict[str, dict[str, int]] = {}
@@ -189,8 +196,11 @@ def record_emulated_run(
         origins = {key: source["taskOutputArtifact"] for key, source in inputs.get("artifacts", {}).items()}
         read = {key: numbers[one["producerTask"]][one["outputArtifactKey"]] for key, one in origins.items()}
         component = spec["components"][tasks[task]["componentRef"]["name"]]
+        titles = {
+            key: one["artifactType"]["schemaTitle"] for key, one in component["outputDefinitions"]["artifacts"].items()
+        }
+        # The launcher records what the driver has added, too.
         outputs = {
-            key: (one["artifactType"]["schemaTitle"], made[task][key]["uri"], made[task][key]["metadata"])
-            for key, one in component["outputDefinitions"]["artifacts"].items()
+            key: (titles.get(key, "system.Artifact"), one["uri"], one["metadata"]) for key, one in made[task].items()
         }
         numbers[task] = launcher.step(task, parameters, read, outputs)

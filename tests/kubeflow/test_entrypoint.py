@@ -120,6 +120,27 @@ def test_inputs_get_types_and_outputs_folders(tmp_path, monkeypatch):
     assert local["inputs"]["parameterValues"] == {"seed": 1}
 
 
+def test_outputs_that_the_component_does_not_declare_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEARN2COMPRESS_LAUNCHER_ROOT", str(tmp_path))
+    log = tmp_path / "minio" / "b" / "executor-logs-0"
+    log.parent.mkdir(parents=True)
+    log.touch()  # as the launcher does before the step starts
+    passed = {
+        "students": {"artifacts": [{"uri": "minio://b/out", "type": {"schemaTitle": "learn2compress.StudentSet"}}]},
+        "executor-logs": {"artifacts": [{"uri": "minio://b/executor-logs-0", "type": {"schemaTitle": "system.Artifact"}}]},
+        "more": {"artifacts": [{"uri": "minio://b/more", "type": {"schemaTitle": "system.Metrics"}}]},
+        "untyped": {"artifacts": [{"uri": "minio://b/untyped"}]},
+    }
+
+    declared = entrypoint.declared_outputs(passed)
+    local = entrypoint.localize({"outputs": {"artifacts": declared, "outputFile": "/tmp/o"}}, SPEC, {})
+
+    assert set(local["outputs"]["artifacts"]) == {"students"}
+    assert (tmp_path / "minio" / "b" / "out").is_dir()
+    assert log.is_file()
+    assert not (tmp_path / "minio" / "b" / "more").exists()
+
+
 def test_output_gets_addresses_and_what_the_record_adds():
     artifact = {"uri": "/minio/b/m", "metadata": {"x": None, "n": 1}, "name": None}
     left = {"artifacts": {"model": {"artifacts": [artifact]}}}
@@ -139,6 +160,7 @@ def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
     students = StudentSet()
     students.uri = to_local("s3://bucket/runs/digits/run-2/Pruner/pruned_students")
     students.set_int_custom_property("small_parameters", 7)
+    students.set_int_custom_property("model_id", 4720130174268696484)
     (tmp_path / "s3/bucket/runs/digits/run-2/Pruner/pruned_students").mkdir(parents=True)
     (tmp_path / "s3/bucket/runs/digits/run-2/Pruner/pruned_students/manifest.json").write_text("{}")
     known = {"tree_sha256": "ab" * 32, "provenance": "Distiller/provenance/run-1.intoto.json", "provenance_sha256": "c"}
@@ -152,6 +174,7 @@ def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
     raw = (tmp_path / "s3/bucket/runs/digits/run-2" / path).read_bytes()
     statement = parse_statement(raw, path)
     assert added["pruned_students"] == {
+        "model_id": "4720130174268696484",  # a double would make another number of it
         "tree_sha256": statement.outputs[0].digest,
         "provenance": path,
         "provenance_sha256": hashlib.sha256(raw).hexdigest(),
@@ -159,6 +182,7 @@ def test_record_of_a_step_names_what_an_earlier_run_made(tmp_path, monkeypatch):
     [read] = statement.inputs
     assert (read.uri, read.record) == ("../run-1/Distiller/students", "../run-1/Distiller/provenance/run-1.intoto.json")
     assert statement.outputs[0].properties["small_parameters"] == 7
+    assert statement.outputs[0].properties["model_id"] == 4720130174268696484
     assert statement.internal["seed"] == 3
 
 
@@ -190,3 +214,58 @@ def test_error_of_the_step_is_the_last_line(capsys, tmp_path, monkeypatch):
     assert status == 2
     assert capsys.readouterr().err.splitlines()[-1] == line
     assert log.read_text() == line
+
+
+@pytest.fixture
+def end(capsys, tmp_path, monkeypatch):
+    """Runs a step; gives its status, the last line of its log and the termination message."""
+    log = tmp_path / "termination-log"
+    log.touch()
+    monkeypatch.setattr(entrypoint, "TERMINATION_LOG", log)
+
+    def run(*arguments):
+        status = entrypoint.main(list(arguments))
+        return status, capsys.readouterr().err.splitlines()[-1], log.read_text()
+
+    return run
+
+
+ARGUMENTS = ("--node", "Pruner", "--executor_class_path", "x", "--json_serialized_inputs_spec_args", "{}")
+
+
+@pytest.mark.parametrize(
+    ("invocation", "message"),
+    [
+        ("{", "JSONDecodeError: "),
+        ("{}", "KeyError: 'outputs'"),
+        ('{"outputs": {"artifacts": {"provenance": {"artifacts": []}}}}', "IndexError: "),
+    ],
+)
+def test_fault_before_the_executor_reaches_the_termination_message(end, invocation, message):
+    status, line, told = end(*ARGUMENTS, "--json_serialized_invocation_args", invocation)
+
+    assert status == 1
+    assert line.startswith(f"learn2compress: Pruner: {message}")
+    assert told == line
+
+
+def test_wrong_arguments_reach_the_termination_message(end):
+    status, line, told = end(*ARGUMENTS)
+
+    assert status == 2
+    assert line.startswith("learn2compress: step: the step's arguments must be those that were compiled; ")
+    assert told == line
+
+
+def test_fault_of_the_executor_reaches_the_termination_message(end, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("first line\nsecond " + "x" * 9000)
+
+    monkeypatch.setattr(entrypoint, "run_step", fail)
+
+    status, line, told = end(*ARGUMENTS, "--json_serialized_invocation_args", "{}")
+
+    assert status == 1
+    assert line.startswith("learn2compress: Pruner: RuntimeError: first line second xxx")
+    assert line.startswith(told)
+    assert len(told) == 4096

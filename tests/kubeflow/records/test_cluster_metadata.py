@@ -13,7 +13,7 @@ from support.runs import synthetic
 
 from learn2compress.cli.main import main
 from learn2compress.kubeflow.records.cluster_metadata import read_steps
-from learn2compress.kubeflow.records.cluster_records import ClusterRecords
+from learn2compress.kubeflow.records.cluster_records import ClusterRecords, _same
 from learn2compress.kubeflow.records.step_record import Place, write_step_record
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.impact import impact_of
@@ -23,6 +23,7 @@ from learn2compress.schemas.errors import ConfigError, LineageError
 from learn2compress.schemas.provenance import parse_statement
 
 HOME = "minio://bucket/runs/learn2compress"
+MODEL_ID = 4720130174268696484  # beyond 2^53: the nearest double is another number
 NODES = ["Quantizer", "Pruner", "Distiller", "TeacherImporter", "ImageExampleGen"]
 
 
@@ -64,6 +65,10 @@ def cluster_run(store: Path, launcher, **settings):
                 for figure, value in figures.items():
                     field = {int: "int_value", float: "double_value", str: "string_value"}[type(value)]
                     setattr(artifact.custom_properties[figure], field, value)
+                if key == "selection":
+                    # As tfx numbers an artifact by the hash of its name.
+                    artifact.custom_properties["current_model_id"].int_value = MODEL_ID
+                    figures["current_model_id"] = MODEL_ID
                 if key == "evaluation":
                     figures |= {"rates": {"test": 1.0}, "told": '{"a": 1}'}
                 made[key] = (Artifact(str(local), kind, artifact), figures)
@@ -257,6 +262,63 @@ def test_artifact_that_differs_in_metadata_is_tampering(cluster):
     reasons = [problem.reason for problem in ask(cluster).problems]
     assert any("other outputs of TeacherImporter" in reason for reason in reasons)
     assert any("other inputs of Distiller" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ({"string_value": str(MODEL_ID)}, "whole"),
+        ({"double_value": float(MODEL_ID)}, "whole"),  # of a run of an earlier version
+        ({"string_value": str(MODEL_ID + 1)}, "tampered"),
+        ({"double_value": MODEL_ID * 1.0001}, "tampered"),
+    ],
+)
+def test_large_integer_is_compared_as_it_is_kept(cluster, type_in, value, status):
+    [selection] = cluster.client.get_artifacts_by_type("learn2compress.Selection")
+    assert selection.custom_properties["current_model_id"].string_value == str(MODEL_ID)
+    selection.custom_properties["current_model_id"].CopyFrom(mlmd.Value(**value))
+    cluster.client.put_artifacts([selection])
+
+    _, output = type_in("verify", HOME, "--metadata-grpc", cluster.address, "--json")
+
+    assert json.loads(output)["status"] == status
+
+
+def test_steps_log_is_a_known_file(cluster, type_in):
+    folder = cluster.folder / "run-1" / "Pruner" / "a1b2"
+    (folder / "executor-logs-0").write_text("a log")
+    (folder / "executor-logs").write_text("an older backend's")
+    (folder / "executor-logs.txt").write_text("something else")
+
+    _, output = type_in("verify", HOME, "--metadata-grpc", cluster.address, "--json")
+
+    found = json.loads(output)
+    assert found["status"] == "whole"
+    assert found["unrecorded"] == ["run-1/Pruner/a1b2/executor-logs.txt"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (10**15, float(10**15), True),
+        (10**15, float(10**15 + 1), False),
+        (1 / 3, 0.333333, True),
+        (0.96, 0.9601, False),
+        (1e12 / 3, 1e12 / 3 * (1 + 1e-13), True),
+        (True, 1, True),
+        ("1", 1, False),
+        ([1, 2], [1.0, 2.0], True),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"b": 1}, False),
+    ],
+)
+def test_values_are_compared_as_ml_metadata_keeps_them(one, other, same):
+    assert _same(one, other) == same
+
+
+def test_parameters_are_compared_without_places():
+    assert _same(1e-7, 2e-7)
+    assert not _same(1e-7, 2e-7, places=0.0)
 
 
 def test_record_that_was_written_anew_is_found_out(cluster):

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small job on the emulation of each recorded version, against the same job on this machine; and with fan_out."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from support import forked, kubeflow_facts, s3_server
+
+from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.schemas.config import load_config
+from learn2compress.schemas.reports import Evaluation
+from tests.e2e.conftest import write_job
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+VERSIONS = kubeflow_facts.VERSIONS
+SETTINGS = ["distill.epochs=4", "prune.epochs=1", "quantize.epochs=1", "select.max_size=null"]
+PLACES = ["kubeflow.teacher=minio://bucket/teacher.keras", "kubeflow.data=minio://bucket/digits.npz"]
+GIVEN = {"teacher_sha256": "the first", "data_digest": "the first"}
+STUDENTS = ("small", "large")
+
+
+def run_forked(command, folder, env):
+    """Runs a step as compiled, without importing TFX anew."""
+    assert command[:3] == ["python", "-m", forked.STEP]
+    return forked.run(forked.STEP, command[3:], folder, env)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """The job's configuration, and an object store with its teacher and data."""
+    folder = tmp_path_factory.mktemp("versions")
+    config = write_job(folder / "job")
+    bucket = folder / "store" / "bucket"
+    bucket.mkdir(parents=True)
+    for name in ("teacher.keras", "digits.npz"):
+        (bucket / name).write_bytes((config.parent / name).read_bytes())
+    with s3_server.serving(folder / "store") as server:
+        yield config, server
+
+
+def backend(load, job, folder, version="2.17", *more):
+    """A backend of a version, and the pipeline for it."""
+    config, server = job
+    settings = [*SETTINGS, *PLACES, f"kubeflow.env={json.dumps(server.environment)}", *more]
+    pipeline = folder / "pipeline.yaml"
+    folder.mkdir(exist_ok=True)
+    pipeline.write_text(compile_pipeline(load_config(config, settings), "registry.example/steps:1"))
+    emulator = load("emulator").Emulator(
+        server.root, folder / "pods", f"minio://bucket/{folder.name}", salted=version != "2.4",
+        run_process=run_forked, version=version, default_root="minio://bucket",
+    )  # fmt: skip
+    return emulator, pipeline
+
+
+@pytest.fixture(scope="module")
+def clusters(load, job, tmp_path_factory):
+    """By version, the backend, the pipeline and what a run made."""
+    made = {}
+    for version in VERSIONS:
+        emulator, pipeline = backend(load, job, tmp_path_factory.mktemp(f"kfp{version.replace('.', '-')}-"), version)
+        made[version] = (emulator, pipeline, emulator.run(pipeline, GIVEN))
+    return made
+
+
+@pytest.fixture(scope="module")
+def local(job, tmp_path_factory):
+    """The output folder of the run on this machine."""
+    output = tmp_path_factory.mktemp("local") / "out"
+    options = [f"--set={setting}" for setting in SETTINGS]
+    done = forked.run(forked.CLI, ["run", str(job[0]), "--output", str(output), *options], job[0].parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+@pytest.fixture
+def places(job, monkeypatch):
+    """The object store for this process."""
+    import s3fs
+
+    for name, value in job[1].environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def folder_of(emulator, made, node, output) -> Path:
+    return emulator.store / made[node][output]["uri"].removeprefix("minio://")
+
+
+def figures(folder: Path) -> dict:
+    evaluation = Evaluation.model_validate_json((folder / "evaluation.json").read_text())
+    return {
+        one.name: (one.bytes, one.sha256, {split: found.top1 for split, found in one.figures.items()})
+        for one in evaluation.candidates
+    }
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tflite"))}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_figures_are_those_of_the_run_on_this_machine(clusters, local, version):
+    emulator, _, made = clusters[version]
+
+    [folder] = (local / "pipeline" / "TFLiteEvaluator" / "evaluation").iterdir()
+    assert figures(folder_of(emulator, made, "TFLiteEvaluator", "evaluation")) == figures(folder)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_records_differ_in_place_host_and_times_alone(clusters, local, version):
+    emulator, _, made = clusters[version]
+    run = emulator.store / f"{emulator.root.removeprefix('minio://')}/tiny/run-1"
+
+    for node in made:
+        [here] = (local / "pipeline" / node / "provenance").glob("*.intoto.json")
+        [there] = (run / node).glob("**/provenance/*.intoto.json")
+        mine, theirs = (json.loads(path.read_text())["predicate"]["buildDefinition"] for path in (here, there))
+        ours = {key: value for key, value in mine["externalParameters"].items() if not key.endswith("_path")}
+        assert {key: theirs["externalParameters"].get(key) for key in ours} == ours, node
+        for name in ("node", "pipeline", "seed", "code"):
+            assert theirs["internalParameters"].get(name) == mine["internalParameters"].get(name)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_verify_finds_all_known_and_whole(clusters, places, version):  # noqa: ARG001 - the store is up
+    from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
+
+    emulator, _, made = clusters[version]
+    report = verify_place(*open_for_verifying(f"{emulator.root}/tiny"))
+
+    assert (report.status, report.problems, report.unrecorded) == ("whole", [], [])
+    assert report.records == len(made)
+    logs = [path.name for path in emulator.store.glob(f"{emulator.root.removeprefix('minio://')}/**/executor-logs*")]
+    assert len(logs) == (0 if version == "2.4" else len(made))
+
+
+@pytest.mark.parametrize("version", ["2.4", "2.17"])
+def test_verify_with_ml_metadata_is_whole_until_something_is_changed(clusters, places, load, tmp_path, version):  # noqa: ARG001
+    from learn2compress.kubeflow.records.cluster_records import ClusterRecords
+    from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
+
+    emulator, pipeline, made = clusters[version]
+    spec = next(iter(yaml.safe_load_all(pipeline.read_text())))
+    kfp = load("kfp_metadata")
+    with kfp.serving(tmp_path / "cluster.db") as (address, client):
+        kfp.record_emulated_run(client, spec, GIVEN, made, "run-1", emulator.root)
+
+        def judge():
+            records = ClusterRecords(address)
+            graph, place, inside = open_for_verifying(f"{emulator.root}/tiny")
+            return records.judge(verify_place(graph, place, inside), graph)
+
+        report = judge()
+        assert (report.status, report.problems) == ("whole", [])
+        [blessing] = client.get_artifacts_by_type("tfx.ModelBlessing")
+        number = blessing.custom_properties["current_model_id"].string_value
+        if version == "2.17":
+            assert int(number) > 2**53
+            blessing.custom_properties["current_model_id"].string_value = str(int(number) + 1)
+            client.put_artifacts([blessing])
+            assert "other figures of StudentSelector" in judge().problems[0].reason
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_step_that_fails_is_told_in_one_line_with_its_log(clusters, places, load, type_in, version):  # noqa: ARG001
+    emulator, pipeline, _ = clusters[version]
+    with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2"):
+        emulator.run(pipeline, {**GIVEN, "data_digest": "0" * 64}, "run-2")
+
+    with load("api_server").serving(version=version) as api:
+        api.fail_node = ("ImageExampleGen", "executor failed: exit status 2")
+        api.runs["run-2"] = {
+            "run_id": "run-2", "display_name": "tiny", "state": "PENDING", "state_history": [], "done": 1,
+            "nodes": ["ImageExampleGen", "StatisticsGen"], "pipeline": "tiny",
+            "runtime_config": {"pipeline_root": emulator.root},
+        }  # fmt: skip
+        status, _, err = type_in("status", "run-2", "--host", api.url)
+        assert (status, len(err.splitlines())) == (3, 1)
+        assert "run run-2 must succeed; ImageExampleGen failed: " in err
+        if version == "2.4":  # which publishes no log
+            assert "Its log: kubectl logs -n kubeflow -l pipeline/runid=run-2 -c main" in err
+            return
+        assert "ImageExampleGen failed: learn2compress: ImageExampleGen: " in err
+        assert "must have the digest 0000000000000000…" in err
+        assert f"Its log: {emulator.root}/tiny/run-2/ImageExampleGen/" in err
+        status, out, _ = type_in("status", "run-2", "--host", api.url, "--log", "ImageExampleGen")
+        assert status == 0
+        assert out.splitlines()[-1].startswith("learn2compress: ImageExampleGen: ")
+
+
+def test_root_elsewhere_is_refused_where_there_is_no_ml_metadata(clusters, load):
+    emulator, pipeline, _ = clusters["without-mlmd"]
+
+    with pytest.raises(load("emulator").RefusedError, match="is not at or below minio://other"):
+        replace(emulator, default_root="minio://other").run(pipeline, GIVEN, "run-9")
+
+
+def test_fan_out_gives_the_files_that_each_student_alone_gives(load, job, tmp_path):
+    emulator, pipeline = backend(load, job, tmp_path / "fan-out", "2.17", "kubeflow.fan_out=true")
+    made = emulator.run(pipeline, GIVEN)
+
+    together = digests(folder_of(emulator, made, "StudentCollector", "models"))
+    alone = {}
+    for student in STUDENTS:
+        own = (f"Pruner-{student}", f"Quantizer-{student}")
+        others = {node: artifacts for node, artifacts in made.items() if node not in own}
+        again = replace(emulator, logs={}).run(pipeline, GIVEN, f"run-{student}", cached=others)
+        assert again[own[1]] != made[own[1]]
+        alone |= digests(folder_of(emulator, again, own[1], "models"))
+    assert alone == together
+    assert {f"{student}-int8.tflite" for student in STUDENTS} < set(together)
