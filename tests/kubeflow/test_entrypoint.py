@@ -127,7 +127,9 @@ def test_outputs_that_the_component_does_not_declare_are_left_alone(tmp_path, mo
     log.touch()  # as the launcher does before the step starts
     passed = {
         "students": {"artifacts": [{"uri": "minio://b/out", "type": {"schemaTitle": "learn2compress.StudentSet"}}]},
-        "executor-logs": {"artifacts": [{"uri": "minio://b/executor-logs-0", "type": {"schemaTitle": "system.Artifact"}}]},
+        "executor-logs": {
+            "artifacts": [{"uri": "minio://b/executor-logs-0", "type": {"schemaTitle": "system.Artifact"}}]
+        },
         "more": {"artifacts": [{"uri": "minio://b/more", "type": {"schemaTitle": "system.Metrics"}}]},
         "untyped": {"artifacts": [{"uri": "minio://b/untyped"}]},
     }

@@ -22,16 +22,24 @@ PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
 RUN = [*PODMAN, "run", "--rm", "--network", "none", "--cap-drop", "all", "--ulimit", "nofile=4096:4096"]
 RUN += ["--ulimit", "nproc=4096:4096"]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not all(map(shutil.which, ("podman", "buildah", "runc"))), reason="needs podman, buildah and runc"
-    ),
-]
+needs_podman = pytest.mark.skipif(
+    not all(map(shutil.which, ("podman", "buildah", "runc"))), reason="needs podman, buildah and runc"
+)
+
+
+def test_containerfile_ends_as_a_user_who_is_a_number():
+    """As pods with runAsNonRoot want it: of a name Kubernetes cannot tell whether it is root."""
+    lines = (ROOT / "kubeflow" / "Containerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+
+    assert users
+    assert users[-1].isdecimal()
+    assert int(users[-1]) != 0
 
 
 @pytest.fixture(scope="module")
 def image():
+    """The built image."""
     arguments = os.environ.get("LEARN2COMPRESS_IMAGE_ARGS", "")
     command = ["make", "-C", str(ROOT), "image", f"IMAGE={NAME}", f"ARGS={arguments}"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "BUILDER": "buildah"})
@@ -46,6 +54,8 @@ def inside(image, *command):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
+@needs_podman
 def test_image_runs_as_nobody_special_without_build_tools(image):
     assert inside(image, "id", "-u")[1] == "10001\n"
     for tool in ("pip", "uv", "gcc", "g++", "cc", "pytest", "ruff"):
@@ -54,6 +64,21 @@ def test_image_runs_as_nobody_special_without_build_tools(image):
     assert inside(image, "sh", "-c", "touch /opt/venv/x")[0] != 0
 
 
+@pytest.mark.slow
+@needs_podman
+def test_entrypoint_runs_without_root_and_new_privileges(image):
+    strict = [*RUN, "--user", "10001", "--security-opt", "no-new-privileges", "--read-only", "--tmpfs", "/tmp"]
+    step = ["python", "-m", "learn2compress.kubeflow.entrypoint", "--node", "Pruner"]
+
+    done = subprocess.run([*strict, image, *step], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("learn2compress: step: the step's arguments must be those")
+    for folder in ("/minio", "/s3", "/gcs"):  # where the launcher, as the same user, puts copies of artifacts
+        assert inside(image, "sh", "-c", f"touch {folder}/x")[0] == 0
+
+
+@pytest.mark.slow
+@needs_podman
 def test_step_runs_in_the_image_without_network(image, load, tmp_path):
     (tmp_path / "store" / "bucket").mkdir(parents=True)
     pipeline = tmp_path / "pipeline.yaml"

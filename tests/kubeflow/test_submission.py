@@ -3,11 +3,13 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 
 from learn2compress.kubeflow.client import Endpoint, connect
-from learn2compress.schemas.errors import ClusterError
+from learn2compress.kubeflow.schedule import Schedule
+from learn2compress.schemas.errors import ClusterError, ConfigError
 
 
 def test_submit_uploads_passes_every_parameter_and_brings_the_teacher(submit, api, store):
@@ -109,6 +111,93 @@ def test_namespace_must_be_given_where_there_are_several_users(submit, api):
     assert submit("-n", "team")[0] == 0
     assert len(api.pipelines) == 1
     assert {one["namespace"] for one in api.experiments.values()} == {"team"}
+
+
+def test_namespace_of_others_is_refused_with_the_way_to_ones_own(submit, api):
+    api.multi_user, api.namespaces = True, {"team"}
+
+    assert submit("-n", "team")[0] == 0
+    status, _, err = submit("-n", "others")
+
+    assert status == 2
+    assert "is not authorized with reason: (request: namespace others). Pass the namespace in which you have" in err
+
+
+def test_token_of_a_pod_is_found_by_kfps_own_variable(submit, api, tmp_path, monkeypatch):
+    api.token = "projected"
+    (tmp_path / "token").write_text("projected\n")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+
+    assert submit()[0] == 0
+
+
+def test_upload_is_told_only_where_something_is_uploaded(submit):
+    _, first, _ = submit()
+    _, second, _ = submit()
+
+    assert "teacher.keras to minio://bucket/runs/inputs/" in first
+    assert "teacher.keras" not in second
+
+
+@pytest.mark.parametrize(
+    ("every", "trigger"),
+    [
+        ("6h", {"periodic_schedule": {"interval_second": "21600"}}),
+        ("0 30 2 * * *", {"cron_schedule": {"cron": "0 30 2 * * *"}}),
+    ],
+)
+def test_every_makes_a_schedule_that_reads_the_data_anew(submit, api, store, every, trigger):
+    (store.root / "bucket" / "images.npz").write_bytes(b"images")
+
+    status, out, err = submit("--every", every, "--set", "kubeflow.data=s3://bucket/images.npz")
+
+    assert (status, err) == (0, "")
+    [made] = api.recurring.values()
+    assert made["trigger"] == trigger
+    assert f"every {every}: recurring run {made['recurring_run_id']}." in out
+    assert api.runs == {}
+    values = made["runtime_config"]["parameters"]
+    assert values["data_digest"].startswith("unread-")
+    [version] = [v for v in api.versions.values() if v["display_name"] != "learn2compress"]
+    tasks = version["pipeline_spec"]["root"]["dag"]["tasks"]
+    cached = {name: task["cachingOptions"]["enableCache"] for name, task in tasks.items()}
+    # The teacher lies in the store once and for all, where submit has put it.
+    assert {name for name, taken in cached.items() if not taken} == {"ImageExampleGen", "StudentSelector"}
+
+
+@pytest.mark.parametrize("every", ["", "6", "0h", "hourly", "* * * * *", "6 hours", "0 30 2 * * ; x"])
+def test_every_that_is_no_schedule_is_refused(every):
+    with pytest.raises(ConfigError, match=r"--every must be an interval as 30m, 6h, 1d or 2w, or six cron fields"):
+        Schedule.parse(every)
+
+
+def test_schedule_is_not_waited_for(submit):
+    assert "--every must be given without --wait and --output" in submit("--every", "1d", "--wait")[2]
+
+
+def test_submit_looks_for_the_image_first(submit, api, monkeypatch):
+    def missing(name, _):
+        raise ClusterError(f"image {name} must be in its registry; it gives HTTP 404.")
+
+    monkeypatch.setattr("learn2compress.kubeflow.checks.doctor.look_up_image", missing)
+
+    status, _, err = submit()
+
+    assert status == 2
+    assert "must be in its registry; it gives HTTP 404" in err
+    assert api.requests == ["GET /healthz"]
+    assert submit("--no-check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status", "r"), ("cancel", "r"), ("doctor", "--root", "s3://b/r", "--image", "x")]
+)
+def test_no_warning_of_a_library_reaches_the_screen(api, arguments):
+    command = [sys.executable, "-m", "learn2compress.cli.main", *arguments, "--host", api.url]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert "Warning" not in done.stderr
+    assert done.returncode == 2
 
 
 def test_host_that_does_not_answer_is_named_with_the_way_to_one(run):

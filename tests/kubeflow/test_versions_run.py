@@ -4,6 +4,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,13 @@ from tests.e2e.conftest import write_job
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 VERSIONS = kubeflow_facts.VERSIONS
-SETTINGS = ["distill.epochs=4", "prune.epochs=1", "quantize.epochs=1", "select.max_size=null"]
+LIMIT = 150
+SETTINGS = [
+    "distill.epochs=3", "prune.epochs=1", "quantize.epochs=0", "quantize.variants=[int8]",
+    "quantize.teacher_variants=[]", "evaluate.latency_runs=2", "select.max_size=null",
+]  # fmt: skip
 PLACES = ["kubeflow.teacher=minio://bucket/teacher.keras", "kubeflow.data=minio://bucket/digits.npz"]
-GIVEN = {"teacher_sha256": "the first", "data_digest": "the first"}
+GIVEN = {"teacher_sha256": "the first", "data_digest": "the first", "limit": LIMIT}
 STUDENTS = ("small", "large")
 
 
@@ -58,20 +63,22 @@ def backend(load, job, folder, version="2.17", *more):
 
 
 @pytest.fixture(scope="module")
-def clusters(load, job, tmp_path_factory):
-    """By version, the backend, the pipeline and what a run made."""
-    made = {}
-    for version in VERSIONS:
+def cluster(load, job, tmp_path_factory):
+    """By version, the backend, the pipeline and what a run made, which is run once."""
+
+    @cache
+    def run(version):
         emulator, pipeline = backend(load, job, tmp_path_factory.mktemp(f"kfp{version.replace('.', '-')}-"), version)
-        made[version] = (emulator, pipeline, emulator.run(pipeline, GIVEN))
-    return made
+        return emulator, pipeline, emulator.run(pipeline, GIVEN)
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def local(job, tmp_path_factory):
     """The output folder of the run on this machine."""
     output = tmp_path_factory.mktemp("local") / "out"
-    options = [f"--set={setting}" for setting in SETTINGS]
+    options = [f"--limit={LIMIT}", *(f"--set={setting}" for setting in SETTINGS)]
     done = forked.run(forked.CLI, ["run", str(job[0]), "--output", str(output), *options], job[0].parent)
     assert done.returncode == 0, done.stdout + done.stderr
     return output
@@ -106,16 +113,16 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_figures_are_those_of_the_run_on_this_machine(clusters, local, version):
-    emulator, _, made = clusters[version]
+def test_figures_are_those_of_the_run_on_this_machine(cluster, local, version):
+    emulator, _, made = cluster(version)
 
     [folder] = (local / "pipeline" / "TFLiteEvaluator" / "evaluation").iterdir()
     assert figures(folder_of(emulator, made, "TFLiteEvaluator", "evaluation")) == figures(folder)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_records_differ_in_place_host_and_times_alone(clusters, local, version):
-    emulator, _, made = clusters[version]
+def test_records_differ_in_place_host_and_times_alone(cluster, local, version):
+    emulator, _, made = cluster(version)
     run = emulator.store / f"{emulator.root.removeprefix('minio://')}/tiny/run-1"
 
     for node in made:
@@ -129,10 +136,10 @@ def test_records_differ_in_place_host_and_times_alone(clusters, local, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_verify_finds_all_known_and_whole(clusters, places, version):  # noqa: ARG001 - the store is up
+def test_verify_finds_all_known_and_whole(cluster, places, version):  # noqa: ARG001 - the store is up
     from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
 
-    emulator, _, made = clusters[version]
+    emulator, _, made = cluster(version)
     report = verify_place(*open_for_verifying(f"{emulator.root}/tiny"))
 
     assert (report.status, report.problems, report.unrecorded) == ("whole", [], [])
@@ -142,11 +149,11 @@ def test_verify_finds_all_known_and_whole(clusters, places, version):  # noqa: A
 
 
 @pytest.mark.parametrize("version", ["2.4", "2.17"])
-def test_verify_with_ml_metadata_is_whole_until_something_is_changed(clusters, places, load, tmp_path, version):  # noqa: ARG001
+def test_verify_with_ml_metadata_is_whole_until_something_is_changed(cluster, places, load, tmp_path, version):  # noqa: ARG001
     from learn2compress.kubeflow.records.cluster_records import ClusterRecords
     from learn2compress.lineage.queries.verify import open_for_verifying, verify_place
 
-    emulator, pipeline, made = clusters[version]
+    emulator, pipeline, made = cluster(version)
     spec = next(iter(yaml.safe_load_all(pipeline.read_text())))
     kfp = load("kfp_metadata")
     with kfp.serving(tmp_path / "cluster.db") as (address, client):
@@ -169,8 +176,8 @@ def test_verify_with_ml_metadata_is_whole_until_something_is_changed(clusters, p
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_step_that_fails_is_told_in_one_line_with_its_log(clusters, places, load, type_in, version):  # noqa: ARG001
-    emulator, pipeline, _ = clusters[version]
+def test_step_that_fails_is_told_in_one_line_with_its_log(cluster, places, load, type_in, version):  # noqa: ARG001
+    emulator, pipeline, _ = cluster(version)
     with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2"):
         emulator.run(pipeline, {**GIVEN, "data_digest": "0" * 64}, "run-2")
 
@@ -195,11 +202,26 @@ def test_step_that_fails_is_told_in_one_line_with_its_log(clusters, places, load
         assert out.splitlines()[-1].startswith("learn2compress: ImageExampleGen: ")
 
 
-def test_root_elsewhere_is_refused_where_there_is_no_ml_metadata(clusters, load):
-    emulator, pipeline, _ = clusters["without-mlmd"]
+def test_root_elsewhere_is_refused_where_there_is_no_ml_metadata(load, job, tmp_path):
+    emulator, pipeline = backend(load, job, tmp_path / "elsewhere", "without-mlmd")
 
     with pytest.raises(load("emulator").RefusedError, match="is not at or below minio://other"):
-        replace(emulator, default_root="minio://other").run(pipeline, GIVEN, "run-9")
+        replace(emulator, default_root="minio://other").run(pipeline, GIVEN)
+
+
+def test_data_on_a_volume_is_read_where_it_is_mounted(load, job, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "digits.npz").write_bytes((job[0].parent / "digits.npz").read_bytes())
+    volume = f"kubeflow.volume={{claim: images, mount: {tmp_path / 'data'}}}"
+    data = f"kubeflow.data={tmp_path / 'data' / 'digits.npz'}"
+    emulator, pipeline = backend(load, job, tmp_path / "volume", "2.17", volume, data)
+
+    made = emulator.run(pipeline, GIVEN, only=1)
+
+    platform = list(yaml.safe_load_all(pipeline.read_text()))[1]
+    mounts = [one["pvcMount"] for one in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()]
+    assert mounts[0] == [{"constant": "images", "mountPath": str(tmp_path / "data")}]
+    assert made["ImageExampleGen"]["examples"]["metadata"]["images"] > LIMIT
 
 
 def test_fan_out_gives_the_files_that_each_student_alone_gives(load, job, tmp_path):
