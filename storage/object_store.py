@@ -11,7 +11,7 @@ from pathlib import Path
 
 from learn2compress.schemas.errors import ClusterError, LineageError
 from learn2compress.storage.addresses import is_remote
-from learn2compress.storage.bucket import Bucket, Stored
+from learn2compress.storage.location import Bucket, Stored
 
 _PATTERN_SIGNS = "*?["
 

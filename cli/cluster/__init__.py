@@ -7,6 +7,6 @@ from learn2compress.cli.cluster import doctor, runs
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     runs.register(app)
     doctor.register(app)

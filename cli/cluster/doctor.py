@@ -27,12 +27,12 @@ from learn2compress.schemas.errors import ClusterError, ConfigError
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command("doctor")(doctor)
 
 
 def doctor(
-    config: Path | None = typer.Argument(None, help="The configuration, to look for its teacher and data as well."),
+    config: Path | None = typer.Argument(None, help="The configuration, to check its teacher and data as well."),
     host: str = HOST,
     namespace: str | None = NAMESPACE,
     root: str | None = ROOT,
@@ -51,7 +51,7 @@ def doctor(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Try what a run on the cluster will need: endpoint, rights, object store, image, teacher, data, the cluster."""
+    """Check what a run on the cluster needs: endpoint, rights, object store, image, teacher, data, settings."""
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if config is None and settings:
         raise ConfigError("--set must go with a configuration; got none. Name the file.")
@@ -66,4 +66,4 @@ def doctor(
         faults += finding.is_fault
         typer.echo(f"{finding.mark} {finding.check}: {finding.detail}")
     if faults:
-        raise ClusterError(f"everything must be well before a run; {faults} of the checks found a fault.")
+        raise ClusterError(f"every check must succeed before a run; {faults} failed. See the lines above.")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`learn2compress submit`, `status`, `fetch` and `cancel`: a run on a Kubeflow Pipelines cluster.
+"""`learn2compress submit`, `status`, `fetch` and `cancel`: runs on a Kubeflow Pipelines cluster.
 
-Exit status: 0 done; 2 what the user can mend; 3 the run has failed or was cancelled; 130 interrupted, the run goes on.
+Exit status: 0 success; 2 user error; 3 the run failed or was cancelled; 130 interrupted while the run continues.
 """
 
 from pathlib import Path
@@ -27,13 +27,14 @@ from learn2compress.cli.cluster.options import (
     open_endpoint,
     open_kube,
 )
+from learn2compress.cli.interruption import InterruptedBySignal
 from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ConfigError
 
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
-RUN = typer.Argument(..., help="The run's id, which submit printed.")
-WAIT = typer.Option(False, "--wait", help="Follow the run node by node to its end.")
+RUN = typer.Argument(..., help="Id of the run, as printed by submit.")
+WAIT = typer.Option(False, "--wait", help="Follow the run, node by node, until it ends.")
 EVERY = typer.Option(
     None, help="Run again and again: every 30m, 6h, 1d or 2w, or six cron fields as '0 30 2 * * *' (each night)."
 )
@@ -46,7 +47,7 @@ _STATES = {
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     for command in (submit, status, fetch, cancel):
         app.command(command.__name__)(command)
 
@@ -55,16 +56,16 @@ def submit(
     config: Path = CONFIG,
     host: str = HOST,
     namespace: str | None = NAMESPACE,
-    experiment: str = typer.Option("learn2compress", help="The experiment; made if it is not there."),
+    experiment: str = typer.Option("learn2compress", help="Name of the experiment; created if it does not exist."),
     root: str | None = ROOT,
     image: str | None = IMAGE,
-    limit: int | None = typer.Option(None, min=1, help="Use only so many examples of each part of the data."),
+    limit: int | None = typer.Option(None, min=1, help="Use at most this many examples of each split of the data."),
     service_account: str | None = typer.Option(None, help="Service account of the pods."),
     every: str | None = EVERY,
     wait: bool = WAIT,
     output: Path | None = OUTPUT,
     settings: list[str] = SETTINGS,
-    check: bool = typer.Option(True, "--check/--no-check", help="Try first what doctor can try quickly."),
+    check: bool = typer.Option(True, "--check/--no-check", help="Run the quick checks of doctor first."),
     kube: bool = KUBE,
     kube_context: str | None = KUBE_CONTEXT,
     token: str | None = TOKEN,
@@ -74,7 +75,7 @@ def submit(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Run the pipeline on a cluster; with --wait, follow it, and with --output fetch models and report at the end."""
+    """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     chosen, base = load_config(config, settings), load_config(config)
     if every and (wait or output):
@@ -125,7 +126,7 @@ def status(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Tell how far a run is; with --wait, follow it to its end; with --log NODE, print a step's log."""
+    """Show the progress of a run; with --wait, follow it until it ends; with --log NODE, print the log of a step."""
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     kubernetes = open_kube(kube, kube_context, endpoint)
     if wait:
@@ -148,10 +149,8 @@ def status(
 def fetch(
     run: str = RUN,
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
-    host: str | None = typer.Option(
-        None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, which is asked for the root."
-    ),
-    root: str | None = typer.Option(None, help="Pipeline root of the run; then no endpoint is needed."),
+    host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to look up the root."),
+    root: str | None = typer.Option(None, help="Pipeline root of the run; with it, no endpoint is needed."),
     namespace: str | None = NAMESPACE,
     token: str | None = TOKEN,
     token_file: Path | None = TOKEN_FILE,
@@ -160,7 +159,7 @@ def fetch(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """Bring a run's models, the chosen one, its report and its records into a folder."""
+    """Download a run's models, the chosen model, the report and the records to a folder."""
     from learn2compress.kubeflow.run_parameters import check_root
 
     if root is None:
@@ -185,7 +184,7 @@ def cancel(
     verify_tls: bool = VERIFY_TLS,
     proxy: str | None = PROXY,
 ) -> None:
-    """End a run that is going on."""
+    """Cancel a running run."""
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     from learn2compress.kubeflow.runs.following import cancel as end
     from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
@@ -207,9 +206,9 @@ def _follow(endpoint: Any, run: str, kube: Any) -> Any:
 
     try:
         state = follow(endpoint, run, _show, lambda told: typer.echo(told, err=True), kube)
-    except KeyboardInterrupt:
+    except InterruptedBySignal as interrupted:
         again = f"learn2compress status {run} --host {endpoint.host} --wait"
-        typer.echo(f"The run goes on. Attach again: {again}", err=True)
+        interrupted.remedy = f"{again} attaches again, and the run continues on the cluster"
         raise
     check_success(endpoint, state, kube)
     typer.echo(f"Run {run} has succeeded.")
@@ -229,4 +228,4 @@ def _fetch(root: str, run: str, output: Path) -> None:
     from learn2compress.kubeflow.fetch import fetch_run
 
     report, selected = fetch_run(root, run, output)
-    typer.echo(f"Chosen: {report.choice.chosen}. It is {selected}; models and report.html lie beside it.")
+    typer.echo(f"Chosen: {report.choice.chosen}. It was written to {selected}, beside models/ and report.html.")

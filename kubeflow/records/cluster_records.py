@@ -23,8 +23,7 @@ from learn2compress.schemas.errors import ClusterError, LineageError
 from learn2compress.schemas.lineage import ImpactReport, LineageReport, Problem, VerifyReport, status_of
 from learn2compress.schemas.provenance import FileDigest, Input, Output, Statement, build_statement
 from learn2compress.storage.addresses import fsspec_url
-from learn2compress.storage.bucket import Bucket
-from learn2compress.storage.location import Found, Location, is_absolute, open_location
+from learn2compress.storage.location import Bucket, Found, Location, is_absolute, open_location
 from learn2compress.storage.object_store import answers
 
 Report = TypeVar("Report", LineageReport, VerifyReport, ImpactReport)

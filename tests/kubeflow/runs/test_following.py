@@ -2,6 +2,9 @@
 """status, status --wait and cancel on the command line, on each recorded version of the api-server."""
 
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -152,15 +155,18 @@ def test_endpoint_that_stays_away_is_named(wait, api, started):
     assert "upstream connect error (HTTP 503)" in err
 
 
-def test_interrupt_says_how_to_attach_again(wait, api, started, monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
+def test_interrupt_says_how_to_attach_again(api, started):
+    api.stuck_node = "ImageExampleGen"
+    arguments = ["status", started, "--host", api.url, "--wait"]
+    command = [sys.executable, "-u", "-m", "learn2compress.cli.main", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "ImageExampleGen" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
 
-    monkeypatch.setattr(following.time, "sleep", interrupt)
-    status, _, err = wait()
-
-    assert status == 130
-    assert f"The run goes on. Attach again: learn2compress status {started} --host {api.url} --wait" in err
+    assert process.returncode == 130
+    again = f"learn2compress {' '.join(arguments)}"
+    assert err == f"Interrupted; {again} attaches again, and the run continues on the cluster.\n"
     assert api.runs[started]["state"] == "RUNNING"
 
 
