@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands for a Kubeflow Pipelines cluster. Public face: register."""
+"""The commands for a Kubeflow Pipelines cluster."""
 
 import typer
 
 from learn2compress.cli.cluster import doctor, runs
+
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:

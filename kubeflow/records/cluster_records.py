@@ -278,7 +278,8 @@ def _files(step: ClusterStep, one: ClusterArtifact) -> dict[str, FileDigest]:
 
 def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
     """Names what ML Metadata says otherwise than a record."""
-    if isinstance(graph.home, _TwoSources) and graph.home.stands_for(entry.path):
+    home: Any = graph.home
+    if isinstance(home, _TwoSources) and home.stands_for(entry.path):
         return
     if step.record_sha256 != entry.sha256:
         yield "another record"
