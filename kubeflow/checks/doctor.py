@@ -76,7 +76,8 @@ def check_quickly(
     """
     settings = config.kubeflow
     _endpoint(endpoint)
-    _store(root or settings.pipeline_root)
+    if _is_store_used(config):
+        _store(root or settings.pipeline_root)
     name = image or settings.image
     facts = None
     if name:
@@ -132,6 +133,13 @@ def _store(root: str | None) -> str:
     place = check_root(root)
     check_access(place)
     return f"{place} takes a file from here and gives it back; the pods have keys of their own"
+
+
+def _is_store_used(config: Config) -> bool:
+    """Whether submitting reads or writes the object store: not where teacher and data are on a volume."""
+    settings = config.kubeflow
+    places = ((settings.teacher, config.teacher.path), (settings.data, config.data.path))
+    return any(is_remote(given or local) or (given is None and local != "digits") for given, local in places)
 
 
 def _image(image: str | None) -> str:

@@ -245,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {key: value for key, value in run.items() if key not in ("done", "nodes", "ending", "pipeline")}
 
     def _advance(self, run: Json) -> Json:
+        run.setdefault("state_history", [])
         api, running = self.api, run["state"] in ("PENDING", "RUNNING", "CANCELING")
         if run.get("ending"):
             run["state"] = run["ending"].pop(0)

@@ -70,7 +70,7 @@ class KubeServer:
 @contextmanager
 def serving() -> Iterator[KubeServer]:
     kube = KubeServer()
-    thread = threading.Thread(target=kube.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=kube.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield kube
