@@ -23,7 +23,7 @@ _SECONDS = 10
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the api-server is and who asks; as kfp's client has it.
+    """Address of the api-server and the caller's credentials, as kfp's client takes them.
 
     Attributes:
         host: URL, as http://localhost:8888 or https://kubeflow.example/pipeline.
@@ -61,7 +61,7 @@ class Endpoint:
             raise ConfigError(f"--token-file {self.token_file} must be a readable file; {error.strerror}.") from error
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Requests a path, once.
+        """Request a path once.
 
         Returns:
             The status and the body of the answer.
@@ -72,7 +72,7 @@ class Endpoint:
         return self._request("GET", path)
 
     def call(self, method: str, path: str) -> dict[str, Any]:
-        """Makes a call of the api-server's.
+        """Make a call of the api-server.
 
         Returns:
             The answer; empty where it has no content.
@@ -191,7 +191,7 @@ def _refused(url: str, reason: str, forbidden: bool = False) -> str:
 
 
 def _failure(url: str, status: int, body: Any) -> str:
-    """What a refused call comes to, in one line."""
+    """Describe a refused call in one line."""
     reason = _reason(body)
     if status in (401, 403):
         return _refused(url, reason, status == 403)
@@ -206,8 +206,8 @@ def _reason(body: Any) -> str:
         found = json.loads(text)
     except ValueError:
         return " ".join(text.split()).rstrip(".")
-    told = (found.get("message") or found.get("error") or found) if isinstance(found, dict) else found
-    return " ".join(str(told).split()).rstrip(".")
+    reason = (found.get("message") or found.get("error") or found) if isinstance(found, dict) else found
+    return " ".join(str(reason).split()).rstrip(".")
 
 
 def _line(error: BaseException) -> str:

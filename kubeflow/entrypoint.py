@@ -6,8 +6,8 @@ that tfx leaves. So types come back from the component's description, addresses 
 paths become addresses again, nulls go. Teacher and data are fetched from where the run's parameters say, the digest of
 what came is put in where the run did not know it, and the step's provenance record is written like a local run's.
 
-Outputs that the component does not declare, such as the launcher's own log, are the launcher's: they are neither made
-nor told to tfx.
+Outputs that the component does not declare, such as the launcher's own log, belong to the launcher: they are neither
+created nor passed to tfx.
 
 Whatever goes wrong is the last line on standard error, and the container's termination message, which the cluster shows
 with the failed step.
@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a step.
 
     Returns:
-        The exit status: 0; that of an error which the user can mend; 1 for a fault of the program, whose traceback is
-        in the log. The error is the last line of the log and the termination message.
+        The exit status: 0; that of a user error; 1 for an internal error, whose traceback
+        is in the log. The error is the last line of the log and the termination message.
     """
     node = "step"
     try:
@@ -58,17 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         prepare_environment()
         run_step(options, beam_args)
     except Learn2CompressError as error:
-        _tell_end(node, str(error))
+        _report_error(node, str(error))
         return error.exit_status
     except Exception as error:
         traceback.print_exc()
-        _tell_end(node, f"{type(error).__name__}: {error}")
+        _report_error(node, f"{type(error).__name__}: {error}")
         return 1
     return 0
 
 
-def _tell_end(node: str, message: str) -> None:
-    """Writes the last line of the log and the termination message."""
+def _report_error(node: str, message: str) -> None:
+    """Write the last line of the log and the termination message."""
     line = f"learn2compress: {node}: {' '.join(message.split())}"
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
@@ -175,7 +175,7 @@ def settle_parameters(values: Mapping[str, Any], spec: Json, scratch: Path) -> t
 
 
 def declared_outputs(artifacts: Json) -> Json:
-    """Selects the outputs that the component declares from those that the launcher passes.
+    """Select the outputs that the component declares from those that the launcher passes.
 
     Args:
         artifacts: By output, without the record; each has its type, and the backend's own have a type of the backend's.

@@ -45,5 +45,5 @@ class Schedule:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """As kfp's client takes it."""
+        """Arguments of kfp's client."""
         return {"interval_second": self.seconds} if self.seconds else {"cron_expression": self.text}

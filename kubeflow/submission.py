@@ -2,7 +2,7 @@
 """Submits a configuration as a run: compiles, brings what only lies here into the object store, uploads, starts.
 
 The pipeline is uploaded under the configuration's name, and again as a version only if its bytes are new. What may
-differ from run to run is passed as the run's parameters, every one of them, so that a run says all of itself.
+differ from run to run is passed as the run's parameters, every one of them, so that a run describes itself completely.
 
 A schedule passes the same parameters to each of its runs, so that the backend's cache would give the first run's result
 for ever. Its pipeline therefore reads data and teacher that lie in an object store anew in each run; what they turn out
@@ -86,7 +86,7 @@ def submit(endpoint: Endpoint, order: Order, say: Say = lambda _: None) -> Submi
     Args:
         endpoint: The cluster's.
         order: What to submit.
-        say: Told what happens.
+        say: Called with what happens, a sentence at a time.
 
     Raises:
         Learn2CompressError: Nothing was started.

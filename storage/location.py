@@ -158,12 +158,12 @@ class Location:
         return list(_walk(str(self._root), ""))
 
     def stands_for(self, path: str) -> str | None:  # noqa: ARG002
-        """The SHA-256 of the record in whose place something else is told here; None: what lies here is the record."""
+        """The SHA-256 of the record that something else stands for here; None: what lies here is the record itself."""
         return None
 
     @contextmanager
     def as_local(self, path: str) -> Iterator[Path]:
-        """Lend a file under a path on this machine."""
+        """Provide a file under a path on this machine."""
         yield Path(self.join(path))
 
 

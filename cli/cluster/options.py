@@ -57,7 +57,7 @@ def open_endpoint(
         proxy,
         str(token_file) if token_file and not token else None,
     )
-    _ = endpoint.bearer  # a file that is not there is said before anything else
+    _ = endpoint.bearer  # reports a missing file before anything else
     return endpoint
 
 

@@ -205,7 +205,7 @@ def _follow(endpoint: Any, run: str, kube: Any) -> Any:
     from learn2compress.kubeflow.runs.following import check_success, follow
 
     try:
-        state = follow(endpoint, run, _show, lambda told: typer.echo(told, err=True), kube)
+        state = follow(endpoint, run, _show, lambda sentence: typer.echo(sentence, err=True), kube)
     except InterruptedBySignal as interrupted:
         again = f"learn2compress status {run} --host {endpoint.host} --wait"
         interrupted.remedy = f"{again} attaches again, and the run continues on the cluster"

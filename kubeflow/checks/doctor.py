@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that can be tried before a run, in the order in which a run would meet it."""
+"""All that can be checked before a run, in the order in which a run would meet it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -72,7 +72,7 @@ def check_quickly(
     """Check what takes no more than seconds, before anything is compiled, uploaded or started.
 
     Raises:
-        ClusterError: The first fault, with its remedy. What cannot be seen from here is none.
+        ClusterError: The first fault, with its remedy. What cannot be seen from here is not a fault.
     """
     settings = config.kubeflow
     _endpoint(endpoint)
@@ -99,7 +99,7 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _version(endpoint: Endpoint) -> tuple[int, ...] | None:
-    """The cluster's version of Kubeflow Pipelines, if it tells one."""
+    """Read the cluster's version of Kubeflow Pipelines from its health, if it is there."""
     try:
         tag = str(check_health(endpoint).get("tag_name") or "")
     except ClusterError:
@@ -110,16 +110,16 @@ def _version(endpoint: Endpoint) -> tuple[int, ...] | None:
 
 def _endpoint(endpoint: Endpoint) -> str:
     health = check_health(endpoint)
-    told = health.get("tag_name") or health.get("build_date") or health.get("commit_sha") or "not told"
+    named = health.get("tag_name") or health.get("build_date") or health.get("commit_sha") or "unknown"
     version = _version(endpoint)
     if version is not None and version < OLDEST:
         raise ClusterError(
-            f"{endpoint.url} must be Kubeflow Pipelines 2.0 or later; it is {told}. Upgrade the cluster, or pass the "
+            f"{endpoint.url} must be Kubeflow Pipelines 2.0 or later; it is {named}. Upgrade the cluster, or pass the "
             "address of another."
         )
     logs = "" if version is None or version >= WITH_LOGS else "; it keeps no logs of steps, later ones do (2.5)"
     users = "; it has several users" if health.get("multi_user") else ""
-    return f"{endpoint.url} answers; version {told}{users}{logs}"
+    return f"{endpoint.url} answers; version {named}{users}{logs}"
 
 
 def _authorization(endpoint: Endpoint) -> str:

@@ -58,7 +58,7 @@ def examine_system(kube: Kube, wanted: Wanted, version: tuple[int, ...] | None) 
     Args:
         kube: Kubernetes itself.
         wanted: What the run will need.
-        version: Of Kubeflow Pipelines, if it tells one.
+        version: Version of Kubeflow Pipelines, if it is known.
     """
     if wanted.root:
         yield _seen("pipeline root", lambda: _root(kube, wanted.root or "", version))
@@ -72,7 +72,7 @@ def examine_namespace(kube: Kube, wanted: Wanted, is_private: bool) -> Iterator[
     Args:
         kube: Kubernetes itself.
         wanted: What the run will need.
-        is_private: Whether the image's registry wants a login.
+        is_private: Whether the image's registry requires a login.
     """
     yield _seen("your rights", lambda: _own_rights(kube))
     if wanted.service_account:
@@ -102,7 +102,7 @@ def _read(kube: Kube, what: str, call: Callable[..., Any], *arguments: str) -> A
     """
     from kubernetes.client.exceptions import ApiException
 
-    with kube.asking(what):
+    with kube.querying(what):
         try:
             return call(*arguments, _request_timeout=_SECONDS)
         except ApiException as error:
@@ -176,7 +176,7 @@ def _logs(kube: Kube) -> tuple[str, str]:
     containers = found.spec.template.spec.containers if found else []
     values = [one.value for container in containers for one in container.env or [] if one.name == "PUBLISH_LOGS"]
     if any(str(value).lower() == "false" for value in values):
-        return NOTE, "the cluster keeps no logs of steps (PUBLISH_LOGS is false); a failure is told with --kube alone"
+        return NOTE, "the cluster keeps no logs of steps (PUBLISH_LOGS is false); only --kube can explain a failure"
     return OK, "steps' logs are kept in the object store"
 
 
@@ -200,7 +200,7 @@ def _may(kube: Kube, verb: str, what: str) -> bool:
         }
     }  # fmt: skip
     create = kube.client.AuthorizationV1Api().create_self_subject_access_review
-    with kube.asking("your rights"):
+    with kube.querying("your rights"):
         return bool(create(review, _request_timeout=_SECONDS).status.allowed)
 
 
@@ -225,7 +225,7 @@ def _account_rights(kube: Kube, name: str, secret: str | None) -> tuple[str, str
             "namespace": kube.namespace, "group": group, "resource": resource, "name": which, "verb": verb,
         }  # fmt: skip
         user = f"system:serviceaccount:{kube.namespace}:{name}"
-        with kube.asking("the service account's rights"):
+        with kube.querying("the service account's rights"):
             review = create({"spec": {"user": user, "resourceAttributes": attributes}}, _request_timeout=_SECONDS)
         if not review.status.allowed:
             missing.append(f"{verb} {resource}{f' {which}' if which else ''}")
@@ -262,7 +262,7 @@ def _volume(kube: Kube, claim: str) -> tuple[str, str]:
 
 
 def _machines(kube: Kube) -> tuple[str, str]:
-    with kube.asking("machines"):
+    with kube.querying("machines"):
         nodes = kube.core.list_node(_request_timeout=_SECONDS).items
     fitting = [one for one in nodes if (one.metadata.labels or {}).get("kubernetes.io/arch") == "amd64"]
     if nodes and not fitting:

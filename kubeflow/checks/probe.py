@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pod as a step's is, which tries the object store from inside the namespace and goes away again.
+"""A pod like a step's, which checks the object store from inside the namespace and is removed again.
 
-It tries at once what only a pod can: that the image is pulled and runs there as its user, that the service account and
+It checks at once what only a pod can: that the image is pulled and runs there as its user, that the service account and
 the secret are there, that the keys reach the store.
 """
 
@@ -34,12 +34,12 @@ def run_probe(kube: Kube, wanted: Wanted, env: dict[str, str]) -> str:
     if not wanted.image or not wanted.root:
         raise ClusterError("--probe must have an image and a pipeline root; got none. Pass --image and --root.")
     name = f"learn2compress-probe-{uuid.uuid4().hex[:8]}"
-    with kube.asking("a pod for the probe"):
+    with kube.querying("a pod for the probe"):
         kube.core.create_namespaced_pod(kube.namespace, describe_pod(name, wanted, env), _request_timeout=_CALL_SECONDS)
     try:
         return _wait(kube, name, wanted)
     finally:
-        with kube.asking("the probe's pod"):
+        with kube.querying("the probe's pod"):
             kube.core.delete_namespaced_pod(name, kube.namespace, _request_timeout=_CALL_SECONDS)
 
 
@@ -74,22 +74,22 @@ def describe_pod(name: str, wanted: Wanted, env: dict[str, str]) -> dict[str, An
 
 def _wait(kube: Kube, name: str, wanted: Wanted) -> str:
     end = time.monotonic() + SECONDS
-    told = ""
+    seen = ""
     while time.monotonic() < end:
-        with kube.asking("the probe's pod"):
+        with kube.querying("the probe's pod"):
             status = kube.core.read_namespaced_pod(name, kube.namespace, _request_timeout=_CALL_SECONDS).status
         if status.phase == "Succeeded":
             return f"a pod in namespace {kube.namespace} wrote to {wanted.root} and read it back"
-        told = " ".join(" ".join(container_fault(status)).split())
-        reason = find_reason(told)
-        if status.phase == "Failed" or (reason and told):
+        seen = " ".join(" ".join(container_fault(status)).split())
+        reason = find_reason(seen)
+        if status.phase == "Failed" or (reason and seen):
             fault = reason.fault if reason else "it failed"
             remedy = (
                 reason.remedy.format(node="default", namespace=kube.namespace) if reason else "Check secret and root"
             )
-            raise ClusterError(f"a pod of the image must reach {wanted.root}; {fault} ({told}). {remedy}.")
+            raise ClusterError(f"a pod of the image must reach {wanted.root}; {fault} ({seen}). {remedy}.")
         time.sleep(POLL_SECONDS)
     raise ClusterError(
-        f"a pod of the image must start within {SECONDS:.0f} seconds; it has not{f' ({told})' if told else ''}. "
+        f"a pod of the image must start within {SECONDS:.0f} seconds; it has not{f' ({seen})' if seen else ''}. "
         f"kubectl describe pod -n {kube.namespace} {name}"
     )

@@ -39,7 +39,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Reads a name as docker does.
+        """Read a name as docker does.
 
         Raises:
             ClusterError: It is none.
@@ -54,19 +54,19 @@ class Reference:
 
     @property
     def url(self) -> str:
-        """Address of the image in its registry. A registry on this machine speaks plain HTTP, as for docker."""
+        """Address of the image in its registry. A registry on this machine is reached by plain HTTP, as docker does."""
         plain = self.host.split(":")[0] in ("localhost", "127.0.0.1")
         return f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a registry says of an image.
+    """A registry's description of an image.
 
     Attributes:
         status: HTTP status of the answer: 200, or 401 and 403 where only others may see the image.
-        platforms: Operating system and architecture of each variant, as linux/amd64, where it tells them.
-        user: The user whom the image's containers run as, where it tells one.
+        platforms: Operating system and architecture of each variant, such as linux/amd64, if the description has them.
+        user: User of the image's containers, if the description has one.
     """
 
     status: int
@@ -75,7 +75,7 @@ class ImageFacts:
 
     @property
     def is_private(self) -> bool:
-        """Whether its registry wants a login."""
+        """Whether its registry requires a login."""
         return self.status in (401, 403)
 
 
@@ -119,7 +119,7 @@ def check_image(text: str, seconds: float = 10.0) -> str:
         What was found out: that it is there, or that only the cluster may see it.
 
     Raises:
-        ClusterError: It is not there, cannot be asked for, or cannot run on a cluster.
+        ClusterError: It is not there, its registry does not answer, or it cannot run on a cluster.
     """
     facts = look_up_image(text, seconds)
     if facts.is_private:
@@ -175,7 +175,7 @@ class _Session:
 
 
 def _token(pool: Any, challenge: str) -> str | None:
-    """An anonymous token, as the registry's answer says where to get one."""
+    """An anonymous token, from where the registry's answer names."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", None)
     if realm is None:

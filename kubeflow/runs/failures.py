@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a run failed: which step, its own words or the cluster's, what helps, and where its log is.
 
-What knows it differs by version and by what can be reached: the api-server's tasks (without ML Metadata), the log that
-the launcher left in the object store (from 2.5 on), the pods (--kube). The nearest cause is told: the step's own error,
+The sources differ by version and by what can be reached: the api-server's tasks (without ML Metadata), the log that the
+launcher left in the object store (from 2.5 on), the pods (--kube). The nearest cause is reported: the step's own error,
 then what Kubernetes did to the container, then the log's last line.
 """
 
@@ -30,7 +30,7 @@ def failed_node(state: RunState) -> NodeState | None:
 
 
 def explain_failure(endpoint: Endpoint, state: RunState, kube: Kube | None = None) -> str:
-    """Say in one line why a run did not succeed.
+    """Describe in one line why a run did not succeed.
 
     Args:
         endpoint: The cluster's.
@@ -47,13 +47,13 @@ def explain_failure(endpoint: Endpoint, state: RunState, kube: Kube | None = Non
 
 
 def explain_stall(endpoint: Endpoint, run: str, node: NodeState, kube: Kube | None = None) -> str:
-    """Say what a container that does not start waits for, or how to find out."""
+    """Describe what a container that does not start waits for, or how to find out."""
     namespace = namespace_of(endpoint)
-    for told in (*(f"{pod.reason} {pod.message}" for pod in _pods(kube, run, node.node)[-1:]), node.message or ""):
-        reason = find_reason(told)
+    for text in (*(f"{pod.reason} {pod.message}" for pod in _pods(kube, run, node.node)[-1:]), node.message or ""):
+        reason = find_reason(text)
         if reason:
             remedy = reason.remedy.format(node=node.node, namespace=namespace)
-            return f"{node.node} waits: {reason.fault} ({_one_line(told)}). {remedy}."
+            return f"{node.node} waits: {reason.fault} ({_one_line(text)}). {remedy}."
     return (
         f"{node.node} still waits for its container to start. An image that cannot be pulled looks like that, and so "
         f"does a cluster without room for it: {_kubectl('describe', endpoint, run, node)}"
@@ -66,23 +66,23 @@ def namespace_of(endpoint: Endpoint) -> str:
 
 
 def _why(endpoint: Endpoint, state: RunState, node: NodeState, pods: list[Pod], log: StepLog | None) -> str:
-    told = [node.message or "", *(f"{pod.reason}: {pod.message}" for pod in pods[-1:]), state.message or ""]
-    for text in (*told, *_own_log_lines(endpoint, state.run, node, log)):
+    messages = [node.message or "", *(f"{pod.reason}: {pod.message}" for pod in pods[-1:]), state.message or ""]
+    for text in (*messages, *_own_log_lines(endpoint, state.run, node, log)):
         own = _OWN_ERROR.search(text)
         if own:
             return _one_line(own[0])
-    for text in (*told, log.last_line or "" if log else ""):
+    for text in (*messages, log.last_line or "" if log else ""):
         reason = find_reason(text)
         if reason:
             remedy = reason.remedy.format(node=node.node, namespace=namespace_of(endpoint))
             return f"{reason.fault} ({_one_line(text)}). {remedy}"
-    if any(_one_line(text) for text in told):
-        return next(line for text in told if (line := _one_line(text)))
+    if any(_one_line(text) for text in messages):
+        return next(line for text in messages if (line := _one_line(text)))
     if log is not None and log.last_line:
         return f"its log ends with {_one_line(log.last_line)!r}, as that of a container does which runs out of memory"
     return (
         "it left no log. A container whose image cannot be pulled, that ran out of memory or was ended at its deadline "
-        "leaves none; --kube tells which"
+        "leaves none; --kube shows which"
     )
 
 
@@ -119,7 +119,7 @@ def _log(state: RunState, node: str) -> StepLog | None:
 
 
 def _quietly(call: Callable[[], Found]) -> Found | None:
-    """What a call gives, or None where its source cannot be reached: another source may know."""
+    """What a call gives, or None where its source cannot be reached: another source may have it."""
     try:
         return call()
     except ClusterError:
@@ -133,7 +133,7 @@ def _where(endpoint: Endpoint, run: str, node: NodeState, pods: list[Pod], log: 
 
 
 def _kubectl(verb: str, endpoint: Endpoint, run: str, node: NodeState, pods: list[Pod] | None = None) -> str:
-    """The command that says more, of the step's pod where its name is known, else of the run's."""
+    """The command that shows more: of the step's pod where its name is known, else of the run's pods."""
     known = [pod.name for pod in pods or []] or list(node.pods)
     which = known[-1] if known else f"-l {RUN_LABEL}={run}"
     what = "logs" if verb == "logs" else "describe pod"

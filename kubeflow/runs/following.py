@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows a run node by node to its end, or ends it."""
+"""Follow a run node by node to its end, or cancel it."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from learn2compress.schemas.errors import ClusterError, RunFailedError
 
 POLL_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0  # a container that waits for longer may wait for ever
-KUBE_SECONDS = 20.0  # with --kube: when Kubernetes is asked what a container waits for
+KUBE_SECONDS = 20.0  # with --kube: when the pods are queried for what a container waits for
 _ATTEMPTS = 5
 
 
@@ -38,8 +38,8 @@ def follow(
     Args:
         endpoint: The cluster's.
         run: The run's id.
-        on_node: Told of each node whose state has changed.
-        on_stall: Told once, in a sentence, why a node's container does not start.
+        on_node: Called with each node whose state has changed.
+        on_stall: Called once for a node whose container does not start, with a sentence that says why.
         kube: Kubernetes itself, where it can be reached.
         seconds: Between two requests; default: POLL_SECONDS.
 
@@ -83,14 +83,14 @@ def check_success(endpoint: Endpoint, state: RunState, kube: Kube | None = None)
 
 
 def cancel(endpoint: Endpoint, run: str) -> RunState:
-    """Begin to end a run.
+    """Request the cancellation of a run.
 
     Raises:
         ClusterError: The endpoint does not know it, refuses, or it has ended already.
     """
     state = get_state(endpoint, run)
     if state.is_finished:
-        raise ClusterError(f"run {run} must be going on to be cancelled; it is {state.state}.")
+        raise ClusterError(f"run {run} must be running to be cancelled; it is {state.state}.")
     terminate(endpoint, run)
     return state
 
@@ -101,22 +101,22 @@ def was_cancelled(state: RunState) -> bool:
 
 
 class _Waiting:
-    """Notices containers that do not start."""
+    """Notice containers that do not start."""
 
     def __init__(self, endpoint: Endpoint, run: str, on_stall: Callable[[str], None], kube: Kube | None) -> None:
         self._endpoint, self._run, self._on_stall, self._kube = endpoint, run, on_stall, kube
         self._since: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def see(self, node: NodeState) -> None:
-        """Tells of a node that has waited for too long, once."""
-        # Without ML Metadata a node runs while it waits, and the cluster says for what.
+        """Report a node that has waited for too long, once."""
+        # Without ML Metadata a node is running while it waits, and its message names the reason.
         known = find_reason(node.message)
-        if node.node in self._told or not (node.state == PENDING or (node.state == RUNNING and known)):
+        if node.node in self._reported or not (node.state == PENDING or (node.state == RUNNING and known)):
             self._since.pop(node.node, None)
             return
         waited = time.monotonic() - self._since.setdefault(node.node, time.monotonic())
         patience = KUBE_SECONDS if self._kube or known else PATIENCE_SECONDS
         if waited >= patience:
-            self._told.add(node.node)
+            self._reported.add(node.node)
             self._on_stall(explain_stall(self._endpoint, self._run, node, self._kube))

@@ -23,7 +23,7 @@ class StepLog:
 
     Attributes:
         url: Where it lies.
-        text: What it says.
+        text: Its content.
     """
 
     url: str
@@ -31,13 +31,13 @@ class StepLog:
 
     @property
     def own_error(self) -> str | None:
-        """The step's own last line, which says why it failed."""
+        """The step's own last line, with the reason of the failure."""
         found = _OWN_ERROR.findall(self.text)
         return found[-1].strip() if found else None
 
     @property
     def last_line(self) -> str | None:
-        """The last line that says anything."""
+        """The last line that is not empty."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         return lines[-1] if lines else None
 

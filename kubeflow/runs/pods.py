@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Kubernetes itself says of a run's pods, where its API server can be reached (--kube).
+"""A run's pods as Kubernetes describes them, where its API server can be reached (--kube).
 
 Argo marks each pod with the run (label `pipeline/runid`) and with the path of its node (annotation
 `workflows.argoproj.io/node-name`, as in WORKFLOW.root.Distiller.executor(1)).
@@ -33,7 +33,7 @@ class Pod:
         attempt: The number of the try, from 0.
         phase: Pending, Running, Succeeded or Failed.
         reason: Why it waits or was ended, in Kubernetes' word; empty where nothing is wrong.
-        message: What Kubernetes, or the step's termination message, says besides.
+        message: Kubernetes' explanation, or the step's termination message.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Kube:
         self.core = client.CoreV1Api()
 
     @contextmanager
-    def asking(self, what: str) -> Iterator[None]:
-        """Turns what the client raises into one line.
+    def querying(self, what: str) -> Iterator[None]:
+        """Turn what the client raises into one line.
 
         Args:
             what: What is requested, in the message.
@@ -102,7 +102,7 @@ class Kube:
         Raises:
             ClusterError: Kubernetes refuses or does not answer.
         """
-        with self.asking("pods"):
+        with self.querying("pods"):
             found = self.core.list_namespaced_pod(
                 self.namespace, label_selector=f"{RUN_LABEL}={run}", _request_timeout=_SECONDS
             ).items
@@ -115,7 +115,7 @@ class Kube:
         Raises:
             ClusterError: Kubernetes refuses, or the pod is gone.
         """
-        with self.asking(f"the log of pod {pod}"):
+        with self.querying(f"the log of pod {pod}"):
             return str(
                 self.core.read_namespaced_pod_log(
                     pod, self.namespace, container=_MAIN, tail_lines=_LOG_LINES, _request_timeout=_SECONDS
@@ -135,7 +135,7 @@ def read_pod(pod: Any) -> Pod | None:
 
 
 def container_fault(status: Any) -> tuple[str, str]:
-    """What is wrong, the nearest cause first: what a container waits for, how one was ended, the pod itself."""
+    """Find what is wrong, the nearest cause first: what a container waits for, how one was ended, the pod itself."""
     containers = [*(status.init_container_statuses or []), *(status.container_statuses or [])]
     for one in containers:
         waiting = one.state.waiting if one.state else None

@@ -3,11 +3,11 @@
 
 With ML Metadata (KFP 2.0 to 2.17) the tasks are in `run_details.task_details`, made from Argo's nodes: the workflow's
 own, `root`, drivers, a node of the pipeline (a DAG of one) and within it `executor`, with tries `executor(0)`,
-`executor(1)` … where there is a retry policy. Nothing says which executor belongs to which node. A node and its
+`executor(1)` … where there is a retry policy. No field names the node of an executor. A node and its
 executor start in the same pass of Argo, however, so that the two are in the same order when sorted by their start;
-where several start in the same second, only what holds of all of them is taken.
+where several start in the same second, only a state that all of them share is used.
 
-Without ML Metadata the tasks are in `tasks`, which `view=FULL` requests, and say all of this themselves.
+Without ML Metadata the tasks are in `tasks`, which `view=FULL` requests, and have all of this.
 """
 
 import re
@@ -43,8 +43,8 @@ class NodeState:
         state: PENDING (its container has not started), RUNNING, SUCCEEDED, CACHED (its result was taken from an earlier
             run), OMITTED (the cluster left it out), FAILED, CANCELED, NOT_STARTED (the run ended before it).
         tries: How often its container was started.
-        pods: Names of its containers' pods, the last try last, where the cluster tells them.
-        message: What the cluster says of it: why it failed, or what it waits for.
+        pods: Names of its containers' pods, the last try last, if the cluster gives them.
+        message: The cluster's message: why it failed, or what it waits for.
     """
 
     node: str
@@ -62,9 +62,9 @@ class RunState:
         run: Its id.
         name: As it is shown.
         state: PENDING, RUNNING, CANCELING, SUCCEEDED, FAILED or CANCELED.
-        nodes: Those that the cluster knows already, in the order of their start.
+        nodes: The nodes so far, in the order of their start.
         root: The pipeline root that it was given.
-        message: What the cluster says of the run as a whole.
+        message: The cluster's message on the run as a whole.
     """
 
     run: str
@@ -145,7 +145,7 @@ def _plain(state: str | None) -> str:
 
 
 def _settle(node: NodeState, run: str) -> NodeState:
-    """What a node's state means now that the run has ended as it has."""
+    """Settle a node's state by how the run has ended."""
     if run not in _FINISHED:
         return node
     if node.state == PENDING:
@@ -163,13 +163,13 @@ def _nodes_of_tasks(tasks: Sequence[Json]) -> Iterator[NodeState]:
             continue
         state = _plain(task.get("state"))
         pods = [one for one in task.get("pods") or [] if one.get("type", "EXECUTOR") == "EXECUTOR"]
-        told = (task.get("status_metadata") or {}).get("message") or task.get("lifecycle_message")
+        message = (task.get("status_metadata") or {}).get("message") or task.get("lifecycle_message")
         yield NodeState(
             name,
             OMITTED if state == "SKIPPED" else state,
             max(len(pods), 1),
             tuple(one["name"] for one in pods if one.get("name")),
-            told or None,
+            message or None,
         )
 
 
@@ -195,7 +195,7 @@ def _nodes_of_details(details: Sequence[Json]) -> Iterator[NodeState]:
 
 
 def _executors(nodes: Sequence[Json], details: Sequence[Json]) -> dict[int, str]:
-    """By a node's place, the state of its executor, where that can be told."""
+    """By a node's place, the state of its executor, where that can be determined."""
     started = [index for index, node in enumerate(nodes) if _started(node) and node.get("state") != "SKIPPED"]
     executors = sorted((one for one in details if one.get("display_name") == "executor"), key=_started_or_late)
     found: dict[int, str] = {}

@@ -70,7 +70,7 @@ def test_log_endpoints_error_as_json_is_no_log(fail, version):  # noqa: ARG001
 def test_run_without_any_source_says_how_to_find_out(fail):
     err = fail()
 
-    assert "--kube tells which" in err
+    assert "--kube shows which" in err
     assert "Its log: kubectl logs -n kubeflow " in err
 
 

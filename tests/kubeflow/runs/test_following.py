@@ -106,7 +106,7 @@ def test_cancelled_run_is_cancelled_once_and_told_so(run, api, started):
 
     status, _, err = run("cancel", started, "--host", api.url)
     assert status == 2
-    assert "must be going on to be cancelled; it is CANCELED" in err
+    assert "must be running to be cancelled; it is CANCELED" in err
     status, _, err = run("status", started, "--host", api.url)
     assert status == 3
     assert "must succeed; it is CANCELED" in err
