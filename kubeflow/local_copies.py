@@ -13,8 +13,8 @@ from typing import Any
 ROOT_VARIABLE = "LEARN2COMPRESS_LAUNCHER_ROOT"
 """Where /minio, /s3 and /gcs are found, if not at the root: where a step is run by something else than a pod."""
 
-LARGEST_EXACT_INTEGER = 2**53
-"""The largest integer up to which a double holds every integer."""
+LARGEST_EXACT_INTEGER = 10**15
+"""The largest integer up to which every integer comes back from ML Metadata: a double, kept with 15 digits."""
 
 _FOLDERS = {"minio://": "minio", "s3://": "s3", "gs://": "gcs"}
 
@@ -44,7 +44,7 @@ def without_local_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exact_numbers(properties: Mapping[str, Any]) -> dict[str, str]:
-    """The integers that a double cannot hold, as text: the launcher and ML Metadata keep every number as a double."""
+    """The integers that would come back as others, as text: launcher and ML Metadata keep every number as a double."""
     return {
         key: str(value)
         for key, value in properties.items()

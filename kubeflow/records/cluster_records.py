@@ -305,8 +305,8 @@ def _faults(graph: Graph, entry: Entry, step: ClusterStep) -> Iterator[str]:
 def _same(one: Any, other: Any, places: float = _PLACES) -> bool:
     """Whether two values are the same, as near as ML Metadata keeps them.
 
-    Every number is a double there. An integer that a double holds is kept exactly; a larger one travels as text, and as
-    the nearest double in runs of older versions; a fraction is kept to a number of decimal places.
+    Every number is a double there, with 15 digits. A smaller integer is kept exactly; a larger one travels as text, and
+    in runs of older versions as a double; a fraction is kept to a number of decimal places.
 
     Args:
         one: A JSON value.

@@ -151,7 +151,7 @@ def _fill(target: mlmd.Value, value: struct_pb2.Value) -> None:
     if kind == "string_value":
         target.string_value = value.string_value
     elif kind == "number_value":
-        target.double_value = value.number_value
+        target.double_value = float(f"{value.number_value:.15g}")  # an id of 19 digits came back with 15 of them
     elif kind == "bool_value":
         target.int_value = int(value.bool_value)
     elif kind == "list_value":

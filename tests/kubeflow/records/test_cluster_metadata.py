@@ -23,7 +23,7 @@ from learn2compress.schemas.errors import ConfigError, LineageError
 from learn2compress.schemas.provenance import parse_statement
 
 HOME = "minio://bucket/runs/learn2compress"
-MODEL_ID = 4720130174268696484  # beyond 2^53: the nearest double is another number
+MODEL_ID = 4720130174268696484  # of more digits than a double has
 NODES = ["Quantizer", "Pruner", "Distiller", "TeacherImporter", "ImageExampleGen"]
 
 
@@ -268,7 +268,7 @@ def test_artifact_that_differs_in_metadata_is_tampering(cluster):
     ("value", "status"),
     [
         ({"string_value": str(MODEL_ID)}, "whole"),
-        ({"double_value": float(MODEL_ID)}, "whole"),  # of a run of an earlier version
+        ({"double_value": 4720130174268699968.0}, "whole"),  # of a run of an earlier version
         ({"string_value": str(MODEL_ID + 1)}, "tampered"),
         ({"double_value": MODEL_ID * 1.0001}, "tampered"),
     ],
@@ -300,8 +300,11 @@ def test_steps_log_is_a_known_file(cluster, type_in):
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        (10**15, float(10**15), True),
-        (10**15, float(10**15 + 1), False),
+        (10**14, float(10**14), True),
+        (10**14, float(10**14 + 1), False),
+        (MODEL_ID, 4720130174268699968.0, True),
+        (MODEL_ID, str(MODEL_ID), True),
+        (MODEL_ID, str(MODEL_ID + 1), False),
         (1 / 3, 0.333333, True),
         (0.96, 0.9601, False),
         (1e12 / 3, 1e12 / 3 * (1 + 1e-13), True),
