@@ -3,8 +3,10 @@
 
 import pytest
 
+from learn2compress.kubeflow.client import Endpoint
 from learn2compress.kubeflow.runs import following
 from learn2compress.kubeflow.runs.reasons import REASONS, find_reason
+from learn2compress.kubeflow.runs.states import parse_run
 
 OWN = "learn2compress: SchemaGen: data must be good; got bad. Mend it."
 
@@ -170,6 +172,25 @@ def test_waiting_container_is_explained_while_it_waits(run, api, started, kube, 
     assert err.splitlines()[0].startswith(f"SchemaGen waits: {fault}")
     assert remedy in err.splitlines()[0]
     assert err.count("SchemaGen waits") == 1
+
+
+def test_message_of_a_waiting_task_is_explained_without_kubernetes(monkeypatch):
+    """Without ML Metadata a task runs while its container waits, and has what Kubernetes says of it."""
+    found = {
+        "state": "RUNNING",
+        "tasks": [{"name": "A", "state": "RUNNING", "lifecycle_message": "Unschedulable: 0/3 nodes are available"}],
+    }
+    states = iter([found, found, {"state": "SUCCEEDED"}])
+    monkeypatch.setattr(following, "get_state", lambda _, run: parse_run(next(states), run))
+    monkeypatch.setattr(following, "KUBE_SECONDS", 0.0)
+    told: list[str] = []
+
+    following.follow(Endpoint("http://localhost:9"), "r", lambda _: None, told.append, seconds=0.0)
+
+    [sentence] = told
+    assert sentence.startswith(
+        "A waits: no machine of the cluster has room for it (Unschedulable: 0/3 nodes are available"
+    )
 
 
 def test_kubernetes_that_refuses_leaves_the_other_sources(fail, kube, publish):
