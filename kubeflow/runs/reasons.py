@@ -51,7 +51,7 @@ REASONS = (
     ),
     _reason(
         r"\bEvicted\b|\bPreempt(ed|ing)\b|node was low on resource",
-        "the machine put it out for want of memory or disk",
+        "it was evicted for want of memory or disk",
         "Request what it uses in kubeflow.resources.{node}, and set kubeflow.retries",
     ),
     _reason(

@@ -127,7 +127,7 @@ FAILURES = [
     ({"phase": "Failed", "reason": "DeadlineExceeded"}, "it was ended at its deadline", "activeDeadlineSeconds"),
     (
         {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
-        "the machine put it out",
+        "it was evicted",
         "kubeflow.retries",
     ),
 ]
