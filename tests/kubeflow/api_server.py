@@ -19,8 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
-from support.kubeflow_facts import load_facts
-from support.kubeflow_tasks import tasks_of
+from support.kubeflow_facts import load_facts, tasks_of
 
 Json = dict[str, Any]
 API = "/apis/v2beta1"

@@ -3,7 +3,7 @@
 
 import kfp_server_api
 import pytest
-from support import kubeflow_facts, kubeflow_tasks
+from support import kubeflow_facts
 
 from learn2compress.kubeflow.runs.states import parse_run
 
@@ -33,7 +33,7 @@ def test_task_fields_are_those_of_kfps_own_models(version):
 @pytest.mark.parametrize("version", kubeflow_facts.VERSIONS)
 def test_emulated_tasks_have_the_recorded_fields_alone(version):
     facts = kubeflow_facts.load_facts(version)["run"]
-    tasks = kubeflow_tasks.tasks_of(RUN, Settings(), facts)
+    tasks = kubeflow_facts.tasks_of(RUN, Settings(), facts)
     for key in facts["tasks_at"]:
         tasks = tasks[key]
 
@@ -48,7 +48,7 @@ def test_emulated_tasks_have_the_recorded_fields_alone(version):
 def test_same_run_is_read_alike_from_each_version(version):
     facts = kubeflow_facts.load_facts(version)["run"]
 
-    nodes = parse_run({"state": "FAILED", **kubeflow_tasks.tasks_of(RUN, Settings(), facts)}, "r").nodes
+    nodes = parse_run({"state": "FAILED", **kubeflow_facts.tasks_of(RUN, Settings(), facts)}, "r").nodes
 
     told = [(node.node, node.state, node.tries) for node in nodes]
     assert told[:2] == [("A", "CACHED", 1), ("B", "FAILED", 2)]
