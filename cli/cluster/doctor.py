@@ -66,4 +66,4 @@ def doctor(
         faults += finding.is_fault
         typer.echo(f"{finding.mark} {finding.check}: {finding.detail}")
     if faults:
-        raise ClusterError(f"every check must succeed before a run; {faults} failed. See the lines above.")
+        raise ClusterError(f"every check must succeed before a run; {faults} of the checks found a fault.")
