@@ -146,13 +146,12 @@ def connect(endpoint: Endpoint) -> Any:
     health = check_health(endpoint)
     if health.get("multi_user") and not endpoint.namespace:
         raise ClusterError(f"{endpoint.url} has several users, so a namespace must be given; got none. Pass -n NAME.")
-    # What kfp's dependencies say of the Python version on import is no message of ours.
-    with warnings.catch_warnings():
+    logging.getLogger("kfp").setLevel(logging.ERROR)
+    # kfp warns of older versions of the backend, and its dependencies of the Python version: neither concerns the user.
+    with warnings.catch_warnings(), talking(endpoint):
         warnings.simplefilter("ignore", FutureWarning)
         from kfp import Client
 
-    logging.getLogger("kfp").setLevel(logging.ERROR)
-    with talking(endpoint):
         client = Client(
             host=endpoint.url,
             namespace=endpoint.namespace or "kubeflow",

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from learn2compress.kubeflow.checks.finding import FAULT, OK, Finding
 from learn2compress.kubeflow.checks.namespace import Wanted, examine_namespace, examine_system
@@ -60,7 +61,7 @@ def examine(
     if kube is None:
         return
     wanted = Wanted(root, image, service_account, settings.secret, settings.volume, settings.retries)
-    yield from examine_system(kube, wanted, _version(endpoint))
+    yield from examine_system(kube, wanted, _version_of(endpoint))
     yield from examine_namespace(kube, wanted, _is_private(image))
     if probe:
         yield _try("probe", lambda: run_probe(kube, wanted, settings.env))
@@ -86,7 +87,8 @@ def check_quickly(
     if kube is not None:
         wanted = Wanted(root or settings.pipeline_root, name, None, settings.secret, settings.volume, settings.retries)
         private = facts is not None and facts.is_private
-        for finding in (*examine_system(kube, wanted, _version(endpoint)), *examine_namespace(kube, wanted, private)):
+        version = _version_of(endpoint)
+        for finding in (*examine_system(kube, wanted, version), *examine_namespace(kube, wanted, private)):
             if finding.is_fault:
                 raise ClusterError(finding.detail)
 
@@ -98,20 +100,23 @@ def _try(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, FAULT, str(error))
 
 
-def _version(endpoint: Endpoint) -> tuple[int, ...] | None:
-    """Read the cluster's version of Kubeflow Pipelines from its health, if it is there."""
+def _version_of(endpoint: Endpoint) -> tuple[int, ...] | None:
+    """Request the cluster's version of Kubeflow Pipelines; None: unknown."""
     try:
-        tag = str(check_health(endpoint).get("tag_name") or "")
+        return _version(check_health(endpoint))
     except ClusterError:
         return None
-    parts = tag.lstrip("v").split("-")[0].split(".")
+
+
+def _version(health: dict[str, Any]) -> tuple[int, ...] | None:
+    parts = str(health.get("tag_name") or "").lstrip("v").split("-")[0].split(".")
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else None
 
 
 def _endpoint(endpoint: Endpoint) -> str:
     health = check_health(endpoint)
     named = health.get("tag_name") or health.get("build_date") or health.get("commit_sha") or "unknown"
-    version = _version(endpoint)
+    version = _version(health)
     if version is not None and version < OLDEST:
         raise ClusterError(
             f"{endpoint.url} must be Kubeflow Pipelines 2.0 or later; it is {named}. Upgrade the cluster, or pass the "

@@ -142,7 +142,7 @@ def test_upload_is_told_only_where_something_is_uploaded(submit):
 @pytest.mark.parametrize(
     ("every", "trigger"),
     [
-        ("6h", {"periodic_schedule": {"interval_second": "21600"}}),
+        ("6h", {"periodic_schedule": {"interval_second": 21600}}),
         ("0 30 2 * * *", {"cron_schedule": {"cron": "0 30 2 * * *"}}),
     ],
 )
