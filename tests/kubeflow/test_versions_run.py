@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -199,6 +200,59 @@ def test_step_that_fails_is_told_in_one_line_with_its_log(cluster, places, load,
         status, out, _ = type_in("status", "run-2", "--host", api.url, "--log", "ImageExampleGen")
         assert status == 0
         assert out.splitlines()[-1].startswith("learn2compress: ImageExampleGen: ")
+
+
+def killed(command, folder, env):  # noqa: ARG001
+    """What is left of a step that ran out of memory."""
+    return subprocess.CompletedProcess(command, 137, "ImageExampleGen 3/25: written\n", "")
+
+
+MAIN = {"name": "main", "ready": False, "restartCount": 0, "image": "i", "imageID": ""}
+OUT_OF_MEMORY = {
+    "phase": "Failed",
+    "containerStatuses": [{**MAIN, "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}],
+}
+NO_IMAGE = {
+    "phase": "Pending",
+    "containerStatuses": [{**MAIN, "state": {"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}}],
+}
+
+
+@pytest.mark.parametrize("version", ["2.17", "without-mlmd"])
+@pytest.mark.parametrize(
+    ("pod", "is_started", "without", "line"),
+    [
+        (OUT_OF_MEMORY, True, "its log ends with 'ImageExampleGen 3/25: written'", "it ran out of memory (OOMKilled"),
+        (
+            NO_IMAGE,
+            False,
+            "it left no log",
+            "its image cannot be pulled (ErrImagePull: manifest unknown). Push the image",
+        ),
+    ],
+    ids=["memory", "image"],
+)
+@pytest.mark.usefixtures("places")
+def test_step_that_cannot_say_why_is_explained(
+    load, job, kube, type_in, tmp_path, version, pod, is_started, without, line
+):
+    emulator, pipeline = backend(load, job, tmp_path / f"killed-{version[:4]}-{is_started}", version)
+    if is_started:
+        with pytest.raises(load("emulator").StepFailedError):
+            replace(emulator, run_process=killed).run(pipeline, GIVEN, "run-3")
+    kube.put_pod("ImageExampleGen", "run-3", **pod)
+    with load("api_server").serving(version=version) as api:
+        api.fail_node = ("ImageExampleGen", "")
+        api.runs["run-3"] = {
+            "run_id": "run-3", "display_name": "tiny", "state": "PENDING", "done": 1,
+            "nodes": ["ImageExampleGen", "SchemaGen"], "pipeline": "tiny",
+            "runtime_config": {"pipeline_root": emulator.root},
+        }  # fmt: skip
+        for more, expected in (((), without), (("--kube",), line)):
+            status, _, err = type_in("status", "run-3", "--host", api.url, *more)
+            assert (status, len(err.splitlines())) == (3, 1)
+            assert f"ImageExampleGen failed: {expected}" in err
+            assert "Its log: " in err
 
 
 def test_root_elsewhere_is_refused_where_there_is_no_ml_metadata(load, job, tmp_path):
