@@ -440,5 +440,5 @@ def test_address_without_port_is_refused(address):
 
 
 def test_service_that_does_not_answer_is_named():
-    with pytest.raises(LineageError, match=r"grpc://127.0.0.1:1 must be a metadata store that can be reached"):
+    with pytest.raises(LineageError, match=r"grpc://127.0.0.1:1 must be a reachable metadata store"):
         read_steps("127.0.0.1:1")
