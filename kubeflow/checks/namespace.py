@@ -117,7 +117,8 @@ def _root(kube: Kube, root: str, version: tuple[int, ...] | None) -> tuple[str, 
     default = str(data.get("defaultPipelineRoot") or DEFAULT_ROOT).rstrip("/")
     if f"{root}/".startswith(f"{default}/"):
         return OK, f"{root} lies at or below the cluster's {default}"
-    if _is_overridden(root, yaml.safe_load(data.get("providers") or "") or {}):
+    providers = _parse(data.get("providers"))
+    if isinstance(providers, dict) and _is_overridden(root, providers):
         return OK, f"{root} has a provider of its own in kfp-launcher"
     text = (
         f"the pipeline root must lie at or below the cluster's {default}, or have an override among the providers of "
@@ -141,12 +142,20 @@ def _is_below(key: str, prefix: str | None) -> bool:
     return not folder or f"{key}/".startswith(f"{folder}/")
 
 
+def _parse(text: str | None) -> Any:
+    """Parse a value of a config map; None: it is no YAML."""
+    try:
+        return yaml.safe_load(text or "")
+    except yaml.YAMLError:
+        return None
+
+
 def _retries(kube: Kube, wanted: dict[str, int]) -> tuple[str, str]:
     found = _read(
         kube, "config map workflow-controller-configmap", kube.core.read_namespaced_config_map,
         "workflow-controller-configmap", SYSTEM_NAMESPACE,
     )  # fmt: skip
-    strategy = _find_strategy([yaml.safe_load(text) for text in ((found.data if found else None) or {}).values()])
+    strategy = _find_strategy([_parse(text) for text in ((found.data if found else None) or {}).values()])
     if strategy is None:
         return OK, "kubeflow.retries decides"
     policy, limit = strategy.get("retryPolicy", "OnFailure"), strategy.get("limit", "none")
@@ -161,7 +170,7 @@ def _find_strategy(values: list[Any]) -> dict[str, Any] | None:
     """The retryStrategy of templateDefaults, however deep the config map has it."""
     for value in values:
         if isinstance(value, str) and "templateDefaults" in value:
-            value = yaml.safe_load(value)
+            value = _parse(value)
         if isinstance(value, dict):
             found = (value.get("templateDefaults") or {}).get("retryStrategy") if "templateDefaults" in value else None
             found = found or _find_strategy(list(value.values()))

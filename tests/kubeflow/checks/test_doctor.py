@@ -137,7 +137,8 @@ CLUSTER_DEFAULT = {"limit": 2, "retryPolicy": "OnError"}
 def namespace(kube):
     """A namespace that has all that a run needs."""
     kube.put("configmaps", "kfp-launcher", data={"defaultPipelineRoot": "minio://mlpipeline/v2/artifacts"})
-    kube.put("configmaps", "workflow-controller-configmap", data={"executor": "imagePullPolicy: IfNotPresent"})
+    controller = {"executor": "imagePullPolicy: IfNotPresent", "note": "{no: yaml"}
+    kube.put("configmaps", "workflow-controller-configmap", data=controller)
     kube.put("deployments", "ml-pipeline", spec=deployment())
     kube.put("serviceaccounts", "learn2compress", imagePullSecrets=[{"name": "pull"}])
     kube.put("secrets", "store", data={"AWS_ACCESS_KEY_ID": "a2V5", "AWS_SECRET_ACCESS_KEY": "a2V5"})
