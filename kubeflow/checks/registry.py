@@ -91,8 +91,8 @@ def look_up_image(text: str, seconds: float = 10.0) -> ImageFacts:
         UnreachableRegistryError: Its registry does not answer.
     """
     reference = Reference.parse(text)
-    session = _Session(reference, seconds)
-    status, manifest = session.get(f"manifests/{reference.version}")
+    requests = _Requests(reference, seconds)
+    status, manifest = requests.get(f"manifests/{reference.version}")
     if status not in (200, 401, 403):
         raise ClusterError(
             f"image {text} must be in its registry; {reference.host} gives HTTP {status}. Push it: make image, then "
@@ -105,7 +105,7 @@ def look_up_image(text: str, seconds: float = 10.0) -> ImageFacts:
         named = {f"{one['os']}/{one['architecture']}" for one in platforms if one.get("architecture") != "unknown"}
         return ImageFacts(200, tuple(sorted(named)))
     digest = manifest.get("config", {}).get("digest")
-    status, config = session.get(f"blobs/{digest}") if digest else (404, {})
+    status, config = requests.get(f"blobs/{digest}") if digest else (404, {})
     if status != 200 or "architecture" not in config:
         return ImageFacts(200)
     user = config.get("config", {}).get("User", "")
@@ -143,7 +143,7 @@ def _is_number_of_a_user(user: str) -> bool:
     return number.isdecimal() and int(number) != 0
 
 
-class _Session:
+class _Requests:
     """Requests to a registry for one image, with an anonymous token where it gives one."""
 
     def __init__(self, reference: Reference, seconds: float) -> None:
