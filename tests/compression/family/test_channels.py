@@ -23,9 +23,9 @@ def test_channel_groups_leave_out_the_images_own_channels():
     assert [group.name for group in channel_groups(spec)] == ["next"]
 
 
-@pytest.mark.parametrize(("width", "least"), [(4, 4), (8, 8), (24, 8), (96, 12), (100, 12), (320, 32)])
-def test_channel_group_keeps_eight_or_a_tenth_in_fours(width, least):
-    assert ChannelGroup("g", ("g",), width, ("s",)).least == least
+@pytest.mark.parametrize(("width", "min_width"), [(4, 4), (8, 8), (24, 8), (96, 12), (100, 12), (320, 32)])
+def test_channel_group_keeps_eight_or_a_tenth_in_fours(width, min_width):
+    assert ChannelGroup("g", ("g",), width, ("s",)).min_width == min_width
 
 
 def test_with_widths_changes_all_blocks_of_a_group_and_what_they_cost(stripes):

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.strategies.properties import examples
 
-from learn2compress.compression.family.sizing import check_spread, default_large_bytes, solve_family
+from learn2compress.compression.family.sizing import default_large_bytes, size_ratios, solve_family
 from learn2compress.compression.family.spec import Cost, family_costs
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.errors import FamilyError
@@ -71,4 +71,4 @@ def test_solve_family_gives_a_larger_budget_a_larger_student(
 def test_sizes_by_name_are_four_times_apart_in_bytes_and_macs(shape: Shape, classes: int) -> None:
     spec = solve_family({name: StudentSize() for name in ("small", "medium", "large")}, shape, classes)
 
-    assert min(check_spread(spec)) >= 4
+    assert min(size_ratios(spec)) >= 4

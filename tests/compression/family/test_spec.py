@@ -169,7 +169,7 @@ def test_stem_refuses_an_image_under_4x4():
 
 
 def test_branch_choices_never_narrow_and_never_go_below_4x4():
-    for branch in branch_choices("s", 1, side=8, least_width=16, most_width=40):
+    for branch in branch_choices("s", 1, side=8, min_width=16, max_width=40):
         assert branch.segment[0].filters >= 16
         side = segment_side(8, branch)
         for block in branch.tail:
