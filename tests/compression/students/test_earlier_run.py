@@ -62,7 +62,9 @@ def test_find_students_takes_the_last_of_a_run_or_the_folder_itself(earlier, tmp
     ):
         find_students(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(TrainingError, match=r"distill\.init must hold students of this version; .*StudentSetManifest"):
+    with pytest.raises(
+        TrainingError, match=r"distill\.init must contain students of this version; .*StudentSetManifest"
+    ):
         find_students(tmp_path)
 
 
@@ -98,7 +100,7 @@ def test_the_logits_begin_anew_where_the_classes_are_others(earlier):
 def test_a_foreign_family_is_refused_and_what_differs_is_said(earlier, stripes):
     other = BuiltIn(replace(stripes.SPEC, label_bytes=18))
     with pytest.raises(
-        FamilyError, match=r"must be of the family that is asked for; .*there, .*asked for.*Set students"
+        FamilyError, match=r"must be of the family that is requested; .*there, .*requested.*Set students"
     ):
         open_earlier(earlier, other, SIZES, TASK)
 
@@ -106,12 +108,12 @@ def test_a_foreign_family_is_refused_and_what_differs_is_said(earlier, stripes):
     wider = replace(spec, stem=(replace(spec.stem[0], filters=spec.stem[0].filters + 8), *spec.stem[1:]))
     with pytest.raises(
         FamilyError,
-        match=rf"asked for; stem {spec.stem[0].name} filters: (\d+) there, {wider.stem[0].filters} asked for",
+        match=rf"requested; stem {spec.stem[0].name} filters: (\d+) there, {wider.stem[0].filters} requested",
     ):
         open_earlier(earlier, BuiltIn(wider), SIZES, TASK)
 
     larger = Task(input_shape=(12, 8, 1), classes=TASK.classes)
-    with pytest.raises(FamilyError, match=r"input_shape: \[8, 8, 1\] there, \[12, 8, 1\] asked for"):
+    with pytest.raises(FamilyError, match=r"input_shape: \[8, 8, 1\] there, \[12, 8, 1\] requested"):
         open_earlier(earlier, BuiltIn(replace(spec, input_shape=(12, 8, 1))), SIZES, larger)
 
 
@@ -120,7 +122,7 @@ def test_a_budget_that_more_classes_break_is_refused(earlier):
     roomy = {name: StudentSize(size_bytes=size) for name, size in (("a", 10_000), ("b", 20_000))}
 
     with pytest.raises(
-        FamilyError, match=r"student 'a' must keep within 6,000; the one in .* has [\d,]+ with 60 classes"
+        FamilyError, match=r"student 'a' must not exceed 6,000; the one in .* has [\d,]+ with 60 classes"
     ):
         open_earlier(earlier, asked(many, roomy), SIZES, many)
 
@@ -145,13 +147,13 @@ def test_students_of_a_module_and_those_of_the_family_are_no_kin(earlier, tmp_pa
     class Own:
         spec, source = None, type("Source", (), {"sha256": "5" * 64})()
 
-    with pytest.raises(FamilyError, match=r"; kind: the built-in family there, a module asked for\. Set students"):
+    with pytest.raises(FamilyError, match=r"; kind: the built-in family there, a module requested\. Set students"):
         open_earlier(folder, Own(), SIZES, TASK)
 
     other = Task(input_shape=(12, 8, 1), classes=[f"class {n}" for n in range(60)])
     with pytest.raises(
         FamilyError,
-        match=r"input shape: \(8, 8, 1\) there, \(12, 8, 1\) asked for; classes: \d+ there, 60 asked for; "
-        r"class 0: '.+' there, 'class 0' asked for\. Set",
+        match=r"input shape: \(8, 8, 1\) there, \(12, 8, 1\) requested; classes: \d+ there, 60 requested; "
+        r"class 0: '.+' there, 'class 0' requested\. Set",
     ):
         open_earlier(folder, Own(), SIZES, other)

@@ -182,7 +182,7 @@ class Sub(keras.Model):
         ),
         (
             returning("", "keras.Sequential([layers.Reshape((8, 8)), layers.LSTM(4), layers.Dense(classes)])"),
-            r"must be made of operations that TensorFlow Lite knows; it hides some in a loop",
+            r"must consist of operations that TensorFlow Lite supports; some are hidden in a loop",
         ),
         (
             returning(
