@@ -40,8 +40,8 @@ def main(strategy: str, folder: Path) -> None:
     index = distribution.cluster.index if distribution.cluster else 0
     if distribution.replicas > 1:
         # What only the chief has.
-        shared = distribution.share(b"from the chief" if distribution.is_chief else b"mine")
-        assert (shared, distribution.share(None)) == (b"from the chief", b"")
+        received = distribution.broadcast(b"from the chief" if distribution.is_chief else b"mine")
+        assert (received, distribution.broadcast(None)) == (b"from the chief", b"")
     trainer, found = train(distribution)
     if strategy == "multi_worker":
         found["resumed"] = killed_and_resumed(distribution, folder / f"checkpoints-{index}/c.npz")
@@ -52,9 +52,9 @@ def main(strategy: str, folder: Path) -> None:
 
 def train(distribution, epoch_batches=None, checkpoint=None) -> tuple[JointTrainer, dict]:
     model = build_family(stripes.LEAST, seed=1 if distribution.is_chief else 2)
-    spread = distribution.spread(model)
+    replicated = distribution.replicate(model)
     with distribution.scope():
-        pruned = prune_while_training(spread, 0.5, total_steps=6)
+        pruned = prune_while_training(replicated, 0.5, total_steps=6)
     masks = {"after_step": pruned.apply_masks, "after_restore": pruned.apply_masks, "state": pruned.state}
     trainer = JointTrainer(
         pruned.model,

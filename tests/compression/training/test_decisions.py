@@ -26,7 +26,7 @@ def test_remembered_refuses_what_is_damaged(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"kept": [1')
 
-    with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to decide anew"):
+    with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to repeat the decision"):
         remembered(path, Decision, lambda: Decision(kept=[]), Distribution())
 
 
@@ -34,7 +34,7 @@ def test_remembered_takes_the_chiefs_decision_in_every_worker(tmp_path):
     class Line(Distribution):
         said = b""
 
-        def share(self, data):
+        def broadcast(self, data):
             Line.said = data if self.is_chief else Line.said
             return Line.said
 

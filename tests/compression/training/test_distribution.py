@@ -78,7 +78,7 @@ def test_two_workers_train_as_one_go_on_where_they_were_killed_and_say_when_one_
     assert [worker.returncode for worker in workers] == [0, -signal.SIGTERM], "\n".join(said)
 
     chief, other = (json.loads((tmp_path / f"worker-{index}.json").read_text()) for index in range(2))
-    assert chief.pop("lost").startswith("the 2 workers must stay to the end; one was lost: ")
+    assert chief.pop("lost").startswith("the 2 workers must run to the end; one was lost: ")
     assert chief == other
     assert_same_training(chief, alone)
     assert chief.pop("resumed") == chief
