@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs
 from learn2compress.compression.students.files import write_students
-from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.schemas.manifests import (
     DataManifest,
     StudentSetManifest,
@@ -111,7 +111,7 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
         for name in names:
             place = f"Split-{split}/{name}"
             answers = {"logits": str(folder / place)}
-            write_answers_shard(teacher.answers, str(examples / place), answers, TASK, views)
+            write_outputs_shard(teacher.answers, str(examples / place), answers, TASK, views)
     manifest = TeacherLogitsManifest(
         teacher_sha256="7" * 64,
         data_digest=data.digest,

@@ -39,7 +39,7 @@ def check_averages(features: TeacherFeatures, conv: Any, images: np.ndarray) -> 
     """The features must be the convolution's maps, averaged, and the logits those of the teacher alone."""
     expected = np.asarray(conv(tf.constant(images / np.float32(255)))).mean((1, 2))
     assert features.width == 6
-    values, logits = features.answers(images)
+    values, logits = features.features_and_logits(images)
     assert (values.shape, values.dtype) == ((5, 6), np.float32)
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logits, features.teacher.logits(images), rtol=1e-5, atol=1e-6)
@@ -75,8 +75,8 @@ def test_find_feature_layer_takes_a_named_layer(library: Any, images: np.ndarray
     check_averages(features, model.get_layer("conv"), images)
     assert find_feature_layer(teacher).width == 6 * 6 * 6
     # The output of a layer and its input are not confused, though they go by the same name.
-    assert find_feature_layer(teacher, "last").answers(images)[0].shape == (5, 4)
-    assert find_feature_layer(teacher).answers(images)[0].shape == (5, 216)
+    assert find_feature_layer(teacher, "last").features_and_logits(images)[0].shape == (5, 4)
+    assert find_feature_layer(teacher).features_and_logits(images)[0].shape == (5, 216)
 
 
 @LIBRARIES
@@ -155,9 +155,7 @@ def test_find_feature_layer_refuses_a_model_of_one_layer(library: Any, tmp_path:
     library.Sequential([library.Input((8, 8)), layers.Conv1D(4, 1), layers.GlobalMaxPooling1D()]).save(
         tmp_path / "t.keras"
     )
-    with pytest.raises(
-        TeacherError, match=r"must have layers before 'conv1d.*' for its features to be taken; got none"
-    ):
+    with pytest.raises(TeacherError, match=r"must have layers before 'conv1d.*' for its features to be used; got none"):
         find_feature_layer(load_teacher(tmp_path / "t.keras"))
 
 
@@ -170,7 +168,7 @@ def test_find_feature_layer_refuses_a_layer_that_is_used_twice(library: Any, tmp
     teacher = load_teacher(tmp_path / "t.keras")
     with pytest.raises(TeacherError, match=r"layer 'twice' of teacher .* must be used once for its features"):
         find_feature_layer(teacher, "twice")
-    with pytest.raises(TeacherError, match="must end in a Dense or convolution layer of its own"):
+    with pytest.raises(TeacherError, match="must end in a Dense or convolution layer that is called once"):
         find_feature_layer(teacher)
 
 
@@ -180,4 +178,4 @@ def test_features_refuses_nan(tmp_path: Path, images: np.ndarray) -> None:
     hidden = teacher.keras_model.get_layer("hidden")
     hidden.set_weights([np.full_like(w, np.nan) for w in hidden.get_weights()])
     with pytest.raises(TeacherError, match="must answer with finite numbers; got NaN for 5 of 5 images"):
-        find_feature_layer(teacher).answers(images)
+        find_feature_layer(teacher).features_and_logits(images)

@@ -83,7 +83,7 @@ def test_describe_file_needs_no_tensorflow(tmp_path: Path) -> None:
 
 
 def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=r"nothing.h5, where there is nothing. Check teacher.path"):
+    with pytest.raises(TeacherError, match=r"nothing.h5, which does not exist. Check teacher.path"):
         describe_file(tmp_path / "nothing.h5")
 
 
@@ -94,7 +94,7 @@ def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
         ("t.keras", b"some words about a model", "got a file that is none of them"),
         ("t.pkl", pickle.dumps({"weights": [1, 2]}), "got a Python pickle, which is never loaded"),
         ("t.h5", pickle.dumps([0], protocol=2), "got a Python pickle"),
-        ("t.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 60, "got a TensorFlow Lite file, which cannot teach"),
+        ("t.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 60, "got a TensorFlow Lite file, which cannot be a teacher"),
         ("t.tgz", b"\x1f\x8b\x08" + b"\0" * 20, "got an archive. Unpack it"),
         ("t.tar", b"\0" * 257 + b"ustar" + b"\0" * 250, "got an archive. Unpack it"),
         ("graph.pb", b"\n\x10\n", "got a frozen graph. Export it as a SavedModel"),
@@ -148,8 +148,8 @@ def test_describe_file_refuses_other_zip_archives(tmp_path: Path, member: str, m
     ("version", "config", "message"),
     [
         (None, CONFIG, "must name its keras_version in metadata.json; got none"),
-        ("3.0", "{", "must hold a readable Keras configuration; got "),
-        ("three", CONFIG, "must hold a readable Keras configuration; got "),
+        ("3.0", "{", "must contain a readable Keras configuration; got "),
+        ("three", CONFIG, "must contain a readable Keras configuration; got "),
     ],
 )
 def test_describe_file_refuses_a_keras_file_without_sense(
@@ -162,7 +162,7 @@ def test_describe_file_refuses_a_keras_file_without_sense(
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"layer_names": ["dense"], "keras_version": "2.16.0"}, "got weights alone, without the model"),
+        ({"layer_names": ["dense"], "keras_version": "2.16.0"}, "got only weights, without the model"),
         ({}, "got an HDF5 file without a Keras model"),
     ],
 )
@@ -197,7 +197,7 @@ def test_describe_file_refuses_lambda_layers_however_deep(tmp_path: Path, contai
         path = write_keras(tmp_path / "t.keras", config=config)
     else:
         path = write_h5(tmp_path / "t.h5", keras_version="2.16.0", model_config=config)
-    with pytest.raises(TeacherError, match="must hold no code; got the Lambda layer 'double'"):
+    with pytest.raises(TeacherError, match="must not contain code; got the Lambda layer 'double'"):
         describe_file(path)
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.teacher.logits import trial_accuracy, write_answers_shard
+from learn2compress.compression.teacher.logits import trial_accuracy, write_outputs_shard
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
 from learn2compress.modalities.image.views import apply_view, draw_views, mirror
 from learn2compress.schemas.errors import TeacherError
@@ -27,7 +27,7 @@ def shard(stripes_artifacts, stripes):
 def write(teacher, shard, tmp_path, stripes, views=2):
     recipe = stripes.RECIPE.model_copy(update={"count": views})
     answers = {"logits": str(tmp_path / "out/logits.gz")}
-    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.TASK, recipe)
+    return write_outputs_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.TASK, recipe)
 
 
 def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
@@ -88,7 +88,7 @@ def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stri
         return {"logits": logits, "features": 2 * logits[:, ::-1]}
 
     files = {kind: str(tmp_path / kind / "of.gz") for kind in ("logits", "features")}
-    count = write_answers_shard(both, shard, files, stripes.TASK, stripes.RECIPE)
+    count = write_outputs_shard(both, shard, files, stripes.TASK, stripes.RECIPE)
 
     assert teacher.asked == count.forward_passes == 2 * 48
     assert (count.images, count.correct) == (48, 48)
@@ -97,7 +97,7 @@ def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stri
     np.testing.assert_array_equal(logits, stored(tmp_path / "out/logits.gz"))
     same = features.reshape(48, 2, 3)[:, :, ::-1] / 2
     np.testing.assert_allclose(same - same.max(-1, keepdims=True), logits.reshape(48, 2, 3), rtol=1e-3, atol=1e-3)
-    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.TASK, stripes.RECIPE)
+    alone = write_outputs_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.TASK, stripes.RECIPE)
     assert (alone.images, alone.correct) == (48, 0)
     assert (tmp_path / "alone.gz").read_bytes() == (tmp_path / "features/of.gz").read_bytes()
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"of.gz", "alone.gz", "logits.gz"}

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from learn2compress.compression.family.model import build_family
-from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.compression.training.feature_distillation import FeatureData, feature_losses, learn_features
 from learn2compress.compression.training.joint_trainer import Recipe
 from learn2compress.schemas.errors import DataError
@@ -54,7 +54,7 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
     examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
     for name in asked.shards["train"]:
         target = str(folder / "features/Split-train" / name)
-        count = write_answers_shard(
+        count = write_outputs_shard(
             lambda images: {"features": teacher.features(images)},
             str(examples / "Split-train" / name),
             {"features": target},
