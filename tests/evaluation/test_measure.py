@@ -135,7 +135,7 @@ def test_describe_reads_costs_off_the_file(tmp_path, brightest_pixel_tflite):
         (
             lambda data: data,
             Task(input_shape=(2, 2, 1), classes=list("ab")),
-            "a score for each of 2 classes; it gives 4",
+            "a score for each of 2 classes; got 4",
         ),
     ],
 )
