@@ -214,7 +214,7 @@ def test_importer_asks_a_teacher_that_is_to_be_trained_along_about_held_out_imag
 def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "saved", stripes)
 
-    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be trained along"):
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be jointly trained"):
         run(path, mode="joint")
 
 

@@ -17,7 +17,7 @@ CLASSES = st.integers(2, 1000)
 
 @st.composite
 def budgets(draw: st.DrawFn, shape: Shape, classes: int) -> list[int]:
-    """Bytes of two to four students, evenly apart, the largest at least four times the smallest."""
+    """Draw the bytes of two to four students in a geometric sequence, the largest at least four times the smallest."""
     count = draw(st.integers(2, 4))
     largest = default_large_bytes(shape, classes) * draw(st.floats(0.7, 2))
     ratio = draw(st.floats(4, 12))
@@ -25,7 +25,7 @@ def budgets(draw: st.DrawFn, shape: Shape, classes: int) -> list[int]:
 
 
 def solve(limits: list[int], shape: Shape, classes: int) -> list[Cost] | None:
-    """What the students weigh and work, or None where the smallest budget is out of reach."""
+    """Solve for a family; return the costs of its students, or None if the smallest budget is not feasible."""
     sizes = {f"student{index}": StudentSize(size_bytes=limit) for index, limit in enumerate(limits)}
     try:
         return list(family_costs(solve_family(sizes, shape, classes)).values())

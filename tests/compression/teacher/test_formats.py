@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file is, is told from its content; what is no teacher gets one clear line."""
+"""The format is determined from the content; other files are refused with a message of one line."""
 
 import json
 import pickle
@@ -62,7 +62,7 @@ def test_describe_file_routes_h5_files_by_their_attributes(
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt"])
-def test_describe_file_knows_saved_models(tmp_path: Path, name: str) -> None:
+def test_describe_file_recognizes_saved_models(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "variables").mkdir()
     (tmp_path / "variables" / "variables.index").write_bytes(b"123")
@@ -104,7 +104,7 @@ def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
         ("model.index", b"\x00\x02", "got a training checkpoint"),
     ],
 )
-def test_describe_file_says_what_is_no_teacher(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_describe_file_describes_other_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TeacherError, match=message):
         describe_file(tmp_path / name)
@@ -152,7 +152,7 @@ def test_describe_file_refuses_other_zip_archives(tmp_path: Path, member: str, m
         ("three", CONFIG, "must contain a readable Keras configuration; got "),
     ],
 )
-def test_describe_file_refuses_a_keras_file_without_sense(
+def test_describe_file_refuses_a_keras_file_with_invalid_contents(
     tmp_path: Path, version: str | None, config: str, message: str
 ) -> None:
     with pytest.raises(TeacherError, match=message):
@@ -179,14 +179,14 @@ def test_describe_file_names_the_inner_saved_model(tmp_path: Path) -> None:
         describe_file(tmp_path)
 
 
-def test_describe_file_refuses_a_folder_of_other_things(tmp_path: Path) -> None:
+def test_describe_file_refuses_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").touch()
     with pytest.raises(TeacherError, match=r"got a folder without saved_model.pb. Training checkpoints"):
         describe_file(tmp_path)
 
 
 @pytest.mark.parametrize("container", ["keras", "h5"])
-def test_describe_file_refuses_lambda_layers_however_deep(tmp_path: Path, container: str) -> None:
+def test_describe_file_refuses_lambda_layers_at_any_depth(tmp_path: Path, container: str) -> None:
     layer = {"class_name": "Lambda", "config": {"name": "double", "function": ["4wEAAAA=", None, None]}}
     nested = {
         "class_name": "Functional",
@@ -201,5 +201,5 @@ def test_describe_file_refuses_lambda_layers_however_deep(tmp_path: Path, contai
         describe_file(path)
 
 
-def test_lambda_layers_passes_over_operations_of_tensorflow() -> None:
+def test_lambda_layers_ignores_tensorflow_operations() -> None:
     assert list(lambda_layers({"class_name": "TFOpLambda", "config": {"name": "tf.math.add"}})) == []
