@@ -21,7 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.family.model import build_family, cut_students
-from learn2compress.compression.family.sizing import check_spread, describe_family, solve_family
+from learn2compress.compression.family.sizing import describe_family, size_ratios, solve_family
 from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.schemas.config import StudentSize
@@ -90,7 +90,7 @@ def main() -> None:
 
     spec = solve_family({name: StudentSize() for name in THREE}, shape, classes)
     print(describe_family(spec))
-    bytes_spread, macs_spread = check_spread(spec)
+    bytes_spread, macs_spread = size_ratios(spec)
     joint, alone = family_and_largest(spec)
     ratio, joint_ms, alone_ms = median_ratio(
         lambda: joint.step(images, labels, logits, decay),

@@ -64,7 +64,7 @@ class DistillerExecutor(BeamNodeExecutor):
             curves = learn_features(family, names, features, how, config.init_epochs, beginning, distribution)
             initialization = describe_features(logits, config.init_epochs)
 
-        model = distribution.spread(family)
+        model = distribution.replicate(family)
         trainer = JointTrainer(model, names, how, teacher=teacher, distribution=distribution)
         learned = trainer.train(data.epoch, data.validation(), checkpoint)
         if not distribution.is_chief:

@@ -75,7 +75,7 @@ class QuantizerExecutor(NodeExecutor):
 
             quantized = wrap()
             calibrate(quantized, part, batches)
-            model = distribution.spread(quantized, wrap)
+            model = distribution.replicate(quantized, wrap)
             recipe = training_recipe("quantized", config, distill, data)
             trainer = JointTrainer(
                 model,

@@ -147,7 +147,7 @@ _MEMORY = re.compile(r"Overall peak memory footprint \(MB\) via periodic monitor
 
 
 class _Run(TypedDict, total=False):
-    """What the log tells of a run, as far as it has been read."""
+    """The figures of one run that have been read from the log so far."""
 
     file: str
     threads: int

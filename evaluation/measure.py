@@ -82,18 +82,21 @@ class Identity(NamedTuple):
 
 
 def check_classifier(classifier: Classifier, task: Task) -> None:
-    """Runs a plain example through a model, to see that it is one for the task.
+    """Check that a model fits the task, by inference on a constant example.
+
+    Args:
+        classifier: The opened file.
+        task: The task that the file must solve.
 
     Raises:
-        ModelFileError: It takes another shape, gives another number of scores than there are classes, or
-            fails.
+        ModelFileError: The input shape or the number of scores does not fit the task, or inference fails.
     """
     device_format = modality_of(task).device_format
     device_format.check_input(classifier, task.input_shape)
     if classifier.classes != len(task.classes):
         raise ModelFileError(
-            f"{classifier.model.file} must give a score for each of {len(task.classes)} classes; "
-            f"it gives {classifier.classes}. Check that its labels are those of the data."
+            f"{classifier.model.file} must return a score for each of {len(task.classes)} classes; "
+            f"got {classifier.classes} scores. Check that its labels are those of the data."
         )
     classifier.predict(device_format.probe(task.input_shape))
 
@@ -112,7 +115,7 @@ def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
 
 
 class Tallying:
-    """A tally in the making: what one file makes of a stretch of images, added batch by batch.
+    """Computes the tally of one file on a part of a split, batch by batch.
 
     Args:
         classifier: The opened file.
@@ -121,16 +124,16 @@ class Tallying:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._parts: list[Tally] = []
-        self._named = [0, 0]  # flips so far, negative and positive
+        self._listed = [0, 0]  # number of listed flips so far, negative and positive
 
     def add(self, batch: Batch) -> None:
-        """Runs the file on the next images of the split."""
-        part = _tally_batch(self._classifier, batch, [FLIPS - named for named in self._named])
+        """Run inference of the file on the next images of the split."""
+        part = _tally_batch(self._classifier, batch, [FLIPS - count for count in self._listed])
         self._parts.append(part)
-        self._named = [self._named[0] + len(part.lost), self._named[1] + len(part.won)]
+        self._listed = [self._listed[0] + len(part.lost), self._listed[1] + len(part.won)]
 
     def tally(self) -> Tally:
-        """Returns the tally of all images so far; there must have been a batch."""
+        """Return the tally of all images so far; at least one batch must have been added."""
         return join(self._parts)
 
 
@@ -217,8 +220,7 @@ def describe(path: str | Path, identity: Identity, task: Task, opened: Classifie
             "ops": model.op_counts,
             "sparsity": model.sparsity,
             "full_int8": proof.holds,
-            # A converter names a tensor by all that it was fused from: the last part is the one a reader
-            # knows.
+            # A converter joins the names of all operations that were fused; the last one identifies the layer.
             "float_tensors": [tensor.split(";")[-1] for tensor in proof.float_tensors],
         }
     )
@@ -227,20 +229,20 @@ def describe(path: str | Path, identity: Identity, task: Task, opened: Classifie
 def measure_latency(
     path: str | Path, threads: Sequence[int], runs: int, modality: str = DEFAULT_MODALITY
 ) -> list[Latency]:
-    """Times single examples on this machine, a thread count after the other. Call it while nothing else runs.
+    """Measure the latency of single examples on this machine, which should not be busy with other work.
 
     Args:
         path: The .tflite file.
-        threads: Of the interpreter.
-        runs: Timed invocations, after warm-up.
-        modality: Of the examples.
+        threads: Numbers of threads of the interpreter, measured one after the other.
+        runs: Number of timed invocations, after warm-up.
+        modality: Modality of the examples.
     """
     parsed = parse_file(read_bytes(path), file=str(path))
     return [_time_single(parsed, count, runs, modality) for count in sorted(set(threads))]
 
 
 def this_host() -> Host:
-    """Names the machine and the runtime that `measure_latency` uses."""
+    """Describe the machine and the runtime that `measure_latency` uses."""
     return Host(
         name=platform.node() or "this machine",
         processor=_processor(),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from learn2compress.schemas.reports import ClassFigures, Interval
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal distribution
-CALIBRATION_BINS = 15  # as in Guo et al., 1706.04599
+CALIBRATION_BINS = 15  # as in Guo et al., arXiv:1706.04599
 
 
 def label_rank(scores: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarray:
@@ -105,7 +105,7 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Test whether two classifiers differ in accuracy on the same images, by McNemar's mid-p test.
 
-    With n images on which exactly one is right, and b the smaller share of them, p = 2·P(X < b) + P(X = b)
+    With n images on which exactly one is right, and b the smaller number of them, p = 2·P(X < b) + P(X = b)
     for X ~ Binomial(n, 1/2).
 
     Args:
@@ -147,7 +147,7 @@ def calibration_error(confidences: npt.ArrayLike, correct: npt.ArrayLike, bins: 
         correct: [images] bool.
         bins: Number of bins; a confidence on the border of two bins belongs to the lower one.
 
-    Source: Guo et al., 1706.04599, eq. 3.
+    Source: Guo et al., arXiv:1706.04599, eq. 3.
     """
     confidences, correct = np.asarray(confidences, np.float64), np.asarray(correct, np.float64)
     if not confidences.size:

@@ -18,7 +18,7 @@ import numpy as np
 from learn2compress.components.beam.options import user_errors
 from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
 from learn2compress.compression.teacher.features import find_feature_layer
-from learn2compress.compression.teacher.logits import ShardCount, write_answers_shard
+from learn2compress.compression.teacher.logits import ShardCount, write_outputs_shard
 from learn2compress.data.batches import FEATURES_FOLDER
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.config import TeacherImportConfig
@@ -160,7 +160,7 @@ class _AskTeacher(beam.DoFn):
         _, examples, answers, recipe = shard
         if _read_count(answers) is None:
             ask = self._ask_for_both if "features" in answers else self._ask_for_logits
-            count = write_answers_shard(ask, examples, answers, self.task, recipe, self.progress.advance)
+            count = write_outputs_shard(ask, examples, answers, self.task, recipe, self.progress.advance)
             _write_count(answers, count)
 
     def _ask_for_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,7 +168,7 @@ class _AskTeacher(beam.DoFn):
 
     def _ask_for_both(self, images: np.ndarray) -> dict[str, np.ndarray]:
         assert self.features is not None  # with_features
-        features, logits = self.features.answers(images)
+        features, logits = self.features.features_and_logits(images)
         return {"features": features, "logits": logits}
 
 

@@ -49,9 +49,9 @@ def next_assignment(distribution: Distribution) -> Assignment:
     Raises:
         TrainingError: The chief is gone.
     """
-    return Assignment(**json.loads(distribution.share(None)))
+    return Assignment(**json.loads(distribution.broadcast(None)))
 
 
 def _tell(distribution: Distribution, assignment: Assignment) -> None:
     if distribution.cluster is not None and distribution.is_chief:
-        distribution.share(json.dumps(asdict(assignment)).encode())
+        distribution.broadcast(json.dumps(asdict(assignment)).encode())

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which channels of a family belong together, and the family with fewer of them.
+"""Channel groups of a family, and the family with other widths.
 
-A channel cannot be removed from one layer alone. A residual sum adds channel to channel, so all blocks of a residual
-stretch have the same ones; a depthwise layer has its input's; tails and logits read what the trunk gives them. What is
-tied in this way is a group: it is made by one block, added to by the residual ones behind it, and keeps or loses a
-channel as a whole, in all students that have it.
+A channel cannot be removed from a single layer. A residual addition requires equal channels in both operands, so all
+blocks of a sequence of residual blocks have the same channels; a depthwise layer has the channels of its input; tails
+and logits read the output of the trunk. Channels that depend on each other in this way form a group: one block computes
+them, the residual blocks after it add to them, and a channel is removed from the whole group, in all students that
+contain it.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -12,20 +13,20 @@ from dataclasses import dataclass, replace
 
 from learn2compress.compression.family.spec import Block, FamilySpec, is_residual
 
-CHANNEL_STEP = 4  # widths are multiples of it: vector units and the int8 kernels of phones take four at a time
-LEAST_CHANNELS = 8  # of a group: what is thinner stops the signal
-LEAST_SHARE = 0.1  # of a group's channels, likewise
+CHANNEL_STEP = 4  # widths are multiples of it: vector units and int8 kernels of phones process four channels at a time
+MIN_CHANNELS = 8  # minimum width of a group: narrower layers block the signal
+MIN_FRACTION = 0.1  # minimum fraction of a group's channels that is kept, for the same reason
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that come and go together.
+    """Channels that can only be removed together.
 
     Attributes:
-        name: Of the block that makes them.
-        blocks: Names of all the blocks whose output they are; residual ones add to it.
-        width: How many there are.
-        students: Those that have them, smallest first.
+        name: Name of the block that computes them.
+        blocks: Names of all blocks that have them as output: the first block and the residual ones after it.
+        width: Number of channels.
+        students: Names of the students that contain the group, smallest first.
     """
 
     name: str
@@ -34,14 +35,14 @@ class ChannelGroup:
     students: tuple[str, ...]
 
     @property
-    def least(self) -> int:
-        """As few as may be left."""
-        floor = max(LEAST_CHANNELS, LEAST_SHARE * self.width)
+    def min_width(self) -> int:
+        """The smallest width that pruning may leave, a multiple of `CHANNEL_STEP` unless the group is narrower."""
+        floor = max(MIN_CHANNELS, MIN_FRACTION * self.width)
         return min(self.width, int(-(-floor // CHANNEL_STEP)) * CHANNEL_STEP)
 
 
 def channel_groups(spec: FamilySpec) -> tuple[ChannelGroup, ...]:
-    """The groups of a family, in the order of its blocks. The image's channels are none: they are given."""
+    """List the channel groups of a family in the order of its blocks; the channels of the image are not a group."""
     found: dict[str, ChannelGroup] = {}
     for block, group, students in _walk(spec):
         if group is None:
@@ -54,35 +55,35 @@ def channel_groups(spec: FamilySpec) -> tuple[ChannelGroup, ...]:
 
 
 def with_widths(spec: FamilySpec, widths: Mapping[str, int]) -> FamilySpec | None:
-    """The family with other widths.
+    """Change the widths of channel groups.
 
     Args:
         spec: The family.
-        widths: By the group's name; groups that are not named stay as they are.
+        widths: New width by name of the group; other groups keep their width.
 
     Returns:
-        A family with the same blocks; None where a block would become residual, or cease to be, since widths happen to
-        coincide: it would be another network.
+        A family with the same blocks, or None if a block would become residual or no longer be residual because of the
+        new widths, which would change the structure of the network.
     """
     wanted = {block.name: widths[group] for block, group, _ in _walk(spec) if group is not None and group in widths}
 
     def resized(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         return tuple(replace(b, filters=wanted[b.name]) if b.name in wanted else b for b in blocks)
 
-    thin = replace(
+    resized_spec = replace(
         spec,
         stem=resized(spec.stem),
         branches=tuple(replace(b, segment=resized(b.segment), tail=resized(b.tail)) for b in spec.branches),
     )
-    same = all(old[1:] == new[1:] for old, new in zip(_walk(spec), _walk(thin), strict=True))
-    return thin if same else None
+    same = all(old[1:] == new[1:] for old, new in zip(_walk(spec), _walk(resized_spec), strict=True))
+    return resized_spec if same else None
 
 
 _Walked = tuple[Block, str | None, tuple[str, ...]]
 
 
 def _walk(spec: FamilySpec) -> Iterator[_Walked]:
-    """Each block once, with the group of its output (None: the image's channels) and the students that have it."""
+    """Yield each block once, with the group of its output (None for the image) and the students that contain it."""
 
     def follow(
         blocks: Sequence[Block], group: str | None, channels: int, students: tuple[str, ...]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A drawing of a family, from its description alone, so that it cannot say anything else than what is trained.
+"""Draws a family as SVG from its specification alone, so that the drawing always agrees with the trained model.
 
-The trunk runs from left to right; under the end of each segment hangs what one student adds of its own. The drawing
-brings its own background and follows the reader's choice of light or dark.
+The trunk runs from left to right; the tail of each student is drawn below the end of its segment. The drawing has its
+own background and follows the light or dark setting of the browser.
 """
 
 import math
@@ -11,10 +11,10 @@ from html import escape
 from learn2compress.compression.family.spec import Block, Conv, FamilySpec, family_costs, is_residual, shared_parameters
 from learn2compress.schemas.units import format_bytes, format_count
 
-_BOX, _HIGH, _GAP = (88, 40), 60, 20  # pixels: a block; from one to the one below; between two side by side
+_BOX, _HIGH, _GAP = (88, 40), 60, 20  # pixels: size of a block; vertical distance of blocks; horizontal gap
 _CARD = (150, 92)
 _MARGIN, _TRUNK_Y = 28, 84
-_LEAST_WIDTH = 660  # of the legend
+_MIN_WIDTH = 660  # width of the legend
 _STYLE = """
 .card{fill:#ffffff;stroke:#d5dae1}.line{stroke:#8a94a3;fill:none;stroke-width:1.5}.text{fill:#1b2430}
 .faint{fill:#5b6675}.trunk{fill:#dbe7fb;stroke:#5b87d6}.own{fill:#fdebd3;stroke:#d08a2e}.name{fill:#fff6ea;stroke:#d08a2e}
@@ -29,7 +29,10 @@ text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;text-anchor:middle}
 
 
 def draw_family(spec: FamilySpec) -> str:
-    """Draws a family.
+    """Draw a family.
+
+    Args:
+        spec: The family.
 
     Returns:
         An SVG document.
@@ -60,7 +63,7 @@ def draw_family(spec: FamilySpec) -> str:
     family, apart = shared_parameters(spec)
     note = f"together {family:,} parameters; {apart:,} if nothing were shared"
     right = max(x - _GAP, centre + _CARD[0] / 2) + _MARGIN
-    return canvas.document(max(right, _LEAST_WIDTH), bottom, note)
+    return canvas.document(max(right, _MIN_WIDTH), bottom, note)
 
 
 def _draw_row(
@@ -96,7 +99,7 @@ def _size(shape: tuple[int, int, int]) -> str:
 
 
 class _Canvas:
-    """Collects elements; a y is that of a block's upper edge."""
+    """Collects SVG elements; the y of a block is that of its upper edge."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -110,13 +113,13 @@ class _Canvas:
         arrow: bool = True,
         residual: bool = False,
     ) -> int:
-        """A block, with the line that leads to it from the left; returns its width."""
+        """Draw a block and the line that leads to it from the left; return its width."""
         width, height = _BOX
         if arrow:
             self.line(x - _GAP, y + height / 2, x, y + height / 2)
         self._box(x, y, style, lines)
         if residual:
-            # Over the block: what goes in is added to what comes out.
+            # The shortcut above the block: the input is added to the output.
             before, end = x - _GAP / 2, x + width - 14
             self.parts.append(
                 f'<path class="line" d="M{before:g} {y + height / 2:g}V{y - 6:g}Q{before:g} {y - 12:g} {before + 6:g} '
@@ -126,7 +129,7 @@ class _Canvas:
         return width
 
     def hanging(self, centre: float, y: float, lines: tuple[str, str], residual: bool = False) -> None:
-        """A block of a student's own, with the line that leads to it from above."""
+        """Draw a block of a student's tail and the line that leads to it from above."""
         width, height = _BOX
         self.line(centre, y - _HIGH + height, centre, y)
         self._box(centre - width / 2, y, "own", lines)
@@ -139,7 +142,7 @@ class _Canvas:
             self._plus(right, middle)
 
     def card(self, centre: float, y: float, name: str, figures: list[str]) -> float:
-        """A student's name and figures; returns its lower edge."""
+        """Draw the name and the figures of a student; return the y of the lower edge."""
         width, height = _CARD
         self.line(centre, y - _HIGH + _BOX[1], centre, y)
         self._rectangle(centre - width / 2, y, width, height, "name")
@@ -149,17 +152,17 @@ class _Canvas:
         return y + height
 
     def bracket(self, begin: float, end: float, text: str) -> None:
-        """Says over a stretch of the trunk whose it is."""
+        """Label a part of the trunk with the students that contain it."""
         y = _TRUNK_Y - 30
         self.parts.append(f'<path class="line" d="M{begin:g} {y + 7:g}V{y:g}H{end:g}V{y + 7:g}"/>')
         self._text((begin + end) / 2, y - 9, text, "text")
 
     def line(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """A line."""
+        """Draw a line."""
         self.parts.append(f'<path class="line" d="M{x1:g} {y1:g}L{x2:g} {y2:g}"/>')
 
     def document(self, width: float, bottom: float, note: str) -> str:
-        """All of it, with a legend below."""
+        """Return the SVG document, with a legend at the bottom."""
         y, height = bottom + 42, bottom + 84
         self._rectangle(_MARGIN, y - 12, 16, 14, "trunk", radius=3)
         self._text(_MARGIN + 24, y, "the trunk: every student keeps it up to its exit", "faint", anchor="start")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A family as one Keras model with an output a student, and each student cut out of it.
+"""Builds a family as one Keras model with one output per student, and extracts the students from it.
 
-The models take normalized pixels (modalities/image/student_input.py) and give logits.
+The models take normalized pixels (modalities/image/student_input.py) and return logits.
 """
 
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from learn2compress.compression.family.spec import Block, Conv, FamilySpec, is_r
 from learn2compress.modalities.image.student_input import ImageStudentInput
 from learn2compress.schemas.errors import FamilyError
 
-# Of the batch statistics: short trainings must not end with statistics of their first steps.
+# Momentum of the batch statistics: at the end of a short training they must not depend on its first steps.
 BATCH_MOMENTUM = 0.9
 
 normalize = ImageStudentInput().normalize
-"""Turns pixels 0..255 of any dtype into float32 in [-1, 1], as this family takes them."""
+"""Converts pixels 0..255 of any dtype to float32 in [-1, 1], the input range of this family."""
 
 
 def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
-    """Builds the joint model.
+    """Build the joint model.
 
     Args:
-        spec: The family's shape.
-        seed: Of the initial weights: equal seeds give equal weights.
+        spec: Specification of the family.
+        seed: Seed of the initial weights; equal seeds give equal weights.
 
     Returns:
-        A functional model: input [batch, height, width, channels] float32, outputs one [batch, classes] float32 of
-        logits for each student, smallest first.
+        A functional model with input [batch, height, width, channels] float32 and one output of logits
+        [batch, classes] float32 per student, smallest first.
     """
     seeds = iter(np.random.SeedSequence(seed).generate_state(4096).tolist())
     image = keras.Input(spec.input_shape, name="image")
@@ -50,11 +50,14 @@ def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
 
 
 def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras.Model]:
-    """Cuts each student out of the family; they go on sharing the family's variables.
+    """Extract each student from the family; the students still share the variables of the family.
 
     Args:
-        family: A model with an output for each of the names, in their order.
-        names: The students.
+        family: Model with one output per student.
+        names: Names of the students, in the order of the outputs.
+
+    Returns:
+        One model per student, by name.
     """
     if len(names) == 1:
         return {names[0]: keras.Model(family.input, family.output, name=names[0])}
@@ -64,20 +67,22 @@ def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras
 
 
 def block_of(spec: FamilySpec, layer: str) -> Block:
-    """The block that a layer is part of: `_apply` names layers after their blocks.
+    """Find the block that contains a layer, by the name that `_apply` derives from the block.
 
     Raises:
-        FamilyError: There is none.
+        FamilyError: No block contains the layer.
     """
     blocks = [*spec.stem, *(b for branch in spec.branches for b in (*branch.segment, *branch.tail))]
     found = [b for b in blocks if layer == b.name or layer.startswith(f"{b.name}_")]
     if not found:
-        raise FamilyError(f"layer {layer!r} must be part of a block of the family; it is of none. Distill again.")
+        raise FamilyError(
+            f"layer {layer!r} must be part of a block of the family; no block contains it. Distill again."
+        )
     return max(found, key=lambda block: len(block.name))
 
 
 def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
-    """The pooled features of each student: what enters its logits layer, [batch, width] float32."""
+    """Return the pooled features of each student, the inputs of the logits layers: [batch, width] float32."""
     return [family.get_layer(f"{name}_logits").input for name in names]
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the sizes asked for to a family: widths and exits solved from arithmetic, before anything is trained.
+"""Solves for the widths and exits of a family that fits the requested sizes, before training.
 
-Students are placed smallest first. For each, every stretch of trunk and every tail of a finite grid is counted, and
-the one taken that uses its budget best, among those whose compute grows in step with their size.
+Students are placed in the order of their size, smallest first. For each student the cost of every trunk segment and
+every tail of a finite grid is computed, and the combination with the best score is chosen: it uses most of the budget,
+and its compute grows in proportion to its size.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from learn2compress.compression.family.spec import (
     WIDTH_STEP,
     Branch,
     Cost,
+    CumulativeCost,
     FamilySpec,
-    Stretch,
     branch_choices,
     family_costs,
     make_stem,
@@ -29,62 +30,68 @@ from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.units import format_bytes, format_count
 
-# A size by name, as a share of the default large student's bytes.
+# Named sizes as multiples of the size in bytes of the default large student.
 NAMED_SIZES = {"tiny": 0.125, "small": 0.22, "medium": 0.5, "large": 1.0, "xlarge": 2.0}
-COMFORTABLE_STEM = 32  # channels at the end of the stem: fewer starve the trunk, more cost all students
-LEAST_SPREAD = 4.0  # in MACs, of sizes that are as far apart in bytes
-COMFORTABLE_SPREAD = 4.2  # in MACs: what is sought
-COMPUTE_EXPONENT = 0.7  # MACs grow at least as this power of bytes: larger students go deeper at fewer pixels
-COMFORTABLE_FEATURES = 64  # before the logits: few tell few classes apart
-TAIL_SHARE = 0.02  # of the largest student's MACs: what a tail may work before it is held to be dear
-LEAST_STEP = 1.1  # from a student's bytes to the next one's: less is the same student twice
-_MORE = (0.05, 0.1, 0.15, 0.2)  # that the exponent is raised by where the spread falls short
-BYTES_A_CLASS = 200  # of the default large student, from the eleventh class on: logits of a width worth having
+TARGET_STEM_WIDTH = 32  # channels at the end of the stem: fewer limit the trunk, more increase the cost of all students
+MIN_MACS_RATIO = 4.0  # of the largest to the smallest student, if their budgets in bytes have this ratio
+TARGET_MACS_RATIO = 4.2  # the ratio that the solver aims at
+COMPUTE_EXPONENT = 0.7  # MACs grow at least as this power of bytes: larger students are deeper at lower resolution
+TARGET_FEATURES = 64  # width before the logits: too few features separate only a few classes
+TAIL_FRACTION = 0.02  # of the largest student's MACs: tails with more MACs than this are penalized
+MIN_BYTES_RATIO = 1.1  # of consecutive students: with a smaller ratio they would be nearly the same
+_EXPONENT_INCREMENTS = (0.05, 0.1, 0.15, 0.2)  # tried in turn if the ratio of MACs is too small
+BYTES_PER_CLASS = 200  # of the default large student, from the eleventh class on, for logits of sufficient width
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a student may weigh or work; exactly one of the two is set."""
+    """The limit of a student's int8 file in bytes, or of its MACs; exactly one of the two is set."""
 
     student: str
     int8_bytes: int | None = None
     macs: int | None = None
 
     def measure(self, cost: Cost) -> int:
-        """The figure that the budget limits."""
+        """Return the cost that the budget limits."""
         return cost.predicted_bytes if self.int8_bytes is not None else cost.macs
 
     @property
     def limit(self) -> int:
-        """The most that it may be."""
+        """The maximum cost."""
         limit = self.int8_bytes if self.int8_bytes is not None else self.macs
         if limit is None:
             raise FamilyError(f"the budget of student {self.student!r} must be bytes or MACs; got neither. Give one.")
         return limit
 
     def show(self, value: float) -> str:
-        """The value with its unit, to the last digit: whoever is told what is feasible may ask for just that."""
+        """Format a value with its unit, unrounded, so that a feasible value in a message can be used as a budget."""
         return f"{value:,} {'B' if self.int8_bytes is not None else 'MACs'}"
 
 
 def label_bytes(classes: Sequence[str]) -> int:
-    """Bytes of the classes' names in a file: a line each."""
+    """Count the bytes of the class names in a file, one per line."""
     return sum(len(name.encode()) + 1 for name in classes)
 
 
 def default_large_bytes(input_shape: tuple[int, int, int], classes: int) -> int:
-    """Bytes of the default large student: 3 KB for each pixel of the image's side, and room for many classes."""
+    """Compute the bytes of the default large student: 3 KB per pixel of the image's side, and more for many classes."""
     side = math.sqrt(input_shape[0] * input_shape[1])
-    return int(3000 * min(max(side, 12), 256) + BYTES_A_CLASS * max(0, classes - 10))
+    return int(3000 * min(max(side, 12), 256) + BYTES_PER_CLASS * max(0, classes - 10))
 
 
 def resolve_budgets(
     sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int = 0
 ) -> tuple[Budget, ...]:
-    """Turns names and multipliers into bytes.
+    """Convert named sizes and multipliers to budgets in bytes.
+
+    Args:
+        sizes: Size by name of the student.
+        input_shape: (height, width, channels) of an image.
+        classes: Number of classes.
+        labels: Bytes of the class names, see `label_bytes`.
 
     Raises:
-        FamilyError: A name alone that is no known size, or fewer than two students.
+        FamilyError: A student without a size has a name that is not a known size, or there are fewer than two students.
     """
     if len(sizes) < 2:
         raise FamilyError(f"students.sizes must name at least two students; got {len(sizes)}. Add a second size.")
@@ -99,7 +106,7 @@ def resolve_budgets(
             multiplier = size.multiplier if size.multiplier is not None else NAMED_SIZES.get(name)
             if multiplier is None:
                 raise FamilyError(
-                    f"student {name!r} must be one of {', '.join(NAMED_SIZES)} or have a size; got a name alone. "
+                    f"student {name!r} must be one of {', '.join(NAMED_SIZES)} or have a size; got only a name. "
                     f"Write {name}: {{size_bytes: 24KB}}."
                 )
             budgets.append(Budget(name, int8_bytes=int(multiplier * large) + labels))
@@ -107,15 +114,16 @@ def resolve_budgets(
 
 
 class _Infeasible(FamilyError):
-    """A student that no branch of a stem suits.
+    """No branch of a stem fits the budget of a student.
 
     Attributes:
-        order: How many students could not be placed, and how far the budget is off: the least is worth saying.
+        order: Number of students that could not be placed, and the ratio of the nearest feasible cost to the budget; of
+            several failures the smallest one is reported.
     """
 
     def __init__(self, budget: Budget, nearest: float, before: str | None, left: int) -> None:
         self.order = (left, nearest / budget.limit)
-        beside = f" beside {before!r}, whose trunk it continues and which it must outgrow" if before else ""
+        beside = f" beside {before!r}, whose trunk it continues and which must be smaller" if before else ""
         super().__init__(
             f"student {budget.student!r} must be feasible within {budget.show(budget.limit)}{beside}; the nearest "
             f"feasible is {budget.show(nearest)}. Raise its budget or leave it out."
@@ -125,20 +133,21 @@ class _Infeasible(FamilyError):
 def solve_family(
     sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int = 0
 ) -> FamilySpec:
-    """Finds the family that fits the sizes.
+    """Find the family that fits the requested sizes.
 
     Args:
-        sizes: By student; in any order if all are bytes or all are MACs, else smallest first.
+        sizes: Size by name of the student; in any order if all are in bytes or all in MACs, otherwise smallest first.
         input_shape: (height, width, channels) of an image.
         classes: Number of classes, at least two.
-        labels: Bytes of their names, see `label_bytes`.
+        labels: Bytes of the class names, see `label_bytes`.
 
     Returns:
-        A family whose students stay within their budgets and use at least nine tenths of them where that is possible.
+        A family whose students stay within their budgets, and use at least nine tenths of them if that is possible.
 
     Raises:
-        FamilyError: A budget is below the smallest student, or too near the one before it; the nearest feasible is
-            named. Or there are fewer than two students or classes, or a name that is no known size.
+        FamilyError: A budget is below the cost of the smallest student or too close to the budget before it (the
+            message gives the nearest feasible one), there are fewer than two students or classes, or a named size is
+            unknown.
     """
     if classes < 2:
         raise FamilyError(
@@ -149,9 +158,9 @@ def solve_family(
         budgets = tuple(sorted(budgets, key=lambda b: b.limit))
     exponent = _compute_exponent(budgets)
     spec = _solve(budgets, exponent, input_shape, classes, labels)
-    # The grid is coarse: where compute should grow just enough, it may fall a little short.
-    for more in _MORE if _should_spread(budgets) else ():
-        if check_spread(spec)[1] >= LEAST_SPREAD:
+    # The grid is coarse, so the ratio of MACs may be slightly below the target.
+    for more in _EXPONENT_INCREMENTS if _requires_macs_ratio(budgets) else ():
+        if size_ratios(spec)[1] >= MIN_MACS_RATIO:
             break
         spec = _solve(budgets, exponent + more, input_shape, classes, labels)
     return spec
@@ -160,27 +169,27 @@ def solve_family(
 def _solve(
     budgets: tuple[Budget, ...], exponent: float, input_shape: tuple[int, int, int], classes: int, labels: int
 ) -> FamilySpec:
-    """The best family over all widths of the stem, if compute is to grow as that power of bytes."""
+    """Find the best family over all widths of the stem, for MACs that grow as the given power of bytes."""
     solved: list[tuple[float, FamilySpec]] = []
     failures: list[_Infeasible] = []
     for width in range(WIDTH_STEP, 6 * WIDTH_STEP + 1, WIDTH_STEP):
         empty = FamilySpec(input_shape, classes, make_stem(input_shape, width), (), labels)
         try:
-            score, spec = _grow(empty, budgets, exponent)
+            score, spec = _place_students(empty, budgets, exponent)
         except _Infeasible as error:
             failures.append(error)
         else:
-            solved.append((score + 0.3 * abs(math.log2(width / COMFORTABLE_STEM)), spec))
+            solved.append((score + 0.3 * abs(math.log2(width / TARGET_STEM_WIDTH)), spec))
     if not solved:
         raise min(failures, key=lambda failure: failure.order)
     return min(solved, key=lambda pair: pair[0])[1]
 
 
-def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tuple[float, FamilySpec]:
-    """Places the students on a stem, smallest first; returns their scores' sum (less is better) and the family."""
+def _place_students(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tuple[float, FamilySpec]:
+    """Place the students on a stem, smallest first; return the sum of their scores (less is better) and the family."""
     side, total = stem_side(spec.input_shape, spec.stem), 0.0
     costs: list[Cost] = []
-    trunk = Stretch(spec.input_shape).then(spec.stem)
+    trunk = CumulativeCost(spec.input_shape).extended(spec.stem)
     for index, budget in enumerate(budgets):
         choices: list[tuple[float, Branch, Cost]] = []
         nearest = math.inf
@@ -188,55 +197,57 @@ def _grow(spec: FamilySpec, budgets: tuple[Budget, ...], exponent: float) -> tup
         for _, group in groupby(branches, key=lambda branch: branch.segment[0].filters):
             least = math.inf
             for branch in group:
-                cost = trunk.then((*branch.segment, *branch.tail)).cost(spec.classes, spec.label_bytes)
+                cost = trunk.extended((*branch.segment, *branch.tail)).cost(spec.classes, spec.label_bytes)
                 measure = budget.measure(cost)
                 least = min(least, measure)
-                if costs and not _outgrows(cost, costs[-1]):
+                if costs and not _is_larger(cost, costs[-1]):
                     continue
                 nearest = min(nearest, measure)
                 if measure <= budget.limit:
                     last = index == len(budgets) - 1
                     score = _score(budget, cost, branch, side, costs[0] if costs else None, last, exponent)
                     if not last:
-                        # What is not of the trunk is what joint training costs beside the largest student.
-                        tail = cost.macs - trunk.then(branch.segment).macs
-                        score += 5 * max(0.0, tail / _expected_macs(budget, cost, budgets[-1], exponent) - TAIL_SHARE)
+                        # Only the tails add to the cost of joint training beyond that of the largest student.
+                        tail = cost.macs - trunk.extended(branch.segment).macs
+                        score += 5 * max(
+                            0.0, tail / _expected_macs(budget, cost, budgets[-1], exponent) - TAIL_FRACTION
+                        )
                     choices.append((score, branch, cost))
             if least > budget.limit and least > nearest:
-                break  # wider ones only cost more
+                break  # wider branches only cost more
         if not choices:
             raise _Infeasible(budget, nearest, spec.students[-1] if costs else None, len(budgets) - index)
         score, branch, cost = min(choices, key=lambda choice: choice[0])
         total += score
         spec = replace(spec, branches=(*spec.branches, branch))
-        side, trunk = segment_side(side, branch), trunk.then(branch.segment)
+        side, trunk = segment_side(side, branch), trunk.extended(branch.segment)
         costs.append(cost)
     return total, spec
 
 
-def _outgrows(cost: Cost, before: Cost) -> bool:
-    """Whether a student is another one than the one before it, and not the same once more."""
-    return cost.predicted_bytes >= LEAST_STEP * before.predicted_bytes and cost.macs > before.macs
+def _is_larger(cost: Cost, before: Cost) -> bool:
+    """Return whether a student is sufficiently larger than the one before it."""
+    return cost.predicted_bytes >= MIN_BYTES_RATIO * before.predicted_bytes and cost.macs > before.macs
 
 
-def _should_spread(budgets: Sequence[Budget]) -> bool:
-    """Whether the sizes are far enough apart in bytes for the students to be as far apart in compute."""
+def _requires_macs_ratio(budgets: Sequence[Budget]) -> bool:
+    """Return whether the budgets differ enough in bytes for the MACs to differ by `MIN_MACS_RATIO`."""
     smallest, largest = budgets[0].int8_bytes, budgets[-1].int8_bytes
-    return smallest is not None and largest is not None and largest >= LEAST_SPREAD * smallest
+    return smallest is not None and largest is not None and largest >= MIN_MACS_RATIO * smallest
 
 
 def _compute_exponent(budgets: Sequence[Budget]) -> float:
-    """The power of bytes as which MACs grow: enough for the largest to work several times what the smallest does.
+    """Compute the power of bytes as which MACs grow, so that the largest student reaches `TARGET_MACS_RATIO`.
 
-    Each student in between grows by it, too: the last one cannot make up for what those before it left out.
+    It also applies to the students in between, since the last student alone cannot compensate for their MACs.
     """
-    if not _should_spread(budgets):
+    if not _requires_macs_ratio(budgets):
         return COMPUTE_EXPONENT
-    return max(COMPUTE_EXPONENT, math.log(COMFORTABLE_SPREAD) / math.log(budgets[-1].limit / budgets[0].limit))
+    return max(COMPUTE_EXPONENT, math.log(TARGET_MACS_RATIO) / math.log(budgets[-1].limit / budgets[0].limit))
 
 
 def _expected_macs(budget: Budget, cost: Cost, largest: Budget, exponent: float) -> float:
-    """What the largest student will work, if its compute grows as it should."""
+    """Estimate the MACs of the largest student, if its MACs grow as intended."""
     if (budget.macs is None) != (largest.macs is None):
         return cost.macs
     return cost.macs * (largest.limit / budget.limit) ** (exponent if largest.macs is None else 1.0)
@@ -245,31 +256,31 @@ def _expected_macs(budget: Budget, cost: Cost, largest: Budget, exponent: float)
 def _score(
     budget: Budget, cost: Cost, branch: Branch, side: int, smallest: Cost | None, last: bool, exponent: float
 ) -> float:
-    """Less is better: an unused budget, a shallow or a very deep segment, compute out of step with size."""
+    """Score a branch, less is better: penalize an unused budget, unusual depth, and MACs out of proportion to bytes."""
     unused = math.log(budget.limit / budget.measure(cost))
     score = 10 * max(0.0, unused - 0.05) + unused
     score += 0.05 * abs(len(branch.segment) - 3) + 0.1 * (len(branch.segment) < 2)
-    score += 0.2 * max(0.0, math.log2(COMFORTABLE_FEATURES / branch.tail[-1].filters))
+    score += 0.2 * max(0.0, math.log2(TARGET_FEATURES / branch.tail[-1].filters))
     if smallest is not None:
         growth = math.log(cost.predicted_bytes / smallest.predicted_bytes)
         compute = math.log(cost.macs / smallest.macs)
         score += 0.6 * abs(compute - exponent * growth)
         if last:
-            score += 20 * max(0.0, math.log(COMFORTABLE_SPREAD) - compute)
+            score += 20 * max(0.0, math.log(TARGET_MACS_RATIO) - compute)
     else:
-        # All others build on the first student: it works where the trunk begins, not at a few pixels.
+        # All other students extend the first one, so it computes at the resolution of the trunk, not at a few pixels.
         score += 0.2 * abs(math.log(cost.macs / (0.7 * side**2 * cost.parameters)))
     return score
 
 
-def check_spread(spec: FamilySpec) -> tuple[float, float]:
-    """How many times the largest student is the smallest, in predicted bytes and in MACs."""
+def size_ratios(spec: FamilySpec) -> tuple[float, float]:
+    """Compute the ratios of the largest to the smallest student in predicted bytes and in MACs."""
     costs = list(family_costs(spec).values())
     return costs[-1].predicted_bytes / costs[0].predicted_bytes, costs[-1].macs / costs[0].macs
 
 
 def describe_family(spec: FamilySpec) -> str:
-    """A table for a person: what each student will weigh and work, before it is trained."""
+    """Format a table of the predicted size and compute of each student, to be printed before training."""
     rows = [("student", "parameters", "int8 file, about", "MACs")]
     for name, cost in family_costs(spec).items():
         rows.append((name, f"{cost.parameters:,}", format_bytes(cost.predicted_bytes), format_count(cost.macs)))
@@ -279,4 +290,4 @@ def describe_family(spec: FamilySpec) -> str:
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return "\n".join([*table, f"together {family:,} parameters, for they share; apart they would have {apart:,}"])
+    return "\n".join([*table, f"together {family:,} parameters, some of them shared; without sharing {apart:,}"])

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a student family, and what each student costs, from arithmetic alone.
+"""Specification of a student family, and the cost of each student, computed without building a model.
 
-A family is nested in depth. One trunk, the largest student; each smaller student leaves it early through a tail and a
-head of its own and shares every parameter up to its exit:
+A family is nested in depth. The trunk is that of the largest student; each smaller student leaves it at an earlier
+exit, through a tail and a head of its own, and shares all parameters up to this exit:
 
     image ── stem ── segment 1 ──┬── segment 2 ──┬── segment 3 ── tail ── logits of `large`
                                  │               └── tail ── logits of `medium`
                                  └── tail ── logits of `small`
 
-One forward pass serves all students. After a first dense convolution all blocks are depthwise-separable (1704.04861),
-residual (1512.03385) where the shape stays. Two of them work at twice the trunk's resolution, before the stem's last
-halving: the fine detail that small images consist of is worth its time to small students.
+One forward pass computes all students. The first convolution is dense; all other blocks are depthwise-separable
+(arXiv:1704.04861), and residual (arXiv:1512.03385) if the shape does not change. Two blocks operate at twice the
+resolution of the trunk, before the last halving in the stem, since small images consist of fine detail.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from dataclasses import asdict, dataclass, replace
 
 from learn2compress.schemas.errors import FamilyError
 
-# Bytes of a full-int8 .tflite beside its weights, fitted from above to files as they ship: compacted, with metadata
-# (benchmarks/predicted_bytes.py).
+# Bytes of a full-int8 .tflite file in addition to its weights: upper bounds fitted to files in their final form,
+# compacted and with metadata (benchmarks/predicted_bytes.py).
 FILE_BYTES = 2000
 CONVOLUTION_BYTES = 246  # the operator, its tensors and the padding of its constants
 ADDITION_BYTES = 57
 CHANNEL_BYTES = 12  # int32 bias, its scale and the weights' scale
-LOGIT_BYTES = 4  # the bias alone: a dense layer's scale is one for all
-WIDTH_BYTES = 8  # zero points, stored once for all convolutions of as many channels, for each of these
+LOGIT_BYTES = 4  # the bias only: a dense layer has a single scale
+WIDTH_BYTES = 8  # zero points per channel, stored once for all convolutions with the same number of channels
 
-WIDTH_STEP = 8  # channels come in eights: phones' vector units like them
-SMALLEST_SIDE = 4  # no convolution below 4x4 pixels
-WORKING_SIDE = 14  # about where the trunk works
-FINE_BLOCKS = 2  # of the stem, at twice the trunk's resolution
+WIDTH_STEP = 8  # widths are multiples of eight, which the vector units of phones process efficiently
+MIN_SIDE = 4  # no convolution below 4x4 pixels
+TRUNK_SIDE = 14  # approximate side of the feature maps in the trunk, in pixels
+FINE_BLOCKS = 2  # number of blocks of the stem at twice the resolution of the trunk
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A dense convolution, batch normalization, ReLU."""
+    """A dense convolution with batch normalization and ReLU."""
 
     name: str
     filters: int
@@ -50,7 +50,8 @@ class Conv:
 class Separable:
     """A depthwise 3x3 and a pointwise convolution, each with batch normalization and ReLU.
 
-    Residual (the input is added before the last ReLU) where stride is 1 and the number of channels stays.
+    The block is residual (its input is added before the last ReLU) if the stride is 1 and the number of channels does
+    not change.
     """
 
     name: str
@@ -63,7 +64,7 @@ Block = Conv | Separable
 
 @dataclass(frozen=True)
 class Branch:
-    """What one student adds: a stretch of the trunk, and a tail of its own."""
+    """The blocks that one student adds: a segment of the trunk, and a tail of its own."""
 
     student: str
     segment: tuple[Block, ...]
@@ -72,14 +73,14 @@ class Branch:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A whole family; students smallest first.
+    """Specification of a whole family; students are ordered by size, smallest first.
 
     Attributes:
         input_shape: (height, width, channels) of an image.
         classes: Number of classes.
         stem: Blocks that all students share.
-        branches: One a student, in the order in which they leave the trunk.
-        label_bytes: Of the classes' names, which travel in each student's file, a line each.
+        branches: One branch per student, in the order in which they leave the trunk.
+        label_bytes: Bytes of the class names, which each student's file contains, one per line.
     """
 
     input_shape: tuple[int, int, int]
@@ -90,23 +91,23 @@ class FamilySpec:
 
     @property
     def students(self) -> tuple[str, ...]:
-        """The students' names, smallest first."""
+        """Names of the students, smallest first."""
         return tuple(branch.student for branch in self.branches)
 
     def path(self, student: str) -> tuple[Block, ...]:
-        """All blocks between the image and the pooling before the student's logits."""
+        """Return all blocks between the image and the pooling before the student's logits."""
         index = self.students.index(student)
         trunk = [block for branch in self.branches[: index + 1] for block in branch.segment]
         return (*self.stem, *trunk, *self.branches[index].tail)
 
-    def alone(self, student: str) -> FamilySpec:
-        """A family of one: the blocks of a student's path, under the same names."""
+    def single(self, student: str) -> FamilySpec:
+        """Return a family of this student only: the blocks of its path, under the same names."""
         index = self.students.index(student)
         segment = tuple(block for branch in self.branches[: index + 1] for block in branch.segment)
         return replace(self, branches=(Branch(student, segment, self.branches[index].tail),))
 
     def to_dict(self) -> dict:
-        """Plain lists, strings and numbers; `FamilySpec.from_dict` reads it back."""
+        """Convert to lists, strings and numbers, which `FamilySpec.from_dict` reads."""
         return {
             "input_shape": list(self.input_shape),
             "classes": self.classes,
@@ -124,7 +125,7 @@ class FamilySpec:
 
     @classmethod
     def from_dict(cls, tree: dict) -> FamilySpec:
-        """Reads what `to_dict` wrote.
+        """Read the result of `to_dict`.
 
         Raises:
             FamilyError: The mapping does not describe a family.
@@ -152,12 +153,13 @@ class FamilySpec:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a student weighs and works.
+    """Size and compute of a student.
 
     Attributes:
-        parameters: After batch normalization is folded: kernels and biases.
-        macs: Multiply-accumulates for one image.
-        int8_bytes: Predicted size of its full-int8 .tflite; None where nothing is predicted, for a user's own student.
+        parameters: Number of kernel weights and biases, after batch normalization is folded.
+        macs: Multiply-accumulates per image.
+        int8_bytes: Predicted size of the full-int8 .tflite file; None for students of a user's module, for which the
+            size is not predicted.
     """
 
     parameters: int
@@ -166,29 +168,29 @@ class Cost:
 
     @property
     def predicted_bytes(self) -> int:
-        """`int8_bytes` of a student of the built-in family.
+        """Return `int8_bytes` of a student of the built-in family.
 
         Raises:
-            FamilyError: Nothing was predicted.
+            FamilyError: The size is not predicted.
         """
         if self.int8_bytes is None:
             raise FamilyError(
-                "a student's int8 file must have a predicted size; a student of your own has none. "
+                "a student's int8 file must have a predicted size; that of a student of your own is not predicted. "
                 "Limit its file with select.max_size."
             )
         return self.int8_bytes
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What a stretch of blocks comes to, from the image on; longer ones are counted from shorter ones.
+class CumulativeCost:
+    """The cost of a sequence of blocks that starts at the image; longer sequences are computed from shorter ones.
 
     Attributes:
-        shape: (height, width, channels) at its end.
-        kernels: Weights of its convolutions.
+        shape: (height, width, channels) of the output.
+        kernels: Number of weights of the convolutions.
         outputs: Output channels of each convolution.
-        macs: Multiply-accumulates for one image.
-        additions: Residual blocks.
+        macs: Multiply-accumulates per image.
+        additions: Number of residual blocks.
     """
 
     shape: tuple[int, int, int]
@@ -197,8 +199,8 @@ class Stretch:
     macs: int = 0
     additions: int = 0
 
-    def then(self, blocks: Iterable[Block]) -> Stretch:
-        """This one with more blocks. Convolutions are padded to `same`, so a side n becomes ceil(n / stride)."""
+    def extended(self, blocks: Iterable[Block]) -> CumulativeCost:
+        """Add blocks to the sequence; convolutions are padded to `same`, so a side n becomes ceil(n / stride)."""
         height, width, channels = self.shape
         kernels, macs, additions, outputs = self.kernels, self.macs, self.additions, list(self.outputs)
         for block in blocks:
@@ -209,10 +211,10 @@ class Stretch:
             additions += is_residual(block, channels)
             outputs += own
             channels = block.filters
-        return Stretch((height, width, channels), kernels, tuple(outputs), macs, additions)
+        return CumulativeCost((height, width, channels), kernels, tuple(outputs), macs, additions)
 
     def cost(self, classes: int, label_bytes: int) -> Cost:
-        """Of a student that is this stretch, an average over pixels, and logits."""
+        """Compute the cost of a student that consists of these blocks, global average pooling, and logits."""
         logits, channels = self.shape[2] * classes, sum(self.outputs)
         return Cost(
             parameters=self.kernels + channels + logits + classes,
@@ -230,22 +232,22 @@ class Stretch:
 
 
 def student_cost(spec: FamilySpec, student: str) -> Cost:
-    """Counts one student from its shape alone."""
-    return Stretch(spec.input_shape).then(spec.path(student)).cost(spec.classes, spec.label_bytes)
+    """Compute the cost of one student from the specification."""
+    return CumulativeCost(spec.input_shape).extended(spec.path(student)).cost(spec.classes, spec.label_bytes)
 
 
 def is_residual(block: Block, input_channels: int) -> bool:
-    """Whether the block adds its input to its output."""
+    """Return whether the block adds its input to its output."""
     return isinstance(block, Separable) and block.stride == 1 and block.filters == input_channels
 
 
 def family_costs(spec: FamilySpec) -> dict[str, Cost]:
-    """The cost of each student, smallest first."""
+    """Compute the cost of each student, smallest first."""
     return {student: student_cost(spec, student) for student in spec.students}
 
 
 def shared_parameters(spec: FamilySpec) -> tuple[int, int]:
-    """Parameters of the whole family, and the sum over its students if nothing were shared."""
+    """Count the parameters of the whole family, and the sum over its students if nothing were shared."""
     total = sum(cost.parameters for cost in family_costs(spec).values())
     seen: set[tuple[str, int]] = set()
     family = 0
@@ -262,22 +264,22 @@ def shared_parameters(spec: FamilySpec) -> tuple[int, int]:
 
 
 def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...]:
-    """Leads from the image down to the resolution where the trunk works, about 14 pixels a side.
+    """Make the blocks that reduce the image to the resolution of the trunk, about 14 pixels per side.
 
     Args:
-        input_shape: (height, width, channels).
+        input_shape: (height, width, channels) of an image.
         width: Channels at the end of the stem.
 
     Raises:
         FamilyError: The image is smaller than 4x4.
     """
     side = min(input_shape[:2])
-    if side < SMALLEST_SIDE:
+    if side < MIN_SIDE:
         raise FamilyError(
-            f"images must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE}; got {input_shape[0]}x{input_shape[1]}. "
+            f"images must be at least {MIN_SIDE}x{MIN_SIDE}; got {input_shape[0]}x{input_shape[1]}. "
             "Set data.height and data.width."
         )
-    halvings = max(0, round(math.log2(side / WORKING_SIDE)))
+    halvings = max(0, round(math.log2(side / TRUNK_SIDE)))
     first = _round_width(width / 2) if halvings else width
     blocks: list[Block] = [Conv("stem", first, stride=2 if halvings >= 2 else 1)]
     remaining = halvings - (halvings >= 2)
@@ -289,19 +291,19 @@ def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...
     return tuple(blocks)
 
 
-def branch_choices(student: str, index: int, side: int, least_width: int, most_width: int = 512) -> Iterator[Branch]:
-    """All the stretches of trunk and tails that a student may be given.
+def branch_choices(student: str, index: int, side: int, min_width: int, max_width: int = 512) -> Iterator[Branch]:
+    """Yield all combinations of a trunk segment and a tail that a student may have.
 
     Args:
-        student: Its name.
-        index: Its place in the family, from 0; names the blocks.
-        side: Pixels a side where its segment begins.
-        least_width: Channels of the segment before it: a trunk does not narrow.
-        most_width: No wider than this.
+        student: Name of the student.
+        index: Index of the student in the family, from 0, which is used in the names of the blocks.
+        side: Side of the feature maps at the start of the segment, in pixels.
+        min_width: Width of the segment before this one, since the trunk never becomes narrower.
+        max_width: Maximum width of the segment.
     """
-    width = least_width
-    while width <= most_width:
-        for stride in (1, 2) if index and side > 3 * SMALLEST_SIDE else (1,):
+    width = min_width
+    while width <= max_width:
+        for stride in (1, 2) if index and side > 3 * MIN_SIDE else (1,):
             here = math.ceil(side / stride)
             for depth in range(1, 7):
                 segment = tuple(
@@ -309,23 +311,23 @@ def branch_choices(student: str, index: int, side: int, least_width: int, most_w
                 )
                 for ratio in (1.0, 1.5, 2.0, 3.0):
                     filters = _round_width(width * ratio)
-                    tail = Separable(f"{student}_tail1", filters, 2 if here > SMALLEST_SIDE else 1)
+                    tail = Separable(f"{student}_tail1", filters, 2 if here > MIN_SIDE else 1)
                     yield Branch(student, segment, (tail,))
-                    if here > SMALLEST_SIDE and filters <= 2 * width:
-                        again = 2 if math.ceil(here / 2) > SMALLEST_SIDE else 1
+                    if here > MIN_SIDE and filters <= 2 * width:
+                        again = 2 if math.ceil(here / 2) > MIN_SIDE else 1
                         yield Branch(student, segment, (tail, Separable(f"{student}_tail2", filters, again)))
         width += WIDTH_STEP if width < 96 else 2 * WIDTH_STEP
 
 
 def segment_side(side: int, branch: Branch) -> int:
-    """Pixels a side at the end of a branch's segment."""
+    """Compute the side of the feature maps at the end of a branch's segment, in pixels."""
     for block in branch.segment:
         side = math.ceil(side / block.stride)
     return side
 
 
 def stem_side(input_shape: tuple[int, int, int], stem: tuple[Block, ...]) -> int:
-    """Pixels of the shorter side at the end of the stem."""
+    """Compute the shorter side of the feature maps at the end of the stem, in pixels."""
     side = min(input_shape[:2])
     for block in stem:
         side = math.ceil(side / block.stride)
@@ -333,7 +335,7 @@ def stem_side(input_shape: tuple[int, int, int], stem: tuple[Block, ...]) -> int
 
 
 def _kernels(block: Block, channels: int) -> tuple[int, tuple[int, ...]]:
-    """Weights of a block's convolutions, and the output channels of each."""
+    """Count the weights of a block's convolutions, and the output channels of each."""
     if isinstance(block, Conv):
         return block.kernel**2 * channels * block.filters, (block.filters,)
     return (9 + block.filters) * channels, (channels, block.filters)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several Keras models as one, of plain layers: nested models are put in line, what models share is there once.
+"""Joins several Keras models into one without nested models, in which shared layers occur once.
 
-tfmot refuses a model within a model, and a joint step needs one model with an output a student. Each layer is made
-again from its own configuration under a name that is unique, and gets the weights of the one it stands for.
+tfmot refuses nested models, and a joint training step needs a single model with one output per student. Each layer is
+rebuilt from its own configuration under a unique name, and gets the weights of the original layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,19 @@ from learn2compress.schemas.errors import StudentModuleError
 
 
 def flatten_models(models: Mapping[str, keras.Model], input_shape: tuple[int, int, int], name: str) -> keras.Model:
-    """Joins models into one without nested models.
+    """Join models into one without nested models.
 
     Args:
-        models: Functional models of one image input and any outputs; they may share layers.
-        input_shape: (height, width, channels).
-        name: Of the joint model.
+        models: Functional models with one image input [batch, height, width, channels] and any outputs; they may share
+            layers.
+        input_shape: (height, width, channels) of an image.
+        name: Name of the joint model.
 
     Returns:
-        A model of its own, its outputs those of the models, one after another.
+        A model with copies of all layers; its outputs are those of the models, in order.
 
     Raises:
-        StudentModuleError: A nested model is no functional one, or a layer cannot be made again.
+        StudentModuleError: A nested model is not a functional one, or a layer cannot be rebuilt.
     """
     image = keras.Input(input_shape, name="image")
     copies = _Copies()
@@ -38,17 +39,20 @@ def flatten_models(models: Mapping[str, keras.Model], input_shape: tuple[int, in
 
 
 def arguments_of(node: Any, values: Mapping[str, Any]) -> tuple[tuple, dict]:
-    """What a layer was called with in a model, other tensors in the place of the model's.
+    """Return the arguments that a layer was called with in a model, with the model's tensors replaced.
 
     Args:
-        node: Of the layer, as Keras keeps it.
-        values: By the identities of the model's tensors, as text.
+        node: The Keras node that records the call of the layer.
+        values: Replacements by `str(id(tensor))` of the model's tensors.
+
+    Returns:
+        Positional and keyword arguments.
     """
-    return node.map_arguments({key: _Kept(value) for key, value in values.items()})
+    return node.map_arguments({key: _ReusableValue(value) for key, value in values.items()})
 
 
-class _Kept:
-    """A value as Keras takes it from its table; there it would be gone after as many uses as were counted."""
+class _ReusableValue:
+    """A value in the form in which `map_arguments` reads it, with `pop`, but that can be read any number of times."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -58,7 +62,7 @@ class _Kept:
 
 
 class _Copies:
-    """Layers made again, by the layer that they stand for, and what was computed with them."""
+    """Copies of layers by their original layer, and the tensors that were computed with them."""
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[keras.layers.Layer, keras.layers.Layer]] = {}
@@ -66,7 +70,7 @@ class _Copies:
         self.computed: dict[tuple, Any] = {}
 
     def replay(self, model: keras.Model, inputs: Sequence, within: str, training: bool | None = None) -> list:
-        """Calls copies of a model's layers on other inputs; returns its outputs."""
+        """Call copies of a model's layers on other inputs; return the outputs."""
         values = {str(id(old)): new for old, new in zip(model.inputs, inputs, strict=True)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
@@ -77,7 +81,7 @@ class _Copies:
         return [values[str(id(output))] for output in model.outputs]
 
     def copy_weights(self) -> None:
-        """Gives each copy the weights of the layer that it stands for."""
+        """Set the weights of each copy to those of the original layer."""
         for layer, copy in self.layers.values():
             try:
                 copy.set_weights(layer.get_weights())
@@ -104,13 +108,14 @@ class _Copies:
         copy = self._copy(layer, within)
         if training is not None and copy._expects_training_arg:
             keywords = {"training": training, **keywords}
-        # What two students share is computed once.
+        # Layers that several students share are computed once.
         parts = [id(x) if hasattr(x, "_keras_history") else repr(x) for x in tf.nest.flatten((arguments, keywords))]
         key = (id(copy), *parts)
         if key not in self.computed:
             result = copy(*arguments, **keywords)
             if type(layer) is keras.layers.Rescaling and np.any(np.asarray(layer.offset) != 0):
-                # Two steps of arithmetic: as one layer, what is between them would have no range, and stay in float.
+                # Scale and offset become two layers: within a single one, the intermediate value would have no
+                # quantization range, and stay in float.
                 result = keras.layers.Rescaling(1.0, layer.offset, name=self._unique(f"{copy.name}_offset", within))(
                     result
                 )
@@ -122,7 +127,7 @@ class _Copies:
             try:
                 changed: dict[str, Any] = {"name": self._unique(layer.name, within)}
                 if type(layer) is keras.layers.Rescaling:
-                    changed["offset"] = 0.0  # a layer of its own, see above
+                    changed["offset"] = 0.0  # a separate layer, see above
                 copy = type(layer).from_config({**layer.get_config(), **changed})
             except (TypeError, ValueError, NotImplementedError, KeyError) as error:
                 raise _uncopied(layer, error) from error
@@ -140,6 +145,6 @@ class _Copies:
 def _uncopied(layer: keras.layers.Layer, error: Exception) -> StudentModuleError:
     reason = " ".join(str(error).split())[:200]
     return StudentModuleError(
-        f"layer {layer.name!r} ({type(layer).__name__}) must be one that its get_config describes in full; making it "
-        f"again failed: {reason} Give the class a get_config that returns all its arguments."
+        f"layer {layer.name!r} ({type(layer).__name__}) must be fully described by its get_config; rebuilding it "
+        f"failed: {reason} Give the class a get_config that returns all its arguments."
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A functional Keras model as the list of its steps, which can be looked at, and run from any one of them on.
+"""Represents a functional Keras model as a list of steps, which can be inspected, and run from any step on.
 
-For what wants to know a layer's neighbours, or what becomes of the outputs if one layer computes something else: the
-steps before it need not run again.
+This serves to find the neighbours of a layer, and to compute the outputs if one layer is perturbed, without running the
+steps before it again.
 """
 
 import inspect
@@ -23,9 +23,10 @@ class Step:
     """One call of a layer.
 
     Attributes:
-        layer: What is called.
-        inputs: The tensors that enter, by an id of the model's own.
-        outputs: Those that leave.
+        layer: The layer that is called.
+        inputs: Ids of the input tensors, as `str(id(tensor))`.
+        outputs: Ids of the output tensors.
+        node: The Keras node that records the call.
     """
 
     layer: keras.layers.Layer
@@ -34,21 +35,24 @@ class Step:
     node: Any
 
     def run(self, values: Mapping[str, Any]) -> list:
-        """Calls the layer as at inference.
+        """Call the layer in inference mode.
 
         Args:
-            values: By id, at least the inputs.
+            values: Values by id of the tensor, at least of the inputs.
+
+        Returns:
+            The output values.
         """
-        # Keras takes a value out of a list each time it is used.
+        # Keras removes a value from a list each time it is used.
         arguments, options = self.node.map_arguments({i: [values[i]] * len(self.inputs) for i in self.inputs})
         kind: type = type(self.layer)
-        if _knows_training(kind):
+        if _takes_training(kind):
             options = {**options, "training": False}
         return tf.nest.flatten(self.layer(*arguments, **options))
 
 
 @cache
-def _knows_training(kind: type[keras.layers.Layer]) -> bool:
+def _takes_training(kind: type[keras.layers.Layer]) -> bool:
     return "training" in inspect.signature(kind.call).parameters
 
 
@@ -58,11 +62,11 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Edit:
-    """What is done differently at a step.
+    """A change of the computation at a step.
 
     Attributes:
-        inputs: Of each input tensor, what enters in its place.
-        outputs: Of each output tensor, what leaves in its place.
+        inputs: Function from the value of an input tensor to its replacement.
+        outputs: Function from the value of an output tensor to its replacement.
     """
 
     inputs: Callable = _same
@@ -70,7 +74,7 @@ class Edit:
 
 
 def steps_of(model: keras.Model) -> tuple[Step, ...]:
-    """The steps, each behind those that it needs. Inputs are no steps."""
+    """List the steps of a model, each after the steps that it depends on; inputs are not steps."""
     found = []
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
@@ -81,17 +85,17 @@ def steps_of(model: keras.Model) -> tuple[Step, ...]:
 
 
 def input_id(model: keras.Model) -> str:
-    """The id of the only input."""
+    """Return the id of the only input."""
     return str(id(model.inputs[0]))
 
 
 def output_ids(model: keras.Model) -> tuple[str, ...]:
-    """The ids of the outputs, in their order."""
+    """Return the ids of the outputs, in their order."""
     return tuple(str(id(output)) for output in model.outputs)
 
 
 def chunks_of(model: keras.Model, images: Any) -> Iterator[Any]:
-    """Cuts a batch so that all that a model computes of a piece fits in memory at once."""
+    """Split a batch into parts for which all intermediate values of a model fit in memory at once."""
     floats = sum(
         math.prod(output.shape[1:]) for step in steps_of(model) for output in tf.nest.flatten(step.node.outputs)
     )
@@ -103,15 +107,15 @@ def chunks_of(model: keras.Model, images: Any) -> Iterator[Any]:
 def run_steps(
     steps: Sequence[Step], values: Mapping[str, Any], edits: Mapping[int, Edit] | None = None
 ) -> dict[str, Any]:
-    """Runs what an edit changes; all steps where there is none.
+    """Run the steps that an edit affects, or all steps if no edits are given.
 
     Args:
-        steps: Of a model, in order.
-        values: By id: the input, or all values of an earlier run.
-        edits: By the step's number.
+        steps: Steps of a model, in order.
+        values: Values by id of the tensor: the input, or all values of an earlier run.
+        edits: Edits by index of the step.
 
     Returns:
-        By id, the values of the tensors that were computed anew.
+        The values of the tensors that were computed, by id.
     """
     fresh: dict[str, Any] = {}
     for number, step in enumerate(steps):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading facts from a traced function's graph: the work that it does and the operation that it ends in.
+"""Reads facts from the graph of a traced function: its MACs and the operation that computes its output.
 
-The graph is looked at instead of Keras layers because every teacher has one, whatever saved it, and because
-it holds what really runs: layers of a user's own, nested models and a SavedModel's functions included.
+The graph is used instead of the Keras layers because every teacher has one, whatever library saved it, and because it
+contains all operations that run, including those of custom layers, nested models and the functions of a SavedModel.
 """
 
 import math
@@ -15,10 +15,10 @@ import tensorflow as tf
 # No public function inlines the calls within a graph and freezes it; TensorFlow's own guides import this one.
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-# These change neither a number's value nor which of them are there.
+# Operations that change neither the values nor their number.
 _PASSING = frozenset({"Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "Cast", "StopGradient", "Snapshot"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-# What these do is not seen in the graph they stand in.
+# Operations whose computation is not visible in the graph that contains them.
 _OPAQUE = _CALLS | {
     "XlaCallModule", "XlaLaunch", "While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase",
     "Enter", "Exit", "Switch", "Merge", "PyFunc", "EagerPyFunc", "PyFuncStateless", "RemoteCall",
@@ -28,11 +28,12 @@ _OPAQUE = _CALLS | {
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a graph says of a classifier.
+    """Facts about a classifier that its graph shows.
 
-    macs: multiply-accumulates of one image in convolutions and matrix products; None where some are hidden.
-    end: type of the operation that computes the output ("Softmax", "BiasAdd" …), reshapes and casts not
-        counted; empty where it stays hidden.
+    Attributes:
+        macs: Multiply-accumulates per image in convolutions and matrix products; None if some of them are not visible.
+        end: Type of the operation that computes the output ("Softmax", "BiasAdd" …), ignoring reshapes and casts; empty
+            if it is not visible.
     """
 
     macs: int | None
@@ -40,18 +41,17 @@ class GraphFacts:
 
 
 def read_graph(function: tf.types.experimental.ConcreteFunction, batch: int) -> GraphFacts:
-    """Read a function's graph.
+    """Read the graph of a function.
 
     Args:
-        function: traced with every dimension known and one output.
-        batch: the number of images that it takes.
+        function: Function that was traced with all dimensions known and has one output.
+        batch: Number of images in the traced batch.
     """
     if any(op.type in _CALLS for op in function.graph.get_operations()):
         try:
             function = convert_variables_to_constants_v2(function, lower_control_flow=False)
         except (ValueError, NotImplementedError, tf.errors.OpError):
-            # A graph that writes variables (counters, random state) cannot be frozen, and nothing but these
-            # facts needs it.
+            # A graph that writes variables (counters, random state) cannot be frozen, and only these facts require it.
             return GraphFacts(None, "")
     output = function.outputs[0]
     macs = _macs(_ancestors(output.op))
@@ -62,7 +62,7 @@ def read_graph(function: tf.types.experimental.ConcreteFunction, batch: int) -> 
 
 
 def _ancestors(op: tf.Operation) -> list[tf.Operation]:
-    """List what an operation's value depends on, itself included; a model's other outputs are not ours."""
+    """List the operations that an operation depends on, itself included, without those of other outputs."""
     seen: dict[str, tf.Operation] = {}
     waiting = [op]
     while waiting:
@@ -88,11 +88,11 @@ def _macs(operations: Iterable[tf.Operation]) -> int | None:
     return total
 
 
-# Each takes an operation and the shapes of its inputs, its output's last.
+# Each of these functions takes an operation and the shapes of its inputs, followed by the shape of its output.
 
 
 def _convolution(_: Any, shapes: list[list[int]]) -> int:
-    """Output elements times the kernel's height, width and input channels (a kernel is HWIO)."""
+    """Multiply the output elements by the height, width and input channels of the kernel (in HWIO order)."""
     return math.prod(shapes[-1]) * math.prod(shapes[1][:-1])
 
 
@@ -101,7 +101,7 @@ def _depthwise(_: Any, shapes: list[list[int]]) -> int:
 
 
 def _transposed_convolution(_: Any, shapes: list[list[int]]) -> int:
-    """Input elements times the kernel's height, width and output channels; inputs: size, kernel, images."""
+    """Multiply the input elements by height, width and output channels of the kernel; inputs: size, kernel, images."""
     return math.prod(shapes[2]) * math.prod(shapes[1][:-1])
 
 
@@ -111,7 +111,7 @@ def _matrix_product(op: tf.Operation, shapes: list[list[int]]) -> int:
 
 
 def _einsum(op: tf.Operation, shapes: list[list[int]]) -> int:
-    """The product of the lengths of all indices; an ellipsis stands for the dimensions that are left over."""
+    """Multiply the lengths of all indices; an ellipsis stands for the remaining dimensions."""
     lengths: dict[str, int] = {}
     for term, shape in zip(op.get_attr("equation").decode().split("->")[0].split(","), shapes, strict=False):
         left, dots, right = term.partition("...")

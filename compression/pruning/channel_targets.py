@@ -107,7 +107,7 @@ def target_alone(spec: FamilySpec, target: ChannelTarget, student: str) -> Chann
     """
     if student == spec.students[-1]:
         return target
-    goal, alone = _goal(spec, target), spec.alone(student)
+    goal, alone = _goal(spec, target), spec.single(student)
     shares = {}
     for kind, limits in goal.limits.items():
         now = _measure(alone, student, kind)
@@ -200,7 +200,7 @@ class _Search:
         while self.goal.excess(self.spec, student) > 1:
             moves = []
             for group in groups:
-                for width, spec in self._other(group, -1, max(group.least, least * group.width)):
+                for width, spec in self._other(group, -1, max(group.min_width, least * group.width)):
                     saved = self.goal.gain(self.spec, spec, student)
                     fallen = (s for s in spared if s in group.students and self.goal.excess(spec, s) < 1 - _OVERSHOOT)
                     if saved > 0 and next(fallen, None) is None:

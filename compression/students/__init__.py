@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A set of students, of the built-in family or a user's own, and how it is written and read."""
+"""Students of the built-in family or of a user's module: architecture, initialization, files."""
 
 __all__ = ["architecture", "collection", "earlier_run", "files", "single_student"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What depends on the students' architecture, behind one interface: the built-in family, or a user's own students."""
+"""A common interface for the architecture of the students: the built-in family, or students of a user's module."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -22,31 +22,31 @@ from learn2compress.schemas.units import format_count
 
 
 class Architecture(Protocol):
-    """Students as they are before training, smallest first."""
+    """The untrained students, smallest first."""
 
     @property
     def spec(self) -> FamilySpec | None:
-        """The built-in family's shape; None for students that are a user's own."""
+        """Specification of the built-in family; None for students of a user's module."""
 
     @property
     def source(self) -> ModuleSource | None:
-        """The text of a user's module; None for the built-in family."""
+        """Source of the user's module; None for the built-in family."""
 
     def costs(self) -> dict[str, Cost]:
-        """By student, smallest first."""
+        """Compute the cost of each student, smallest first."""
 
     def build(self, seed: int) -> keras.Model:
-        """The joint model, an output of logits a student; equal seeds give equal weights."""
+        """Build the joint model, with one output of logits [batch, classes] float32 per student, from a seed."""
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
-        """How each layer will come to 8 bits, by student; empty where it is known that all are trained for it."""
+        """Find the quantization method of each layer, by student; empty if all are known to be trained for 8 bits."""
 
     def describe(self) -> str:
-        """For a person, before the first step."""
+        """Describe the students in text, to be printed before the first step."""
 
 
 class BuiltIn:
-    """The nested family of compression/family/spec.py. Its layers are known to tfmot: our tests prove its files."""
+    """The nested family of compression/family/spec.py; tfmot supports all its layers, as the tests verify."""
 
     source = None
 
@@ -54,7 +54,7 @@ class BuiltIn:
         self.spec = spec
 
     def costs(self) -> dict[str, Cost]:
-        """From arithmetic alone."""
+        """Compute the costs from the specification."""
         return family_costs(self.spec)
 
     def build(self, seed: int) -> keras.Model:
@@ -62,16 +62,16 @@ class BuiltIn:
         return build_family(self.spec, seed)
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
-        """Nothing to find out."""
+        """Return an empty mapping, since all layers are known to be trained for 8 bits."""
         return {}
 
     def describe(self) -> str:
-        """A table of sizes."""
+        """Format a table of sizes."""
         return describe_family(self.spec)
 
 
 class OwnStudents:
-    """What a user's module builds."""
+    """The students that a user's module builds."""
 
     spec = None
 
@@ -83,7 +83,7 @@ class OwnStudents:
         return _examine(self.source, self._shape, self._classes)
 
     def costs(self) -> dict[str, Cost]:
-        """Counted in each student's float file; bytes are not predicted."""
+        """Return the parameters and MACs of each student's float file; bytes are not predicted."""
         return {name: Cost(plan.parameters, plan.macs) for name, plan in self._plans.items()}
 
     def build(self, seed: int) -> keras.Model:
@@ -91,11 +91,11 @@ class OwnStudents:
         return build_students(self.source, self._shape, self._classes, seed)[0]
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
-        """See compression/quantization/preflight.py."""
+        """Return the results of compression/quantization/preflight.py."""
         return {name: list(plan.layers) for name, plan in self._plans.items()}
 
     def describe(self) -> str:
-        """A line a student."""
+        """Format one line per student."""
         return "\n".join(
             f"{name}: {cost.parameters:,} parameters, {format_count(cost.macs)} MACs"
             for name, cost in self.costs().items()
@@ -107,21 +107,21 @@ def _image_family(sizes: Mapping[str, StudentSize], task: Task) -> Architecture:
 
 
 FAMILIES: dict[str, Callable[[Mapping[str, StudentSize], Task], Architecture]] = {"image": _image_family}
-"""What makes the default students of each modality."""
+"""Functions that make the default students of each modality."""
 
 
 def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]) -> Architecture:
-    """The students that are asked for; a user's own are built and tried, and what was found is said once.
+    """Determine the architecture of the students; students of a user's module are built and tested for quantization.
 
     Args:
-        config: Sizes, where there is no module.
-        source: Of the user's module.
-        task: What is classified.
-        weights: Of the students' losses, by name.
+        config: Sizes of the students, used if there is no module.
+        source: Source of the user's module.
+        task: The classification task.
+        weights: Weights of the students' losses, by name.
 
     Raises:
-        FamilyError: A size is out of reach.
-        StudentModuleError: The module does not keep to the contract, or a weight is that of no student.
+        FamilyError: A size is not feasible.
+        StudentModuleError: The module does not satisfy the contract, or a weight names an unknown student.
     """
     if source is None:
         return FAMILIES[task.modality](config.sizes, task)
@@ -138,9 +138,10 @@ def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weight
 def solve_once(
     sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int
 ) -> FamilySpec:
-    """Solves the built-in family's shape, once in this process: before the run, and in Distiller. See `solve_family`.
+    """Solve for the specification of the built-in family, see `solve_family`, and cache the result in this process.
 
-    A step on a cluster has not looked at the data before, and solves it for itself.
+    Both the checks before a run and Distiller use it. On a cluster these are separate processes, so Distiller solves
+    again.
     """
     return _solve(tuple(sizes.items()), input_shape, classes, labels)
 
@@ -154,9 +155,9 @@ def _solve(
 
 @lru_cache(maxsize=4)
 def _examine(source: ModuleSource, shape: tuple[int, int, int], classes: int) -> dict[str, StudentPlan]:
-    """Builds and tries a user's students, once in this process."""
+    """Build the students of a user's module and test them for quantization, once in this process."""
     family, names = build_students(source, shape, classes)
-    say(f"Trying each layer of {source.name} for 8 bits …")
+    say(f"Testing each layer of {source.name} for 8-bit quantization …")
     plans = preflight(family, names)
     say(describe_preflight(plans))
     return plans

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of one student each brought together: files copied as they are, manifests and training curves merged."""
+"""Combines sets of one student each: copies their files unchanged, and merges manifests and training curves."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ _STAGES = get_args(Epoch.model_fields["stage"].annotation)
 
 
 def collect_students(folders: Iterable[str | Path], target: str | Path) -> StudentSetManifest:
-    """Writes a `StudentSet` of the students in several; there is no family any more.
+    """Combine the students of several sets in one `StudentSet`, which has no joint model.
 
     Args:
-        folders: Of sets that come from the same family.
-        target: Of the new set.
+        folders: Artifact directories of sets that come from the same family.
+        target: Artifact directory of the new set.
 
     Raises:
-        TrainingError: A file is not what its manifest says.
+        TrainingError: The bytes of a file differ from its manifest.
     """
     sets = {Path(folder): read_manifest(folder, StudentSetManifest) for folder in folders}
     ordered = sorted(sets.items(), key=lambda one: (one[1].students[0].macs, one[1].students[0].parameters))
@@ -56,15 +56,15 @@ def collect_students(folders: Iterable[str | Path], target: str | Path) -> Stude
 def collect_models(
     folders: Mapping[str, str | Path], target: str | Path, students: Sequence[str]
 ) -> OnDeviceModelSetManifest:
-    """Writes an `OnDeviceModelSet` of the files in several; what was made of the teacher comes last.
+    """Combine the files of several sets in one `OnDeviceModelSet`; conversions of the teacher come last.
 
     Args:
-        folders: By student.
-        target: Of the new set.
-        students: In the order of the files.
+        folders: Artifact directories by student.
+        target: Artifact directory of the new set.
+        students: Names of the students, in the order of the files.
 
     Raises:
-        TrainingError: A file is not what its manifest says.
+        TrainingError: The bytes of a file differ from its manifest.
     """
     sets = {student: read_manifest(folders[student], OnDeviceModelSetManifest) for student in students}
     for student, one in sets.items():
@@ -85,9 +85,9 @@ def collect_models(
 
 
 def merge_curves(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
-    """Merges trainings that began as one: an epoch that all share is kept, others are put side by side.
+    """Merge the curves of trainings with a common start: equal epochs are kept once, others are combined.
 
-    Seconds are added: the work that it was, and not the time that passed.
+    Seconds are added, so they are the total computing time rather than the elapsed time.
     """
     merged: dict[tuple[int, int], Epoch] = {}
     for one in curves:
@@ -105,7 +105,7 @@ def merge_curves(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
 
 
 def merge_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Keeps what is said of all students, and names the student with what is said of one."""
+    """Merge the notes of the students: notes common to all are kept once, others are prefixed by the student's name."""
     shared = [note for note in next(iter(notes.values())) if all(note in others for others in notes.values())]
     return shared + [f"{student}: {note}" for student, own in notes.items() for note in own if note not in shared]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Students that begin as an earlier run's: `distill.init: FOLDER`.
+"""Students that are initialized from those of an earlier run: `distill.init: FOLDER`.
 
-The shape must be the same, since weights go from layer to layer; only the classes may be others, and then the layers of
-the logits begin anew, as in any transfer of what a trunk has learned (Yosinski et al., 1411.1792).
+The specification must be equal, since weights are copied layer by layer. Only the classes may differ; the logits layers
+are then initialized at random, as is usual in transfer learning (Yosinski et al., arXiv:1411.1792).
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,10 +27,13 @@ _SHOWN = 3
 
 
 def find_students(path: str | Path) -> Path:
-    """Finds a `StudentSet`: the folder itself, or what Distiller left last in a run's output folder.
+    """Find a `StudentSet`: the folder itself, or the most recent output of Distiller in a run's output folder.
+
+    Args:
+        path: Artifact directory of a `StudentSet`, or output folder of a run.
 
     Raises:
-        TrainingError: There is none.
+        TrainingError: No `StudentSet` was found.
     """
     root = Path(path)
     candidates = [root, *sorted(root.glob("pipeline/Distiller/students/*"), key=_number, reverse=True)]
@@ -39,7 +42,7 @@ def find_students(path: str | Path) -> Path:
             try:
                 read_manifest(folder, StudentSetManifest)
             except Learn2CompressError as error:
-                raise TrainingError(f"distill.init must hold students of this version; {error}") from error
+                raise TrainingError(f"distill.init must contain students of this version; {error}") from error
             return folder
     raise TrainingError(
         f"distill.init must be none, features, or the output folder of an earlier run; got {path}, where there are no "
@@ -48,20 +51,20 @@ def find_students(path: str | Path) -> Path:
 
 
 def students_sha256(path: str | Path) -> str:
-    """The digest of the `StudentSet` that `find_students` finds: the one that lineage has of that artifact."""
+    """Compute the digest of the `StudentSet` that `find_students` finds, which is also that in its lineage record."""
     return tree_sha256(find_students(path))
 
 
 @dataclass(frozen=True)
 class EarlierStudents:
-    """Students to begin as.
+    """Students of an earlier run that provide the initial weights.
 
     Attributes:
-        folder: Of the `StudentSet`.
-        sha256: Of that folder.
-        manifest: Its own.
-        architecture: Of the students that begin as these: theirs, for the classes of this task.
-        new_logits: Whether the classes are others.
+        folder: Artifact directory of the `StudentSet`.
+        sha256: Digest of this directory.
+        manifest: Manifest of the `StudentSet`.
+        architecture: Architecture of the new students: that of the earlier ones with the classes of this task.
+        new_logits: Whether the classes differ, so that the logits layers are initialized at random.
     """
 
     folder: Path
@@ -71,7 +74,14 @@ class EarlierStudents:
     new_logits: bool
 
     def copy_to(self, family: keras.Model) -> Initialization:
-        """Puts their weights and batch statistics into a family of `architecture`; logits of other classes stay."""
+        """Copy the weights and batch statistics to a family of `architecture`, except for logits of other classes.
+
+        Args:
+            family: Joint model of `architecture`.
+
+        Returns:
+            The initialization as recorded in the manifest.
+        """
         theirs = load_family(self.folder, self.manifest)
         logits = {f"{student.name}_logits" for student in self.manifest.students} if self.new_logits else set()
         for layer in family.layers:
@@ -87,24 +97,24 @@ def open_earlier(
     task: Task,
     sha256: str | None = None,
 ) -> EarlierStudents:
-    """Opens an earlier run's students and settles what this run's will look like.
+    """Open the students of an earlier run and determine the architecture of the new ones.
 
     Args:
-        path: The output folder of a run, or the folder of a `StudentSet`.
-        wanted: The students that this run asks for.
-        sizes: By which it asks, where they are the built-in family's.
-        task: What is classified.
-        sha256: Of the students that the run was begun with, if it is known.
+        path: Output folder of a run, or artifact directory of a `StudentSet`.
+        wanted: The students that this run requests.
+        sizes: Requested sizes of the built-in family.
+        task: The classification task.
+        sha256: Digest of the students when the run was started, if it is known.
 
     Raises:
         TrainingError: There are no students, or they have changed.
-        FamilyError: They are of another family; the message says what differs.
+        FamilyError: They are of another family; the message gives the difference.
     """
     folder = find_students(path)
     found = tree_sha256(folder)
     if sha256 is not None and found != sha256:
         raise TrainingError(
-            f"the students in {folder} must have the SHA-256 {sha256[:16]}… that they had when the run began; got "
+            f"the students in {folder} must have the SHA-256 {sha256[:16]}… that they had at the start of the run; got "
             f"{found[:16]}…. Run again."
         )
     manifest = read_manifest(folder, StudentSetManifest)
@@ -113,12 +123,12 @@ def open_earlier(
         _check_module(folder, manifest, wanted, task)
         return EarlierStudents(folder, found, manifest, wanted, False)
     theirs = FamilySpec.from_dict(manifest.family_spec)
-    # Of other classes the same sizes may be other shapes: what counts is that the sizes are the same.
-    asked = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes) if new_logits else wanted.spec
-    differences = list(_differences(theirs.to_dict(), asked.to_dict()))
+    # With other classes, equal sizes may lead to other widths, so the sizes are compared for the earlier classes.
+    requested = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes) if new_logits else wanted.spec
+    differences = list(_differences(theirs.to_dict(), requested.to_dict()))
     if differences:
         raise FamilyError(
-            f"the students in {folder} must be of the family that is asked for; {'; '.join(differences[:_SHOWN])}"
+            f"the students in {folder} must be of the family that is requested; {'; '.join(differences[:_SHOWN])}"
             f"{' …' if len(differences) > _SHOWN else ''}. Set students.sizes as in that run, or distill.init: none."
         )
     spec = replace(theirs, classes=len(task.classes), label_bytes=label_bytes(task.classes))
@@ -128,31 +138,31 @@ def open_earlier(
         for figure, limit in ((cost.int8_bytes, size.size_bytes), (cost.macs, size.macs)):
             if limit is not None and figure is not None and figure > limit:
                 raise FamilyError(
-                    f"student '{name}' must keep within {limit:,}; the one in {folder} has {figure:,} with "
+                    f"student '{name}' must not exceed {limit:,}; the one in {folder} has {figure:,} with "
                     f"{len(task.classes)} classes. Raise its budget, or set distill.init: none."
                 )
     return EarlierStudents(folder, found, manifest, architecture, new_logits)
 
 
 def _check_module(folder: Path, manifest: StudentSetManifest, wanted: Architecture, task: Task) -> None:
-    """A user's own students have no shape that could be compared: the module and the task must be the same."""
+    """Check the module and the task for equality, since students of a module have no specification to compare."""
     theirs, there = module_of(folder, manifest), manifest.task
     differ = []
     if bool(theirs) != bool(wanted.source):
-        differ.append(f"kind: {_kind(theirs)} there, {_kind(wanted.source)} asked for")
+        differ.append(f"kind: {_kind(theirs)} there, {_kind(wanted.source)} requested")
     elif theirs and wanted.source and theirs.sha256 != wanted.source.sha256:
-        differ.append(f"module: SHA-256 {theirs.sha256[:16]}… there, {wanted.source.sha256[:16]}… asked for")
+        differ.append(f"module: SHA-256 {theirs.sha256[:16]}… there, {wanted.source.sha256[:16]}… requested")
     if there.input_shape != task.input_shape:
-        differ.append(f"input shape: {there.input_shape} there, {task.input_shape} asked for")
+        differ.append(f"input shape: {there.input_shape} there, {task.input_shape} requested")
     if len(there.classes) != len(task.classes):
-        differ.append(f"classes: {len(there.classes)} there, {len(task.classes)} asked for")
+        differ.append(f"classes: {len(there.classes)} there, {len(task.classes)} requested")
     for label, (before, now) in enumerate(zip(there.classes, task.classes, strict=False)):
         if before != now:
-            differ.append(f"class {label}: {before!r} there, {now!r} asked for")
+            differ.append(f"class {label}: {before!r} there, {now!r} requested")
             break
     if differ:
         raise FamilyError(
-            f"the students in {folder} must be of the module, input shape and classes that are asked for; "
+            f"the students in {folder} must be of the module, input shape and classes that are requested; "
             f"{'; '.join(differ)}. Set students.module as in that run, or distill.init: none."
         )
 
@@ -162,7 +172,7 @@ def _kind(module: ModuleSource | None) -> str:
 
 
 def _differences(theirs: Any, ours: Any, place: str = "") -> Iterator[str]:
-    """Where two descriptions of a family part, in words; classes and their names' bytes are left out."""
+    """Describe the differences of two specifications of a family, except for classes and the bytes of their names."""
     if isinstance(theirs, dict) and isinstance(ours, dict) and theirs.keys() == ours.keys():
         here = f"{place} {theirs.get('student') or theirs.get('name') or ''}".strip()
         for key in theirs:
@@ -170,11 +180,11 @@ def _differences(theirs: Any, ours: Any, place: str = "") -> Iterator[str]:
                 yield from _differences(theirs[key], ours[key], f"{here} {key}".strip())
     elif isinstance(theirs, list) and isinstance(ours, list) and isinstance((theirs + ours + [0])[0], dict):
         if len(theirs) != len(ours):
-            yield f"{place}: {len(theirs)} there, {len(ours)} asked for"
+            yield f"{place}: {len(theirs)} there, {len(ours)} requested"
         for one, other in zip(theirs, ours, strict=False):
             yield from _differences(one, other, place)
     elif theirs != ours:
-        yield f"{place}: {theirs} there, {ours} asked for"
+        yield f"{place}: {theirs} there, {ours} requested"
 
 
 def _number(folder: Path) -> int:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing and reading a set of students: the family as one model, each student as a model of its own, a manifest.
+"""Writes and reads a set of students: the family as one model, each student as a separate model, and a manifest.
 
-The .h5 format is used because tf_keras cannot read a quantization-aware model back from a .keras file, and one format
-for all stages is enough.
+All stages use the .h5 format, since tf_keras cannot read a quantization-aware model from a .keras file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,24 +51,27 @@ def write_students(
     sensitivity: Sensitivity | None = None,
     initialization: Initialization | None = None,
 ) -> StudentSetManifest:
-    """Writes a `StudentSet`.
+    """Write a `StudentSet`.
 
     Args:
-        folder: Of the artifact.
-        family: With an output for each of the students.
-        task: What is classified.
+        folder: Artifact directory.
+        family: Joint model with one output per student.
+        task: The classification task.
         stage: "distilled" or "pruned".
-        teacher_sha256: Of the teacher that they learned from.
-        spec: The family's shape; None for students that are a user's own.
-        costs: By student, smallest first, in the order of the outputs.
-        accuracy: By student, of the Keras model on the validation split.
-        curves: The training so far.
-        seed: Of the run.
-        notes: What a reader of the report should know.
-        source: The user's module that the students are of; None for the built-in family.
-        preflight: How each layer will come to 8 bits, by student, where that was found out.
-        sensitivity: How much each layer matters, where it was measured.
-        initialization: What the students began as, if not at random.
+        teacher_sha256: Digest of the teacher.
+        spec: Specification of the family; None for students of a user's module.
+        costs: Costs by student, smallest first, in the order of the outputs.
+        accuracy: Accuracy by student, of the Keras model on the validation split.
+        curves: Training curves of all epochs so far.
+        seed: Seed of the run.
+        notes: Notes for the reader of the report.
+        source: Source of the user's module; None for the built-in family.
+        preflight: Quantization method of each layer, by student, if it was tested.
+        sensitivity: Sensitivity of each layer, if it was measured.
+        initialization: Source of the initial weights; None if they were random.
+
+    Returns:
+        The manifest that was written.
     """
     folder = Path(folder)
     _save(family, folder / FAMILY_FILE)
@@ -110,25 +112,32 @@ def write_students(
 
 
 def student_costs(manifest: StudentSetManifest) -> dict[str, Cost]:
-    """What each student weighs and works by its manifest, smallest first."""
+    """Return the costs of each student from the manifest, smallest first."""
     return {s.name: Cost(s.parameters, s.macs, s.predicted_int8_bytes) for s in manifest.students}
 
 
 def module_of(folder: str | Path, manifest: StudentSetManifest) -> ModuleSource | None:
-    """The user's module that the students in a folder are of; None for the built-in family."""
+    """Read the source of the user's module that the students in a folder come from; None for the built-in family."""
     if manifest.module is None:
         return None
     check_bytes(folder, manifest.module)
     path = Path(folder) / manifest.module.path
-    # By bytes: read as text, other line ends would become \n, and the digest another.
+    # Read as bytes, since text mode would replace other line ends by \n and thus change the digest.
     return ModuleSource(path.name, DEFAULT_FUNCTION, path.read_bytes().decode())
 
 
 def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model:
-    """Loads the joint model of a `StudentSet`, layers of a user's own included.
+    """Load the joint model of a `StudentSet`, including layers that a user's module defines.
+
+    Args:
+        folder: Artifact directory.
+        manifest: Manifest of the `StudentSet`.
+
+    Returns:
+        A model with one output of logits [batch, classes] float32 per student.
 
     Raises:
-        TrainingError: Its bytes are not those of the manifest, or there is none.
+        TrainingError: The bytes differ from the manifest, or there is no joint model.
     """
     source = module_of(folder, manifest)
     if manifest.family is None:
@@ -137,25 +146,29 @@ def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model
 
 
 def load_model(folder: str | Path, file: File, layers: Mapping[str, type] | None = None) -> keras.Model:
-    """Loads a Keras model whose bytes are those of the manifest.
+    """Load a Keras model after checking its bytes against the manifest.
 
     Args:
-        folder: Of the artifact.
-        file: The model.
-        layers: Of a user's own, by name.
+        folder: Artifact directory.
+        file: The file of the model, from the manifest.
+        layers: Layer classes that a user's module defines, by name.
 
     Raises:
-        TrainingError: They are not, for the file was changed after it was written, or it is gone.
+        TrainingError: The file was changed after it was written, or does not exist.
     """
     check_bytes(folder, file)
     return keras.models.load_model(Path(folder) / file.path, compile=False, custom_objects=layers)
 
 
 def check_bytes(folder: str | Path, file: File) -> None:
-    """Refuses a file whose bytes are not those of the manifest.
+    """Check the bytes of a file against the manifest.
+
+    Args:
+        folder: Artifact directory.
+        file: The file, from the manifest.
 
     Raises:
-        TrainingError: It was changed after it was written, or it is gone.
+        TrainingError: The file was changed after it was written, or does not exist.
     """
     try:
         found = File.of(Path(folder), file.path)

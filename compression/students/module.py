@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Students of a user's own architecture: runs the module, checks what it built, and joins it into one family.
+"""Students of a user's own architecture: runs the module, checks its models, and joins them into one family.
 
-The contract is in docs/own_students.md. All that can be wrong with what a module builds is found here, before
-anything is trained: each refusal names the student or the layer, and the remedy.
+The contract is in docs/own_students.md. Models that do not satisfy it are refused here, before training; each message
+names the student or the layer, and the remedy.
 """
 
 import re
@@ -25,8 +25,8 @@ from learn2compress.compression.graphs.traced_graph import GraphFacts, read_grap
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.module_source import ModuleSource
 
-MOST_STUDENTS = 6
-ONLY_STUDENT = "student"  # the name of one that has none
+MAX_STUDENTS = 6
+DEFAULT_NAME = "student"  # of a single student whose model has no name
 _AUTOMATIC = re.compile(r"(model|functional|sequential)(_\d+)?")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _PROBABILITIES = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
@@ -35,23 +35,23 @@ _PROBABILITIES = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 def build_students(
     source: ModuleSource, input_shape: tuple[int, int, int], classes: int, seed: int = 0
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """Builds a user's students as one family.
+    """Build the students of a user's module as one family.
 
     Args:
-        source: The user's module.
+        source: Source of the user's module.
         input_shape: (height, width, channels) of an image.
         classes: Number of classes.
-        seed: Of everything random while they are built: equal seeds give equal weights.
+        seed: Seed of all random numbers while the students are built; equal seeds give equal weights.
 
     Returns:
-        A functional model without nested models, an output of logits for each student; and the students' names, those
-        with the fewest parameters first.
+        A functional model without nested models, with input [batch, height, width, channels] float32 and one output of
+        logits [batch, classes] float32 per student; and the names of the students, fewest parameters first.
 
     Raises:
-        StudentModuleError: The module cannot be run, or what it builds does not keep to the contract.
+        StudentModuleError: The module cannot be run, or its models do not satisfy the contract.
     """
     function = _function(source)
-    keras.backend.reset_uids()  # layers without a name are called the same however often one builds
+    keras.backend.reset_uids()  # layers without a name get the same automatic name in every build
     keras.utils.set_random_seed(seed)
     with keras.utils.custom_object_scope(custom_layers(source)):
         built = _calling(source, lambda: function(input_shape, classes))
@@ -70,7 +70,7 @@ def build_students(
 
 
 def custom_layers(source: ModuleSource) -> dict[str, type]:
-    """The layers that a module defines, by the names under which Keras looks for them.
+    """List the layer classes that a module defines, by the name that Keras uses in saved models.
 
     Raises:
         StudentModuleError: The module cannot be run.
@@ -86,7 +86,7 @@ def custom_layers(source: ModuleSource) -> dict[str, type]:
 
 
 def student_graph(student: keras.Model) -> GraphFacts:
-    """What a student's graph says: its multiply-accumulates, and the operation that it ends in."""
+    """Read the MACs of a student and the operation that computes its output from its graph."""
     signature = tf.TensorSpec([1, *student.input_shape[1:]], tf.float32)
     function = tf.function(lambda image: student(image, training=False), autograph=False)
     return read_graph(function.get_concrete_function(signature), 1)
@@ -94,7 +94,7 @@ def student_graph(student: keras.Model) -> GraphFacts:
 
 @lru_cache(maxsize=8)
 def _run(source: ModuleSource) -> types.ModuleType:
-    """The module, run once in this process."""
+    """Execute the module, once in this process."""
     module = types.ModuleType(f"learn2compress_students_{source.sha256[:12]}")
     module.__file__ = source.name
     try:
@@ -103,7 +103,7 @@ def _run(source: ModuleSource) -> types.ModuleType:
         raise StudentModuleError(
             f"{source.name} must be Python; line {error.lineno}: {error.msg}. Correct it."
         ) from error
-    sys.modules[module.__name__] = module  # where classes are looked for by their module's name
+    sys.modules[module.__name__] = module  # so that classes can be found by the name of their module
     try:
         _calling(source, lambda: exec(code, vars(module)))
     except StudentModuleError:
@@ -128,7 +128,7 @@ def _function(source: ModuleSource) -> Callable[[tuple[int, int, int], int], Any
 
 
 def _calling(source: ModuleSource, call: Callable[[], Any]) -> Any:
-    """Runs the user's code; an error in it is told with its line."""
+    """Run the user's code; report an error in it with its line number."""
     try:
         return call()
     except Exception as error:
@@ -144,7 +144,7 @@ def _calling(source: ModuleSource, call: Callable[[], Any]) -> Any:
 def _by_student(
     source: ModuleSource, built: Any, input_shape: tuple[int, int, int]
 ) -> tuple[dict[str, keras.Model], tuple[str, ...]]:
-    """The models to join, and a name for each of their outputs."""
+    """Return the models to join, and a name for each of their outputs."""
     where = f"{source.name}:{source.function}"
     models: dict[Any, Any] = dict(built) if isinstance(built, Mapping) else {None: built}
     names: list[Any] = []
@@ -162,19 +162,19 @@ def _by_student(
                 f"a student's name must be letters, digits and underscores, and begin with a letter; got {name!r}. "
                 "It becomes part of a file's name."
             )
-    if not 1 <= len(names) <= MOST_STUDENTS or len(set(names)) < len(names):
+    if not 1 <= len(names) <= MAX_STUDENTS or len(set(names)) < len(names):
         raise StudentModuleError(
-            f"{where} must build one to {MOST_STUDENTS} students of different names; got {', '.join(names) or 'none'}."
+            f"{where} must build one to {MAX_STUDENTS} students of different names; got {', '.join(names) or 'none'}."
         )
     return {key or "family": model for key, model in models.items()}, tuple(names)
 
 
 def _output_names(model: keras.Model) -> list[str]:
-    """Of a model with outputs by name those names, else those of its last layers; of one with one output its own."""
+    """Return the keys of named outputs, otherwise the name of a model with one output, or of the last layers."""
     if isinstance(model.output, Mapping):
         return sorted(model.output)
     if len(model.outputs) == 1:
-        return [ONLY_STUDENT if _AUTOMATIC.fullmatch(model.name) else model.name]
+        return [DEFAULT_NAME if _AUTOMATIC.fullmatch(model.name) else model.name]
     return list(model.output_names)
 
 
@@ -202,7 +202,7 @@ def _check_sizes(models: Mapping[str, keras.Model], input_shape: tuple[int, int,
     for name, model in models.items():
         got = [tuple(tensor.shape[1:]) for tensor in model.inputs]
         fits = len(got) == 1 and len(got[0]) == 3
-        if not fits or any(own not in (None, asked) for own, asked in zip(got[0], input_shape, strict=True)):
+        if not fits or any(own not in (None, side) for own, side in zip(got[0], input_shape, strict=True)):
             raise StudentModuleError(
                 f"model {name!r} must take images of {_shape(input_shape)}; its input is "
                 f"{' and '.join(map(_shape, got))}. Use keras.Input(input_shape)."
@@ -219,18 +219,18 @@ def _check_student(name: str, student: keras.Model) -> None:
     facts = student_graph(student)
     if facts.end in _PROBABILITIES:
         raise StudentModuleError(
-            f"student {name!r} must give logits; its last operation is a {_PROBABILITIES[facts.end]}, which makes "
-            "probabilities of them. Leave the last activation out: keras.layers.Dense(classes)."
+            f"student {name!r} must give logits; its last operation is a {_PROBABILITIES[facts.end]}, which "
+            "converts them to probabilities. Leave the last activation out: keras.layers.Dense(classes)."
         )
     if facts.macs is None:
         raise StudentModuleError(
-            f"student {name!r} must be made of operations that TensorFlow Lite knows; it hides some in a loop or a "
+            f"student {name!r} must consist of operations that TensorFlow Lite supports; some are hidden in a loop or "
             "condition (a recurrent layer, tf.while_loop, tf.py_function). Unroll the loop, or leave the layer out."
         )
 
 
 def _check_scaling(family: keras.Model) -> None:
-    """A student that scales pixels of 0..255 would see next to nothing of those between -1 and 1."""
+    """Refuse a student that scales pixels of 0..255, since inputs between -1 and 1 would become almost constant."""
     for layer in family.layers:
         if (
             isinstance(layer, keras.layers.Rescaling)
@@ -254,7 +254,7 @@ def _check_finite(family: keras.Model, names: tuple[str, ...]) -> None:
 
 
 def _check_saving(family: keras.Model, source: ModuleSource) -> None:
-    """The nodes hand the students on as files."""
+    """Check that Keras can save and load the students, since nodes pass them on as files."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "family.h5")
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One student of a family by itself, so that several can be worked on at the same time.
+"""Extracts one student of a family, so that several students can be processed at the same time.
 
-It keeps its part of the trunk, its tail and its logits, under the names that their layers have in the family. From here
-on it shares no parameter with the others, and no larger student teaches it.
+The student keeps its part of the trunk, its tail and its logits, with the layer names of the family. It no longer
+shares parameters with the others, and there is no in-place distillation from a larger student.
 """
 
 import tf_keras as keras
@@ -16,24 +16,24 @@ from learn2compress.schemas.manifests import StudentSetManifest
 def single_student(
     family: keras.Model, manifest: StudentSetManifest, student: str
 ) -> tuple[keras.Model, StudentSetManifest]:
-    """Cuts a student out.
+    """Extract one student from a family.
 
     Args:
-        family: With an output for each of the manifest's students.
-        manifest: Of the set.
-        student: The one to keep.
+        family: Joint model with one output per student of the manifest.
+        manifest: Manifest of the set.
+        student: Name of the student.
 
     Returns:
-        A model with its output alone, and the manifest as if the set had only this student.
+        A model with the output of this student only, and the manifest of a set with this student only.
 
     Raises:
-        FamilyError: The set has no student of that name.
+        FamilyError: The set has no student of this name.
     """
     names = tuple(one.name for one in manifest.students)
     if student not in names:
         raise FamilyError(
             f"student {student!r} must be one of the set, which are {', '.join(names)}. Compile the pipeline again."
         )
-    spec = FamilySpec.from_dict(manifest.family_spec).alone(student).to_dict() if manifest.family_spec else None
+    spec = FamilySpec.from_dict(manifest.family_spec).single(student).to_dict() if manifest.family_spec else None
     alone = [one for one in manifest.students if one.name == student]
     return outputs_of(family, names, (student,)), manifest.model_copy(update={"students": alone, "family_spec": spec})

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The features a teacher classifies by: what enters the layer that computes its logits.
+"""Extracts the penultimate features of a teacher, which are the input of the layer that computes its logits.
 
-Students that have few labels learn these first, which needs no labels at all (FitNets' hint, Romero et al.,
-1412.6550, taken at the penultimate layer). Only a Keras model shows its layers.
+Students that are trained with few labels first learn to predict these features, which requires no labels (FitNets,
+Romero et al., arXiv:1412.6550, with the penultimate layer as hint). Features require access to layers, and thus a Keras
+model.
 """
 
 import functools
@@ -23,11 +24,14 @@ _REMEDY = "Set teacher.feature_layer to the name of a layer"
 
 @dataclass(frozen=True, eq=False)
 class TeacherFeatures:
-    """A teacher that tells its features along with its logits.
+    """A teacher that computes its features together with its logits.
 
-    layer: the layer that the features come from (side "output"), or enter ("input") where it was found.
-    width: numbers for each image.
-    model: gives the features' tensor and the teacher's own output.
+    Attributes:
+        teacher: The loaded teacher.
+        layer: Name of the layer whose output (side "output") or input (side "input") are the features.
+        side: "output" if the user named the layer, "input" if it was found automatically.
+        width: Number of features per image.
+        model: Keras model with two outputs, the features and the output of the teacher.
     """
 
     teacher: LoadedTeacher
@@ -36,43 +40,44 @@ class TeacherFeatures:
     width: int
     model: Any
 
-    def answers(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute both for any number of images, a piece at a time, each image seen once.
+    def features_and_logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute features and logits for any number of images, in batches, with one forward pass per image.
 
         Args:
-            images: [batch, height, width, channels], uint8, or floats in 0..255.
+            images: [batch, height, width, channels], uint8, or float32 in 0..255.
 
         Returns:
             Features, [batch, width] float32, where feature maps are averaged over their positions; logits,
             [batch, classes] float32.
 
         Raises:
-            TeacherError: the images do not have the teacher's shape, or a feature or a logit is NaN or infinite.
+            TeacherError: The images do not have the teacher's shape, or a feature or logit is NaN or infinite.
         """
         values = self.teacher.in_pieces(f"{self.side} of {self.layer}", self._call, images)
         check_finite(self.teacher.path, values)
         return values[:, : self.width], self.teacher.as_logits(tf.constant(values[:, self.width :])).numpy()
 
     def _call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Both side by side, as one tensor: [batch, width + outputs] float32."""
+        """Concatenate features and outputs, [batch, width + outputs] float32."""
         features, output = self.model(inputs, training=False)
         return tf.concat([tf.cast(_pooled(features), tf.float32), tf.cast(output, tf.float32)], axis=-1)
 
 
 def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> TeacherFeatures:
-    """Find a teacher's penultimate layer.
+    """Find the layer of a teacher that provides the features.
 
     Args:
-        name: the layer whose output to take; None finds what enters the layer that computes the logits.
+        teacher: The loaded teacher.
+        name: Name of the layer whose output is used; None uses the input of the layer that computes the logits.
 
     Raises:
-        TeacherError: the teacher is a SavedModel, has no such layer, or its layers do not show which it is.
+        TeacherError: The teacher is a SavedModel, has no such layer, or the layer cannot be found automatically.
     """
     model = teacher.keras_model
     if model is None:
         raise TeacherError(
-            f"teacher {teacher.path} must be a .keras or .h5 file for its features to be taken; "
-            "got a SavedModel, which hides its layers. Save it with model.save, or set distill.init: none."
+            f"teacher {teacher.path} must be a .keras or .h5 file for its features to be used; "
+            "got a SavedModel, whose layers are not accessible. Save it with model.save, or set distill.init: none."
         )
     side: Literal["input", "output"] = "input" if name is None else "output"
     library = keras_library(teacher.format)
@@ -95,18 +100,18 @@ def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> Teach
 
 
 def _cut_chain(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
-    """Cut a Sequential model: its layers are a list, while their tensors may stem from an earlier build of it."""
+    """Cut a Sequential model by its list of layers, since their tensors may come from an earlier build of the model."""
     layers = list(model.layers)
     if name is not None:
         kept = layers[: [layer.name for layer in layers].index(name) + 1]
     else:
-        last = next((layer for layer in reversed(layers) if not _passes(library, layer)), None)
+        last = next((layer for layer in reversed(layers) if not _has_no_kernel(library, layer)), None)
         if last is None or isinstance(last, library.Model):
             raise _no_end(teacher, model)
         name, kept = last.name, layers[: layers.index(last)]
         if not kept:
             raise TeacherError(
-                f"teacher {teacher.path} must have layers before '{name}' for its features to be taken; got none. "
+                f"teacher {teacher.path} must have layers before '{name}' for its features to be used; got none. "
                 "Set distill.init: none."
             )
     image = model.inputs[0]
@@ -117,27 +122,27 @@ def _cut_chain(teacher: LoadedTeacher, library: ModuleType, model: Any, name: st
 
 
 def _cut_graph(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
-    """Cut a model of connected layers, of which Keras tells tensors only where they are used once."""
-    # How often a layer is used is public in the configuration alone.
+    """Cut a functional model; Keras gives the tensors only of layers that are used once."""
+    # Only the configuration shows how often a layer is used.
     shared = {entry["name"] for entry in model.get_config()["layers"] if len(entry["inbound_nodes"]) > 1}
     if name is not None:
         layer = model.get_layer(name)
         if isinstance(layer, library.Model):
-            # Its `output` is that of its own graph, which is not connected to the teacher's input.
+            # Its `output` belongs to its own graph, which is not connected to the input of the teacher.
             raise TeacherError(
                 f"teacher.feature_layer must be a plain layer of teacher {teacher.path}; got the nested "
                 f"model '{name}'. Name the layer that follows it, or leave teacher.feature_layer out."
             )
         if name in shared:
             raise TeacherError(
-                f"layer '{name}' of teacher {teacher.path} must be used once for its features to be taken; "
-                f"got it in several places. {_REMEDY} used once."
+                f"layer '{name}' of teacher {teacher.path} must be used once for its features to be used; "
+                f"got several calls. {_REMEDY} that is called once."
             )
         return name, _with_output(library, model, _single(teacher, layer, "output"))
     plain = [layer for layer in model.layers if layer.name not in shared]
     producers = {id(layer.output): layer for layer in plain if not isinstance(layer.output, list | tuple | dict)}
     layer = producers.get(id(model.outputs[0]))
-    while layer is not None and _passes(library, layer):
+    while layer is not None and _has_no_kernel(library, layer):
         layer = producers.get(id(_single(teacher, layer, "input")))
     if layer is None or isinstance(layer, library.Model):
         raise _no_end(teacher, model)
@@ -148,15 +153,15 @@ def _with_output(library: ModuleType, model: Any, features: Any) -> Any:
     return library.Model(model.inputs[0], [features, model.outputs[0]])
 
 
-def _passes(library: ModuleType, layer: Any) -> bool:
-    """Tell whether a layer only reshapes, pools or activates scores: the one that computes them has a kernel."""
+def _has_no_kernel(library: ModuleType, layer: Any) -> bool:
+    """Return whether a layer only reshapes, pools or activates, unlike the layer that computes the logits."""
     return not hasattr(layer, "kernel") and not isinstance(layer, library.Model)
 
 
 def _no_end(teacher: LoadedTeacher, model: Any) -> TeacherError:
     last = model.layers[-1]
     return TeacherError(
-        f"teacher {teacher.path} must end in a Dense or convolution layer of its own for its features to "
+        f"teacher {teacher.path} must end in a Dense or convolution layer that is called once for its features to "
         f"be found; got '{last.name}' ({type(last).__name__}) at its end. {_REMEDY}."
     )
 
@@ -165,8 +170,8 @@ def _single(teacher: LoadedTeacher, layer: Any, side: str) -> Any:
     tensor = getattr(layer, side)
     if isinstance(tensor, list | tuple | dict):
         raise TeacherError(
-            f"layer '{layer.name}' of teacher {teacher.path} must have one {side} for features to be taken "
-            f"there; got {len(tensor)}. {_REMEDY} after which they are one."
+            f"layer '{layer.name}' of teacher {teacher.path} must have one {side} for features to be used; "
+            f"got {len(tensor)}. {_REMEDY} that has one output."
         )
     return tensor
 

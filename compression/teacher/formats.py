@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling what a teacher's file is from its content, before any of it is loaded.
+"""Determines the format of a teacher's file from its content, before it is loaded.
 
-Keras 2 and Keras 3 read each other's files wrongly or not at all, and a name's ending says neither which of
-them wrote a file nor whether it is a model. So the route is chosen by what the file itself records. Nothing
-here imports TensorFlow, and nothing runs what the file holds: a pickle, or a Lambda layer's stored bytecode,
-can be any program.
+Keras 2 and Keras 3 cannot reliably read each other's files, and the suffix shows neither which version wrote a file nor
+whether it contains a model. The loader is therefore chosen by the metadata in the file. This module does not import
+TensorFlow and does not execute anything from the file, since a pickle or the bytecode of a Lambda layer can be any
+program.
 """
 
 import json
@@ -26,11 +26,14 @@ _ZIP_MAGIC = b"PK\x03\x04"
 
 @dataclass(frozen=True)
 class FileDescription:
-    """What a teacher's file is.
+    """Description of a teacher's file.
 
-    keras_version: of the Keras that wrote it, where the file says so.
-    size_bytes: of the file, or of all files in the folder.
-    model_config: the Keras configuration of the model, as parsed from JSON; None for a SavedModel.
+    Attributes:
+        path: Path of the file or folder.
+        format: Its format.
+        size_bytes: Size of the file, or of all files in the folder.
+        keras_version: Version of Keras that wrote the file, if it is recorded.
+        model_config: Keras configuration of the model, parsed from JSON; None for a SavedModel.
     """
 
     path: Path
@@ -41,16 +44,18 @@ class FileDescription:
 
 
 def describe_file(path: str | Path) -> FileDescription:
-    """Find out which of the formats a teacher's file has.
+    """Determine the format of a teacher's file.
+
+    Args:
+        path: Path of the file or folder.
 
     Raises:
-        TeacherError: nothing is there, it is no model, it is cut short, it holds weights without a model, or
-        it
-            holds code that is not run here.
+        TeacherError: The path does not exist, or the file is not a model, is truncated, contains weights without a
+            model, or contains code, which is not executed.
     """
     path = Path(path)
     if not path.exists():
-        raise TeacherError(f"teacher must be {WANTED}; got {path}, where there is nothing. Check teacher.path.")
+        raise TeacherError(f"teacher must be {WANTED}; got {path}, which does not exist. Check teacher.path.")
     if path.is_dir():
         return _describe_folder(path)
     try:
@@ -76,7 +81,7 @@ def _describe_folder(path: Path) -> FileDescription:
         )
     raise TeacherError(
         f"teacher {path} must be {WANTED}; got a folder without saved_model.pb. "
-        "Training checkpoints hold no model: load one into its model and save that."
+        "Training checkpoints contain no model: load one into its model, and save the model."
     )
 
 
@@ -91,12 +96,14 @@ def _describe_h5(path: Path) -> FileDescription:
         raise _damaged(path, ".h5", error) from error
     if config is None:
         what = (
-            "weights alone, without the model they belong to" if weights_only else "an HDF5 file without a Keras model"
+            "only weights, without the model that they belong to"
+            if weights_only
+            else "an HDF5 file without a Keras model"
         )
         raise TeacherError(
-            f"teacher {path} must hold a whole model; got {what}. Save it with model.save, not model.save_weights."
+            f"teacher {path} must contain a whole model; got {what}. Save it with model.save, not model.save_weights."
         )
-    # Python 2 wrote bytes; files from before Keras 2 carry no version and read as Keras 2.
+    # Python 2 wrote bytes; files from before Keras 2 have no version and are read as Keras 2.
     version = version.decode() if isinstance(version, bytes) else version
     return _keras_description(path, "h5", version or "2", config)
 
@@ -139,11 +146,11 @@ def _keras_description(
     except ValueError as error:
         raise _unreadable_config(path, error) from error
     for name in lambda_layers(parsed):
-        # Keras refuses these in some formats only; tf_keras runs the bytecode stored in an .h5 file unasked.
+        # Keras refuses these in some formats only; tf_keras executes the bytecode stored in an .h5 file without
+        # warning.
         raise TeacherError(
-            f"teacher {path} must hold no code; got the Lambda layer '{name}', which runs Python stored in "
-            "the file. "
-            "Put an ordinary layer in its place, or export a SavedModel where you trust the code."
+            f"teacher {path} must not contain code; got the Lambda layer '{name}', which runs Python stored in "
+            "the file. Replace it by another layer, or export a SavedModel in an environment that trusts the code."
         )
     formats: dict[str, tuple[TeacherFormat, TeacherFormat]] = {
         "keras": ("keras2-keras", "keras3-keras"),
@@ -153,7 +160,11 @@ def _keras_description(
 
 
 def lambda_layers(config: Any) -> Iterator[str]:
-    """Yield the names of the Lambda layers in a Keras configuration, however deep they lie in it."""
+    """Yield the names of the Lambda layers in a Keras configuration, at any depth.
+
+    Args:
+        config: Keras configuration, parsed from JSON.
+    """
     if isinstance(config, dict):
         if config.get("class_name") == "Lambda":
             inner = config.get("config")
@@ -166,15 +177,15 @@ def lambda_layers(config: Any) -> Iterator[str]:
 
 
 def _guess(path: Path, head: bytes) -> str:
-    """Say what a file is that is no teacher, and what to do about it."""
+    """Describe a file that is not a supported model, with the remedy."""
     if not head:
         return "an empty file"
     if path.name in ("saved_model.pb", "saved_model.pbtxt", "keras_metadata.pb"):
         return f"one file of a SavedModel. Set teacher.path: {path.parent}"
     if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite file, which cannot teach. Give the model that it was converted from"
+        return "a TensorFlow Lite file, which cannot be a teacher. Give the model that it was converted from"
     if head[0] == 0x80 and head[1] in range(2, 6):
-        return "a Python pickle, which is never loaded because it can run any code. Save the model with model.save"
+        return "a Python pickle, which is never loaded since it can run any code. Save the model with model.save"
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar" or path.name.endswith((".tar", ".7z", ".zst")):
         return "an archive. Unpack it and give what was in it"
     if path.suffix == ".pb":
@@ -182,7 +193,7 @@ def _guess(path: Path, head: bytes) -> str:
     if path.suffix == ".onnx":
         return "an ONNX file. Convert it to TensorFlow"
     if ".data-0" in path.name or path.suffix in (".index", ".ckpt"):
-        return "a training checkpoint, which holds no model. Load it into its model and save that"
+        return "a training checkpoint, which contains no model. Load it into its model, and save the model"
     return "a file that is none of them. Check teacher.path"
 
 
@@ -195,7 +206,7 @@ def _damaged(path: Path, ending: str, error: Exception) -> TeacherError:
 
 def _unreadable_config(path: Path, error: Exception) -> TeacherError:
     return TeacherError(
-        f"teacher {path} must hold a readable Keras configuration; got {_first_line(error)}. Save the model again."
+        f"teacher {path} must contain a readable Keras configuration; got {_first_line(error)}. Save the model again."
     )
 
 

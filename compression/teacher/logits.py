@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher's answers on fixed views, computed once and stored beside the examples: logits, and features if wanted.
+"""Computes a teacher's outputs on fixed views once, and stores them: logits, and features if requested.
 
-A teacher's forward pass on every step would cost more than the students do. So it is run once on each of K views of
-every training image; Distiller, Pruner and Quantizer then train on exactly those views ("A good teacher is patient
-and consistent", 2106.05237). A shard of answers goes with each shard of examples, so that shards can be spread over
-workers.
+Inference of the teacher in every step would cost more than the training of the students. It is therefore run once on
+each of K views of every training image, and Distiller, Pruner and Quantizer train on exactly these views. There is one
+shard of outputs for each shard of examples, so that shards can be distributed over workers.
+
+Source: Beyer et al., Knowledge distillation: A good teacher is patient and consistent, arXiv:2106.05237.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,23 +22,23 @@ from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import Task, ViewRecipe
 
-# How much accuracy a teacher may lose on transformed examples before the transformation is held to change their class.
+# Maximum decrease of the teacher's accuracy by a transformation that is still considered to preserve the class.
 TRIAL_TOLERANCE = 0.01
-# Views go through the teacher in pieces of this many examples.
-_PIECE = 256
+# Number of examples in a batch of inference.
+_BATCH = 256
 _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
 class ShardCount:
-    """What writing shards came to: images, the teacher's forward passes (in images), and right answers."""
+    """Counts of the shards that were written: images, forward passes of the teacher, and correct predictions."""
 
     images: int
     forward_passes: int
     correct: int
 
     def __add__(self, other: "ShardCount") -> "ShardCount":
-        """Of both together."""
+        """Add the counts of two sets of shards."""
         return ShardCount(
             self.images + other.images, self.forward_passes + other.forward_passes, self.correct + other.correct
         )
@@ -48,15 +49,15 @@ def trial_accuracy(
     transform: Callable[[np.ndarray], np.ndarray],
     batches: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[float, float, int]:
-    """Compares the teacher on examples as they are and transformed.
+    """Measure the accuracy of the teacher on original and on transformed examples.
 
     Args:
-        teacher: The teacher.
-        transform: Of a batch of examples, such as mirroring; see `modalities.protocol.Views.on_trial`.
-        batches: Of (stored examples [b, …], labels [b]).
+        teacher: The loaded teacher.
+        transform: Transformation of a batch of examples, such as mirroring; see `modalities.protocol.Views.on_trial`.
+        batches: Batches of (stored examples [b, …], labels [b] int64).
 
     Returns:
-        Its accuracy on both, and the number of examples.
+        The accuracy on original and on transformed examples, and the number of examples.
     """
     plain = transformed = count = 0
     for batch, labels in batches:
@@ -66,43 +67,44 @@ def trial_accuracy(
     return plain / max(1, count), transformed / max(1, count), count
 
 
-def write_answers_shard(
-    ask: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+def write_outputs_shard(
+    infer: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     examples: str,
     outputs: Mapping[str, str],
     task: Task,
     recipe: ViewRecipe,
     on_views: Callable[[int], None] = lambda _: None,
 ) -> ShardCount:
-    """Writes what a teacher answers about one shard of examples.
+    """Run inference with a teacher on the views of one shard of examples, and write its outputs.
 
     Args:
-        ask: Gives [batch, width] float32 for each kind of answer; called once for each view of each image.
-        examples: A gzip TFRecord file of examples; without labels, too, where no logits are written.
-        outputs: The file to write of each kind, `logits` or `features`; see TeacherLogitsManifest and
-            TeacherFeaturesManifest for its records.
-        task: Of the examples.
-        recipe: Which views; for held-out images, a recipe of one view, the image itself.
-        on_views: Told how many more views the teacher has seen.
+        infer: Function from images [batch, height, width, channels] to the outputs by kind, each [batch, width]
+            float32; it is called once for each view of each image.
+        examples: Gzip TFRecord file of examples; labels are required only for logits.
+        outputs: Path of the file to write by kind of output, `logits` or `features`; see TeacherLogitsManifest and
+            TeacherFeaturesManifest for the records.
+        task: Task of the examples.
+        recipe: Recipe of the views; for held-out images, a recipe of one view, the image itself.
+        on_views: Called with the number of views of each finished batch.
 
     Returns:
-        The counts; the right answers are those of the logits on view 0.
+        The counts; correct predictions are those of the logits on view 0.
 
     Raises:
         TeacherError: A logit is not finite.
     """
     images = correct = 0
-    made = modality_of(task).views(task)
+    kind_of_views = modality_of(task).views(task)
     with ExitStack() as files:
         writers = {kind: files.enter_context(_open_partial(path)) for kind, path in outputs.items()}
-        for batch in iter_numpy(read_shard(examples, task, _PIECE)):
-            views = made.draw(batch["id"], recipe)
-            seen = [ask(made.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
-            answers = {kind: np.stack([one[kind] for one in seen], axis=1, dtype="<f4") for kind in outputs}
-            if "logits" in answers:
-                correct += int(np.sum(answers["logits"][:, 0].argmax(-1) == batch["label"]))
-                answers["logits"] = _in_16_bits(answers["logits"], examples)
-            for kind, values in answers.items():
+        for batch in iter_numpy(read_shard(examples, task, _BATCH)):
+            views = kind_of_views.draw(batch["id"], recipe)
+            by_view = [infer(kind_of_views.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
+            computed = {kind: np.stack([one[kind] for one in by_view], axis=1, dtype="<f4") for kind in outputs}
+            if "logits" in computed:
+                correct += int(np.sum(computed["logits"][:, 0].argmax(-1) == batch["label"]))
+                computed["logits"] = _in_16_bits(computed["logits"], examples)
+            for kind, values in computed.items():
                 for key, value, drawn in zip(batch["id"], values, views.astype("<i2"), strict=True):
                     writers[kind].write(_record(kind, key, value, drawn))
             images += len(views)
@@ -123,7 +125,7 @@ def _in_16_bits(logits: np.ndarray, examples: str) -> np.ndarray:
             f"the teacher's logits must be finite; got NaN or infinity on images of {examples}. "
             "Check teacher.scaling and the model itself."
         )
-    # Softmax does not see a common offset; without it, 16 bits are enough.
+    # Softmax is invariant to a common offset, without which 16 bits are sufficient.
     with np.errstate(over="ignore"):
         logits = logits - logits.max(axis=-1, keepdims=True)
     return np.maximum(logits, np.finfo(np.float16).min).astype("<f2")

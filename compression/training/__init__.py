@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joint training of all students: losses, steps, devices, what is trained on."""
+"""Joint training of all students: losses, steps, devices, and training data."""
 
 __all__ = [
     "accuracy",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Top-1 accuracy of each student of a family."""
+"""Measures the top-1 accuracy of each student of a family."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,13 +13,13 @@ from learn2compress.modalities.protocol import StudentInput
 def family_accuracy(
     family: keras.Model, names: Sequence[str], batches: tf.data.Dataset, inputs: StudentInput
 ) -> dict[str, float]:
-    """Measures each student of a family on one device.
+    """Measure the top-1 accuracy of each student of a family on one device.
 
     Args:
         family: Model with an output of logits [batch, classes] for each student.
         names: The students, in the order of the outputs.
         batches: Batches of (stored examples, labels [b] int64).
-        inputs: How stored examples become what a student takes.
+        inputs: Conversion of stored examples to the input of the students.
 
     Returns:
         Top-1 accuracy in [0, 1] by student.
@@ -34,7 +34,7 @@ def family_accuracy(
 
 
 def top1_accuracy(predict: Callable, names: Sequence[str], batches: tf.data.Dataset) -> dict[str, float]:
-    """Measures each student by a function that runs inference.
+    """Measure the top-1 accuracy of each student by a function that runs inference.
 
     Args:
         predict: Function from stored examples to a list of logits [b, classes], one for each student.

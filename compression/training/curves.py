@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training curves of an artifact, as curves.json."""
+"""Writes and reads the training curves of an artifact, curves.json."""
 
 import json
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ CURVES_FILE = "curves.json"
 
 
 def write_curves(folder: Path, curves: Sequence[Epoch]) -> File:
-    """Writes curves.json, a list of Epoch."""
+    """Write curves.json, a list of `Epoch`."""
     text = json.dumps([epoch.model_dump(mode="json") for epoch in curves], indent=1) + "\n"
     (folder / CURVES_FILE).write_text(text, encoding="utf-8")
     return File.of(folder, CURVES_FILE)
 
 
 def read_curves(folder: str | Path) -> list[Epoch]:
-    """Reads curves.json.
+    """Read curves.json.
 
     Raises:
-        TrainingError: It is missing or no list of epochs.
+        TrainingError: The file is missing or not a list of epochs.
     """
     path = Path(folder) / CURVES_FILE
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was decided once for a training, so that the next try of the same work and every worker go by it."""
+"""Stores a decision of a training in a file, so that every worker and a resumed training use the same one."""
 
 import os
 from collections.abc import Callable
@@ -15,15 +15,21 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def remembered(path: Path, kind: type[R], make: Callable[[], R], distribution: Distribution) -> R:
-    """What was decided in an earlier try of the same work, or else decided now and written down: by the chief, for all.
+    """Read a stored decision, or make and store it; the chief does this and broadcasts the result to all workers.
+
+    Args:
+        path: JSON file of the decision; it remains from an earlier attempt at the same work.
+        kind: Type of the decision.
+        make: Function that makes the decision if there is no file.
+        distribution: The workers that train together.
 
     Raises:
-        TrainingError: What was written down is damaged.
+        TrainingError: The file is damaged.
     """
     if not distribution.is_chief:
-        return kind.model_validate_json(distribution.share(None))
+        return kind.model_validate_json(distribution.broadcast(None))
     record = _remembered_here(path, kind, make)
-    distribution.share(record.model_dump_json().encode())
+    distribution.broadcast(record.model_dump_json().encode())
     return record
 
 
@@ -32,7 +38,9 @@ def _remembered_here(path: Path, kind: type[R], make: Callable[[], R]) -> R:
         try:
             return kind.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise TrainingError(f"{path} must be whole; {first_fault(error)}. Delete it to decide anew.") from error
+            raise TrainingError(
+                f"{path} must be whole; {first_fault(error)}. Delete it to repeat the decision."
+            ) from error
     record = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

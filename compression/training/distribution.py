@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On how many devices, and in how many processes, a training runs (tf.distribute).
+"""Distributes a training over devices and processes (tf.distribute).
 
-    none            one device: the ordinary TensorFlow of one process
+    none            one device, in one process without tf.distribute
     mirrored        all devices of this machine (its GPUs), in one process
-    multi_worker    a process for each worker that TF_CONFIG names; gradients travel by gRPC or NCCL
+    multi_worker    one process for each worker in TF_CONFIG; gradients are reduced by gRPC or NCCL
 
-Whatever the number of replicas, all see the same batch and each takes its own part of it, so that the loss, its
-gradient and the statistics of batch normalization are those of the whole batch. What differs from one device is the
-order in which floating-point numbers are added.
+All replicas receive the same batch and each processes its own part of it, so that the loss, its gradient and the
+statistics of batch normalization are those of the whole batch. The only difference from one device is the order of
+floating-point additions.
 
-Processes of a multi-worker training run the same program, from the same seeds, on the same files. Only the chief
-writes; what it reads that the others may not have (a checkpoint) it sends them, by the same channel as the gradients.
+The processes of a multi-worker training run the same program, with the same seeds, on the same files. Only the chief
+writes files. A checkpoint, which the other workers may not have, is broadcast over the channel of the gradients.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ import tf_keras as keras
 from learn2compress.compression.training.workers import Cluster, read_cluster
 from learn2compress.schemas.errors import ConfigError, TrainingError
 
-# What TensorFlow raises when a worker is gone or has gone on without the others.
+# Exceptions of TensorFlow if a worker has ended, or continues without the others.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 class Distribution:
-    """One device: everything is as without it. The base of the others.
+    """Training on one device, without tf.distribute; the base class of the others.
 
     Attributes:
-        replicas: Copies of the model, each on its device.
-        cluster: The processes that train together, or None for one alone.
+        replicas: Number of copies of the model, each on its own device.
+        cluster: The processes that train together, or None for a single process.
     """
 
     replicas = 1
@@ -46,62 +46,65 @@ class Distribution:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process writes the files."""
         return self.cluster is None or self.cluster.is_chief
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Where models, optimizers and other variables must be made."""
+        """Enter the scope in which models, optimizers and other variables must be created."""
         yield
 
     def compile(self, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """A step, for all replicas at once: see `part` and `sum`."""
+        """Compile a step that runs in all replicas, see `part` and `sum`; options are those of tf.function."""
         return tf.function(step, autograph=False, **options)
 
     def part(self, *batch: tf.Tensor) -> Sequence[tf.Tensor]:
-        """In a step: of tensors [batch, ...], what this replica works on."""
+        """Return this replica's part of tensors [batch, ...]; to be called within a step."""
         return batch
 
     def sum(self, value: tf.Tensor) -> tf.Tensor:
-        """In a compiled step: a replica's value summed over all."""
+        """Sum a value over all replicas; to be called within a compiled step."""
         return value
 
     def synchronize(self, model: keras.Model) -> None:
-        """Makes batch normalization count the whole batch."""
+        """Make batch normalization use the statistics of the whole batch."""
 
     def read(self, variable: tf.Variable) -> np.ndarray:
-        """A variable's value, the same in all replicas."""
+        """Return the value of a variable that is equal in all replicas."""
         return variable.numpy()
 
-    def spread(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:  # noqa: ARG002
-        """An ordinary model as one to be trained in all replicas, with the chief's weights.
+    def replicate(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:  # noqa: ARG002
+        """Copy a model to all replicas for training, with the weights of the chief.
 
         Args:
-            model: Made outside of `scope`.
-            build: Makes another one of its kind; default: from its layers' configuration.
+            model: Model that was built outside of `scope`.
+            build: Function that builds another model of the same structure; by default `clone_model` is used.
+
+        Returns:
+            A replicated model; with a single device, the model itself.
         """
         return model
 
     def gather(self, trained: keras.Model, model: keras.Model) -> None:
-        """Puts what was learned in the ordinary model, which can be saved and converted.
+        """Copy the trained weights back to the original model, which can be saved and converted.
 
         Args:
-            trained: What `spread` made of the model.
-            model: As it was given to `spread`.
+            trained: The replicated model that `replicate` returned.
+            model: The original model that was passed to `replicate`.
         """
 
-    def share(self, data: bytes | None) -> bytes:
-        """Gives all processes what the chief has; the others' is not looked at."""
+    def broadcast(self, data: bytes | None) -> bytes:
+        """Broadcast data from the chief to all processes; the argument of the other processes is ignored."""
         return data or b""
 
 
 class Replicated(Distribution):
-    """Several replicas, by a tf.distribute strategy that keeps all variables equal in all of them."""
+    """Training in several replicas, by a tf.distribute strategy that keeps all variables equal in all replicas."""
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster | None = None) -> None:
         self.strategy, self.cluster, self.replicas = strategy, cluster, strategy.num_replicas_in_sync
-        self._add_up = tf.function(
-            lambda data: strategy.run(self._add_up_replica, (data,)),
+        self._sum_over_replicas = tf.function(
+            lambda data: strategy.run(self._sum_in_replica, (data,)),
             autograph=False,
             input_signature=[tf.TensorSpec([None], tf.int32)],
         )
@@ -109,8 +112,8 @@ class Replicated(Distribution):
     @contextmanager
     def scope(self) -> Iterator[None]:
         def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
-            # tfmot assigns to its ranges in a step, and pruning to kernels: always the same value in all replicas, but
-            # TensorFlow wants to be told so.
+            # tfmot assigns to its ranges in a step, and pruning to kernels. The values are equal in all replicas, but
+            # TensorFlow requires this to be declared.
             if options.get("aggregation") in (None, tf.VariableAggregation.NONE):
                 options["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
             return next_creator(**options)
@@ -125,7 +128,7 @@ class Replicated(Distribution):
         compiled = tf.function(all_replicas, autograph=False, **options)
 
         def call(*arguments: Any) -> Any:
-            with self._team_complete():
+            with self._lost_workers_reported():
                 return tf.nest.map_structure(self._first, compiled(*arguments))
 
         vars(call)["experimental_get_tracing_count"] = compiled.experimental_get_tracing_count
@@ -147,76 +150,82 @@ class Replicated(Distribution):
     def read(self, variable: tf.Variable) -> np.ndarray:
         return self._first(variable).numpy()
 
-    def spread(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:
+    def replicate(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:
         with self.scope():
-            spread = build() if build else keras.models.clone_model(model)
-        # Equal seeds make equal weights on equal machines; this makes them equal on all.
+            replicated = build() if build else keras.models.clone_model(model)
+        # Equal seeds give equal weights only on equal machines; the broadcast makes them equal on all.
         weights = io.BytesIO()
         np.savez(weights, *model.get_weights())
-        with np.load(io.BytesIO(self.share(weights.getvalue()))) as chiefs:
-            spread.set_weights([chiefs[name] for name in chiefs.files])
-        return spread
+        with np.load(io.BytesIO(self.broadcast(weights.getvalue()))) as chiefs:
+            replicated.set_weights([chiefs[name] for name in chiefs.files])
+        return replicated
 
     def gather(self, trained: keras.Model, model: keras.Model) -> None:
         model.set_weights([self.read(variable) for variable in trained.weights])
 
-    def share(self, data: bytes | None) -> bytes:
+    def broadcast(self, data: bytes | None) -> bytes:
         if self.cluster is None:
-            return super().share(data)
+            return super().broadcast(data)
         data = (data or b"") if self.is_chief else b""
-        with self._team_complete():
-            # Added up, where all but the chief give zeros.
+        with self._lost_workers_reported():
+            # A sum over all workers, to which all but the chief contribute zeros.
             size = int(self._sum_over_workers(np.array([len(data)], np.int32))[0])
             if not size:
-                return b""  # TensorFlow's all-reduce of nothing is a fault of memory
+                return b""  # TensorFlow's all-reduce of an empty tensor causes a memory fault
             content = np.zeros(size, np.int32)
             content[: len(data)] = np.frombuffer(data, np.uint8)
             return self._sum_over_workers(content).astype(np.uint8).tobytes()
 
     def _sum_over_workers(self, value: np.ndarray) -> np.ndarray:
-        # Each of a worker's replicas gives the worker's value.
-        return self._first(self._add_up(tf.constant(value))).numpy() // len(self.strategy.extended.worker_devices)
+        # Each replica of a worker contributes the value of the worker.
+        return self._first(self._sum_over_replicas(tf.constant(value))).numpy() // len(
+            self.strategy.extended.worker_devices
+        )
 
-    def _add_up_replica(self, data: tf.Tensor) -> tf.Tensor:
-        # A copy, made here, for TensorFlow asks where the tensor lies.
+    def _sum_in_replica(self, data: tf.Tensor) -> tf.Tensor:
+        # A copy within the replica, since the all-reduce depends on the device of the tensor.
         return self.sum(tf.identity(data))
 
     def _first(self, value: Any) -> Any:
         return self.strategy.experimental_local_results(value)[0]
 
     @contextmanager
-    def _team_complete(self) -> Iterator[None]:
+    def _lost_workers_reported(self) -> Iterator[None]:
+        """Raise a TrainingError if a worker is lost."""
         try:
             yield
         except _LOST as error:
             raise TrainingError(
-                f"the {len(self.cluster.addresses) if self.cluster else self.replicas} workers must stay to the end; "
+                f"the {len(self.cluster.addresses) if self.cluster else self.replicas} workers must run to the end; "
                 f"one was lost: {error.message.splitlines()[0]}. Look at its log, and start all of them again: the "
-                "training goes on from its last epoch."
+                "training resumes from its last epoch."
             ) from error
 
 
-_team: Replicated | None = None
+_joined: Replicated | None = None
 
 
 def open_distribution(name: str) -> Distribution:
-    """The strategy by its name in the configuration.
+    """Open the strategy with the given name.
 
-    A multi-worker one must be opened before anything else is done with TensorFlow, and is kept: a process belongs to
-    one cluster for as long as it lives.
+    A multi-worker strategy must be opened before anything else is done with TensorFlow. It is kept, since a process
+    cannot change to another cluster.
+
+    Args:
+        name: Value of `distill.strategy`: none, mirrored or multi_worker.
 
     Raises:
-        ConfigError: There is but one device to mirror on, or TF_CONFIG names no cluster.
-        TrainingError: The other workers do not answer, or TensorFlow was in use before.
+        ConfigError: There is only one device for mirroring, or TF_CONFIG does not describe a cluster.
+        TrainingError: The other workers cannot be reached, or TensorFlow was used before.
     """
     if name == "none":
         return Distribution()
     if name == "mirrored":
         return _mirrored()
-    global _team
-    if _team is None:
-        _team = _join(read_cluster())
-    return _team
+    global _joined
+    if _joined is None:
+        _joined = _join(read_cluster())
+    return _joined
 
 
 def _mirrored() -> Replicated:
@@ -244,6 +253,7 @@ def _join(cluster: Cluster) -> Replicated:
             f"{error.message.splitlines()[0]}. Check the addresses, that each port is free, and that all were started."
         ) from error
     if threading.current_thread() is threading.main_thread():
-        # TensorFlow now catches it, to tell the other workers of a preemption that nobody here asks about, and goes on.
+        # TensorFlow handles the signal to announce a preemption to the other workers, which is not used here, and
+        # continues. The previous handler is restored.
         signal.signal(signal.SIGTERM, stop)
     return Replicated(strategy, cluster)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training curves as TensorBoard reads them: `tensorboard --logdir` on an artifact, or on all of a node's.
+"""Writes training curves for TensorBoard: `tensorboard --logdir` on an artifact, or on all artifacts of a node.
 
     tensorboard/<stage>/<student>/events.out.tfevents.curve    loss and validation accuracy of each epoch
-    tensorboard/<stage>/events.out.tfevents.curve              learning rate, seconds; a teacher trained along
+    tensorboard/<stage>/events.out.tfevents.curve              learning rate, seconds; figures of a jointly trained
+    teacher
 
-An event file is a TFRecord file of Event messages. TensorBoard's own writers put the time and the host's name in it,
-and a training that was killed and went on would leave two files with some epochs twice. These files are written at the
-end, from the curve alone: equal curves are equal bytes, whoever writes them. An event's time is the seconds of training
-up to it, so that TensorBoard's relative axis is right; its wall-clock axis begins in 1970.
+An event file is a TFRecord file of Event messages. TensorBoard's own writers include the time and the host name, and a
+training that was interrupted and resumed would leave two files in which some epochs occur twice. These files are
+written at the end, from the curve alone, so equal curves give equal bytes on every machine. The time of an event is the
+training time up to it in seconds, so TensorBoard's relative axis is correct; its wall-clock axis begins in 1970.
 """
 
 from collections import defaultdict
@@ -19,16 +20,16 @@ import tensorflow as tf
 from learn2compress.schemas.manifests import Epoch, File
 
 EVENTS_FOLDER = "tensorboard"
-_FILE = "events.out.tfevents.curve"  # TensorBoard looks for `tfevents` in a name
+_FILE = "events.out.tfevents.curve"  # TensorBoard reads files with `tfevents` in the name
 _VERSION = "brain.Event:2"
 
 
 def write_events(folder: str | Path, curves: Sequence[Epoch]) -> list[File]:
-    """Writes the event files of an artifact.
+    """Write the event files of an artifact.
 
     Args:
-        folder: Of the artifact; the files lie under `tensorboard`.
-        curves: The training so far, in its order; a stage's epochs are its steps.
+        folder: Artifact directory; the files are written to its folder `tensorboard`.
+        curves: Training curves of all epochs so far, in order; the steps of a stage are its epochs.
 
     Returns:
         The files.
@@ -45,7 +46,7 @@ def write_events(folder: str | Path, curves: Sequence[Epoch]) -> list[File]:
 
 
 def _scalars(epoch: Epoch) -> dict[str, dict[str, float]]:
-    """By run, and then by what is drawn."""
+    """Return the scalars by TensorBoard run, and then by tag."""
     whole = {"learning rate": epoch.learning_rate, "seconds": epoch.seconds}
     teacher = {"teacher loss": epoch.teacher_loss, "teacher validation accuracy": epoch.teacher_accuracy}
     known = {tag: value for tag, value in teacher.items() if value is not None}

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Students begin with the teacher's features: `distill.init: features`.
+"""Initializes students by predicting the teacher's features: `distill.init: features`.
 
-What a student pools before its logits, p, is led through a linear layer of its own, W p + b, and learns the teacher's
-penultimate features f of the same view, each standardized over all views of all images (mean 0, variance 1):
+A separate linear layer W p + b maps the pooled features p of each student to the teacher's penultimate features f of
+the same view, each of which is standardized over all views of all images (mean 0, variance 1):
 
     L = 1/d · ‖W p + b - (f - mean) / deviation‖²,  d features that vary
 
-(FitNets, Romero et al., 1412.6550, with the hint taken before the logits). It needs no labels, so that it learns from
-unlabelled images, too. The linear layers are thrown away afterwards; the logits of the students begin at random.
+(FitNets, Romero et al., arXiv:1412.6550, with the layer before the logits as hint). No labels are required, so
+unlabelled images can be used as well. The linear layers are discarded afterwards; the logits layers are initialized at
+random.
 """
 
 from dataclasses import dataclass, replace
@@ -33,9 +34,9 @@ from learn2compress.schemas.manifests import (
     read_manifest,
 )
 
-# A feature that varies by a smaller share of its mean, or of what the others vary by, is left out: it says nothing but
-# how the teacher's arithmetic rounds.
-_LEAST_OF_MEAN, _LEAST_OF_OTHERS = 1e-5, 1e-7
+# Features with a deviation below these fractions of their mean, or of the largest deviation, are left out, since they
+# contain only the rounding errors of the teacher.
+_MIN_OF_MEAN, _MIN_OF_LARGEST = 1e-5, 1e-7
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,18 @@ class FeatureData:
     """Images with the teacher's features of their views, ready for `JointTrainer`.
 
     Attributes:
-        task: What is classified.
+        task: The classification task.
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact with features.
-        batch_size: Images a step.
-        steps: Full batches an epoch.
-        views: K.
-        kept: [width] integers, the features that vary.
-        mean: [width] float32, over all views: what only other views show would be no deviation but a multiple of it.
-        deviation: [width] float32, likewise.
-        seed: Of the order.
+        batch_size: Images per step.
+        steps: Full batches per epoch.
+        views: Number of views K.
+        kept: Indices of the features that vary, [width] int64.
+        mean: Means over all views, [width] float32. View 0 alone would not be sufficient: a feature may vary much more
+            in other views.
+        deviation: Standard deviations over all views, [width] float32.
+        seed: Seed of the order of the images.
+        shuffle_buffer: Number of records from which the next one is drawn.
     """
 
     task: Task
@@ -69,10 +72,16 @@ class FeatureData:
 
     @classmethod
     def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "FeatureData":
-        """Reads the features once, for their mean and deviation, and checks that images and features belong together.
+        """Compute mean and deviation of the features, and check that images and features belong together.
+
+        Args:
+            examples: Folder of the `Examples` artifact.
+            logits: Folder of the `TeacherLogits` artifact with features.
+            batch_size: Images per step, if there are that many.
+            seed: Seed of the order of the images.
 
         Raises:
-            DataError: They do not, a shard is missing, or no feature varies.
+            DataError: Images and features do not belong together, a shard is missing, or no feature varies.
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         read_with_features(examples, logits, 1, 0, 0)  # only for its checks
@@ -87,13 +96,13 @@ class FeatureData:
                 squares += (values**2).sum(0)
         mean = total / seen
         deviation = np.sqrt(np.maximum(squares / seen - mean**2, 0))
-        (kept,) = np.nonzero(deviation > np.maximum(_LEAST_OF_MEAN * np.abs(mean), _LEAST_OF_OTHERS * deviation.max()))
+        (kept,) = np.nonzero(deviation > np.maximum(_MIN_OF_MEAN * np.abs(mean), _MIN_OF_LARGEST * deviation.max()))
         if not len(kept):
             raise DataError(
                 f"the teacher's features in {logits} must vary from image to image; none of {width} does. "
                 "Set distill.init: none, or distill from another teacher."
             )
-        images_a_step = min(batch_size, count)
+        images_per_step = min(batch_size, count)
         modality = modality_of(data.task)
         view_bytes = 4 * width + 2 * modality.views(data.task).width
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
@@ -101,8 +110,8 @@ class FeatureData:
             data.task,
             Path(examples),
             Path(logits),
-            images_a_step,
-            count // images_a_step,
+            images_per_step,
+            count // images_per_step,
             taught.recipe.count,
             kept,
             mean[kept].astype(np.float32),
@@ -112,7 +121,11 @@ class FeatureData:
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """Batches of (images [b, h, w, c] uint8, labels [b] int64, standardized features [b, width] float32)."""
+        """Make batches of (images [b, h, w, c] uint8, labels [b] int64, standardized features [b, width] float32).
+
+        Args:
+            epoch: Number of the epoch, from 0; equal numbers give equal batches.
+        """
         order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
         batches = read_with_features(self.examples, self.logits, *order)
 
@@ -136,22 +149,22 @@ def learn_features(
     checkpoint: Path | None = None,
     distribution: Distribution | None = None,
 ) -> list[Epoch]:
-    """Trains a family, all but its logits, to predict the teacher's features.
+    """Train a family, except for its logits layers, to predict the teacher's features.
 
     Args:
-        family: The built-in family's joint model; it is trained where it is.
-        names: The students, in the order of the outputs.
+        family: Joint model of the built-in family; its weights are changed.
+        names: Names of the students, in the order of the outputs.
         data: Images and features.
-        recipe: Of the distillation that follows: its rate, warm-up, decay and average hold here, too.
-        epochs: Of learning features.
-        checkpoint: As of `JointTrainer.train`.
-        distribution: On which devices.
+        recipe: Recipe of the subsequent distillation; learning rate, warm-up, weight decay and moving average are used.
+        epochs: Number of epochs.
+        checkpoint: Checkpoint file, see `JointTrainer.train`.
+        distribution: Devices of the training; by default one.
 
     Returns:
-        The curve: of losses alone.
+        The training curve, with losses only.
     """
     width = len(data.mean)
-    # A child: the family's own layers draw from the seed itself.
+    # A child sequence, since the layers of the family use the seed itself.
     (sequence,) = np.random.SeedSequence(data.seed).spawn(1)
     seeds = sequence.generate_state(len(names)).tolist()
     outputs = [
@@ -169,30 +182,35 @@ def learn_features(
         patience=None,
     )
     distribution = distribution or Distribution()
-    predicting = keras.Model(family.input, outputs)
-    model = distribution.spread(predicting)
+    predictor = keras.Model(family.input, outputs)
+    model = distribution.replicate(predictor)
     trainer = JointTrainer(model, names, own, losses=feature_losses, distribution=distribution)
     curve = trainer.train(data.epoch, None, checkpoint)
-    distribution.gather(model, predicting)
+    distribution.gather(model, predictor)
     return curve
 
 
 def feature_losses(labels: tf.Tensor, features: tf.Tensor, outputs: list[tf.Tensor]) -> list[tf.Tensor]:  # noqa: ARG001
-    """The mean squared error of each student's prediction.
+    """Compute the mean squared error of each student's prediction of the features.
 
     Args:
-        labels: Not looked at.
-        features: [batch, width] float32, standardized.
-        outputs: One [batch, width] float32 a student.
+        labels: Ignored.
+        features: Standardized features, [batch, width] float32.
+        outputs: Predictions, one [batch, width] float32 per student.
 
     Returns:
-        One [batch] float32 a student.
+        Losses, one [batch] float32 per student.
     """
     return [tf.reduce_mean(tf.math.squared_difference(output, features), axis=-1) for output in outputs]
 
 
 def describe_features(logits: str | Path, epochs: int) -> Initialization:
-    """What is recorded of such a beginning."""
+    """Describe the initialization by features for the manifest.
+
+    Args:
+        logits: Folder of the `TeacherLogits` artifact with features.
+        epochs: Number of epochs of feature prediction.
+    """
     taught = read_manifest(logits, TeacherLogitsManifest)
     features = taught.require_features()
     return Initialization(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joint training of all students of a family: one compiled step, one forward pass, one optimizer.
+"""Trains all students of a family jointly: one compiled step, one forward pass, one optimizer.
 
-Distiller, Pruner and Quantizer all train with this loop, each on its own form of the model. An epoch is a pure
-function of the seed and its number, and a checkpoint is written after each, so a training that was killed goes on
-from its last epoch as if nothing had happened.
+Distiller, Pruner and Quantizer all use this loop, each for its own form of the model. An epoch is a pure function of
+the seed and its number, and a checkpoint is written after each epoch, so a training that was interrupted resumes from
+its last epoch and ends with the same result.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
 
-# An epoch's training batches: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32). Where
-# the teacher is in the loop its logits are computed in the step, and what stands in their place is not looked at.
+# The training batches of an epoch: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+# With a jointly trained teacher the logits are computed in the step, and the third element is ignored.
 EpochBatches = Callable[[int], "tf.data.Dataset"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train; see DistillConfig for each.
+    """Duration and learning rates of a training; see DistillConfig for fields that are not described here.
 
     Attributes:
-        choose_from: Epochs before this one are never the best: their model is not what will ship.
-        seed: Of layers that draw at random, such as dropout.
-        modality: Of the examples: how a batch of them becomes the model's input.
+        choose_from: First epoch that can be chosen as the best; earlier epochs do not have the final form of the model.
+        seed: Seed of random layers, such as dropout.
+        modality: Modality of the examples, which determines how a batch is converted to the input of the model.
     """
 
     stage: str
@@ -69,26 +69,30 @@ class Recipe:
 
 
 class JointTrainer:
-    """Trains a model with one output a student.
+    """Trains a model with one output per student.
 
     Args:
-        model: Takes normalized examples (see `modalities.protocol.StudentInput`), gives a list of logits
-            [batch, classes], or one where there is one student.
-        names: The students, in the order of the outputs.
-        recipe: How long and how fast.
-        before_step: Called with the number of the step before each, for what follows its own schedule (pruning).
-        after_step: Called once, while the step is compiled: TensorFlow operations that end each step (zeros put back).
-        after_restore: Called whenever weights were put back in the model (averaged, best, from a checkpoint), to
-            restore what they must satisfy (zeros that stay zero).
-        state: Variables that the checkpoint must hold beside those of model and optimizer (masks).
-        teacher: Trained along, at its own learning rate; the students learn from what it answers in the same step.
-        losses: From (labels, what the batches hold third, outputs) to a [batch] of losses a student; default: the
-            recipe's, of labels and teacher logits.
-        distribution: On which devices; model and masks must have been made in its scope: see `spread`.
+        model: Model that takes normalized examples (see `modalities.protocol.StudentInput`) and returns a list of
+            logits [batch, classes] float32, or a single tensor if there is one student.
+        names: Names of the students, in the order of the outputs.
+        recipe: Duration, learning rates and loss of the training.
+        before_step: Called before each step with its number, for schedules such as that of pruning.
+        after_step: Called once, while the step is compiled, to add TensorFlow operations at the end of each step, such
+            as the reset of pruned weights to zero.
+        after_restore: Called after weights were assigned to the model (averaged, best, from a checkpoint), to restore
+            their constraints, such as zeros of pruning.
+        state: Further variables that the checkpoint must contain, such as masks.
+        teacher: Jointly trained teacher with its own learning rate; the students learn from the logits that it computes
+            in the same step.
+        losses: Function from (labels, third element of the batches, outputs) to one [batch] float32 of losses per
+            student; by default the loss of the recipe, from labels and teacher logits.
+        distribution: Devices of the training; model and masks must be created in its scope, see
+            `Distribution.replicate`.
 
     Attributes:
-        step: The compiled step: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes], decay
-            of the average []) to the loss of each student [students], and of a teacher in the loop after them.
+        step: The compiled step: from (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32,
+            decay of the moving average []) to the losses of the students [students], followed by that of a jointly
+            trained teacher.
     """
 
     def __init__(
@@ -110,10 +114,10 @@ class JointTrainer:
         self.distribution = distribution or Distribution()
         if teacher and self.distribution.replicas > 1:
             raise TrainingError(
-                f"a teacher that is trained along must be on one device; got {self.distribution.replicas}. Set "
+                f"a jointly trained teacher must be on one device; got {self.distribution.replicas}. Set "
                 "distill.strategy to none, or teacher.mode to fixed."
             )
-        # Several replicas draw apart from one another; what they drew so far is not held.
+        # Each replica has its own random numbers, whose state a checkpoint does not contain.
         random = seed_random_layers(model, recipe.seed) if self.distribution.replicas == 1 else []
         self.averaged = _averaged_variables(model)
         with self.distribution.scope():
@@ -123,7 +127,7 @@ class JointTrainer:
         self.weights = tuple(recipe.loss.student_weights.get(name, 1.0) for name in self.names)
         self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
         self.state += teacher.state if teacher else []
-        # Autograph would look through the source of each layer for loops to convert, which takes most of the time.
+        # Autograph would search the source of each layer for loops to convert, which takes most of the tracing time.
         self.inputs = modality_named(recipe.modality).student_input
         examples = self.inputs.spec(model.input_shape[1:])
         self.step = self.distribution.compile(self._step_eagerly, reduce_retracing=True)
@@ -133,13 +137,14 @@ class JointTrainer:
     def train(
         self, epoch_batches: EpochBatches, validation: tf.data.Dataset | None, checkpoint: Path | None = None
     ) -> list[Epoch]:
-        """Trains to the end, and leaves the best epoch's weights in the model, and a teacher's own best in the teacher.
+        """Train all epochs, and assign the weights of the best epoch to the model; a teacher has its own best epoch.
 
         Args:
-            epoch_batches: From an epoch's number, from 0, to its batches: always the same for the same number.
-            validation: Batches of (images [b, h, w, c] uint8, labels [b] int64), read once an epoch; None where nothing
-                is classified: then the last epoch is the best.
-            checkpoint: A file that is written after each epoch and, where it is there already, gone on from.
+            epoch_batches: Function from the number of an epoch, from 0, to its batches; equal numbers give equal
+                batches.
+            validation: Batches of (images [b, h, w, c] uint8, labels [b] int64), read once per epoch; None if accuracy
+                is not defined, in which case the last epoch counts as the best.
+            checkpoint: File that is written after each epoch; if it exists, the training resumes from it.
 
         Returns:
             The training curve.
@@ -165,7 +170,7 @@ class JointTrainer:
             teacher_accuracy = None
             if self.teacher:
                 teacher_accuracy = self.teacher.accuracy(validation)
-                self.teacher.note(epoch + 1, teacher_accuracy)
+                self.teacher.keep_if_best(epoch + 1, teacher_accuracy)
             curve.append(
                 Epoch(
                     stage=self.recipe.stage,
@@ -186,7 +191,7 @@ class JointTrainer:
         return curve
 
     def accuracy(self, batches: tf.data.Dataset) -> dict[str, float]:
-        """Top-1 accuracy of each student on batches of (images uint8, labels)."""
+        """Measure the top-1 accuracy of each student on batches of (images [b, h, w, c] uint8, labels [b] int64)."""
         return top1_accuracy(self._predict, self.names, batches)
 
     def _forward(self, images: tf.Tensor, training: bool) -> list[tf.Tensor]:
@@ -200,19 +205,19 @@ class JointTrainer:
         self, images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor, decay: tf.Tensor
     ) -> tf.Tensor:
         variables, teacher = self.model.trainable_variables, self.teacher
-        # A replica's loss is its share of the whole batch's: the optimizer adds the gradients up.
+        # The loss of a replica is its part of the loss of the whole batch, since the optimizer sums the gradients.
         images, labels, teacher_logits = self.distribution.part(images, labels, teacher_logits)
-        share = 1 / self.distribution.replicas
+        fraction = 1 / self.distribution.replicas
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
             if teacher:
-                live = teacher.logits(images)
-                teacher_logits = tf.stop_gradient(live)
+                current = teacher.logits(images)
+                teacher_logits = tf.stop_gradient(current)
             losses = [tf.reduce_mean(loss) for loss in self.losses(labels, teacher_logits, outputs)]
-            total = tf.add_n([weight * share * loss for weight, loss in zip(self.weights, losses, strict=True)])
+            total = tf.add_n([weight * fraction * loss for weight, loss in zip(self.weights, losses, strict=True)])
             if teacher:
-                losses.append(teacher.loss(labels, live, outputs))
-                total += losses[-1]  # no gradient passes from one side's loss to the other's variables
+                losses.append(teacher.loss(labels, current, outputs))
+                total += losses[-1]  # no gradient passes between teacher and students
         gradients = tape.gradient(total, [*variables, *(teacher.variables if teacher else ())])
         self.optimizer.apply_gradients(zip(gradients[: len(variables)], variables, strict=True))
         if teacher:
@@ -221,7 +226,7 @@ class JointTrainer:
             self.after_step()
         for average, variable in zip(self.average, self.averaged, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
-        return self.distribution.sum(share * tf.stack(losses))
+        return self.distribution.sum(fraction * tf.stack(losses))
 
     def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> tuple[dict[str, float], float | None]:
         recipe = self.recipe
@@ -248,7 +253,7 @@ class JointTrainer:
             task.advance()
         if not steps:
             raise TrainingError(
-                "an epoch must have at least one batch; got none. Give more images or a smaller batch_size."
+                "an epoch must have at least one batch; got none. Provide more images or reduce batch_size."
             )
         means = (losses / steps).tolist()
         return dict(zip(self.names, means, strict=False)), means[-1] if self.teacher else None
@@ -265,7 +270,7 @@ class JointTrainer:
             )
 
     def _out_of_patience(self, curve: list[Epoch]) -> bool:
-        if self.recipe.patience is None:  # also where nothing is classified, and there is no accuracy
+        if self.recipe.patience is None:  # always so if there is no accuracy
             return False
         counted = [float(np.mean(list(e.accuracy.values()))) for e in curve[self.recipe.choose_from :]]
         if not counted:
@@ -273,7 +278,7 @@ class JointTrainer:
         return len(counted) - 1 - int(np.argmax(counted)) >= self.recipe.patience
 
     def _swap_in_average(self) -> list[np.ndarray]:
-        """Puts the averaged weights in the model; returns those that were there."""
+        """Assign the averaged weights to the model; return the weights before."""
         current = [self._read(v) for v in self.averaged]
         if self.average:
             self._put([self._read(v) for v in self.average])
@@ -286,7 +291,7 @@ class JointTrainer:
             self.after_restore()
 
     def _average_of(self, variable: tf.Variable) -> tf.Variable:
-        # Each replica averages by itself: what it averages is the same in all.
+        # Each replica computes its own average, of values that are equal in all replicas.
         return tf.Variable(
             self._read(variable),
             trainable=False,
@@ -298,7 +303,7 @@ class JointTrainer:
         return self.distribution.read(variable)
 
     def _signature(self) -> str:
-        """What must be equal for a training to go on: the students, how they are trained, what they are made of."""
+        """Describe what must be equal to resume a training: names, recipe, and the shapes of all variables."""
         shapes = [[v.name.split(":")[0].rsplit("/", 1)[-1], *v.shape.as_list()] for v in self.state]
         teacher = [asdict(self.teacher.recipe)] if self.teacher else []
         recipe = {**asdict(self.recipe), "loss": self.recipe.loss.model_dump()}
@@ -322,7 +327,7 @@ class JointTrainer:
                 )
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)  # a kill leaves the old file or the new one, never half of one
+            os.replace(partial, path)  # atomic: an interruption leaves either the old or the new file
         except OSError as error:
             raise OutputError(
                 f"checkpoint {path} must be writable; {error.strerror}. Free some space, or choose another output."
@@ -333,7 +338,7 @@ class JointTrainer:
             own = b""
             if path is not None and self.distribution.is_chief and path.exists():
                 own = b"." + path.read_bytes()
-            content = self.distribution.share(own)
+            content = self.distribution.broadcast(own)
             if not content:
                 return [], [self._read(v) for v in self.averaged], -1.0
             with np.load(io.BytesIO(content[1:]), allow_pickle=False) as file:
@@ -348,11 +353,13 @@ class JointTrainer:
             curve = [Epoch.model_validate(e) for e in json.loads(str(saved["curve"]))]
             return curve, best, float(saved["best_accuracy"])
         except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise TrainingError(f"checkpoint {path} must be whole; {error}. Delete it to train anew.") from error
+            raise TrainingError(
+                f"checkpoint {path} must be whole; {error}. Delete it to restart the training."
+            ) from error
 
 
 def describe_epoch(epoch: Epoch) -> str:
-    """One line for a person: validation accuracy and training loss of each student, and seconds."""
+    """Format an epoch as one line: validation accuracy and training loss of each student, and seconds."""
     figures = {"validation accuracy": dict(epoch.accuracy), "loss": dict(epoch.loss)}
     for shown, teachers in zip(figures.values(), (epoch.teacher_accuracy, epoch.teacher_loss), strict=True):
         if teachers is not None:
@@ -366,16 +373,17 @@ def describe_epoch(epoch: Epoch) -> str:
 
 
 def _optimizer(recipe: Recipe, variables: Sequence[tf.Variable]) -> keras.optimizers.Optimizer:
-    """Adam with decoupled weight decay (1711.05101) of kernels: biases and normalization are left alone."""
+    """Make Adam with decoupled weight decay (arXiv:1711.05101), which applies to kernels only."""
     optimizer = keras.optimizers.Adam(recipe.learning_rate, weight_decay=recipe.weight_decay or None)
-    # By variable: by name, tf_keras would search for a pattern, which a student's or a layer's name may hold as well.
+    # Given as variables, since tf_keras matches names as patterns, which may also occur in the name of a student or
+    # layer.
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not v.name.split(":")[0].endswith("kernel")])
     optimizer.build(variables)
     return optimizer
 
 
 def _averaged_variables(model: keras.Model) -> list[tf.Variable]:
-    """What a model is made of: trained weights and batch statistics; not masks, thresholds or step counters."""
+    """List the trained weights and batch statistics of a model, without masks, thresholds and step counters."""
     trained = {id(v) for v in model.trainable_variables}
     statistics = ("moving_mean", "moving_variance", "_min", "_max")
     return [v for v in model.variables if id(v) in trained or v.name.split(":")[0].endswith(statistics)]

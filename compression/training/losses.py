@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of one student, and of a family.
+"""Computes the distillation losses of a family of students.
 
 For a student with logits s, a teacher with logits t, labels y, soft weight a and temperature T:
 
-    L = (1 - a) · CE(y, s) + a · T² · KL(softmax(t / T) ‖ softmax(s / T))          (Hinton et al., 1503.02531)
+    L = (1 - a) · CE(y, s) + a · T² · KL(softmax(t / T) ‖ softmax(s / T))    (Hinton et al., arXiv:1503.02531)
 
-and, with in-place weight b, for every student but the largest, where l are the logits of the largest (Yu & Huang,
-1903.05134), or of each larger one in turn, over which a mean is taken:
+and, with in-place weight b, for every student but the largest, where l are the logits of the largest student (Yu &
+Huang, arXiv:1903.05134), or of each larger student, with the mean over them:
 
     L' = (1 - b) · L + b · T² · KL(softmax(l / T) ‖ softmax(s / T)),  no gradient through l
 """
@@ -19,12 +19,12 @@ from learn2compress.schemas.config import LossConfig
 
 
 def hard_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Cross entropy with the labels.
+    """Compute the cross entropy with the labels.
 
     Args:
-        labels: [batch] integers.
+        labels: [batch] int64.
         logits: [batch, classes] float32.
-        label_smoothing: The share of the label's weight that is spread evenly over all classes (1512.00567).
+        label_smoothing: Fraction of the label's weight that is distributed evenly over all classes (arXiv:1512.00567).
 
     Returns:
         [batch] float32.
@@ -37,15 +37,17 @@ def hard_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0
 
 
 def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)).
+    """Compute T² · KL(softmax(teacher / T) ‖ softmax(student / T)).
 
     Args:
         teacher_logits: [batch, classes] float32.
-        logits: [batch, classes] float32.
-        temperature: T. The factor T² keeps the gradients' size independent of it.
+        logits: Logits of the student, [batch, classes] float32.
+        temperature: Temperature T. The factor T² makes the scale of the gradients independent of it.
 
     Returns:
-        [batch] float32, zero where the two agree.
+        [batch] float32; zero for examples on which both distributions are equal.
+
+    Source: Hinton et al., arXiv:1503.02531.
     """
     teacher = tf.nn.log_softmax(teacher_logits / temperature)
     student = tf.nn.log_softmax(logits / temperature)
@@ -55,16 +57,16 @@ def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) 
 def family_losses(
     labels: tf.Tensor, teacher_logits: tf.Tensor | None, outputs: Sequence[tf.Tensor], config: LossConfig
 ) -> list[tf.Tensor]:
-    """The loss of each student.
+    """Compute the loss of each student.
 
     Args:
-        labels: [batch] integers.
-        teacher_logits: [batch, classes] float32, or None to learn from the labels alone.
-        outputs: One [batch, classes] float32 of logits a student, smallest first.
+        labels: [batch] int64.
+        teacher_logits: [batch, classes] float32, or None for training on the labels only.
+        outputs: Logits, one [batch, classes] float32 per student, smallest first.
         config: Weights of the terms, and their temperature.
 
     Returns:
-        One [batch] float32 a student.
+        One [batch] float32 per student.
     """
     losses = []
     fixed = [tf.stop_gradient(logits) for logits in outputs]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that draw at random in training, such as dropout: so that a training that was killed can go on."""
+"""Seeds random layers, such as dropout, so that an interrupted training resumes with the same random numbers."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import tensorflow as tf
 
 
 def seed_random_layers(model: Any, seed: int) -> list[tf.Variable]:
-    """Has random layers draw from the seed.
+    """Seed the random layers of a model.
 
-    A Keras 3 layer draws by a counter among the model's variables, which begins anywhere. One of Keras 2 draws by an
-    operation whose state nobody can read, until it is given a generator.
+    A Keras 3 layer generates random numbers from a counter among the variables of the model, whose initial value is
+    random. A Keras 2 layer uses an operation whose state cannot be read, until it is given a generator.
 
     Args:
-        model: Of either Keras; its layers are changed where they are.
-        seed: Equal seeds draw the same.
+        model: Model of either Keras version; its layers are changed.
+        seed: Seed; equal seeds give equal random numbers.
 
     Returns:
-        What a checkpoint must hold beside the model's variables.
+        Variables that a checkpoint must contain in addition to those of the model.
     """
     found = []
     for number, variable in enumerate(model.variables):
         if not isinstance(variable, tf.Variable) and "seed_generator_state" in variable.path:
             variable.assign([seed % 2**31, number])
-    # Keras 3 has no submodules, and its random layers are done.
+    # Keras 3 models have no `submodules`; their random layers were seeded above.
     layers = [layer for layer in getattr(model, "submodules", ()) if hasattr(layer, "_random_generator")]
     for number, layer in enumerate(layers):
         generator = type(layer._random_generator)(seed + number, rng_type="stateful")

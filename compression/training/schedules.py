@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How learning rate and moving average go with the step. Pure functions of numbers."""
+"""Schedules of the learning rate and of the moving average, as pure functions of the step."""
 
 import math
 
 
 def cosine_with_warmup(step: int, total_steps: int, peak: float, warmup_steps: int = 0) -> float:
-    """A linear rise to the peak, then half a cosine down to zero (1608.03983).
+    """Compute a learning rate that rises linearly to the peak, and then falls to zero as half a cosine.
 
     Args:
-        step: From 0.
-        total_steps: At which the rate reaches zero.
-        peak: The largest rate.
-        warmup_steps: Steps of the rise; the first step already has peak / warmup_steps.
+        step: Number of the step, from 0.
+        total_steps: Number of the step at which the rate reaches zero.
+        peak: Largest rate.
+        warmup_steps: Number of steps of the linear rise; the rate of the first step is peak / warmup_steps.
+
+    Source: Loshchilov and Hutter, arXiv:1608.03983.
     """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def moving_average_decay(step: int, decay: float) -> float:
-    """The decay of a moving average that is not tied to its first values: min(decay, (1 + step) / (10 + step))."""
+    """Compute the decay min(decay, (1 + step) / (10 + step)), which reduces the influence of the first values."""
     return min(decay, (1 + step) / (10 + step))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The batches that students train on: each epoch a function of the seed and its number alone.
+"""Makes the training batches of the students; an epoch depends only on the seed and its number.
 
-In epoch e an example is shown in its view (e + h) mod K, with h a hash of its id: over K epochs a student sees all
-views of every example, and each batch mixes them.
+In epoch e an example is used in its view (e + h) mod K, where h is a hash of its id. Over K epochs a student is
+therefore trained on all views of every example, and each batch contains a mixture of views.
 """
 
 from dataclasses import dataclass
@@ -21,15 +21,20 @@ _SHUFFLE_BYTES = 64 * 2**20
 
 
 def shuffle_buffer(count: int, record_bytes: int) -> int:
-    """From how many records each next one is drawn: of all, or as many as fit in the memory kept for it."""
+    """Compute the size of the shuffle buffer: all records, or as many as fit in the memory reserved for it.
+
+    Args:
+        count: Number of records.
+        record_bytes: Bytes of a record.
+    """
     return min(count, max(1024, _SHUFFLE_BYTES // record_bytes))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of an epoch's order.
+    """Compute the seed of the order of an epoch.
 
-    TensorFlow mixes its global seed into every other one, and a user's module, or a library, may have set that; so it
-    is set here to what it always is.
+    TensorFlow combines every seed with its global seed, which a user's module or a library may have changed. The global
+    seed is therefore set to a fixed value here.
     """
     tf.random.set_seed(0)
     return seed * 100_003 + epoch
@@ -37,18 +42,20 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The examples with the teacher's logits, ready for `JointTrainer`.
+    """Examples with the teacher's logits, ready for `JointTrainer`.
 
     Attributes:
-        task: What is classified.
+        task: The classification task.
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact.
-        batch_size: Images a step; less where the split is smaller.
-        steps: Full batches an epoch; what is left over comes in another epoch, since each is shuffled anew.
+        batch_size: Images per step; fewer if the split is smaller.
+        steps: Full batches per epoch; since each epoch is shuffled, the remaining images occur in other epochs.
         classes: Number of classes.
-        recipe: Of the K views.
-        seed: Of the order.
-        live: Whether there are no logits of training images, since the teacher is asked in the loop.
+        recipe: Recipe of the K views.
+        seed: Seed of the order of the images.
+        shuffle_buffer: Number of records from which the next one is drawn.
+        live: Whether there are no stored logits of training images, since a jointly trained teacher computes them in
+            each step.
     """
 
     task: Task
@@ -64,10 +71,16 @@ class TrainingData:
 
     @classmethod
     def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
-        """Reads the manifests, and checks by digest that images and logits belong together.
+        """Read the manifests, and check by digest that images and logits belong together.
+
+        Args:
+            examples: Folder of the `Examples` artifact.
+            logits: Folder of the `TeacherLogits` artifact.
+            batch_size: Images per step, if there are that many.
+            seed: Seed of the order of the images.
 
         Raises:
-            DataError: They do not, a shard is missing, or there is nothing to train on.
+            DataError: Images and logits do not belong together, a shard is missing, or there are no training images.
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         count = data.counts["train"]
@@ -93,9 +106,12 @@ class TrainingData:
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """Batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+        """Make batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
 
-        For a teacher in the loop, who is asked about those very images, the logits are [b, 0].
+        With a jointly trained teacher, which computes its logits in the step, the logits are [b, 0].
+
+        Args:
+            epoch: Number of the epoch, from 0; equal numbers give equal batches.
         """
         order = (self.batch_size, self.shuffle_buffer, epoch_seed(self.seed, epoch))
         if self.live:
@@ -112,19 +128,22 @@ class TrainingData:
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
 
     def _with_views(self, batch: dict) -> dict:
-        """Draws the views that TeacherImporter would have stored with its logits."""
-        made = modality_of(self.task).views(self.task)
-        views = tf.numpy_function(lambda ids: made.draw(ids, self.recipe), [batch["id"]], tf.int16)
-        views = tf.ensure_shape(views, [None, self.recipe.count, made.width])
+        """Draw the views that TeacherImporter would store with the logits of a fixed teacher."""
+        kind = modality_of(self.task).views(self.task)
+        views = tf.numpy_function(lambda ids: kind.draw(ids, self.recipe), [batch["id"]], tf.int16)
+        views = tf.ensure_shape(views, [None, self.recipe.count, kind.width])
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
-        """Batches of (images [b, h, w, c] uint8, labels [b] int64)."""
+        """Make validation batches of (images [b, h, w, c] uint8, labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
         return batches.map(lambda batch: (batch["example"], batch["label"]))
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first validation images in the order of their ids.
+        """Read the first validation images in the order of their ids.
+
+        Args:
+            count: Maximum number of images.
 
         Returns:
             At most `count` images, [n, h, w, c] uint8, and their labels, [n] int64.
@@ -139,7 +158,10 @@ class TrainingData:
         return images[:count], labels[:count]
 
     def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
-        """The first training images in the order of their ids, which is random with respect to content.
+        """Read the first training images in the order of their ids, which is random with respect to content.
+
+        Args:
+            count: Maximum number of images.
 
         Returns:
             At most `count` images, each [h, w, c] uint8, and their ids.

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who trains together: the workers that TF_CONFIG names, and which of them this process is.
+"""Reads the workers that train together, and the index of this process among them, from TF_CONFIG.
 
-TF_CONFIG is TensorFlow's own variable, set by hand or by a cluster's training operator, differently for each process:
+TF_CONFIG is an environment variable of TensorFlow, set by the user or by a training operator, differently per process:
 
     {"cluster": {"worker": ["one.example:2222", "two.example:2222"]}, "task": {"type": "worker", "index": 0}}
 
-The chief is the task `chief`, where the cluster has one, or else worker 0. It needs no TensorFlow to be read, so that a
-mistake is told before TensorFlow starts.
+The chief is the task `chief` if the cluster has one, and otherwise worker 0. This module does not import TensorFlow, so
+mistakes are reported before TensorFlow is started.
 """
 
 import json
@@ -24,11 +24,11 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers, and this process's place among them.
+    """The workers, and the index of this process among them.
 
     Attributes:
         addresses: host:port of each worker, the chief first.
-        index: Of this process, from 0.
+        index: Index of this process, from 0.
     """
 
     addresses: tuple[str, ...]
@@ -36,15 +36,18 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is the chief, which writes all files."""
         return self.index == 0
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """Reads TF_CONFIG.
+    """Read TF_CONFIG.
+
+    Args:
+        environment: Environment variables.
 
     Raises:
-        ConfigError: It is unset, no such JSON, names fewer than two workers, or a task that is not among them.
+        ConfigError: TF_CONFIG is unset or malformed, names fewer than two workers, or a task that is not among them.
     """
     text = environment.get("TF_CONFIG", "")
     if not text.strip():
@@ -63,27 +66,32 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
         )
     others = sorted(set(cluster) - {"chief", "worker"})
     if others:
-        raise ConfigError(f"TF_CONFIG must name workers alone, and a chief; got {', '.join(others)} as well. {_REMEDY}")
+        raise ConfigError(f"TF_CONFIG must name only workers and a chief; got {', '.join(others)} as well. {_REMEDY}")
     addresses = (*chiefs, *workers)
     for address in addresses:
         host, colon, port = str(address).rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
             raise ConfigError(f"TF_CONFIG must name workers as HOST:PORT; got {address!r}. {_REMEDY}")
     if len(chiefs) > 1 or len(set(addresses)) < len(addresses):
-        raise ConfigError(f"TF_CONFIG must name each worker once, and one chief at most; got {text}. {_REMEDY}")
+        raise ConfigError(f"TF_CONFIG must name each worker once, and at most one chief; got {text}. {_REMEDY}")
     if len(addresses) < 2:
         raise ConfigError(f"TF_CONFIG must name at least two workers; got {len(addresses)}. {_REMEDY}")
     count = {"chief": len(chiefs), "worker": len(workers)}.get(kind, 0)
     if not 0 <= index < count:
-        raise ConfigError(f"TF_CONFIG must have as its task one of the cluster; got {kind!r} {index}. {_REMEDY}")
+        raise ConfigError(f"TF_CONFIG must have a task of the cluster; got {kind!r} {index}. {_REMEDY}")
     return Cluster(addresses, index + (len(chiefs) if kind == "worker" else 0))
 
 
 def check_divisible(batch_size: int, replicas: int) -> None:
-    """Refuses a batch of which each replica would not get an equal part.
+    """Refuse a batch that cannot be divided equally among the replicas.
+
+    Args:
+        batch_size: Number of images in the batch.
+        replicas: Number of replicas.
 
     Raises:
-        ConfigError: It names the next smaller size that can be divided: there may not be images for a larger one.
+        ConfigError: The batch cannot be divided. The message gives the next smaller size that can, since there may not
+            be enough images for a larger one.
     """
     if batch_size % replicas:
         nearest = max(1, batch_size // replicas) * replicas

@@ -62,7 +62,7 @@ def test_evaluate_refuses_labels_whose_count_differs(type_in, folder):
     status, out, err = type_in("evaluate", folder / "good.tflite", "--data", folder / "two.npz", "--json")
     assert status == 2
     assert json.loads(out)[0]["accuracy"] is None
-    assert "must give a score for each of 2 classes; it gives 4" in err
+    assert "must return a score for each of 2 classes; got 4" in err
 
 
 @pytest.mark.parametrize(

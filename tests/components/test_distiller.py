@@ -15,7 +15,7 @@ from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_family, load_model
 from learn2compress.compression.teacher.classifier import load_teacher
-from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.compression.training.curves import read_curves
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.lineage.records.provenance import describe_output
@@ -271,7 +271,7 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
         for name in names:
             place = f"Split-{part}/{name}"
             target = {"features": str(folder / "features" / place)}
-            write_answers_shard(brightness, str(stripes_unlabeled / place), target, stripes.TASK, stripes.RECIPE)
+            write_outputs_shard(brightness, str(stripes_unlabeled / place), target, stripes.TASK, stripes.RECIPE)
     features = TeacherFeaturesManifest(
         layer="pool",
         side="output",

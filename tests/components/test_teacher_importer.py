@@ -214,7 +214,7 @@ def test_importer_asks_a_teacher_that_is_to_be_trained_along_about_held_out_imag
 def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "saved", stripes)
 
-    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be trained along"):
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be jointly trained"):
         run(path, mode="joint")
 
 
@@ -247,7 +247,7 @@ def test_importer_refuses_before_it_asks_where_features_cannot_be_taken(run, str
     with pytest.raises(TeacherError, match=r"feature_layer must be a layer of teacher .*got 'pool'.*flatten, dense"):
         run(features=True, feature_layer="pool")
     path = save_teacher(tmp_path / "saved", stripes)
-    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file for its features.*hides its layers"):
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file for its features.*not accessible"):
         run(path, features=True)
     assert not list(tmp_path.rglob("Split-*"))
 
@@ -279,7 +279,7 @@ def test_importer_tells_how_many_views_the_teacher_has_seen(run, stripes):
 @pytest.fixture
 def fail_at_shard(monkeypatch):
     """fail_at_shard(n): writing the nth shard fails, once; gives the list that takes down the shards begun."""
-    write = teacher_questions.write_answers_shard
+    write = teacher_questions.write_outputs_shard
 
     def arrange(nth: int) -> list[str]:
         asked = []
@@ -290,7 +290,7 @@ def fail_at_shard(monkeypatch):
                 raise RuntimeError("out of memory")
             return write(*arguments)
 
-        monkeypatch.setattr(teacher_questions, "write_answers_shard", write_or_fail)
+        monkeypatch.setattr(teacher_questions, "write_outputs_shard", write_or_fail)
         return asked
 
     return arrange

@@ -63,7 +63,7 @@ def test_figures_of_a_split_by_hand(classifier):
     assert figures.top1_interval.low == pytest.approx(0.150, abs=1e-3)
 
 
-def test_figures_know_no_agreement_when_there_is_no_teacher(classifier):
+def test_figures_of_has_no_agreement_when_there_is_no_teacher(classifier):
     figures = figures_of(tally(classifier, [batch([1], [1])]), classes=4, top_k=9)
     assert (figures.agreement, figures.lost, figures.won, figures.flips, figures.k) == (
         None,
@@ -74,7 +74,7 @@ def test_figures_know_no_agreement_when_there_is_no_teacher(classifier):
     )
 
 
-def test_join_gives_the_same_whatever_the_batches(classifier):
+def test_join_is_independent_of_the_batches(classifier):
     predicted, labels, teacher = np.random.default_rng(0).integers(0, 4, (3, 50))
     whole = tally(classifier, [batch(predicted, labels, teacher)])
     cut = [
@@ -84,7 +84,7 @@ def test_join_gives_the_same_whatever_the_batches(classifier):
     assert figures_of(join(cut), 4, 2) == figures_of(whole, 4, 2)
 
 
-def test_join_names_few_flips_and_counts_all(classifier):
+def test_join_lists_few_flips_and_counts_all(classifier):
     parts = [tally(classifier, [batch([1] * 40, [2] * 40, [2] * 40, first_id=40 * i)]) for i in range(2)]
     figures = figures_of(join(parts), 4, 2)
     assert (figures.lost, len(figures.flips)) == (80, FLIPS)
@@ -101,7 +101,7 @@ def test_tally_of_many_batches_is_that_of_its_parts_joined(classifier):
         assert np.array_equal(one, other)
 
 
-def test_predictions_of_puts_files_side_by_side(classifier):
+def test_predictions_of_combines_files(classifier):
     found = tally(classifier, [batch([1, 2], [1, 1], teacher=[0, 1])])
     split = predictions_of({("test", "x"): found, ("validation", "x"): found, ("test", "y"): found}, "test")
     assert list(split.models) == ["x", "y"]
@@ -110,7 +110,7 @@ def test_predictions_of_puts_files_side_by_side(classifier):
     assert predictions_of({}, "test").models == {}
 
 
-def test_describe_reads_costs_off_the_file(tmp_path, brightest_pixel_tflite):
+def test_describe_determines_the_costs_of_a_file(tmp_path, brightest_pixel_tflite):
     path = tmp_path / "x-float32.tflite"
     path.write_bytes(brightest_pixel_tflite)
     found = describe(path, Identity("x-float32", "x", "float32", path.name), TASK)
@@ -135,7 +135,7 @@ def test_describe_reads_costs_off_the_file(tmp_path, brightest_pixel_tflite):
         (
             lambda data: data,
             Task(input_shape=(2, 2, 1), classes=list("ab")),
-            "a score for each of 2 classes; it gives 4",
+            "a score for each of 2 classes; got 4",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_describe_reports_a_file_as_failed(tmp_path, brightest_pixel_tflite, con
     assert found.bytes == path.stat().st_size
 
 
-def test_describe_refuses_when_there_is_no_file(tmp_path):
+def test_describe_refuses_a_missing_file(tmp_path):
     with pytest.raises(ModelFileError, match=r"none\.tflite"):
         describe(tmp_path / "none.tflite", Identity("x", "x", "float32", "none.tflite"), TASK)
 

@@ -98,7 +98,7 @@ def test_calibration_error_counts_a_border_in_the_lower_bin():
     assert metrics.calibration_error([0.0], [True], bins=2) == pytest.approx(1.0)
 
 
-def test_agreement_is_the_share_of_equal_predictions():
+def test_agreement_is_the_fraction_of_equal_predictions():
     assert metrics.agreement([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
 
 

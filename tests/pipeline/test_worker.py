@@ -20,7 +20,7 @@ class Line(Distribution):
     def __init__(self, index: int, messages: list[bytes]) -> None:
         self.cluster, self.messages = Cluster(("a:1", "b:2"), index), messages
 
-    def share(self, data):
+    def broadcast(self, data):
         if self.is_chief:
             self.messages.append(data)
             return data

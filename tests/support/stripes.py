@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images whose class a person sees, a family of two students for them, and both as artifacts on disk."""
+"""Images with visible classes, a family of two students for them, and both as artifacts on disk."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs
 from learn2compress.compression.students.files import write_students
-from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.schemas.manifests import (
     DataManifest,
     StudentSetManifest,
@@ -38,7 +38,7 @@ SPEC = FamilySpec(
     ),
 )
 
-# As few layers as a family can have, where only the training is looked at.
+# A family with the minimum number of layers, for tests of the training alone.
 LEAST = FamilySpec(
     SHAPE,
     len(CLASSES),
@@ -48,7 +48,7 @@ LEAST = FamilySpec(
 
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dark noise in which the left, the middle or the right pair of columns is bright: [n, 8, 8, 1] uint8, [n]."""
+    """Draw dark noise in which the left, middle or right pair of columns is bright: [n, 8, 8, 1] uint8, [n] int64."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % len(CLASSES)
     images = rng.integers(0, 100, (count, *SHAPE))
@@ -58,26 +58,26 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class StripesTeacher:
-    """Knows the classes by construction: its logits are the mean brightness of the three pairs of columns.
+    """A teacher that is correct by construction: its logits are the mean brightness of the three pairs of columns.
 
     Attributes:
-        asked: Images that it was shown so far.
+        forward_passes: Number of images on which inference was run so far.
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.forward_passes = 0
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        self.asked += len(images)
+        self.forward_passes += len(images)
         columns = images.astype(np.float32).mean(axis=(1, 3))
         return np.stack([columns[:, 3 * c : 3 * c + 2].mean(axis=1) for c in range(3)], axis=1) / 10
 
-    def answers(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return {"logits": self.logits(images)}
 
 
 def write_examples(folder: Path) -> DataManifest:
-    """Writes `Examples` in two shards a split."""
+    """Write `Examples` with two shards per split."""
     shards = {}
     for seed, (split, count) in enumerate(COUNTS.items()):
         images, labels = draw(count, seed)
@@ -104,14 +104,14 @@ def write_examples(folder: Path) -> DataManifest:
 
 
 def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewRecipe = RECIPE) -> StripesTeacher:
-    """Writes `TeacherLogits` for them; returns the teacher that was asked."""
+    """Write `TeacherLogits` for them; return the teacher."""
     teacher = StripesTeacher()
     for split, names in data.shards.items():
         views = recipe if split == "train" else recipe.model_copy(update={"count": 1})
         for name in names:
             place = f"Split-{split}/{name}"
-            answers = {"logits": str(folder / place)}
-            write_answers_shard(teacher.answers, str(examples / place), answers, TASK, views)
+            outputs = {"logits": str(folder / place)}
+            write_outputs_shard(teacher.outputs, str(examples / place), outputs, TASK, views)
     manifest = TeacherLogitsManifest(
         teacher_sha256="7" * 64,
         data_digest=data.digest,
@@ -129,7 +129,7 @@ def write_logits(folder: Path, examples: Path, data: DataManifest, recipe: ViewR
 
 
 def write_family(folder: Path, family: keras.Model, **changes) -> StudentSetManifest:
-    """Writes a `StudentSet` of SPEC, and gives its manifest; `changes` are arguments of `write_students`."""
+    """Write a `StudentSet` of SPEC, and return its manifest; `changes` are arguments of `write_students`."""
     usual = {
         "task": Task(input_shape=SHAPE, classes=CLASSES),
         "stage": "distilled",
@@ -144,7 +144,7 @@ def write_family(folder: Path, family: keras.Model, **changes) -> StudentSetMani
 
 
 def spoil_weights(family: keras.Model) -> None:
-    """Kills a channel of trunk2_2_dw, and gives it weights in trunk2_2_pw beside which all others round to zero."""
+    """Set a channel of trunk2_2_dw to zero, with weights in trunk2_2_pw beside which all others round to zero."""
     norm, reader = family.get_layer("trunk2_2_dw_bn"), family.get_layer("trunk2_2_pw")
     gamma, beta, mean, variance = norm.get_weights()
     gamma[0], beta[0] = 1e-3, -1
@@ -155,7 +155,7 @@ def spoil_weights(family: keras.Model) -> None:
 
 
 def batches(images: np.ndarray, labels: np.ndarray, teacher: np.ndarray | None = None, size: int = 32):
-    """A tf.data set of full batches, with the teacher's logits if there are any."""
+    """Make a tf.data set of full batches, with the teacher's logits if they are given."""
     arrays = (images, labels) if teacher is None else (images, labels, teacher)
     return tf.data.Dataset.from_tensor_slices(arrays).batch(size, drop_remainder=teacher is not None)
 

@@ -18,7 +18,7 @@ def fine_tune(work: Work, context: Context, recipe: Recipe, checkpoint: str) -> 
         The students with the weights of the best epoch on the validation images.
     """
     data, distribution = context.data_for(work), context.distribution
-    model = distribution.spread(work.family)
+    model = distribution.replicate(work.family)
     trainer = JointTrainer(model, work.names, recipe, distribution=distribution)
     curves = trainer.train(data.epoch, data.validation(), context.file(checkpoint))
     distribution.gather(model, work.family)

@@ -53,7 +53,7 @@ class MagnitudePass(Pass[MagnitudePassConfig]):
 
     def _train(self, work: Work, context: Context, sparsity: float | dict[str, float]) -> tuple[Work, tuple[str, ...]]:
         config, distribution, data = self.parameters, context.distribution, context.data_for(work)
-        model = distribution.spread(work.family)
+        model = distribution.replicate(work.family)
         with distribution.scope():
             pruned = prune_while_training(model, sparsity, config.epochs * data.steps, config.block)
         recipe = replace(

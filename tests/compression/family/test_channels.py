@@ -5,7 +5,7 @@ from learn2compress.compression.family.channels import ChannelGroup, channel_gro
 from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs, is_residual
 
 
-def test_channel_groups_tie_residual_blocks_to_what_they_add_to(stripes):
+def test_channel_groups_contain_the_residual_blocks_that_add_to_them(stripes):
     both, small, large = ("small", "large"), ("small",), ("large",)
 
     assert channel_groups(stripes.SPEC) == (
@@ -16,19 +16,19 @@ def test_channel_groups_tie_residual_blocks_to_what_they_add_to(stripes):
     )
 
 
-def test_channel_groups_leave_out_the_images_own_channels():
+def test_channel_groups_exclude_the_channels_of_the_image():
     spec = FamilySpec((8, 8, 3), 2, (Separable("first", 3),), (Branch("only", (Conv("next", 16),), ()),))
 
     assert is_residual(spec.stem[0], 3)
     assert [group.name for group in channel_groups(spec)] == ["next"]
 
 
-@pytest.mark.parametrize(("width", "least"), [(4, 4), (8, 8), (24, 8), (96, 12), (100, 12), (320, 32)])
-def test_channel_group_keeps_eight_or_a_tenth_in_fours(width, least):
-    assert ChannelGroup("g", ("g",), width, ("s",)).least == least
+@pytest.mark.parametrize(("width", "min_width"), [(4, 4), (8, 8), (24, 8), (96, 12), (100, 12), (320, 32)])
+def test_min_width_is_eight_or_a_tenth_in_multiples_of_four(width, min_width):
+    assert ChannelGroup("g", ("g",), width, ("s",)).min_width == min_width
 
 
-def test_with_widths_changes_all_blocks_of_a_group_and_what_they_cost(stripes):
+def test_with_widths_changes_all_blocks_of_a_group_and_their_cost(stripes):
     thin = with_widths(stripes.SPEC, {"trunk2_1": 12, "large_tail1": 20})
 
     assert [block.filters for block in thin.path("large")] == [8, 8, 12, 12, 20]
@@ -38,7 +38,7 @@ def test_with_widths_changes_all_blocks_of_a_group_and_what_they_cost(stripes):
     assert with_widths(stripes.SPEC, {}) == stripes.SPEC
 
 
-def test_with_widths_refuses_widths_by_which_a_block_becomes_residual():
+def test_with_widths_returns_none_when_a_block_becomes_residual():
     blocks = (Separable("a", 16), Separable("b", 24))
     spec = FamilySpec((8, 8, 1), 2, (Conv("stem", 8),), (Branch("only", blocks, ()),))
 

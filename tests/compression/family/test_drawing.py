@@ -10,19 +10,19 @@ from learn2compress.schemas.config import StudentsConfig
 PICTURE = Path(__file__).parents[3] / "docs/family.svg"
 
 
-def test_the_picture_in_the_docs_is_of_the_default_family():
+def test_docs_picture_shows_the_default_family():
     family = solve_family(StudentsConfig().sizes, (32, 32, 3), 10)
 
     assert PICTURE.read_text(encoding="utf-8") == draw_family(family), "run: python scripts/draw_family.py"
 
 
-def test_drawing_shows_each_block_once_with_what_leaves_it(stripes):
+def test_drawing_shows_each_block_once_with_its_output_shape(stripes):
     root = ElementTree.fromstring(draw_family(stripes.SPEC))
     texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
 
     assert texts[:2] == ["image", "8×8×1"]
     assert texts.count("conv 3×3") == 1
-    assert texts.count("separable") == 3 + 2  # of the trunk, and a tail's each
+    assert texts.count("separable") == 3 + 2  # three in the trunk, and one in each tail
     assert [text for text in texts if re.fullmatch(r"\d+×\d+×\d+", text)] == [
         *("8×8×1", "8×8×8", "8×8×8", "4×4×16"),  # to the first exit and its tail
         *("4×4×16", "4×4×16", "4×4×24"),
@@ -31,14 +31,14 @@ def test_drawing_shows_each_block_once_with_what_leaves_it(stripes):
     assert ["shared by all" in texts, "only large" in texts] == [True, True]
 
 
-def test_drawing_adds_what_goes_in_where_the_model_does(stripes):
+def test_drawing_shows_an_addition_for_each_residual_block(stripes):
     drawn = draw_family(stripes.SPEC)
 
-    # Two blocks of the trunk, and the legend.
+    # Residual blocks, and the legend.
     assert drawn.count('class="plus"') == 2 + 1
 
 
-def test_drawing_says_what_the_students_weigh_and_escapes_their_names(stripes):
+def test_drawing_shows_costs_and_escapes_names(stripes):
     from dataclasses import replace
 
     branches = (replace(stripes.SPEC.branches[0], student="a<b"), stripes.SPEC.branches[1])

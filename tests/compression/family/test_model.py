@@ -15,7 +15,7 @@ def family(stripes):
 
 
 def folded_parameters(model: keras.Model) -> int:
-    """Kernels, and a bias for each output channel: what remains once batch normalization is folded."""
+    """Count kernel weights and one bias per output channel, as after batch normalization is folded."""
     kernels = [w for w in model.trainable_weights if w.name.endswith("kernel:0")]
     biases = [w for w in model.trainable_weights if w.name.endswith(("beta:0", "bias:0"))]
     return sum(int(np.prod(w.shape)) for w in kernels + biases)
@@ -29,14 +29,14 @@ def test_build_family_gives_logits_for_each_student_smallest_first(family, strip
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (16, 12, 3), (32, 32, 3)])
-def test_build_family_has_the_parameters_of_the_arithmetic(shape):
+def test_build_family_has_the_predicted_parameters(shape):
     spec = solve_family({"small": StudentSize(), "large": StudentSize()}, shape, 7)
 
     for name, model in cut_students(build_family(spec), spec.students).items():
         assert folded_parameters(model) == student_cost(spec, name).parameters
 
 
-def test_build_family_follows_its_seed_alone(stripes, family):
+def test_build_family_depends_only_on_the_seed(stripes, family):
     same, other = build_family(stripes.SPEC, seed=1), build_family(stripes.SPEC, seed=2)
 
     for a, b in zip(family.get_weights(), same.get_weights(), strict=True):
@@ -45,8 +45,8 @@ def test_build_family_follows_its_seed_alone(stripes, family):
     assert not any(np.array_equal(a, b) for a, b in zip(*kernels, strict=True))
 
 
-def test_build_family_starts_each_layer_differently():
-    """One seed for all would give equal kernels to layers of equal shape."""
+def test_build_family_initializes_each_layer_differently():
+    """A common seed would give layers of equal shape equal kernels."""
     spec = solve_family({"small": StudentSize(), "large": StudentSize()}, (8, 8, 1), 3)
     kernels = [w.numpy() for w in build_family(spec).weights if "kernel" in w.name]
 
@@ -80,7 +80,7 @@ def test_cut_students_share_variables_and_a_change_of_one_changes_the_other(stri
     }
 
 
-def test_cut_students_takes_a_family_of_one(family, stripes):
+def test_cut_students_accepts_a_family_of_one(family, stripes):
     alone = cut_students(family, stripes.SPEC.students)["large"]
 
     again = cut_students(alone, ("large",))["large"]
@@ -88,13 +88,13 @@ def test_cut_students_takes_a_family_of_one(family, stripes):
     assert again.output_shape == (None, 3)
 
 
-def test_feature_outputs_are_what_enters_the_logits(family, stripes):
+def test_feature_outputs_are_the_inputs_of_the_logits_layers(family, stripes):
     features = feature_outputs(family, stripes.SPEC.students)
 
     assert [tensor.shape[-1] for tensor in features] == [16, 24]
 
 
-def test_normalize_puts_pixels_between_minus_one_and_one():
+def test_normalize_scales_pixels_to_minus_one_to_one():
     normalized = normalize(np.array([0, 127, 128, 255], np.uint8)).numpy()
 
     np.testing.assert_allclose(normalized, [-1, -0.5 / 127.5, 0.5 / 127.5, 1], atol=1e-7)

@@ -6,11 +6,11 @@ import pytest
 
 from learn2compress.compression.family.sizing import (
     Budget,
-    check_spread,
     default_large_bytes,
     describe_family,
     label_bytes,
     resolve_budgets,
+    size_ratios,
     solve_family,
 )
 from learn2compress.compression.family.spec import family_costs, student_cost
@@ -47,10 +47,10 @@ FIVE = sizes("tiny", "small", "medium", "large", "xlarge")
 def test_default_sizes_are_four_times_apart_for_every_shape(shape, classes):
     spec = solve_family(THREE, shape, classes)
 
-    spread = check_spread(spec)
-    assert min(spread) >= 4
+    ratios = size_ratios(spec)
+    assert min(ratios) >= 4
     costs = list(family_costs(spec).values())
-    assert spread == (costs[2].int8_bytes / costs[0].int8_bytes, costs[2].macs / costs[0].macs)
+    assert ratios == (costs[2].int8_bytes / costs[0].int8_bytes, costs[2].macs / costs[0].macs)
 
 
 @pytest.mark.parametrize("classes", [2, 100])
@@ -105,7 +105,7 @@ def test_six_students_are_placed():
     assert [c.int8_bytes for c in costs] == sorted(c.int8_bytes for c in costs)
 
 
-def test_labels_take_their_bytes_from_a_budget():
+def test_solve_family_subtracts_label_bytes_from_the_budget():
     by_budget = [solve_family(sizes(a={"size_bytes": "12KB"}, b={"size_bytes": "40KB"}), (8, 8, 1), 10, n)
                  for n in (0, 5000)]  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_labels_take_their_bytes_from_a_budget():
     assert student_cost(by_budget[1], "a").parameters < 0.7 * student_cost(by_budget[0], "a").parameters
 
 
-def test_label_bytes_are_a_line_for_each_name():
+def test_label_bytes_counts_one_line_per_name():
     assert label_bytes(["cat", "Käfer"]) == 4 + 7
 
 
@@ -130,25 +130,25 @@ def test_label_bytes_are_a_line_for_each_name():
         ),
         (
             {"a": {"size_bytes": "24KB"}, "b": {"size_bytes": "24.5KB"}},
-            r"student 'b' must be feasible within 24,500 B beside 'a', whose trunk it continues and which it must "
-            r"outgrow; the nearest feasible is 2\d,\d{3} B",
+            r"student 'b' must be feasible within 24,500 B beside 'a', whose trunk it continues and which must "
+            r"be smaller; the nearest feasible is 2\d,\d{3} B",
         ),
         (
             {"a": {"size_bytes": "24KB"}, "b": {"size_bytes": "24KB"}},
             r"student 'b' must be feasible within 24,000 B beside 'a'",
         ),
-        ({"a": {}, "b": {}}, r"student 'a' must be one of tiny, .* or have a size; got a name alone\. Write a: \{size"),
+        ({"a": {}, "b": {}}, r"student 'a' must be one of tiny, .* or have a size; got only a name\. Write a: \{size"),
         ({"a": {"multiplier": 1}}, r"must name at least two students; got 1\. Add a second size"),
     ],
 )
-def test_solve_family_refuses(given, message):
+def test_solve_family_refuses_infeasible_sizes(given, message):
     with pytest.raises(FamilyError, match=message):
         solve_family(sizes(**given), (8, 8, 1), 10)
 
 
 @pytest.mark.parametrize("kind", ["size_bytes", "macs"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])
-def test_what_is_called_the_nearest_feasible_can_be_asked_for_as_it_is_written(shape, kind):
+def test_solve_family_accepts_the_nearest_feasible_budget_of_its_message(shape, kind):
     with pytest.raises(FamilyError, match="nearest feasible") as refused:
         solve_family(sizes(a={kind: 1000}, b={kind: 5_000_000}), shape, 10)
     nearest = re.search(r"feasible is ([\d,]+)", str(refused.value))[1]
@@ -164,7 +164,7 @@ def test_solve_family_refuses_a_single_class(classes):
         solve_family(THREE, (8, 8, 1), classes)
 
 
-def test_resolve_budgets_turns_names_and_multipliers_into_bytes():
+def test_resolve_budgets_converts_names_and_multipliers_to_bytes():
     large = default_large_bytes((32, 32, 3), 10)
 
     found = resolve_budgets(sizes("small", x={"multiplier": 0.7}, y={"macs": "2M"}), (32, 32, 3), 10, labels=50)
@@ -183,7 +183,7 @@ def test_default_large_bytes_grow_with_the_image_and_the_classes():
     assert default_large_bytes((1000, 1000, 3), 10) == 3000 * 256
 
 
-def test_describe_family_is_a_table_a_person_reads(stripes):
+def test_describe_family_formats_a_table(stripes):
     costs = family_costs(stripes.SPEC)
 
     lines = describe_family(stripes.SPEC).splitlines()

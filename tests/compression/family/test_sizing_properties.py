@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.strategies.properties import examples
 
-from learn2compress.compression.family.sizing import check_spread, default_large_bytes, solve_family
+from learn2compress.compression.family.sizing import default_large_bytes, size_ratios, solve_family
 from learn2compress.compression.family.spec import Cost, family_costs
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.errors import FamilyError
@@ -17,7 +17,7 @@ CLASSES = st.integers(2, 1000)
 
 @st.composite
 def budgets(draw: st.DrawFn, shape: Shape, classes: int) -> list[int]:
-    """Bytes of two to four students, evenly apart, the largest at least four times the smallest."""
+    """Draw the bytes of two to four students in a geometric sequence, the largest at least four times the smallest."""
     count = draw(st.integers(2, 4))
     largest = default_large_bytes(shape, classes) * draw(st.floats(0.7, 2))
     ratio = draw(st.floats(4, 12))
@@ -25,7 +25,7 @@ def budgets(draw: st.DrawFn, shape: Shape, classes: int) -> list[int]:
 
 
 def solve(limits: list[int], shape: Shape, classes: int) -> list[Cost] | None:
-    """What the students weigh and work, or None where the smallest budget is out of reach."""
+    """Solve for a family; return the costs of its students, or None if the smallest budget is not feasible."""
     sizes = {f"student{index}": StudentSize(size_bytes=limit) for index, limit in enumerate(limits)}
     try:
         return list(family_costs(solve_family(sizes, shape, classes)).values())
@@ -71,4 +71,4 @@ def test_solve_family_gives_a_larger_budget_a_larger_student(
 def test_sizes_by_name_are_four_times_apart_in_bytes_and_macs(shape: Shape, classes: int) -> None:
     spec = solve_family({name: StudentSize() for name in ("small", "medium", "large")}, shape, classes)
 
-    assert min(check_spread(spec)) >= 4
+    assert min(size_ratios(spec)) >= 4

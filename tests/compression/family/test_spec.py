@@ -29,7 +29,7 @@ NAMED = {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()
 
 @pytest.fixture(scope="module")
 def predicted_bytes():
-    """The benchmark as a module."""
+    """Import the benchmark as a module."""
     path = Path(__file__).parents[3] / "benchmarks/predicted_bytes.py"
     spec = importlib.util.spec_from_file_location("predicted_bytes", path)
     module = importlib.util.module_from_spec(spec)
@@ -37,7 +37,7 @@ def predicted_bytes():
     return module
 
 
-def test_student_cost_is_what_one_counts_by_hand(stripes):
+def test_student_cost_by_hand(stripes):
     # 8x8x1 -> conv 3x3 to 8; separable 8 to 8 (residual); separable 8 to 16 with a stride, so 4x4; 3 classes.
     stem, trunk, tail, logits = 9 * 8, 9 * 8 + 8 * 8, 9 * 8 + 8 * 16, 16 * 3
     biases = 8 + (8 + 8) + (8 + 16) + 3
@@ -57,7 +57,7 @@ def test_student_cost_rounds_a_strided_side_up():
     assert student_cost(spec, "only").macs == 3 * 4 * (9 * 3 * 8) + 8 * 2
 
 
-def test_student_cost_counts_the_labels_into_the_file_alone(stripes):
+def test_student_cost_adds_labels_only_to_the_file_size(stripes):
     plain, labelled = (student_cost(replace(stripes.SPEC, label_bytes=n), "large") for n in (0, 100))
 
     assert labelled == replace(plain, int8_bytes=plain.int8_bytes + 100)
@@ -78,7 +78,7 @@ def test_family_costs_are_of_each_student_smallest_first(stripes):
     assert costs["large"] == student_cost(stripes.SPEC, "large")
 
 
-def test_shared_parameters_count_what_is_shared_once(stripes):
+def test_shared_parameters_are_counted_once(stripes):
     costs = family_costs(stripes.SPEC)
     stem_and_trunk = (9 * 8 + 8) + (9 * 8 + 8 + 8 * 8 + 8)
 
@@ -97,18 +97,18 @@ def test_shared_parameters_count_what_is_shared_once(stripes):
         (Conv("b", 16), 16, False),
     ],
 )
-def test_is_residual_where_shapes_agree(block, channels, residual):
+def test_is_residual_when_shapes_agree(block, channels, residual):
     assert is_residual(block, channels) is residual
 
 
-def test_spec_survives_json(stripes):
+def test_spec_is_equal_after_json_round_trip(stripes):
     spec = replace(stripes.SPEC, label_bytes=7)
 
     assert FamilySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 @pytest.mark.parametrize("broken", ["classes", "stem", "branches", "label_bytes"])
-def test_spec_refuses_a_description_with_a_part_missing(stripes, broken):
+def test_spec_refuses_a_description_with_a_missing_field(stripes, broken):
     tree = stripes.SPEC.to_dict()
     del tree[broken]
 
@@ -116,7 +116,7 @@ def test_spec_refuses_a_description_with_a_part_missing(stripes, broken):
         FamilySpec.from_dict(tree)
 
 
-def test_spec_refuses_a_block_of_another_kind(stripes):
+def test_spec_refuses_an_unknown_kind_of_block(stripes):
     tree = stripes.SPEC.to_dict()
     tree["stem"][0]["kind"] = "lstm"
 
@@ -137,7 +137,7 @@ def test_spec_refuses_a_block_of_another_kind(stripes):
         ((224, 224, 3), 14),
     ],
 )
-def test_stem_leads_down_to_about_14_pixels(shape, side):
+def test_stem_reduces_to_about_14_pixels(shape, side):
     stem = make_stem(shape, 24)
 
     assert stem_side(shape, stem) == side
@@ -145,7 +145,7 @@ def test_stem_leads_down_to_about_14_pixels(shape, side):
     assert all(block.filters % 8 == 0 for block in stem)
 
 
-def test_stem_starts_with_a_dense_convolution_and_a_stride_where_the_image_is_large():
+def test_stem_starts_with_a_strided_dense_convolution_when_the_image_is_large():
     assert make_stem((8, 8, 1), 24) == (Conv("stem", 24),)
     assert make_stem((32, 32, 3), 24) == (
         Conv("stem", 16),
@@ -163,13 +163,13 @@ def test_stem_starts_with_a_dense_convolution_and_a_stride_where_the_image_is_la
     ]
 
 
-def test_stem_refuses_an_image_under_4x4():
+def test_stem_refuses_images_below_4x4():
     with pytest.raises(FamilyError, match=r"at least 4x4; got 3x9\. Set data\.height and data\.width"):
         make_stem((3, 9, 1), 8)
 
 
 def test_branch_choices_never_narrow_and_never_go_below_4x4():
-    for branch in branch_choices("s", 1, side=8, least_width=16, most_width=40):
+    for branch in branch_choices("s", 1, side=8, min_width=16, max_width=40):
         assert branch.segment[0].filters >= 16
         side = segment_side(8, branch)
         for block in branch.tail:
@@ -179,7 +179,7 @@ def test_branch_choices_never_narrow_and_never_go_below_4x4():
     assert {1} == {stride for tail in strides for stride in tail}
 
 
-def test_branch_choices_name_blocks_by_their_place_and_student():
+def test_branch_choices_name_blocks_by_index_and_student():
     branch = next(b for b in branch_choices("medium", 1, 16, 8) if len(b.segment) == 2 and len(b.tail) == 2)
 
     assert [block.name for block in branch.segment] == ["trunk2_1", "trunk2_2"]
@@ -197,7 +197,7 @@ def test_branch_choices_name_blocks_by_their_place_and_student():
         pytest.param((64, 64, 3), 1000, NAMED, marks=pytest.mark.slow),
     ],
 )
-def test_predictions_are_those_of_the_emitted_int8_file(predicted_bytes, shape, classes, sizes):
+def test_predicted_costs_agree_with_the_int8_file(predicted_bytes, shape, classes, sizes):
     rows = list(predicted_bytes.compare([(shape, classes, sizes)]))
 
     assert [row["student"] for row in rows] == list(sizes)
@@ -205,8 +205,8 @@ def test_predictions_are_those_of_the_emitted_int8_file(predicted_bytes, shape, 
     assert all(abs(row["error"]) <= 0.05 for row in rows), rows
 
 
-def test_predicted_bytes_are_no_fewer_than_the_quantization_aware_file_has(stripes, trained_family):
-    """A budget holds for the files that ship, whichever way they were quantized."""
+def test_predicted_bytes_are_an_upper_bound_of_the_quantization_aware_file(stripes, trained_family):
+    """A budget applies to the final files, whichever way they were quantized."""
     from support.tflite_files import write_metadata
 
     from learn2compress.compression.family.model import cut_students, normalize

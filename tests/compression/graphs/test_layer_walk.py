@@ -12,14 +12,14 @@ def before(trained_family, stripes):
     return values | run_steps(steps_of(trained_family), values)
 
 
-def test_run_steps_gives_what_the_model_gives(trained_family, before):
+def test_run_steps_returns_the_outputs_of_the_model(trained_family, before):
     expected = trained_family(before[input_id(trained_family)], training=False)
 
     for tensor, logits in zip(output_ids(trained_family), expected, strict=True):
         np.testing.assert_array_equal(before[tensor], logits)
 
 
-def test_run_steps_computes_only_what_an_edit_changes(trained_family, before):
+def test_run_steps_computes_only_affected_steps(trained_family, before):
     steps = steps_of(trained_family)
     number = next(n for n, step in enumerate(steps) if step.layer.name == "large_tail1_dw")
 
@@ -39,7 +39,7 @@ def test_run_steps_with_an_edit_that_changes_nothing_changes_nothing(trained_fam
         np.testing.assert_array_equal(after[tensor], before[tensor])
 
 
-def test_run_steps_puts_something_in_the_place_of_an_input(trained_family, before):
+def test_run_steps_replaces_an_input(trained_family, before):
     steps = steps_of(trained_family)
     number = next(n for n, step in enumerate(steps) if step.layer.name == "small_logits")
 
@@ -49,7 +49,7 @@ def test_run_steps_puts_something_in_the_place_of_an_input(trained_family, befor
     np.testing.assert_allclose(after[output_ids(trained_family)[0]], np.tile(bias, (9, 1)))
 
 
-def test_chunks_of_cuts_a_batch_in_pieces_that_fit(trained_family, monkeypatch):
+def test_chunks_of_splits_a_batch_into_parts_that_fit(trained_family, monkeypatch):
     monkeypatch.setattr("learn2compress.compression.graphs.layer_walk._CHUNK_BYTES", 400_000)
 
     pieces = list(chunks_of(trained_family, np.arange(100)))

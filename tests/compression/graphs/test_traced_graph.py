@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work is counted from shapes that fit on a line, and what is hidden is said to be unknown."""
+"""MACs are counted from known shapes, and are None if some are hidden."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +38,12 @@ def read(function: Callable[[tf.Tensor], tf.Tensor], *shape: int) -> GraphFacts:
         (lambda x: tf.einsum("bij,jk->bik", x, tf.ones((7, 5))), (4, 7), 4 * 7 * 5),
         (lambda x: tf.einsum("...ij,...kj->...ik", x, tf.ones((2, 3, 7))), (2, 4, 7), 2 * 4 * 3 * 7),
         (lambda x: tf.nn.relu(x) + 1, (6, 6, 4), 0),
-        # Two layers add up; what does not reach the output does not count.
+        # Two layers are summed; operations that the output does not depend on are ignored.
         (lambda x: (x @ tf.ones((7, 5))) @ tf.ones((5, 2)), (7,), 35 + 10),
         (lambda x: [x @ tf.ones((7, 5)), x @ tf.ones((7, 9))][0], (7,), 35),
     ],
 )
-def test_read_graph_counts_the_work_of_one_image(
+def test_read_graph_counts_the_macs_of_one_image(
     function: Callable, shape: tuple[int, ...], macs: int, batch: int
 ) -> None:
     assert read(function, batch, *shape).macs == macs
@@ -64,7 +64,7 @@ def test_read_graph_finds_the_last_operation_that_computes(function: Callable, e
     assert read(function, 1, 4).end == end
 
 
-def test_read_graph_looks_into_the_functions_of_a_saved_model(tmp_path: Path) -> None:
+def test_read_graph_includes_the_functions_of_a_saved_model(tmp_path: Path) -> None:
     module = tf.Module()
     module.matrix = tf.Variable(tf.ones((4, 3)))
     inner = tf.function(lambda x: tf.nn.softmax(x @ module.matrix), autograph=False)
@@ -75,7 +75,7 @@ def test_read_graph_looks_into_the_functions_of_a_saved_model(tmp_path: Path) ->
     assert read(lambda x: next(iter(signature(x=x).values())), 5, 4) == GraphFacts(12, "Softmax")
 
 
-def test_read_graph_does_not_guess_at_work_in_loops() -> None:
+def test_read_graph_returns_none_when_macs_are_in_loops() -> None:
     def loop(x: tf.Tensor) -> tf.Tensor:
         return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y @ tf.ones((4, 4))), (0, x))[1]
 
@@ -84,21 +84,21 @@ def test_read_graph_does_not_guess_at_work_in_loops() -> None:
     assert read(lambda x: inner(x), 1, 4).macs is None
 
 
-def test_read_graph_does_not_guess_at_work_that_is_compiled() -> None:
+def test_read_graph_returns_none_when_macs_are_compiled() -> None:
     compiled = tf.function(lambda x: x @ tf.ones((4, 4)), jit_compile=True, autograph=False)
     facts = read(lambda x: compiled(x), 1, 4)
     assert facts.macs is None
     assert facts.end in ("StatefulPartitionedCall", "PartitionedCall")
 
 
-def test_read_graph_does_not_guess_where_a_shape_is_unknown() -> None:
+def test_read_graph_returns_none_when_a_shape_is_unknown() -> None:
     def sliced(x: tf.Tensor) -> tf.Tensor:
         return x[:, : tf.cast(x[0, 0], tf.int32)] @ tf.ones((4, 3))
 
     assert read(sliced, 1, 4).macs is None
 
 
-def test_read_graph_survives_a_graph_that_cannot_be_frozen() -> None:
+def test_read_graph_accepts_a_graph_that_cannot_be_frozen() -> None:
     calls = tf.Variable(0.0)
 
     @tf.function(autograph=False)

@@ -45,7 +45,7 @@ def test_choose_widths_leaves_every_student_its_share_of_the_bytes(spec, damage)
     assert all(width % CHANNEL_STEP == 0 for width in widths.values())
     tails = [group for group in groups.values() if len(group.students) == 1 and group.students != ("large",)]
     assert all(widths[group.name] >= 0.5 * group.width for group in tails)
-    assert all(groups[name].least <= width <= groups[name].width for name, width in widths.items())
+    assert all(groups[name].min_width <= width <= groups[name].width for name, width in widths.items())
 
 
 def test_choose_widths_takes_macs_as_a_share_or_a_count(spec, damage):
@@ -169,7 +169,7 @@ def test_target_alone_is_the_share_that_a_student_loses_in_its_family(spec, targ
     assert target_alone(spec, target, largest) == target
     for student in spec.students[:-1]:
         alone = target_alone(spec, target, student)
-        check_reachable(spec.alone(student), alone)
+        check_reachable(spec.single(student), alone)
         assert getattr(alone, kind) == pytest.approx(share)
 
 
@@ -185,7 +185,7 @@ def test_target_alone_goes_no_further_than_can_be_reached(spec):
 
     alone = target_alone(spec, ChannelTarget(bytes=0.01), student)
 
-    check_reachable(spec.alone(student), alone)
+    check_reachable(spec.single(student), alone)
     assert 0.05 < alone.bytes < 1
 
 

@@ -50,7 +50,7 @@ def test_a_user_s_students_are_said_once_with_what_was_found(example):
         for _ in range(2):
             design(StudentsConfig(), example, TASK, {"large": 2.0}).preflight()
 
-    assert said[0] == "Trying each layer of my_students.py for 8 bits …"
+    assert said[0] == "Testing each layer of my_students.py for 8-bit quantization …"
     assert said[1:5] == [
         "small: 11 layers, to 8 bits: trained for it, of some layers the outputs alone",
         "  output-only: rescaling (Rescaling), rescaling_offset (Rescaling) – tfmot knows no Rescaling",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The students' shape is found out once in a process, however often it is asked for."""
+"""The specification of the students is solved for once in a process."""
 
 from learn2compress.compression.students import architecture
 from learn2compress.compression.students.architecture import design

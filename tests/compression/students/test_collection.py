@@ -72,7 +72,7 @@ def models(folder, name, baseline=None):
     return folder
 
 
-def test_students_are_brought_together_smallest_first(tmp_path):
+def test_collect_students_orders_them_smallest_first(tmp_path):
     folders = [pruned(tmp_path / "1", "large", 200), pruned(tmp_path / "2", "small", 100)]
 
     manifest = collect_students(folders, tmp_path / "all")
@@ -89,7 +89,7 @@ def test_students_are_brought_together_smallest_first(tmp_path):
     check_events(tmp_path / "all", manifest, runs)
 
 
-def test_files_are_brought_together_with_the_teachers_own_last(tmp_path):
+def test_collect_models_puts_conversions_of_the_teacher_last(tmp_path):
     folders = {"large": models(tmp_path / "1", "large"), "small": models(tmp_path / "2", "small", "teacher")}
 
     manifest = collect_models(folders, tmp_path / "all", ["small", "large"])
@@ -103,7 +103,7 @@ def test_files_are_brought_together_with_the_teachers_own_last(tmp_path):
     check_events(tmp_path / "all", manifest, runs)
 
 
-def test_file_that_was_changed_is_not_collected(tmp_path):
+def test_collect_students_refuses_a_changed_file(tmp_path):
     folder = pruned(tmp_path / "1", "small", 100)
     (folder / "small" / "student.h5").write_bytes(b"other")
 
@@ -111,7 +111,7 @@ def test_file_that_was_changed_is_not_collected(tmp_path):
         collect_students([folder], tmp_path / "all")
 
 
-def test_stages_keep_their_order_whatever_was_trained_longest():
+def test_merge_curves_keeps_the_order_of_the_stages():
     short = [TOGETHER, epoch("thinned", 1, 1.0, small=0.4), epoch("pruned", 1, 1.0, small=0.5)]
     long = [TOGETHER, *(epoch("pruned", n, 1.0, large=0.5) for n in (1, 2))]
 
@@ -123,5 +123,5 @@ def test_stages_keep_their_order_whatever_was_trained_longest():
     assert merged[2].accuracy == {"large": 0.5, "small": 0.5}
 
 
-def test_note_of_all_but_one_names_its_students():
+def test_merge_notes_prefixes_notes_that_are_not_common_to_all():
     assert merge_notes({"a": ["x", "y"], "b": ["y"], "c": ["y", "x"]}) == ["y", "a: x", "c: x"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Students that begin as others: the same shape or a refusal that says what differs; other classes, new logits."""
+"""Students of an earlier run as initial weights: equal specifications, or a refusal that names the differences."""
 
 import json
 import shutil
@@ -24,15 +24,15 @@ TASK = Task(input_shape=(8, 8, 1), classes=["left", "middle", "right"])
 OTHERS = Task(input_shape=(8, 8, 1), classes=["up", "down"])
 
 
-def asked(task, sizes=SIZES):
+def requested(task, sizes=SIZES):
     return BuiltIn(solve_family(sizes, task.input_shape, len(task.classes), label_bytes(task.classes)))
 
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
-    """A run's output folder with two executions of Distiller, of which the tenth is the later one."""
+    """The output folder of a run with two executions of Distiller, of which number 10 is the later one."""
     output = tmp_path_factory.mktemp("run")
-    spec = asked(TASK).spec
+    spec = requested(TASK).spec
     for number in (9, 10):
         family = build_family(spec, seed=number)
         for layer in family.layers:
@@ -52,7 +52,7 @@ def earlier(tmp_path_factory):
     return output
 
 
-def test_find_students_takes_the_last_of_a_run_or_the_folder_itself(earlier, tmp_path):
+def test_find_students_finds_the_latest_of_a_run_or_the_folder_itself(earlier, tmp_path):
     last = earlier / "pipeline/Distiller/students/10"
     assert find_students(earlier) == find_students(last) == last
     assert students_sha256(earlier) == tree_sha256(last)
@@ -62,24 +62,26 @@ def test_find_students_takes_the_last_of_a_run_or_the_folder_itself(earlier, tmp
     ):
         find_students(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(TrainingError, match=r"distill\.init must hold students of this version; .*StudentSetManifest"):
+    with pytest.raises(
+        TrainingError, match=r"distill\.init must contain students of this version; .*StudentSetManifest"
+    ):
         find_students(tmp_path)
 
 
-def test_all_weights_and_statistics_go_over_where_the_classes_are_the_same(earlier):
-    found = open_earlier(earlier, asked(TASK), SIZES, TASK)
+def test_copy_to_copies_all_weights_and_statistics_when_the_classes_are_equal(earlier):
+    found = open_earlier(earlier, requested(TASK), SIZES, TASK)
     family = found.architecture.build(seed=1)
 
     told = found.copy_to(family)
 
-    expected = build_family(asked(TASK).spec, seed=10)
+    expected = build_family(requested(TASK).spec, seed=10)
     for ours, theirs in zip(family.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs + np.float32(0.25))
     assert (told.kind, told.source_sha256, told.new_logits) == ("students", students_sha256(earlier), False)
 
 
-def test_the_logits_begin_anew_where_the_classes_are_others(earlier):
-    found = open_earlier(earlier, asked(OTHERS), SIZES, OTHERS)
+def test_copy_to_keeps_random_logits_when_the_classes_differ(earlier):
+    found = open_earlier(earlier, requested(OTHERS), SIZES, OTHERS)
     family = found.architecture.build(seed=1)
     fresh = {layer.name: layer.get_weights() for layer in family.layers}
 
@@ -87,7 +89,7 @@ def test_the_logits_begin_anew_where_the_classes_are_others(earlier):
 
     assert told.new_logits
     assert (found.architecture.spec.classes, found.architecture.spec.label_bytes) == (2, len("up\ndown\n"))
-    expected = build_family(asked(TASK).spec, seed=10)
+    expected = build_family(requested(TASK).spec, seed=10)
     for layer in family.layers:
         for number, values in enumerate(layer.get_weights()):
             theirs = expected.get_layer(layer.name).get_weights()[number]
@@ -95,48 +97,48 @@ def test_the_logits_begin_anew_where_the_classes_are_others(earlier):
             np.testing.assert_array_equal(values, fresh[layer.name][number] if is_new else theirs + np.float32(0.25))
 
 
-def test_a_foreign_family_is_refused_and_what_differs_is_said(earlier, stripes):
+def test_open_earlier_refuses_another_family_and_names_the_differences(earlier, stripes):
     other = BuiltIn(replace(stripes.SPEC, label_bytes=18))
     with pytest.raises(
-        FamilyError, match=r"must be of the family that is asked for; .*there, .*asked for.*Set students"
+        FamilyError, match=r"must be of the family that is requested; .*there, .*requested.*Set students"
     ):
         open_earlier(earlier, other, SIZES, TASK)
 
-    spec = asked(TASK).spec
+    spec = requested(TASK).spec
     wider = replace(spec, stem=(replace(spec.stem[0], filters=spec.stem[0].filters + 8), *spec.stem[1:]))
     with pytest.raises(
         FamilyError,
-        match=rf"asked for; stem {spec.stem[0].name} filters: (\d+) there, {wider.stem[0].filters} asked for",
+        match=rf"requested; stem {spec.stem[0].name} filters: (\d+) there, {wider.stem[0].filters} requested",
     ):
         open_earlier(earlier, BuiltIn(wider), SIZES, TASK)
 
     larger = Task(input_shape=(12, 8, 1), classes=TASK.classes)
-    with pytest.raises(FamilyError, match=r"input_shape: \[8, 8, 1\] there, \[12, 8, 1\] asked for"):
+    with pytest.raises(FamilyError, match=r"input_shape: \[8, 8, 1\] there, \[12, 8, 1\] requested"):
         open_earlier(earlier, BuiltIn(replace(spec, input_shape=(12, 8, 1))), SIZES, larger)
 
 
-def test_a_budget_that_more_classes_break_is_refused(earlier):
+def test_open_earlier_refuses_a_budget_that_more_classes_exceed(earlier):
     many = Task(input_shape=(8, 8, 1), classes=[f"class {n}" for n in range(60)])
     roomy = {name: StudentSize(size_bytes=size) for name, size in (("a", 10_000), ("b", 20_000))}
 
     with pytest.raises(
-        FamilyError, match=r"student 'a' must keep within 6,000; the one in .* has [\d,]+ with 60 classes"
+        FamilyError, match=r"student 'a' must not exceed 6,000; the one in .* has [\d,]+ with 60 classes"
     ):
-        open_earlier(earlier, asked(many, roomy), SIZES, many)
+        open_earlier(earlier, requested(many, roomy), SIZES, many)
 
 
-def test_a_changed_model_is_refused(earlier, tmp_path):
+def test_copy_to_refuses_a_changed_model(earlier, tmp_path):
     folder = tmp_path / "students"
     shutil.copytree(earlier / "pipeline/Distiller/students/10", folder)
     with (folder / "family/family.h5").open("ab") as file:
         file.write(b"x")
 
-    found = open_earlier(folder, asked(TASK), SIZES, TASK)
+    found = open_earlier(folder, requested(TASK), SIZES, TASK)
     with pytest.raises(TrainingError, match=r"family\.h5 must have the SHA-256"):
         found.copy_to(found.architecture.build(seed=1))
 
 
-def test_students_of_a_module_and_those_of_the_family_are_no_kin(earlier, tmp_path):
+def test_open_earlier_refuses_students_of_a_module_for_the_built_in_family(earlier, tmp_path):
     folder = tmp_path / "students"
     shutil.copytree(earlier / "pipeline/Distiller/students/10", folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -145,13 +147,13 @@ def test_students_of_a_module_and_those_of_the_family_are_no_kin(earlier, tmp_pa
     class Own:
         spec, source = None, type("Source", (), {"sha256": "5" * 64})()
 
-    with pytest.raises(FamilyError, match=r"; kind: the built-in family there, a module asked for\. Set students"):
+    with pytest.raises(FamilyError, match=r"; kind: the built-in family there, a module requested\. Set students"):
         open_earlier(folder, Own(), SIZES, TASK)
 
     other = Task(input_shape=(12, 8, 1), classes=[f"class {n}" for n in range(60)])
     with pytest.raises(
         FamilyError,
-        match=r"input shape: \(8, 8, 1\) there, \(12, 8, 1\) asked for; classes: \d+ there, 60 asked for; "
-        r"class 0: '.+' there, 'class 0' asked for\. Set",
+        match=r"input shape: \(8, 8, 1\) there, \(12, 8, 1\) requested; classes: \d+ there, 60 requested; "
+        r"class 0: '.+' there, 'class 0' requested\. Set",
     ):
         open_earlier(folder, Own(), SIZES, other)

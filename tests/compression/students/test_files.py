@@ -23,7 +23,7 @@ def written(stripes, trained_family, tmp_path):
     return stripes.write_family(tmp_path, trained_family, accuracy=accuracy, curves=CURVES, seed=6, notes=["a note"])
 
 
-def test_write_students_leaves_a_manifest_of_what_is_there(written, stripes, tmp_path):
+def test_write_students_writes_a_manifest_of_all_files(written, stripes, tmp_path):
     assert read_manifest(tmp_path, StudentSetManifest) == written
     assert (written.stage, written.seed, written.notes, written.teacher_sha256) == (
         "distilled",
@@ -46,7 +46,7 @@ def test_write_students_leaves_a_manifest_of_what_is_there(written, stripes, tmp
         assert (file.sha256, file.bytes) == (file_sha256(path), path.stat().st_size)
 
 
-def test_load_model_gives_back_what_was_written(written, trained_family, stripes, tmp_path):
+def test_load_model_returns_the_written_model(written, trained_family, stripes, tmp_path):
     images = np.random.default_rng(0).uniform(-1, 1, (5, *stripes.SHAPE)).astype(np.float32)
     family = load_model(tmp_path, written.family)
 
@@ -56,7 +56,7 @@ def test_load_model_gives_back_what_was_written(written, trained_family, stripes
         np.testing.assert_array_equal(load_model(tmp_path, student.model)(images), model(images))
 
 
-def test_module_of_gives_back_the_text_as_it_is_whatever_ends_its_lines(written, tmp_path):
+def test_module_of_keeps_line_ends(written, tmp_path):
     (tmp_path / "my.py").write_bytes(b"def build():\r\n    pass\r\n")
     file = File.of(tmp_path, "my.py")
 
@@ -65,7 +65,7 @@ def test_module_of_gives_back_the_text_as_it_is_whatever_ends_its_lines(written,
     assert (source.name, source.text, source.sha256) == ("my.py", "def build():\r\n    pass\r\n", file.sha256)
 
 
-def test_load_model_refuses_a_file_that_was_changed(written, tmp_path):
+def test_load_model_refuses_a_changed_file(written, tmp_path):
     path = tmp_path / written.students[0].model.path
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -73,14 +73,14 @@ def test_load_model_refuses_a_file_that_was_changed(written, tmp_path):
         load_model(tmp_path, written.students[0].model)
 
 
-def test_load_model_refuses_a_file_that_is_gone(written, tmp_path):
+def test_load_model_refuses_a_missing_file(written, tmp_path):
     (tmp_path / written.family.path).unlink()
 
     with pytest.raises(TrainingError, match=r"family/family\.h5 must be readable; No such file"):
         load_model(tmp_path, written.family)
 
 
-def test_read_curves_refuses_what_is_no_curve(written, tmp_path):
+def test_read_curves_refuses_other_contents(written, tmp_path):
     (tmp_path / written.curves.path).write_text('[{"stage": "distilled"}]')
 
     with pytest.raises(TrainingError, match=r"curves\.json must be a list of epochs; "):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user's module may build, and each way in which it may be wrong."""
+"""Models that a user's module may build, and each error that is refused."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_equal_seeds_give_equal_weights_and_names():
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
-def test_what_models_share_is_there_once_and_computes_the_same():
+def test_shared_layers_occur_once_and_outputs_are_unchanged():
     body = FLAT + "\ntrunk = layers.Dense(9, name='trunk')\na = layers.Dense(classes)(trunk(x))"
     body += "\nother = keras.Input(input_shape)\nb = layers.Dense(5, name='trunk2')(trunk(layers.Flatten()(other)))"
     source = returning(body, "{'a': keras.Model(image, a), 'b': keras.Model(other, layers.Dense(classes)(b))}")
@@ -70,7 +70,7 @@ def test_what_models_share_is_there_once_and_computes_the_same():
     assert sum(layer.name == "trunk" for layer in family.layers) == 1
 
 
-def test_nested_models_are_put_in_line_with_their_weights_and_unique_names():
+def test_nested_models_are_flattened_with_weights_and_unique_names():
     text = """
 def block(shape, filters):
     image = keras.Input(shape)
@@ -95,7 +95,7 @@ def build(input_shape, classes):
     assert not [layer for layer in family.layers if isinstance(layer, keras.Model)]
     assert {"conv", "bn", "block6_conv", "block6_bn"} <= {layer.name for layer in family.layers}
     np.testing.assert_allclose(family(images), original(images), rtol=1e-5)
-    # The second was called as in inference: its statistics stay while training, those of the first move.
+    # The second was called in inference mode, so training changes only the statistics of the first.
     family(images, training=True)
     assert np.all(family.get_layer("block6_bn").moving_mean == 0)
     assert not np.all(family.get_layer("bn").moving_mean == 0)
@@ -111,7 +111,7 @@ def test_a_rescaling_with_an_offset_becomes_two_layers_that_compute_the_same():
     np.testing.assert_allclose(logits, np.repeat(expected[:, None], CLASSES, axis=1), rtol=1e-4)
 
 
-def test_a_layer_of_the_users_own_is_taken():
+def test_custom_layers_are_accepted():
     text = """
 class Half(layers.Layer):
     def call(self, x):
@@ -182,7 +182,7 @@ class Sub(keras.Model):
         ),
         (
             returning("", "keras.Sequential([layers.Reshape((8, 8)), layers.LSTM(4), layers.Dense(classes)])"),
-            r"must be made of operations that TensorFlow Lite knows; it hides some in a loop",
+            r"must consist of operations that TensorFlow Lite supports; some are hidden in a loop",
         ),
         (
             returning(
@@ -220,7 +220,7 @@ class Sub(keras.Model):
                 OWN + "def build(input_shape, classes):\n    image = keras.Input(input_shape)\n"
                 "    return keras.Model(image, layers.Dense(classes)(layers.Flatten()(Own(2.0)(image))))\n"
             ),
-            r"layer 'own' \(Own\) must be one that its get_config describes in full; .*Give the class a get_config",
+            r"layer 'own' \(Own\) must be fully described by its get_config; .*Give the class a get_config",
         ),
         (
             module("def other(a, b):\n    pass\n"),
@@ -238,7 +238,7 @@ class Sub(keras.Model):
         (module("def build(:\n"), r"mine\.py must be Python; line 3: "),
     ],
 )
-def test_build_students_refuses(source, message):
+def test_build_students_refuses_invalid_models(source, message):
     with pytest.raises(StudentModuleError, match=message):
         build_students(source, SHAPE, CLASSES)
 
@@ -253,7 +253,7 @@ def test_build_students_refuses_keras_3_with_the_remedy():
         build_students(ModuleSource("mine.py", "build", text), SHAPE, CLASSES)
 
 
-def test_build_students_refuses_what_cannot_be_loaded_again():
+def test_build_students_refuses_models_that_cannot_be_loaded():
     text = """
 class Own(layers.Layer):
     def get_config(self):

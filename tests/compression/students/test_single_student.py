@@ -14,23 +14,23 @@ def manifest(stripes, trained_family, tmp_path):
 
 
 @pytest.mark.parametrize(("index", "student"), [(0, "small"), (1, "large")])
-def test_student_answers_alone_as_in_the_family(stripes, trained_family, manifest, index, student):
+def test_single_student_has_the_logits_of_the_family(stripes, trained_family, manifest, index, student):
     images = normalize(stripes.draw(9, 4)[0])
 
     alone, about = single_student(trained_family, manifest, student)
 
     np.testing.assert_array_equal(alone(images), trained_family(images)[index])
     assert [one.name for one in about.students] == [student]
-    built = build_family(stripes.SPEC.alone(student))
+    built = build_family(stripes.SPEC.single(student))
     assert [layer.name for layer in alone.layers] == [layer.name for layer in built.layers]
-    assert about.family_spec == stripes.SPEC.alone(student).to_dict()
+    assert about.family_spec == stripes.SPEC.single(student).to_dict()
 
 
-def test_family_of_one_costs_what_the_student_costs(stripes):
+def test_single_student_has_the_cost_of_the_student(stripes):
     for student in stripes.SPEC.students:
-        assert student_cost(stripes.SPEC.alone(student), student) == student_cost(stripes.SPEC, student)
+        assert student_cost(stripes.SPEC.single(student), student) == student_cost(stripes.SPEC, student)
 
 
-def test_student_that_is_not_there_is_refused(trained_family, manifest):
+def test_single_student_refuses_an_unknown_name(trained_family, manifest):
     with pytest.raises(FamilyError, match="student 'medium' must be one of the set, which are small, large"):
         single_student(trained_family, manifest, "medium")

@@ -214,14 +214,14 @@ def test_load_teacher_runs_no_code_of_a_lambda_layer(library: Any, ending: str, 
     keras_end(library, library.layers.Lambda(lambda x: x * 2, name="double"), library.layers.Dense(4)).save(
         tmp_path / f"t.{ending}"
     )
-    with pytest.raises(TeacherError, match="must hold no code; got the Lambda layer 'double'"):
+    with pytest.raises(TeacherError, match="must not contain code; got the Lambda layer 'double'"):
         load_teacher(tmp_path / f"t.{ending}")
 
 
 @pytest.mark.parametrize("library", [tf_keras, keras])
 def test_load_teacher_refuses_weights_alone(library: Any, tmp_path: Path) -> None:
     keras_end(library, library.layers.Dense(4)).save_weights(tmp_path / "t.weights.h5")
-    with pytest.raises(TeacherError, match="got weights alone, without the model they belong to"):
+    with pytest.raises(TeacherError, match="got only weights, without the model that they belong to"):
         load_teacher(tmp_path / "t.weights.h5")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features are what enters the layer of the logits, in both generations of Keras and however the model ends."""
+"""Features are the input of the logits layer, with both versions of Keras and for every form of the last layers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +36,10 @@ def make(library: Any, folder: Path, end: Callable[[Any], list]) -> Any:
 
 
 def check_averages(features: TeacherFeatures, conv: Any, images: np.ndarray) -> None:
-    """The features must be the convolution's maps, averaged, and the logits those of the teacher alone."""
+    """Check that the features are the averaged maps of the convolution, and the logits those of the teacher."""
     expected = np.asarray(conv(tf.constant(images / np.float32(255)))).mean((1, 2))
     assert features.width == 6
-    values, logits = features.answers(images)
+    values, logits = features.features_and_logits(images)
     assert (values.shape, values.dtype) == ((5, 6), np.float32)
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logits, features.teacher.logits(images), rtol=1e-5, atol=1e-6)
@@ -56,7 +56,7 @@ def check_averages(features: TeacherFeatures, conv: Any, images: np.ndarray) -> 
         lambda k: [k.Conv2D(4, 1, name="last"), k.GlobalAveragePooling2D(), k.Softmax()],
     ],
 )
-def test_find_feature_layer_finds_what_enters_the_logits(
+def test_find_feature_layer_finds_the_input_of_the_logits(
     library: Any, end: Callable, images: np.ndarray, tmp_path: Path
 ) -> None:
     model = make(library, tmp_path, end)
@@ -67,21 +67,21 @@ def test_find_feature_layer_finds_what_enters_the_logits(
 
 
 @LIBRARIES
-def test_find_feature_layer_takes_a_named_layer(library: Any, images: np.ndarray, tmp_path: Path) -> None:
+def test_find_feature_layer_accepts_a_named_layer(library: Any, images: np.ndarray, tmp_path: Path) -> None:
     model = make(library, tmp_path, lambda k: [k.Flatten(), k.Dense(4, name="last")])
     teacher = load_teacher(tmp_path / "t.keras", scaling="unit")
     features = find_feature_layer(teacher, "conv")
     assert (features.layer, features.side) == ("conv", "output")
     check_averages(features, model.get_layer("conv"), images)
     assert find_feature_layer(teacher).width == 6 * 6 * 6
-    # The output of a layer and its input are not confused, though they go by the same name.
-    assert find_feature_layer(teacher, "last").answers(images)[0].shape == (5, 4)
-    assert find_feature_layer(teacher).answers(images)[0].shape == (5, 216)
+    # Input and output of a layer are distinguished, although the layer has the same name.
+    assert find_feature_layer(teacher, "last").features_and_logits(images)[0].shape == (5, 4)
+    assert find_feature_layer(teacher).features_and_logits(images)[0].shape == (5, 216)
 
 
 @LIBRARIES
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-def test_find_feature_layer_sees_past_a_nested_backbone(
+def test_find_feature_layer_works_behind_a_nested_backbone(
     library: Any, ending: str, images: np.ndarray, tmp_path: Path
 ) -> None:
     inner = library.Input((8, 8, 3))
@@ -128,14 +128,14 @@ def test_find_feature_layer_refuses_a_saved_model(tmp_path: Path) -> None:
 
 
 @LIBRARIES
-def test_find_feature_layer_refuses_a_name_that_is_none(library: Any, tmp_path: Path) -> None:
+def test_find_feature_layer_refuses_an_unknown_name(library: Any, tmp_path: Path) -> None:
     make(library, tmp_path, lambda k: [k.GlobalAveragePooling2D(name="pool"), k.Dense(4, name="last")])
     with pytest.raises(TeacherError, match=r"got 'poll', where the last ones are .*conv, pool, last. Choose one"):
         find_feature_layer(load_teacher(tmp_path / "t.keras"), "poll")
 
 
 @LIBRARIES
-def test_find_feature_layer_refuses_an_end_that_it_cannot_follow(library: Any, tmp_path: Path) -> None:
+def test_find_feature_layer_refuses_when_the_last_layer_cannot_be_found(library: Any, tmp_path: Path) -> None:
     image = library.Input((8, 8, 3))
     pooled = library.layers.GlobalAveragePooling2D()(image)
     ends = [library.layers.Dense(4, activation="softmax")(pooled) for _ in range(2)]
@@ -155,9 +155,7 @@ def test_find_feature_layer_refuses_a_model_of_one_layer(library: Any, tmp_path:
     library.Sequential([library.Input((8, 8)), layers.Conv1D(4, 1), layers.GlobalMaxPooling1D()]).save(
         tmp_path / "t.keras"
     )
-    with pytest.raises(
-        TeacherError, match=r"must have layers before 'conv1d.*' for its features to be taken; got none"
-    ):
+    with pytest.raises(TeacherError, match=r"must have layers before 'conv1d.*' for its features to be used; got none"):
         find_feature_layer(load_teacher(tmp_path / "t.keras"))
 
 
@@ -170,7 +168,7 @@ def test_find_feature_layer_refuses_a_layer_that_is_used_twice(library: Any, tmp
     teacher = load_teacher(tmp_path / "t.keras")
     with pytest.raises(TeacherError, match=r"layer 'twice' of teacher .* must be used once for its features"):
         find_feature_layer(teacher, "twice")
-    with pytest.raises(TeacherError, match="must end in a Dense or convolution layer of its own"):
+    with pytest.raises(TeacherError, match="must end in a Dense or convolution layer that is called once"):
         find_feature_layer(teacher)
 
 
@@ -180,4 +178,4 @@ def test_features_refuses_nan(tmp_path: Path, images: np.ndarray) -> None:
     hidden = teacher.keras_model.get_layer("hidden")
     hidden.set_weights([np.full_like(w, np.nan) for w in hidden.get_weights()])
     with pytest.raises(TeacherError, match="must answer with finite numbers; got NaN for 5 of 5 images"):
-        find_feature_layer(teacher).answers(images)
+        find_feature_layer(teacher).features_and_logits(images)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file is, is told from its content; what is no teacher gets one clear line."""
+"""The format is determined from the content; other files are refused with a message of one line."""
 
 import json
 import pickle
@@ -62,7 +62,7 @@ def test_describe_file_routes_h5_files_by_their_attributes(
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt"])
-def test_describe_file_knows_saved_models(tmp_path: Path, name: str) -> None:
+def test_describe_file_recognizes_saved_models(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "variables").mkdir()
     (tmp_path / "variables" / "variables.index").write_bytes(b"123")
@@ -83,7 +83,7 @@ def test_describe_file_needs_no_tensorflow(tmp_path: Path) -> None:
 
 
 def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=r"nothing.h5, where there is nothing. Check teacher.path"):
+    with pytest.raises(TeacherError, match=r"nothing.h5, which does not exist. Check teacher.path"):
         describe_file(tmp_path / "nothing.h5")
 
 
@@ -94,7 +94,7 @@ def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
         ("t.keras", b"some words about a model", "got a file that is none of them"),
         ("t.pkl", pickle.dumps({"weights": [1, 2]}), "got a Python pickle, which is never loaded"),
         ("t.h5", pickle.dumps([0], protocol=2), "got a Python pickle"),
-        ("t.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 60, "got a TensorFlow Lite file, which cannot teach"),
+        ("t.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 60, "got a TensorFlow Lite file, which cannot be a teacher"),
         ("t.tgz", b"\x1f\x8b\x08" + b"\0" * 20, "got an archive. Unpack it"),
         ("t.tar", b"\0" * 257 + b"ustar" + b"\0" * 250, "got an archive. Unpack it"),
         ("graph.pb", b"\n\x10\n", "got a frozen graph. Export it as a SavedModel"),
@@ -104,7 +104,7 @@ def test_describe_file_refuses_a_missing_file(tmp_path: Path) -> None:
         ("model.index", b"\x00\x02", "got a training checkpoint"),
     ],
 )
-def test_describe_file_says_what_is_no_teacher(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_describe_file_describes_other_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TeacherError, match=message):
         describe_file(tmp_path / name)
@@ -148,11 +148,11 @@ def test_describe_file_refuses_other_zip_archives(tmp_path: Path, member: str, m
     ("version", "config", "message"),
     [
         (None, CONFIG, "must name its keras_version in metadata.json; got none"),
-        ("3.0", "{", "must hold a readable Keras configuration; got "),
-        ("three", CONFIG, "must hold a readable Keras configuration; got "),
+        ("3.0", "{", "must contain a readable Keras configuration; got "),
+        ("three", CONFIG, "must contain a readable Keras configuration; got "),
     ],
 )
-def test_describe_file_refuses_a_keras_file_without_sense(
+def test_describe_file_refuses_a_keras_file_with_invalid_contents(
     tmp_path: Path, version: str | None, config: str, message: str
 ) -> None:
     with pytest.raises(TeacherError, match=message):
@@ -162,7 +162,7 @@ def test_describe_file_refuses_a_keras_file_without_sense(
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"layer_names": ["dense"], "keras_version": "2.16.0"}, "got weights alone, without the model"),
+        ({"layer_names": ["dense"], "keras_version": "2.16.0"}, "got only weights, without the model"),
         ({}, "got an HDF5 file without a Keras model"),
     ],
 )
@@ -179,14 +179,14 @@ def test_describe_file_names_the_inner_saved_model(tmp_path: Path) -> None:
         describe_file(tmp_path)
 
 
-def test_describe_file_refuses_a_folder_of_other_things(tmp_path: Path) -> None:
+def test_describe_file_refuses_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").touch()
     with pytest.raises(TeacherError, match=r"got a folder without saved_model.pb. Training checkpoints"):
         describe_file(tmp_path)
 
 
 @pytest.mark.parametrize("container", ["keras", "h5"])
-def test_describe_file_refuses_lambda_layers_however_deep(tmp_path: Path, container: str) -> None:
+def test_describe_file_refuses_lambda_layers_at_any_depth(tmp_path: Path, container: str) -> None:
     layer = {"class_name": "Lambda", "config": {"name": "double", "function": ["4wEAAAA=", None, None]}}
     nested = {
         "class_name": "Functional",
@@ -197,9 +197,9 @@ def test_describe_file_refuses_lambda_layers_however_deep(tmp_path: Path, contai
         path = write_keras(tmp_path / "t.keras", config=config)
     else:
         path = write_h5(tmp_path / "t.h5", keras_version="2.16.0", model_config=config)
-    with pytest.raises(TeacherError, match="must hold no code; got the Lambda layer 'double'"):
+    with pytest.raises(TeacherError, match="must not contain code; got the Lambda layer 'double'"):
         describe_file(path)
 
 
-def test_lambda_layers_passes_over_operations_of_tensorflow() -> None:
+def test_lambda_layers_ignores_tensorflow_operations() -> None:
     assert list(lambda_layers({"class_name": "TFOpLambda", "config": {"name": "tf.math.add"}})) == []

@@ -2,14 +2,14 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.teacher.logits import trial_accuracy, write_answers_shard
+from learn2compress.compression.teacher.logits import trial_accuracy, write_outputs_shard
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
 from learn2compress.modalities.image.views import apply_view, draw_views, mirror
 from learn2compress.schemas.errors import TeacherError
 
 
 class Fixed:
-    """Answers every image with the same logits."""
+    """Returns the same logits for every image."""
 
     def __init__(self, *logits: float) -> None:
         self.answer = np.array(logits, np.float32)
@@ -26,12 +26,12 @@ def shard(stripes_artifacts, stripes):
 
 def write(teacher, shard, tmp_path, stripes, views=2):
     recipe = stripes.RECIPE.model_copy(update={"count": views})
-    answers = {"logits": str(tmp_path / "out/logits.gz")}
-    return write_answers_shard(lambda images: {"logits": teacher.logits(images)}, shard, answers, stripes.TASK, recipe)
+    outputs = {"logits": str(tmp_path / "out/logits.gz")}
+    return write_outputs_shard(lambda images: {"logits": teacher.logits(images)}, shard, outputs, stripes.TASK, recipe)
 
 
 def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
-    """Answers as they are in a file, [images, views * width] float32."""
+    """Read the outputs in a file, [images, views * width] float32."""
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset([str(path)], compression_type="GZIP")
@@ -41,17 +41,17 @@ def stored(path, kind="logits", dtype="<f2") -> np.ndarray:
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_teacher_is_asked_once_for_each_view_of_each_image(shard, tmp_path, stripes, views):
+def test_write_outputs_shard_runs_one_inference_per_view_of_each_image(shard, tmp_path, stripes, views):
     teacher = stripes.StripesTeacher()
 
     count = write(teacher, shard, tmp_path, stripes, views)
 
-    assert teacher.asked == count.forward_passes == views * 48
+    assert teacher.forward_passes == count.forward_passes == views * 48
     assert (count.images, count.correct) == (48, 48)
 
 
-def test_shard_holds_the_teachers_logits_on_the_very_views_it_names(stripes_artifacts, stripes):
-    """Those of the pixels that a student is shown, up to a common offset and the rounding of 16 bits."""
+def test_write_outputs_shard_stores_the_logits_of_the_stored_views(stripes_artifacts, stripes):
+    """The logits are those of the training views, up to a common offset and rounding to 16 bits."""
     for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
         np.testing.assert_array_equal(batch["views"], draw_views(batch["id"], stripes.RECIPE))
         for k in range(2):
@@ -62,13 +62,13 @@ def test_shard_holds_the_teachers_logits_on_the_very_views_it_names(stripes_arti
     assert np.any(batch["views"][:, 1] != 0)
 
 
-def test_shard_counts_right_answers_on_the_image_itself(shard, tmp_path, stripes):
+def test_write_outputs_shard_counts_correct_predictions_on_view_0(shard, tmp_path, stripes):
     count = write(Fixed(0, 1, 0), shard, tmp_path, stripes)
 
     assert count.correct == 16
 
 
-def test_shard_is_whole_or_not_there(shard, tmp_path, stripes):
+def test_write_outputs_shard_leaves_no_partial_file(shard, tmp_path, stripes):
     class Failing(stripes.StripesTeacher):
         def logits(self, images):
             raise RuntimeError(f"out of memory for {len(images)} images")
@@ -79,8 +79,8 @@ def test_shard_is_whole_or_not_there(shard, tmp_path, stripes):
     assert not (tmp_path / "out/logits.gz").exists()
 
 
-def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stripes):
-    """Each in a file of its own, as if it had been asked for alone; only what is wanted is written."""
+def test_write_outputs_shard_computes_both_kinds_on_the_same_views(shard, tmp_path, stripes):
+    """Each kind is written to its own file, with the same bytes as if it were the only one requested."""
     teacher = stripes.StripesTeacher()
 
     def both(images):
@@ -88,23 +88,23 @@ def test_both_kinds_of_answers_are_taken_of_the_same_views(shard, tmp_path, stri
         return {"logits": logits, "features": 2 * logits[:, ::-1]}
 
     files = {kind: str(tmp_path / kind / "of.gz") for kind in ("logits", "features")}
-    count = write_answers_shard(both, shard, files, stripes.TASK, stripes.RECIPE)
+    count = write_outputs_shard(both, shard, files, stripes.TASK, stripes.RECIPE)
 
-    assert teacher.asked == count.forward_passes == 2 * 48
+    assert teacher.forward_passes == count.forward_passes == 2 * 48
     assert (count.images, count.correct) == (48, 48)
     write(teacher, shard, tmp_path, stripes)
     logits, features = stored(files["logits"]), stored(files["features"], "features", "<f4")
     np.testing.assert_array_equal(logits, stored(tmp_path / "out/logits.gz"))
     same = features.reshape(48, 2, 3)[:, :, ::-1] / 2
     np.testing.assert_allclose(same - same.max(-1, keepdims=True), logits.reshape(48, 2, 3), rtol=1e-3, atol=1e-3)
-    alone = write_answers_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.TASK, stripes.RECIPE)
+    alone = write_outputs_shard(both, shard, {"features": str(tmp_path / "alone.gz")}, stripes.TASK, stripes.RECIPE)
     assert (alone.images, alone.correct) == (48, 0)
     assert (tmp_path / "alone.gz").read_bytes() == (tmp_path / "features/of.gz").read_bytes()
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"of.gz", "alone.gz", "logits.gz"}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_teacher_with_logits_that_are_not_finite_is_refused(shard, tmp_path, stripes, bad):
+def test_write_outputs_shard_refuses_logits_that_are_not_finite(shard, tmp_path, stripes, bad):
     with pytest.raises(TeacherError, match=r"teacher's logits must be finite; got NaN or infinity on images of .*gz\."):
         write(Fixed(0, bad, 1), shard, tmp_path, stripes)
 
@@ -113,17 +113,17 @@ def test_teacher_with_logits_that_are_not_finite_is_refused(shard, tmp_path, str
     ("logits", "expected"),
     [
         ((3000.5, 3000.0, 2999.0), (0, -0.5, -1.5)),  # a common offset costs no precision
-        ((1e6, 0, 999_999), (0, -65504, -1)),  # what 16 bits cannot hold has no probability anyway
+        ((1e6, 0, 999_999), (0, -65504, -1)),  # logits outside the range of 16 bits have a probability of zero
         ((3e38, -3e38, 0), (0, -65504, -65504)),
     ],
 )
-def test_large_logits_fit_16_bits(shard, tmp_path, stripes, logits, expected):
+def test_write_outputs_shard_stores_large_logits_in_16_bits(shard, tmp_path, stripes, logits, expected):
     write(Fixed(*logits), shard, tmp_path, stripes, views=1)
 
     assert np.all(stored(tmp_path / "out/logits.gz") == expected)
 
 
-def test_trial_accuracy_compares_a_teacher_with_itself_on_mirrored_images(stripes):
+def test_trial_accuracy_compares_original_and_mirrored_images(stripes):
     images, labels = stripes.draw(31, 4)
     teacher = stripes.StripesTeacher()
 
@@ -131,9 +131,9 @@ def test_trial_accuracy_compares_a_teacher_with_itself_on_mirrored_images(stripe
     plain, mirrored, count = trial_accuracy(teacher, mirror, batches)
 
     assert (plain, count) == (1.0, 31)
-    # Left and right change places, and the bright middle pair is off by one column of what the teacher looks at.
+    # Left and right are exchanged, and the bright middle pair is shifted by one column for the teacher.
     assert mirrored == np.mean(stripes.StripesTeacher().logits(images[:, :, ::-1]).argmax(1) == labels) < 0.5
-    assert teacher.asked == 2 * 31
+    assert teacher.forward_passes == 2 * 31
 
 
 def test_trial_accuracy_of_no_examples_is_zero(stripes):

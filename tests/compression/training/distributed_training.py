@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short training in a process of its own, for test_distribution.py: TensorFlow's devices cannot be changed later.
+"""Runs a short training in a separate process for test_distribution.py, since devices cannot be changed later.
 
     python distributed_training.py STRATEGY FOLDER
 
-Writes FOLDER/worker-N.json: the curves and final weights of a training with pruning, of one that was killed and went
-on, and what is said when worker 1 dies.
+Writes FOLDER/worker-N.json: the curves and final weights of a training with pruning and of one that was interrupted and
+resumed, and the error message when worker 1 is lost.
 """
 
 import importlib
@@ -28,7 +28,7 @@ LOSS = LossConfig(student_weights={"large": 0.5})
 RECIPE = Recipe("pruned", 3, 2, 1e-2, LOSS, weight_decay=1e-3, ema_decay=0.8, warmup_epochs=1.0)
 
 
-class Killed(Exception):
+class Interrupted(Exception):
     pass
 
 
@@ -39,22 +39,22 @@ def main(strategy: str, folder: Path) -> None:
     distribution = open_distribution(strategy)
     index = distribution.cluster.index if distribution.cluster else 0
     if distribution.replicas > 1:
-        # What only the chief has.
-        shared = distribution.share(b"from the chief" if distribution.is_chief else b"mine")
-        assert (shared, distribution.share(None)) == (b"from the chief", b"")
+        # Only the data of the chief is used.
+        received = distribution.broadcast(b"from the chief" if distribution.is_chief else b"ignored")
+        assert (received, distribution.broadcast(None)) == (b"from the chief", b"")
     trainer, found = train(distribution)
     if strategy == "multi_worker":
-        found["resumed"] = killed_and_resumed(distribution, folder / f"checkpoints-{index}/c.npz")
+        found["resumed"] = interrupted_and_resumed(distribution, folder / f"checkpoints-{index}/c.npz")
         (folder / f"worker-{index}.json").write_text(json.dumps(found))
-        found["lost"] = what_is_said_when_worker_1_dies(trainer)
+        found["lost"] = message_when_worker_1_is_lost(trainer)
     (folder / f"worker-{index}.json").write_text(json.dumps(found))
 
 
 def train(distribution, epoch_batches=None, checkpoint=None) -> tuple[JointTrainer, dict]:
     model = build_family(stripes.LEAST, seed=1 if distribution.is_chief else 2)
-    spread = distribution.spread(model)
+    replicated = distribution.replicate(model)
     with distribution.scope():
-        pruned = prune_while_training(spread, 0.5, total_steps=6)
+        pruned = prune_while_training(replicated, 0.5, total_steps=6)
     masks = {"after_step": pruned.apply_masks, "after_restore": pruned.apply_masks, "state": pruned.state}
     trainer = JointTrainer(
         pruned.model,
@@ -77,27 +77,27 @@ def train(distribution, epoch_batches=None, checkpoint=None) -> tuple[JointTrain
     }
 
 
-def killed_and_resumed(distribution, checkpoint: Path) -> dict:
-    def killed(epoch):
+def interrupted_and_resumed(distribution, checkpoint: Path) -> dict:
+    def interrupted(epoch):
         if epoch == 1:
-            raise Killed
+            raise Interrupted
         return batches(epoch)
 
     try:
-        train(distribution, killed, checkpoint)
-    except Killed:
+        train(distribution, interrupted, checkpoint)
+    except Interrupted:
         assert checkpoint.exists() == distribution.is_chief
     return train(distribution, checkpoint=checkpoint)[1]
 
 
-def what_is_said_when_worker_1_dies(trainer) -> str:
-    def dying(epoch):
+def message_when_worker_1_is_lost(trainer) -> str:
+    def lost(epoch):
         if epoch == 1 and trainer.distribution.cluster.index == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return batches(epoch)
 
     try:
-        trainer.train(dying, stripes.batches(*stripes.draw(40, 1)))
+        trainer.train(lost, stripes.batches(*stripes.draw(40, 1)))
     except TrainingError as error:
         return str(error)
     return ""

@@ -22,23 +22,23 @@ def test_remembered_decides_once(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_remembered_refuses_what_is_damaged(tmp_path):
+def test_remembered_refuses_a_damaged_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"kept": [1')
 
-    with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to decide anew"):
+    with pytest.raises(TrainingError, match=r"a\.json must be whole; .* Delete it to repeat the decision"):
         remembered(path, Decision, lambda: Decision(kept=[]), Distribution())
 
 
-def test_remembered_takes_the_chiefs_decision_in_every_worker(tmp_path):
-    class Line(Distribution):
-        said = b""
+def test_remembered_broadcasts_the_decision_of_the_chief(tmp_path):
+    class Channel(Distribution):
+        sent = b""
 
-        def share(self, data):
-            Line.said = data if self.is_chief else Line.said
-            return Line.said
+        def broadcast(self, data):
+            Channel.sent = data if self.is_chief else Channel.sent
+            return Channel.sent
 
-    chief, other = Line(), Line()
+    chief, other = Channel(), Channel()
     chief.cluster, other.cluster = Cluster(("a:1", "b:2"), 0), Cluster(("a:1", "b:2"), 1)
 
     first = remembered(tmp_path / "chief.json", Decision, lambda: Decision(kept=[1, 2]), chief)

@@ -23,8 +23,8 @@ SCRIPT = Path(__file__).with_name("distributed_training.py")
 
 
 @pytest.fixture(scope="module")
-def alone():
-    """The same training on one device."""
+def one_device():
+    """Results of the same training on one device."""
     spec = importlib.util.spec_from_file_location("distributed_training", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -39,28 +39,28 @@ def start(strategy: str, folder: Path, **environment: str) -> subprocess.Popen:
 
 
 def assert_same_training(found: dict, expected: dict) -> None:
-    """Within what a sum in another order makes of the numbers: the whole batch's statistics, taken otherwise (batch
-    normalization's variance as E(x²) - E(x)² and without Bessel's correction, n / (n - 1), in the running average)."""
+    """Compare two trainings up to the order of additions and the variance of batch normalization: E(x²) - E(x)²,
+    without Bessel's correction n / (n - 1) in the running average."""
     np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-4)
     assert found["sparsity"] == expected["sparsity"] == 0.5
     for ours, theirs in zip(found["weights"], expected["weights"], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-3)
-    # 40 images: one may fall on the other side.
+    # Of 40 images, one may be classified differently.
     np.testing.assert_allclose(found["accuracy"], expected["accuracy"], atol=1 / 40 + 1e-6)
     assert found["again"] in found["accuracy"]
 
 
-def test_mirrored_training_is_that_of_one_device(alone, tmp_path):
+def test_mirrored_training_equals_training_on_one_device(one_device, tmp_path):
     process = start("mirrored", tmp_path)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
 
     found = json.loads((tmp_path / "worker-0.json").read_text())
-    assert_same_training(found, alone)
+    assert_same_training(found, one_device)
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_one_go_on_where_they_were_killed_and_say_when_one_is_lost(alone, tmp_path):
+def test_two_workers_train_like_one_device_resume_and_report_a_lost_worker(one_device, tmp_path):
     with socket.socket() as one, socket.socket() as other:
         for listener in (one, other):
             listener.bind(("localhost", 0))
@@ -74,13 +74,13 @@ def test_two_workers_train_as_one_go_on_where_they_were_killed_and_say_when_one_
         )
         for index in range(2)
     ]
-    said = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, -signal.SIGTERM], "\n".join(said)
+    output = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, -signal.SIGTERM], "\n".join(output)
 
     chief, other = (json.loads((tmp_path / f"worker-{index}.json").read_text()) for index in range(2))
-    assert chief.pop("lost").startswith("the 2 workers must stay to the end; one was lost: ")
+    assert chief.pop("lost").startswith("the 2 workers must run to the end; one was lost: ")
     assert chief == other
-    assert_same_training(chief, alone)
+    assert_same_training(chief, one_device)
     assert chief.pop("resumed") == chief
     assert not (tmp_path / "checkpoints-1").exists()
 
@@ -97,7 +97,7 @@ def test_multi_worker_refuses_to_train_without_a_cluster(monkeypatch):
         open_distribution("multi_worker")
 
 
-def test_multi_worker_refuses_a_process_that_has_used_tensorflow(monkeypatch):
+def test_multi_worker_refuses_when_tensorflow_was_used_before(monkeypatch):
     cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     tf.constant(1.0)
@@ -126,6 +126,6 @@ def test_train_refuses_a_batch_that_cannot_be_divided(stripes):
         trainer.train(lambda _: data, stripes.batches(images, labels))
 
 
-def test_trainer_refuses_a_teacher_trained_along_on_several_devices():
+def test_trainer_refuses_a_jointly_trained_teacher_on_several_devices():
     with pytest.raises(TrainingError, match=r"must be on one device; got 3\. Set distill.strategy to none"):
         JointTrainer(None, ("small",), Recipe("distilled", 1, 1, 0.1), teacher=object(), distribution=Three())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The event files, read by TensorBoard itself where it is installed, as it is with the older stack."""
+"""Event files, read by TensorBoard if it is installed, as with the older stack."""
 
 import pytest
 import tensorflow as tf
@@ -36,7 +36,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def board(written):
-    """What TensorBoard finds with --logdir on the artifact."""
+    """The runs that TensorBoard reads with --logdir on the artifact."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_multiplexer")
     multiplexer = reader.EventMultiplexer().AddRunsFromDirectory(str(written[0] / "tensorboard"))
     return multiplexer.Reload()
@@ -47,7 +47,7 @@ def scalars(board, run: str, tag: str) -> list[tuple[int, float, float]]:
     return [(e.step, tf.make_ndarray(e.tensor_proto).item(), e.wall_time) for e in events]
 
 
-def test_tensorboard_finds_a_run_a_student_and_stage(board):
+def test_tensorboard_reads_one_run_per_student_and_stage(board):
     runs = {run: sorted(found["tensors"]) for run, found in board.Runs().items()}
 
     assert runs == {
@@ -60,7 +60,7 @@ def test_tensorboard_finds_a_run_a_student_and_stage(board):
     }
 
 
-def test_tensorboard_reads_each_epoch_once_with_the_seconds_of_training_before_it(board):
+def test_tensorboard_reads_each_epoch_once_with_the_training_time_before_it(board):
     assert scalars(board, "distilled/small", "loss") == [(1, 4.0, 4.0), (2, 2.0, 6.0)]
     assert scalars(board, "distilled/large", "validation accuracy") == [(1, 0.75, 4.0), (2, 0.625, 6.0)]
     assert scalars(board, "distilled", "learning rate") == [(1, 0.5, 4.0), (2, 0.25, 6.0)]
@@ -69,7 +69,7 @@ def test_tensorboard_reads_each_epoch_once_with_the_seconds_of_training_before_i
     assert scalars(board, "features/small", "loss") == [(1, 8.0, 2.0)]
 
 
-def test_events_are_described_and_a_function_of_the_curve_alone(written, tmp_path):
+def test_write_events_depends_only_on_the_curve(written, tmp_path):
     folder, files = written
 
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.curve")) == [file.path for file in files]
@@ -77,7 +77,7 @@ def test_events_are_described_and_a_function_of_the_curve_alone(written, tmp_pat
     assert tree_sha256(tmp_path) == tree_sha256(folder)
 
 
-def test_events_are_records_of_events(written):
+def test_write_events_writes_records_of_events(written):
     folder, _ = written
 
     records = tf.data.TFRecordDataset(str(folder / "tensorboard/distilled/small/events.out.tfevents.curve"))
@@ -90,6 +90,6 @@ def test_events_are_records_of_events(written):
     ]
 
 
-def test_events_of_no_training_are_none(tmp_path):
+def test_write_events_writes_nothing_without_epochs(tmp_path):
     assert write_events(tmp_path, []) == []
     assert not list(tmp_path.iterdir())

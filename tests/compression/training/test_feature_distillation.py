@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is learned are standardized features; the nodes' tests have the whole of it (test_distiller.py)."""
+"""Students learn standardized features; tests/components/test_distiller.py covers the whole initialization."""
 
 import warnings
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from learn2compress.compression.family.model import build_family
-from learn2compress.compression.teacher.logits import write_answers_shard
+from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.compression.training.feature_distillation import FeatureData, feature_losses, learn_features
 from learn2compress.compression.training.joint_trainer import Recipe
 from learn2compress.schemas.errors import DataError
@@ -22,7 +22,7 @@ from learn2compress.schemas.progress import listening
 
 
 class Columns:
-    """The mean brightness of each pair of columns, 5 and a million times as bright, and what never varies."""
+    """Features: the mean brightness of two pairs of columns, one of them on a much larger scale, and a constant."""
 
     def features(self, images):
         values = images.astype(np.float32).mean(axis=(1, 3)).reshape(-1, 4, 2).mean(axis=2)[:, :2]
@@ -30,7 +30,7 @@ class Columns:
 
 
 class OneView:
-    """What is nearly constant in the first of two views and not in the other; brightness; what rounding alone moves."""
+    """Features: one that is nearly constant in the first view only, the brightness, and one of rounding errors."""
 
     def __init__(self):
         self.view = 0
@@ -44,7 +44,7 @@ class OneView:
 
 
 class Nothing:
-    """Features of no image."""
+    """Features that do not vary."""
 
     def features(self, images):
         return np.ones((len(images), 3), np.float32)
@@ -54,7 +54,7 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
     examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
     for name in asked.shards["train"]:
         target = str(folder / "features/Split-train" / name)
-        count = write_answers_shard(
+        count = write_outputs_shard(
             lambda images: {"features": teacher.features(images)},
             str(examples / "Split-train" / name),
             {"features": target},
@@ -76,15 +76,15 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
 
 @pytest.fixture(scope="module")
 def folders(stripes, stripes_artifacts, tmp_path_factory):
-    """Examples, and logits with features of the training images: there are none without labels."""
+    """Examples, and logits with features of the training images; there are no unlabelled images."""
     return write_features(Columns(), tmp_path_factory.mktemp("features"), stripes, stripes_artifacts)
 
 
-def test_features_are_standardized_over_all_views_and_go_with_the_view_that_is_shown(folders):
+def test_epoch_gives_features_of_the_view_standardized_over_all_views(folders):
     data = FeatureData.open(*folders, batch_size=32, seed=3)
 
     assert (data.batch_size, data.steps, data.views) == (32, 3, 2)
-    np.testing.assert_array_equal(data.kept, [0, 1])  # and not what never varies
+    np.testing.assert_array_equal(data.kept, [0, 1])  # without the constant feature
     standardized, shown = [], 0
     for epoch in range(2):  # one view of each image and then the other
         for images, _, features in data.epoch(epoch):
@@ -105,7 +105,7 @@ def test_feature_losses_are_mean_squared_errors():
     np.testing.assert_allclose(found, [[2.0, 0.0], [0.0, 2.0]])
 
 
-def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes):
+def test_learn_features_trains_all_but_the_logits_and_reports_the_loss(folders, stripes):
     data = FeatureData.open(*folders, batch_size=32, seed=3)
     family = build_family(stripes.LEAST, seed=1)
     before = {layer.name: layer.get_weights() for layer in family.layers}
@@ -123,14 +123,14 @@ def test_all_but_the_logits_learn_and_what_is_said_is_the_loss(folders, stripes)
     assert said[-1].detail.startswith("loss small 0.")
 
 
-def test_features_that_are_not_there_are_refused(stripes_artifacts):
+def test_open_refuses_logits_without_features(stripes_artifacts):
     with pytest.raises(
         DataError, match=r"logits in .* must have the teacher's features; got none\. Run the teacher again"
     ):
         FeatureData.open(*stripes_artifacts, batch_size=32, seed=3)
 
 
-def test_features_of_no_spread_are_left_out_and_the_loss_is_of_order_one(stripes, stripes_artifacts, tmp_path):
+def test_open_leaves_out_features_of_negligible_deviation(stripes, stripes_artifacts, tmp_path):
     data = FeatureData.open(*write_features(OneView(), tmp_path, stripes, stripes_artifacts), batch_size=32, seed=3)
 
     curve = learn_features(
@@ -141,7 +141,7 @@ def test_features_of_no_spread_are_left_out_and_the_loss_is_of_order_one(stripes
     assert all(0 < loss < 10 for epoch in curve for loss in epoch.loss.values()), curve
 
 
-def test_features_none_of_which_varies_are_refused(stripes, stripes_artifacts, tmp_path):
+def test_open_refuses_features_of_which_none_varies(stripes, stripes_artifacts, tmp_path):
     folders = write_features(Nothing(), tmp_path, stripes, stripes_artifacts)
     with pytest.raises(
         DataError, match=r"features in .* must vary from image to image; none of 3 does\. Set distill.init"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A teacher of either Keras learns while it teaches, goes on after a kill to the last bit, or is refused."""
+"""Joint training of a teacher with either Keras version, exact resumption after an interruption, and refusals."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ OWN = TeacherRecipe(learning_rate=1e-2, mutual_weight=0.5)
 
 
 def save(library, path, stripes, freeze=False, batch=None):
-    """A teacher with all that has a state: batch statistics, dropout, and weights."""
+    """Save a teacher with all kinds of state: batch statistics, dropout, and weights."""
     library.utils.set_random_seed(2)
     k = library.layers
     end = [k.BatchNormalization(momentum=0.5), k.ReLU(), k.Dropout(0.25), k.Flatten(), k.Dense(3, name="logits")]
@@ -61,7 +61,7 @@ def weights_of(trainer):
 
 @LIBRARIES
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_copy_learns_and_is_saved_and_the_original_stays(
+def test_joint_training_changes_and_saves_a_copy_of_the_teacher(
     library, suffix, stripes, epoch_batches, validation, tmp_path
 ):
     path = save(library, tmp_path / f"t{suffix}", stripes)
@@ -85,7 +85,7 @@ def test_a_copy_learns_and_is_saved_and_the_original_stays(
 
 
 @LIBRARIES
-def test_training_goes_on_with_the_teacher_where_it_was_killed(library, stripes, epoch_batches, validation, tmp_path):
+def test_joint_training_resumes_after_an_interruption(library, stripes, epoch_batches, validation, tmp_path):
     """Equal to the last bit: weights, batch statistics, optimizers, dropout and the best epoch."""
     path = save(library, tmp_path / "t.keras", stripes)
     whole = trainer_of(path, stripes)
@@ -114,7 +114,7 @@ def test_training_goes_on_with_the_teacher_where_it_was_killed(library, stripes,
 
 
 def ends(k):
-    """Three ends of a model that come to the same probabilities."""
+    """Three forms of the last layers that give the same probabilities."""
     return {
         "dense": [k.Dense(3, "softmax")],
         "activation": [k.Dense(3), k.Activation("softmax")],
@@ -125,7 +125,7 @@ def ends(k):
 @LIBRARIES
 @pytest.mark.parametrize(("end", "cut"), [("dense", True), ("activation", True), ("layer", False)])
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_teacher_that_errs_with_certainty_learns_where_its_softmax_can_be_left_out(
+def test_teacher_that_is_wrong_with_certainty_learns_when_its_softmax_can_be_removed(
     library, end, cut, nested, stripes, tmp_path
 ):
     layers = [library.layers.Flatten(), *ends(library.layers)[end]]
@@ -151,8 +151,8 @@ def test_a_teacher_that_errs_with_certainty_learns_where_its_softmax_can_be_left
 
 
 @LIBRARIES
-def test_each_side_follows_its_own_loss_alone(library, stripes, epoch_batches, tmp_path):
-    """The teacher's step is that of its loss by itself; the students', that of theirs with its logits as constants."""
+def test_teacher_and_students_minimize_separate_losses(library, stripes, epoch_batches, tmp_path):
+    """The step of the teacher equals that of its own loss; that of the students treats its logits as constants."""
     path = save(library, tmp_path / "t.keras", stripes)
     trainer = trainer_of(path, stripes)
     alone = TeacherInLoop(load_teacher(path, scaling="unit"), OWN, seed=7)
@@ -201,17 +201,17 @@ def test_train_names_the_teacher_whose_loss_is_not_finite(stripes, epoch_batches
         trainer.train(epoch_batches, validation)
 
 
-def test_a_teacher_that_cannot_be_trained_is_refused_with_the_reason(stripes, tmp_path):
+def test_check_trainable_refuses_a_teacher_with_the_reason(stripes, tmp_path):
     tf_keras.models.load_model(save(tf_keras, tmp_path / "t.keras", stripes)).export(tmp_path / "saved")
-    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be trained.*got a SavedModel"):
+    with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be jointly trained.*a SavedModel"):
         check_trainable(load_teacher(tmp_path / "saved"))
     with pytest.raises(TeacherError, match=r"frozen\.keras must have trainable variables.*Set model\.trainable = True"):
         check_trainable(load_teacher(save(keras, tmp_path / "frozen.keras", stripes, freeze=True)))
-    with pytest.raises(TeacherError, match=r"must take any number of images.*got a batch of 4 alone"):
+    with pytest.raises(TeacherError, match=r"must accept any batch size.*got a fixed batch size of 4"):
         check_trainable(load_teacher(save(tf_keras, tmp_path / "four.keras", stripes, batch=4)))
 
 
-def test_describe_epoch_says_what_the_teacher_scores():
+def test_describe_epoch_includes_the_teacher():
     epoch = Epoch(
         stage="distilled", epoch=1, loss={}, accuracy={"a": 0.5}, learning_rate=0.1, seconds=1, teacher_accuracy=0.75
     )

@@ -31,7 +31,7 @@ def validation(stripes):
 
 @pytest.fixture(scope="module")
 def epoch_batches(stripes):
-    """Two batches an epoch, others in each epoch."""
+    """Two batches per epoch, different in each epoch."""
     images, labels = stripes.draw(96, 0)
     teacher = stripes.StripesTeacher().logits(images)
 
@@ -44,7 +44,7 @@ def epoch_batches(stripes):
 
 @pytest.fixture(scope="module")
 def new_trainer(stripes):
-    """Makes a trainer of a new family, always the same one."""
+    """Function that makes a trainer of a new family with the same initial weights."""
 
     def new_trainer(recipe=RECIPE, spec=stripes.LEAST, **callbacks):
         return JointTrainer(build_family(spec, seed=1), spec.students, recipe, **callbacks)
@@ -63,7 +63,7 @@ class Killed(Exception):
 
 
 def kill_in(epoch_batches, epoch: int, after_steps: int = 0):
-    """The same batches, until the process dies in an epoch."""
+    """Return the same batches, and raise `Killed` in an epoch."""
 
     def batches(number):
         yield from (batch for batch, _ in zip(epoch_batches(number), range(after_steps), strict=False))
@@ -81,14 +81,14 @@ def assert_equal_weights(one, other) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_train_teaches_all_students_and_says_how(uninterrupted):
+def test_train_trains_all_students_and_returns_the_curve(uninterrupted):
     _, curve = uninterrupted
 
     assert [(epoch.stage, epoch.epoch) for epoch in curve] == [("distilled", n) for n in (1, 2, 3, 4)]
     assert all(set(epoch.loss) == set(epoch.accuracy) == set(NAMES) for epoch in curve)
     losses = [[epoch.loss[name] for epoch in curve] for name in NAMES]
     assert all(loss[-1] < loss[0] for loss in losses), losses
-    # That of each epoch's last step: warmed up after two of the eight steps.
+    # The rate of the last step of each epoch; the warm-up ends after two of the eight steps.
     rates = [cosine_with_warmup(step, 8, 1e-2, 2) for step in (1, 3, 5, 7)]
     assert [epoch.learning_rate for epoch in curve] == pytest.approx(rates)
 
@@ -100,7 +100,7 @@ def test_train_compiles_one_step_for_all_students_and_one_prediction_for_all_bat
     assert trainer._predict.experimental_get_tracing_count() == 1
 
 
-def test_train_moves_what_students_share_in_each_of_them(new_trainer, epoch_batches):
+def test_train_changes_shared_weights_in_all_students(new_trainer, epoch_batches):
     trainer = new_trainer()
     small, large = cut_students(trainer.model, NAMES).values()
     before = small.get_layer("stem").kernel.numpy()
@@ -112,7 +112,7 @@ def test_train_moves_what_students_share_in_each_of_them(new_trainer, epoch_batc
 
 
 @pytest.mark.parametrize(("epoch", "after_steps"), [(2, 0), (3, 1)])
-def test_train_goes_on_where_it_was_killed_with_the_same_weights(
+def test_train_resumes_with_the_same_weights_when_interrupted(
     new_trainer, epoch_batches, validation, uninterrupted, tmp_path, epoch, after_steps
 ):
     checkpoint = tmp_path / "node/checkpoint.npz"
@@ -129,7 +129,7 @@ def test_train_goes_on_where_it_was_killed_with_the_same_weights(
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.npz"]
 
 
-def test_train_goes_on_with_what_dropout_draws_next(stripes, epoch_batches, validation, tmp_path):
+def test_train_resumes_with_the_random_numbers_of_dropout(stripes, epoch_batches, validation, tmp_path):
     def trainer():
         image = keras.Input(stripes.SHAPE)
         features = keras.layers.Dropout(0.5)(keras.layers.Dense(16, "relu")(keras.layers.Flatten()(image)))
@@ -151,7 +151,7 @@ def test_train_goes_on_with_what_dropout_draws_next(stripes, epoch_batches, vali
     assert without_seconds(other.train(epoch_batches, validation)) != without_seconds(curve)
 
 
-def test_train_goes_on_with_the_masks_of_a_pruning_that_was_killed(epoch_batches, validation, stripes, tmp_path):
+def test_train_resumes_with_the_masks_of_an_interrupted_pruning(epoch_batches, validation, stripes, tmp_path):
     def trainer():
         pruned = prune_while_training(build_family(stripes.LEAST, seed=1), 0.5, total_steps=8)
         masks = {"after_step": pruned.apply_masks, "after_restore": pruned.apply_masks, "state": pruned.state}
@@ -170,7 +170,7 @@ def test_train_goes_on_with_the_masks_of_a_pruning_that_was_killed(epoch_batches
     assert np.mean(pruned.model.get_layer("trunk2_1").kernel == 0) == 0.5
 
 
-def test_train_trains_nothing_more_when_the_checkpoint_is_of_the_last_epoch(
+def test_train_runs_no_step_when_the_checkpoint_is_of_the_last_epoch(
     new_trainer, epoch_batches, validation, uninterrupted, tmp_path
 ):
     checkpoint = tmp_path / "checkpoint.npz"
@@ -222,7 +222,7 @@ def test_train_refuses_the_checkpoint_of_another_family(
 
 
 def in_directory(data: bytes, offset: int, value: int) -> bytes:
-    """An archive with a byte changed in its directory's first entry."""
+    """Change one byte in the first entry of an archive's directory."""
     place = data.index(b"PK\1\2") + offset
     return data[:place] + bytes([value]) + data[place + 1 :]
 
@@ -243,11 +243,11 @@ def test_train_refuses_a_damaged_checkpoint(new_trainer, epoch_batches, validati
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(damage(checkpoint_bytes))
 
-    with pytest.raises(TrainingError, match=r"checkpoint\.npz must be whole; .*Delete it to train anew"):
+    with pytest.raises(TrainingError, match=r"checkpoint\.npz must be whole; .*Delete it to restart the training"):
         new_trainer().train(epoch_batches, validation, path)
 
 
-def test_train_refuses_a_checkpoint_with_a_part_missing(new_trainer, epoch_batches, validation, tmp_path):
+def test_train_refuses_a_checkpoint_with_a_missing_array(new_trainer, epoch_batches, validation, tmp_path):
     trainer = new_trainer()
     path = tmp_path / "checkpoint.npz"
     np.savez(path, signature=trainer._signature())
@@ -256,7 +256,7 @@ def test_train_refuses_a_checkpoint_with_a_part_missing(new_trainer, epoch_batch
         trainer.train(epoch_batches, validation, path)
 
 
-def test_train_names_the_checkpoint_that_cannot_be_written(new_trainer, epoch_batches, validation, tmp_path):
+def test_train_names_a_checkpoint_that_cannot_be_written(new_trainer, epoch_batches, validation, tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(OutputError, match=r"file/checkpoint\.npz must be writable; File exists"):
@@ -275,12 +275,12 @@ def test_train_names_the_student_whose_loss_is_not_finite(new_trainer, epoch_bat
 
 
 def test_train_refuses_an_epoch_without_batches(new_trainer, epoch_batches, validation):
-    with pytest.raises(TrainingError, match=r"at least one batch; got none\. Give more images or a smaller batch_size"):
+    with pytest.raises(TrainingError, match=r"at least one batch; got none\. Provide more images or reduce batch_size"):
         new_trainer().train(lambda epoch: epoch_batches(epoch).take(0), validation)
 
 
 class Scripted(JointTrainer):
-    """Trains nothing; each epoch sets all weights to its number and has the accuracy that it was told to have."""
+    """Sets all weights to the number of the epoch instead of training, and reports given accuracies."""
 
     def __init__(self, model, recipe, accuracies):
         super().__init__(model, NAMES, recipe)
@@ -299,7 +299,7 @@ class Scripted(JointTrainer):
     ("accuracies", "options", "epochs", "best"),
     [
         ([0.5, 0.9, 0.7, 0.8], {}, 4, 2),
-        ([0.5, 0.9, 0.9, 0.8], {}, 4, 3),  # of equals the last: it has learned longer
+        ([0.5, 0.9, 0.9, 0.8], {}, 4, 3),  # of equal epochs the latest is kept
         ([0.5, 0.9, 0.7, 0.8], {"choose_from": 2}, 4, 4),
         ([0.5, 0.4, 0.9, 0.9], {"patience": 1}, 2, 1),
         ([0.5, 0.4, 0.3, 0.9], {"patience": 2}, 3, 1),
@@ -329,7 +329,7 @@ def test_train_keeps_a_moving_average_of_weights_and_statistics(new_trainer, epo
         np.testing.assert_allclose(average, 0.25 * first + 0.75 * now.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_train_judges_and_keeps_the_averaged_weights(new_trainer, epoch_batches, validation):
+def test_train_evaluates_and_keeps_the_averaged_weights(new_trainer, epoch_batches, validation):
     trainer = new_trainer(replace(RECIPE, epochs=1))
 
     (epoch,) = trainer.train(epoch_batches, validation)
@@ -339,7 +339,7 @@ def test_train_judges_and_keeps_the_averaged_weights(new_trainer, epoch_batches,
     assert trainer.accuracy(validation) == epoch.accuracy
 
 
-def test_train_does_without_an_average_when_its_decay_is_zero(new_trainer, epoch_batches, validation):
+def test_train_keeps_no_average_when_its_decay_is_zero(new_trainer, epoch_batches, validation):
     trainer = new_trainer(replace(RECIPE, ema_decay=0.0, epochs=1))
 
     trainer.train(epoch_batches, validation)
@@ -347,8 +347,8 @@ def test_train_does_without_an_average_when_its_decay_is_zero(new_trainer, epoch
     assert trainer.average == []
 
 
-def test_weight_decay_is_of_kernels_alone_whatever_layers_are_called(stripes):
-    """`mini`, `max` and `bias` are the patterns by which one would exclude what is no kernel."""
+def test_weight_decay_applies_to_kernels_only_for_all_layer_names(stripes):
+    """`mini`, `max` and `bias` contain patterns that would exclude other variables by name."""
     small, large = stripes.SPEC.branches
     tail = tuple(replace(block, name="gamma_max") for block in large.tail)
     spec = replace(
@@ -369,7 +369,7 @@ def test_weight_decay_is_of_kernels_alone_whatever_layers_are_called(stripes):
     assert "gamma_max_dw/depthwise_kernel:0" in decayed
 
 
-def test_train_says_which_shard_is_damaged(new_trainer, stripes_artifacts, stripes, tmp_path):
+def test_train_names_a_damaged_shard(new_trainer, stripes_artifacts, stripes, tmp_path):
     examples, logits = (shutil.copytree(folder, tmp_path / folder.name) for folder in stripes_artifacts)
     data = TrainingData.open(examples, logits, batch_size=32, seed=3)
     path = logits / "Split-train" / stripes.SHARD.format(1)
@@ -379,7 +379,7 @@ def test_train_says_which_shard_is_damaged(new_trainer, stripes_artifacts, strip
         new_trainer().train(data.epoch, None)
 
 
-def test_student_weights_weigh_the_losses(new_trainer, epoch_batches):
+def test_student_weights_scale_the_losses(new_trainer, epoch_batches):
     trainer = new_trainer(
         replace(RECIPE, loss=LossConfig.model_construct(student_weights={"small": 0.0}), weight_decay=0.0)
     )
@@ -401,7 +401,7 @@ def test_accuracy_counts_every_image_once(new_trainer, validation, stripes):
         assert found[name] == np.mean(np.argmax(logits, -1) == labels)
 
 
-def test_trainer_takes_a_single_student(stripes, epoch_batches, validation):
+def test_trainer_accepts_a_single_student(stripes, epoch_batches, validation):
     family = build_family(stripes.LEAST, seed=1)
     alone = cut_students(family, NAMES)["large"]
 
@@ -410,7 +410,7 @@ def test_trainer_takes_a_single_student(stripes, epoch_batches, validation):
     assert set(curve[0].loss) == {"large"}
 
 
-def test_train_tells_its_progress_by_step_and_by_epoch(new_trainer, epoch_batches, validation):
+def test_train_reports_progress_by_step_and_by_epoch(new_trainer, epoch_batches, validation):
     seen = []
 
     with listening(seen.append):

@@ -19,8 +19,8 @@ def test_hard_loss_is_the_cross_entropy_with_the_label():
     np.testing.assert_allclose(loss, [math.log(4), math.log(4 / 3)], rtol=1e-6)
 
 
-def test_hard_loss_spreads_the_labels_weight_when_smoothed():
-    # 0.2 spread over two classes: the label counts 0.9, the other 0.1.
+def test_hard_loss_distributes_the_weight_of_the_label_when_smoothed():
+    # 0.2 is distributed over two classes: the label has weight 0.9, the other class 0.1.
     loss = hard_loss(tf.constant([1]), QUARTER, 0.2)
 
     assert float(loss[0]) == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
@@ -51,7 +51,7 @@ def test_soft_loss_is_finite_for_logits_far_apart():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_soft_losss_gradient_keeps_its_size_at_any_temperature(temperature):
+def test_soft_loss_gradient_is_independent_of_the_temperature(temperature):
     """In the limit of high temperatures it is that of half the squared distance of the logits over the classes."""
     teacher, student = tf.constant([[0.0, 0.1]]), tf.Variable([[0.1, 0.0]])
     with tf.GradientTape() as tape:
@@ -72,19 +72,19 @@ def test_family_losses_mix_hard_and_soft_by_the_soft_weight():
 @pytest.mark.parametrize(
     ("soft_weight", "expected"), [(0.0, math.log(2)), (1.0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5))]
 )
-def test_family_losses_are_one_term_alone_at_the_ends(soft_weight, expected):
+def test_family_losses_have_one_term_when_the_soft_weight_is_0_or_1(soft_weight, expected):
     (loss,) = family_losses(tf.constant([0]), QUARTER, [HALF], LossConfig(temperature=1.0, soft_weight=soft_weight))
 
     assert float(loss[0]) == pytest.approx(expected)
 
 
-def test_family_losses_learn_from_the_labels_alone_without_a_teacher():
+def test_family_losses_use_only_labels_without_a_teacher():
     (loss,) = family_losses(tf.constant([0]), None, [QUARTER], LossConfig(soft_weight=0.9))
 
     assert float(loss[0]) == pytest.approx(math.log(4))
 
 
-def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
+def test_family_losses_distil_smaller_students_from_the_largest():
     settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=0.25)
 
     small, large = family_losses(tf.constant([0]), None, [HALF, QUARTER], settings)
@@ -93,7 +93,7 @@ def test_family_losses_let_the_smaller_ones_learn_from_the_largest():
     assert float(large[0]) == pytest.approx(math.log(4))
 
 
-def test_family_losses_let_each_learn_from_all_that_are_larger():
+def test_family_losses_distil_each_student_from_all_larger_ones():
     settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=1.0, in_place_from="larger")
 
     tiny, small, _ = family_losses(tf.constant([0]), None, [HALF, QUARTER, 2 * QUARTER], settings)
@@ -104,7 +104,7 @@ def test_family_losses_let_each_learn_from_all_that_are_larger():
     assert float(small[0]) == pytest.approx(float(soft_loss(2 * QUARTER, QUARTER, 1.0)[0]))
 
 
-def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller():
+def test_family_losses_stop_the_gradient_of_the_smaller_at_the_largest():
     settings = LossConfig(temperature=1.0, soft_weight=0.0, in_place_weight=1.0)
     small, large = tf.Variable(HALF), tf.Variable(QUARTER)
     with tf.GradientTape() as tape:
@@ -116,7 +116,7 @@ def test_family_losses_pass_no_gradient_through_the_largest_to_help_the_smaller(
     assert by_large is None
 
 
-def test_family_losses_are_one_a_student_and_one_an_image():
+def test_family_losses_have_one_value_per_student_and_image():
     outputs = [tf.zeros((5, 3))] * 4
 
     losses = family_losses(tf.zeros(5, tf.int64), tf.zeros((5, 3)), outputs, LossConfig(in_place_weight=0.5))

@@ -18,7 +18,7 @@ def test_cosine_starts_at_the_peak_without_a_warm_up():
     assert cosine_with_warmup(0, 10, 4e-3) == pytest.approx(4e-3)
 
 
-def test_cosine_bears_a_warm_up_as_long_as_the_training():
+def test_cosine_accepts_a_warm_up_as_long_as_the_training():
     assert [cosine_with_warmup(step, 3, 3.0, 3) for step in range(4)] == [1.0, 2.0, 3.0, 3.0]
 
 

@@ -19,7 +19,7 @@ def data(stripes_artifacts):
 
 @pytest.fixture(scope="module")
 def views(stripes_artifacts):
-    """What is stored: pixels by image number and view, and logits likewise."""
+    """The stored pixels and logits, by image number and view."""
     pixels, logits = {}, {}
     number = 0
     for batch in iter_numpy(read_with_logits(*stripes_artifacts, "train")):
@@ -33,7 +33,7 @@ def views(stripes_artifacts):
 
 
 def shown(data: TrainingData, epoch: int, views) -> list[tuple[int, bytes]]:
-    """What an epoch shows, in order: numbers of images and pixels of views; checks that the logits are that view's."""
+    """List the image numbers and view pixels of an epoch in order, and check that the logits are those of the view."""
     pixels, logits = views
     by_pixels = {content: key for key, content in pixels.items()}  # of equal views, their logits are equal too
     found = []
@@ -45,7 +45,7 @@ def shown(data: TrainingData, epoch: int, views) -> list[tuple[int, bytes]]:
     return found
 
 
-def test_open_reads_what_training_must_know(data):
+def test_open_reads_sizes_from_the_manifests(data):
     assert (data.batch_size, data.steps, data.classes, data.recipe.count) == (32, 3, 3, 2)
     assert data.shuffle_buffer == 96
 
@@ -56,14 +56,14 @@ def test_open_makes_batches_no_larger_than_the_data(stripes_artifacts):
     assert (data.batch_size, data.steps) == (96, 1)
 
 
-def test_epochs_show_only_full_batches(stripes_artifacts):
+def test_epoch_has_only_full_batches(stripes_artifacts):
     data = TrainingData.open(*stripes_artifacts, batch_size=40, seed=0)
 
     assert data.steps == 2
     assert [len(images) for images, _, _ in data.epoch(0)] == [40, 40]
 
 
-def test_epochs_show_each_image_once_in_a_view_the_teacher_saw(data, views):
+def test_epoch_contains_each_image_once_in_a_stored_view(data, views):
     seen = shown(data, 0, views)
 
     assert sorted(number for number, _ in seen) == list(range(96))
@@ -71,16 +71,16 @@ def test_epochs_show_each_image_once_in_a_view_the_teacher_saw(data, views):
     assert 20 < firsts < 76, "an epoch mixes the views"
 
 
-def test_epochs_show_all_views_of_every_image_one_after_another(data, views):
+def test_epochs_contain_all_views_of_every_image_in_turn(data, views):
     seen = [set(shown(data, epoch, views)) for epoch in range(6)]
 
-    # Two views: all of them within two epochs, and the same ones again every two epochs.
+    # There are two views: both occur within two epochs, and repeat every two epochs.
     assert seen[0] | seen[1] == {(number, content) for (number, _), content in views[0].items()}
     assert seen[0] == seen[2] == seen[4] != seen[1]
     assert seen[1] == seen[3] == seen[5]
 
 
-def test_epochs_depend_on_seed_and_number_alone(data, stripes_artifacts, views):
+def test_epochs_depend_only_on_seed_and_number(data, stripes_artifacts, views):
     again = TrainingData.open(*stripes_artifacts, batch_size=32, seed=3)
     other = TrainingData.open(*stripes_artifacts, batch_size=32, seed=4)
 
@@ -89,7 +89,7 @@ def test_epochs_depend_on_seed_and_number_alone(data, stripes_artifacts, views):
     assert shown(data, 2, views) != shown(other, 2, views)
 
 
-def test_epochs_do_not_depend_on_what_seeded_tensorflow_before(data, views):
+def test_epochs_do_not_depend_on_the_global_seed(data, views):
     expected = shown(data, 2, views)
 
     for seed in (1, 7):
@@ -97,30 +97,30 @@ def test_epochs_do_not_depend_on_what_seeded_tensorflow_before(data, views):
         assert shown(data, 2, views) == expected
 
 
-def test_epochs_give_each_image_its_own_label(data, stripes):
+def test_epoch_gives_each_image_its_label(data, stripes):
     for images, labels, teacher in data.epoch(1):
         assert images.dtype == "uint8"
         assert images.shape == (32, *stripes.SHAPE)
         np.testing.assert_array_equal(np.argmax(teacher, axis=1), labels)
 
 
-def test_validation_is_the_images_themselves_with_their_labels(data, stripes):
+def test_validation_has_unchanged_images_with_their_labels(data, stripes):
     ((images, labels),) = data.validation()
 
     assert np.array_equal(images, stripes.draw(33, 1)[0])
     assert np.array_equal(labels, stripes.draw(33, 1)[1])
 
 
-@pytest.mark.parametrize(("asked", "given"), [(10, 10), (96, 96), (500, 96)])
-def test_representative_images_are_the_first_of_train(data, stripes, asked, given):
-    images, ids = data.representative(asked)
+@pytest.mark.parametrize(("count", "expected"), [(10, 10), (96, 96), (500, 96)])
+def test_representative_returns_the_first_training_images(data, stripes, count, expected):
+    images, ids = data.representative(count)
 
-    assert np.array_equal(np.stack(images), stripes.draw(96, 0)[0][:given])
-    assert ids == [f"{n:016x}" for n in range(given)]
+    assert np.array_equal(np.stack(images), stripes.draw(96, 0)[0][:expected])
+    assert ids == [f"{n:016x}" for n in range(expected)]
 
 
 def changed(folder, tmp_path, **values):
-    """A copy of an artifact with another manifest."""
+    """Copy an artifact with a changed manifest."""
     copy = shutil.copytree(folder, tmp_path / "changed")
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | values))
@@ -134,7 +134,7 @@ def test_open_refuses_logits_of_other_examples(stripes_artifacts, tmp_path):
         TrainingData.open(examples, changed(logits, tmp_path, examples_sha256="0" * 64), 32, 0)
 
 
-def test_open_refuses_a_shard_that_is_missing(stripes_artifacts, stripes, tmp_path):
+def test_open_refuses_a_missing_shard(stripes_artifacts, stripes, tmp_path):
     examples, logits = stripes_artifacts
     copy = changed(logits, tmp_path)
     (copy / "Split-train" / stripes.SHARD.format(1)).unlink()
@@ -151,7 +151,7 @@ def test_open_refuses_a_training_split_without_images(stripes_artifacts, tmp_pat
         TrainingData.open(empty, logits, 32, 0)
 
 
-def test_epoch_shows_the_same_views_in_the_same_order_to_a_teacher_in_the_loop(stripes_artifacts, data, tmp_path):
+def test_epoch_has_the_same_views_in_the_same_order_with_a_jointly_trained_teacher(stripes_artifacts, data, tmp_path):
     shutil.copytree(stripes_artifacts[1], tmp_path / "logits")
     manifest = json.loads((tmp_path / "logits/manifest.json").read_text())
     manifest["shards"]["train"] = []

@@ -22,7 +22,7 @@ def tf_config(kind="worker", index=0, **cluster):
         (tf_config(worker=["[::1]:1", "[::1]:2"]), Cluster(("[::1]:1", "[::1]:2"), 0), True),
     ],
 )
-def test_read_cluster_finds_the_workers_and_which_this_is(environment, expected, chief):
+def test_read_cluster_returns_the_workers_and_the_index(environment, expected, chief):
     found = read_cluster(environment)
 
     assert found == expected
@@ -39,7 +39,7 @@ def test_read_cluster_finds_the_workers_and_which_this_is(environment, expected,
         ({"TF_CONFIG": '{"cluster": {}}'}, "must have cluster.worker, task.type and task.index"),
         ({"TF_CONFIG": '{"cluster": [], "task": {"type": "worker", "index": 0}}'}, "must have cluster.worker"),
         (tf_config(index="x"), "must have cluster.worker, task.type and task.index"),
-        (tf_config(index=2), "must have as its task one of the cluster; got 'worker' 2"),
+        (tf_config(index=2), "must have a task of the cluster; got 'worker' 2"),
         (tf_config(index=-1), "got 'worker' -1"),
         (tf_config("chief"), "got 'chief' 0"),
         (tf_config("evaluator"), "got 'evaluator' 0"),
@@ -47,11 +47,11 @@ def test_read_cluster_finds_the_workers_and_which_this_is(environment, expected,
         (tf_config(worker=["one:2222", "one:2222"]), "each worker once"),
         (tf_config(worker=["one", "two:2222"]), "as HOST:PORT; got 'one'"),
         (tf_config(worker=["one:0", "two:2222"]), "as HOST:PORT; got 'one:0'"),
-        (tf_config(chief=["a:1", "b:1"], worker=["c:1"]), "one chief at most"),
-        (tf_config(worker=["a:1", "b:1"], ps=["c:1"]), "workers alone, and a chief; got ps as well"),
+        (tf_config(chief=["a:1", "b:1"], worker=["c:1"]), "at most one chief"),
+        (tf_config(worker=["a:1", "b:1"], ps=["c:1"]), "only workers and a chief; got ps as well"),
     ],
 )
-def test_read_cluster_refuses_what_is_no_cluster(environment, message):
+def test_read_cluster_refuses_an_invalid_tf_config(environment, message):
     with pytest.raises(ConfigError, match=message.replace("{", r"\{").replace("[", r"\[")) as error:
         read_cluster(environment)
 
