@@ -5,7 +5,12 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components.execution.coordination import Assignment, call_workers, dismiss_workers, next_assignment
+from learn2compress.components.execution.coordination import (
+    Assignment,
+    dismiss_workers,
+    dispatch_training,
+    next_assignment,
+)
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.workers import Cluster
 from learn2compress.pipeline import worker
@@ -46,7 +51,7 @@ def test_workers_are_told_nothing_where_there_are_none_and_tell_nothing_themselv
     _, other = line
 
     for distribution in (Distribution(), other):
-        call_workers(distribution, "Distiller", {}, {})
+        dispatch_training(distribution, "Distiller", {}, {})
         dismiss_workers(distribution)
 
     assert other.messages == []
@@ -66,7 +71,7 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
         "teacher_logits": [artifact(TeacherLogits, "/logits/2")],
         "students": [artifact(StudentSet, "/students/3")],
     }
-    call_workers(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
+    dispatch_training(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
     dismiss_workers(chief)
     said = []
 
@@ -91,7 +96,7 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
 def test_take_part_says_what_the_node_says_when_its_inputs_are_not_to_be_seen_from_here(line, node, tmp_path):
     chief, _ = line
     inputs = {key: [artifact(kind, tmp_path / key)] for key, kind in worker._NODES[node].INPUTS.items()}
-    call_workers(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
+    dispatch_training(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
 
     with pytest.raises(Learn2CompressError, match=r"manifest\.json must be a readable \w+Manifest; .*No such file"):
         worker.take_part()
@@ -99,6 +104,6 @@ def test_take_part_says_what_the_node_says_when_its_inputs_are_not_to_be_seen_fr
 
 def test_assignments_are_read_as_they_were_told(line):
     chief, other = line
-    call_workers(chief, "Distiller", {"students": [artifact(StudentSet, "/s/1")]}, {"distill_epochs": 3})
+    dispatch_training(chief, "Distiller", {"students": [artifact(StudentSet, "/s/1")]}, {"distill_epochs": 3})
 
     assert next_assignment(other) == Assignment("Distiller", {"students": ["/s/1"]}, {"distill_epochs": 3})
