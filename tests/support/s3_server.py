@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small object store that speaks S3, over a folder: enough of it for the real client, with refusals to order."""
+"""Serves a folder by the part of the S3 protocol that the client uses; methods can be refused."""
 
 import hashlib
 import shutil
@@ -19,7 +19,7 @@ class S3Server:
     """Serves the folder `root`, whose sub-folders are the buckets.
 
     Attributes:
-        refuse: HTTP methods that are answered with AccessDenied.
+        refuse: HTTP methods for which the response is AccessDenied.
     """
 
     def __init__(self, root: Path) -> None:
@@ -171,7 +171,7 @@ def _entity(body: bytes) -> str:
 
 
 def _unchunk(body: bytes) -> bytes:
-    """Undoes aws-chunked encoding, which the client uses where it adds a checksum."""
+    """Decodes aws-chunked encoding, which the client uses when it adds a checksum."""
     content = b""
     while body:
         size, _, rest = body.partition(b"\r\n")
