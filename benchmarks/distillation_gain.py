@@ -133,11 +133,11 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
         models: dict[str, dict[str, keras.Model]] = {}
         joint = build_family(spec, seed)
         if options.init:
-            began = build_family(spec, seed)
+            initialized = build_family(spec, seed)
             features = FeatureData.open(examples, logits, options.batch, seed)
-            learn_features(began, NAMES, features, recipe(config, data), options.init_epochs)
-            train(began, NAMES, config, data)
-            models["features"] = cut_students(began, NAMES)
+            learn_features(initialized, NAMES, features, recipe(config, data), options.init_epochs)
+            train(initialized, NAMES, config, data)
+            models["features"] = cut_students(initialized, NAMES)
             more = math.ceil(options.init_epochs * features.steps / data.steps)
             longer = build_family(spec, seed)
             train(longer, NAMES, config.model_copy(update={"epochs": options.epochs + more}), data)

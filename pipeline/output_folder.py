@@ -25,8 +25,8 @@ def claim_output(output: Path, pipeline: str) -> None:
     """
     record = output / RUN_FILE
     try:
-        begun = record.is_file() and record.stat().st_size == 0  # a full disk leaves an empty file
-        if record.exists() and not begun:
+        interrupted = record.is_file() and record.stat().st_size == 0  # a full disk leaves an empty file
+        if record.exists() and not interrupted:
             name = _owner(record)
             if name != pipeline:
                 raise OutputError(
@@ -35,7 +35,7 @@ def claim_output(output: Path, pipeline: str) -> None:
                 )
             return
         if (
-            not begun
+            not interrupted
             and output.exists()
             and (not output.is_dir() or {path.name for path in output.iterdir()} - _LEFT_BEHIND)
         ):

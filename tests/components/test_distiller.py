@@ -90,10 +90,10 @@ def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, ini
 def distilled_here(inputs, artifact, tmp_path_factory):
     """Executes the node once without a runner; returns its output artifact, its progress, and the other outputs."""
     output = artifact(StudentSet, tmp_path_factory.mktemp("root") / "Distiller/students/1")
-    said = []
-    with listening(said.append):
+    reported = []
+    with listening(reported.append):
         beside = execute(inputs, output)
-    return output, said, beside
+    return output, reported, beside
 
 
 def test_distiller_writes_the_family_and_each_student(distilled_here, stripes):
@@ -137,11 +137,11 @@ def test_distiller_describes_students_for_the_lineage(distilled_here):
 
 
 def test_distiller_reports_the_sizes_before_the_first_step(distilled_here):
-    _, said, _ = distilled_here
+    _, reported, _ = distilled_here
 
-    assert said[0].detail.split()[:2] == ["student", "parameters"]
-    first_step = next(i for i, progress in enumerate(said) if "step" in progress.task)
-    assert [line.detail.split()[0] for line in said[:first_step]] == ["student", "a", "b", "together"]
+    assert reported[0].detail.split()[:2] == ["student", "parameters"]
+    first_step = next(i for i, progress in enumerate(reported) if "step" in progress.task)
+    assert [line.detail.split()[0] for line in reported[:first_step]] == ["student", "a", "b", "together"]
 
 
 def test_distiller_resumes_after_it_was_killed_and_removes_its_checkpoint(
@@ -161,12 +161,12 @@ def test_distiller_resumes_after_it_was_killed_and_removes_its_checkpoint(
             execute(inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"))
     (checkpoint,) = (tmp_path / "Distiller/checkpoints").iterdir()
 
-    said = []
+    reported = []
     output = artifact(StudentSet, tmp_path / "Distiller/students/2")
-    with listening(said.append):
+    with listening(reported.append):
         execute(inputs, output)
 
-    assert not [progress for progress in said if "step" in progress.task], "nothing was trained again"
+    assert not [progress for progress in reported if "step" in progress.task], "nothing was trained again"
     assert not checkpoint.exists()
     found = load_model(output.uri, read_manifest(output.uri, StudentSetManifest).family)
     for ours, theirs in zip(found.get_weights(), expected.get_weights(), strict=True):
@@ -307,8 +307,8 @@ def test_distiller_initializes_students_by_features_and_records_it_after_an_inte
         patched.setattr(distiller, "write_students", killed)
         with pytest.raises(Killed):
             execute(feature_inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
-    said, output = [], artifact(StudentSet, tmp_path / "Distiller/students/2")
-    with listening(said.append):
+    reported, output = [], artifact(StudentSet, tmp_path / "Distiller/students/2")
+    with listening(reported.append):
         execute(feature_inputs, output, distill=distill)
 
     manifest = read_manifest(output.uri, StudentSetManifest)
@@ -321,7 +321,7 @@ def test_distiller_initializes_students_by_features_and_records_it_after_an_inte
     assert all(curves[5].loss[name] < 0.7 * curves[0].loss[name] for name in ("a", "b")), curves
     assert not [name for name in load_model(output.uri, manifest.family).output_names if "projection" in name]
     assert not list((tmp_path / "Distiller/checkpoints").iterdir())
-    assert not [progress for progress in said if "step" in progress.task], "nothing was trained again"
+    assert not [progress for progress in reported if "step" in progress.task], "nothing was trained again"
     for ours, theirs in zip(load_model(output.uri, manifest.family).get_weights(), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

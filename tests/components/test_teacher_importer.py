@@ -269,10 +269,10 @@ def test_importer_builds_with_scalar_parameters():
 
 
 def test_importer_reports_the_progress_of_inference_in_views(run, stripes):
-    told = []
-    with listening(told.append):
+    reported = []
+    with listening(reported.append):
         run()
-    last = [progress for progress in told if progress.task.startswith("teacher inference")][-1]
+    last = [progress for progress in reported if progress.task.startswith("teacher inference")][-1]
     counts = stripes.COUNTS
     assert last.done == last.total == 3 * counts["train"] + counts["validation"] + counts["test"]
 
@@ -302,16 +302,18 @@ def test_importer_resumes_with_the_unfinished_shards_after_an_interruption(run, 
     started = fail_at_shard(3)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(features=features)
-    told = []
-    with listening(told.append):
+    reported = []
+    with listening(reported.append):
         _, artifact = run(features=features)
 
     total = len(set(started))
     assert total == len(started) - 1 > 3  # only the interrupted shard was started twice
-    assert f"2 of {total} shards have outputs of an earlier attempt" in " ".join(progress.detail for progress in told)
+    assert f"2 of {total} shards have outputs of an earlier attempt" in " ".join(
+        progress.detail for progress in reported
+    )
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert (manifest.forward_passes, manifest.images) == (3 * 96, stripes.COUNTS)
-    last = [progress for progress in told if progress.task.startswith("teacher inference")][-1]
+    last = [progress for progress in reported if progress.task.startswith("teacher inference")][-1]
     assert last.done == last.total
     assert 0 < last.before < last.total
     left = {path.name for path in Path(artifact.uri).parents[1].rglob("*") if path.is_file()}

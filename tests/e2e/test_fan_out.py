@@ -38,8 +38,8 @@ def test_students_of_separate_nodes_are_evaluated_and_traced_to_their_nodes(tmp_
     assert {one.stage for one in report.curves} == {"distilled", "pruned", "quantized"}
     assert all(set(one.accuracy) == {"small", "large"} for one in report.curves)
     for student in ("small", "large"):
-        told = command("lineage", output / "models" / f"{student}-int8.tflite", "--at", output, "--json")
-        found = json.loads(told.stdout)
+        reported = command("lineage", output / "models" / f"{student}-int8.tflite", "--at", output, "--json")
+        found = json.loads(reported.stdout)
         assert found["status"] == "whole"
         [chain] = found["chains"]
         assert [step["node"] for step in chain["steps"]] == [
@@ -53,9 +53,9 @@ def test_students_of_separate_nodes_are_evaluated_and_traced_to_their_nodes(tmp_
     fetched = fetch_as_from_a_cluster(output / "pipeline", tmp_path, monkeypatch, s3_server)
     assert {path.stem for path in (fetched / "models").iterdir()} == set(names)
     for path in (fetched / "models").iterdir():
-        told = lineage_of_file(open_graph(fetched), path)
-        assert told.status == "whole"
-        assert len(told.chains[0].siblings) == 4
+        reported = lineage_of_file(open_graph(fetched), path)
+        assert reported.status == "whole"
+        assert len(reported.chains[0].siblings) == 4
 
 
 def fetch_as_from_a_cluster(pipeline: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, s3_server) -> Path:

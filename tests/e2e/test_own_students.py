@@ -27,11 +27,11 @@ def test_run_compresses_the_students_of_a_module(tmp_path):
     result = command("run", config, "--output", output)
 
     assert result.returncode == 0, result.stdout + result.stderr
-    said = result.stdout.splitlines()
+    reported = result.stdout.splitlines()
     # The students are described once, before the first node.
-    first_node = next(i for i, line in enumerate(said) if line.startswith("[1/"))
-    assert any("small: 11 layers, to 8 bits: trained for it" in line for line in said[:first_node])
-    assert sum("to 8 bits" in line for line in said) == 2
+    first_node = next(i for i, line in enumerate(reported) if line.startswith("[1/"))
+    assert any("small: 11 layers, to 8 bits: trained for it" in line for line in reported[:first_node])
+    assert sum("to 8 bits" in line for line in reported) == 2
     report = Report.model_validate_json((output / "report.json").read_text())
     students = [path.stem for path in (output / "models").glob("*.tflite") if not path.stem.startswith("teacher-")]
     assert set(students) == {

@@ -33,8 +33,8 @@ def holder(tmp_path):
 
 
 def test_hold_output_names_the_process_that_works_in_the_folder(holder, tmp_path):
-    told = rf"must be free to use; process {holder.pid} on .* \(learn2compress run, since 20.*\) works in it\. Wait"
-    with pytest.raises(OutputError, match=told), hold_output(tmp_path, "pick"):
+    message = rf"must be free to use; process {holder.pid} on .* \(learn2compress run, since 20.*\) works in it\. Wait"
+    with pytest.raises(OutputError, match=message), hold_output(tmp_path, "pick"):
         pass
 
 

@@ -73,9 +73,9 @@ def test_take_part_executes_the_dispatched_trainings_until_the_run_ends(channel,
     }
     dispatch_training(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
     dismiss_workers(chief)
-    said = []
+    reported = []
 
-    with listening(said.append):
+    with listening(reported.append):
         trained = worker.take_part()
 
     assert trained == ("Pruner",)
@@ -89,7 +89,7 @@ def test_take_part_executes_the_dispatched_trainings_until_the_run_ends(channel,
     (students,) = outputs["pruned_students"]
     assert type(students) is StudentSet
     assert not students.uri.startswith("/students")
-    assert [line.detail for line in said] == [
+    assert [line.detail for line in reported] == [
         "Worker 1 of 2 waits for the chief's trainings",
         "Pruner: takes part in the training",
     ]

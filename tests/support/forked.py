@@ -64,13 +64,13 @@ class Program:
 def start(
     module: str, arguments: list[str], folder: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Program:
-    """Starts a program; the next can be started once it has ended.
+    """Starts a program; another can be started only after it has ended.
 
     Args:
         module: CLI or STEP.
-        arguments: Its arguments.
-        folder: Its working directory; default: this one.
-        env: Its environment; default: this process's.
+        arguments: Arguments of the program.
+        folder: Working directory; default: the current one.
+        env: Environment; default: that of this process.
     """
     server, files = _server(), tempfile.TemporaryDirectory(prefix="program-")
     request = {
@@ -103,8 +103,8 @@ def _server() -> subprocess.Popen:
 
 
 def _serve() -> int:
-    """Answers requests until there are no more; returns 0, and in a child the program's exit status."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Serves requests until there are no more; returns 0, and in a child the program's exit status."""
+    responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # keeps output of imports out of the protocol
     del sys.path[0]  # this file's folder, which is not on the path of other programs
     with warnings.catch_warnings():
@@ -112,11 +112,11 @@ def _serve() -> int:
     while line := sys.stdin.readline():
         pid = os.fork()
         if not pid:
-            answers.close()
+            responses.close()
             return _become(json.loads(line))
-        print(pid, file=answers, flush=True)
+        print(pid, file=responses, flush=True)
         _, ended = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(ended), file=answers, flush=True)
+        print(os.waitstatus_to_exitcode(ended), file=responses, flush=True)
     return 0
 
 

@@ -11,7 +11,7 @@ VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8", "int8-float-ends")
 
 @pytest.fixture(scope="session")
 def pixels():
-    """[40, 12, 12, 3] uint8 noise."""
+    """Images of noise, [40, 12, 12, 3] uint8."""
     return np.random.default_rng(7).integers(0, 256, (40, 12, 12, 3), np.uint8)
 
 
