@@ -193,5 +193,7 @@ def test_read_with_logits_raises_when_a_shard_of_logits_is_missing(folders):
 def test_iter_numpy_raises_when_a_shard_of_logits_is_damaged(folders):
     path = folders[1] / "Split-train" / NAMES[0]
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
-    with pytest.raises(DataError, match=r"shards of the examples and of the teacher.s outputs must be whole; got: .*truncated"):
+    with pytest.raises(
+        DataError, match=r"shards of the examples and of the teacher's outputs must be whole.*truncated"
+    ):
         list(iter_numpy(read_with_logits(*folders, "train")))
