@@ -44,13 +44,15 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
         examples = execution.output("examples")
         folder = Path(examples.uri)
         source = open_source(config, limit)
-        beside = open_unlabeled(config, limit) if config.unlabeled else None
+        unlabeled_source = open_unlabeled(config, limit) if config.unlabeled else None
         task = resolve_task(config, source)
         # In the output folder, since a finished shard can only be renamed within a file system.
         spill = folder / f".spill-{uuid.uuid4().hex}"
         try:
-            plan = make_plan(config, source, task, str(folder), str(spill), beside.count if beside else 0)
-            pieces = [*source.pieces, *(beside.pieces if beside else ())]
+            plan = make_plan(
+                config, source, task, str(folder), str(spill), unlabeled_source.count if unlabeled_source else 0
+            )
+            pieces = [*source.pieces, *(unlabeled_source.pieces if unlabeled_source else ())]
             report = ingest(self._make_beam_pipeline(), pieces, plan)
         finally:
             shutil.rmtree(spill, ignore_errors=True)
@@ -71,7 +73,7 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
             duplicate_examples=[tuple(pair) for pair in report["duplicate_examples"]],
             skipped=[BadFile(source=name, reason=reason) for name, reason in report["bad"]],
             skipped_count=report["bad_count"],
-            unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if beside else None,
+            unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if unlabeled_source else None,
         )
         write_manifest(folder, manifest)
         _warn(manifest)

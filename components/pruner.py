@@ -65,8 +65,8 @@ class PrunerExecutor(NodeExecutor):
         work = Work(tuple(costs), family, spec, read_curves(source), notes)
         passes = choose_passes(config)
         check_versions(config, execution.parameters.get("pass_versions"))
-        for one in passes:
-            one.step.check(work)
+        for entry in passes:
+            entry.step.check(work)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
         # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")

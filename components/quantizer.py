@@ -39,7 +39,7 @@ from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
-_FALLBACK_IMAGES = 2000  # most validation images by which layers are chosen for the float fallback
+_RESCUE_IMAGES = 2000  # most validation images by which layers are chosen for the float fallback
 
 
 class QuantizerExecutor(NodeExecutor):
@@ -90,7 +90,7 @@ class QuantizerExecutor(NodeExecutor):
             distribution.gather(model, quantized)
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
-        manifest = diagnose(output.uri, manifest, made, images, _fallback_settings(config, data))
+        manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
         manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
@@ -124,14 +124,13 @@ class Quantizer(Node):
     OPTIONAL = ("student",)
 
 
-def _fallback_settings(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:
-    """Makes the settings of the mixed-precision file; None if none is wanted."""
+def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:
     if not config.rescue:
         return None
-    images, labels = data.first_validation(_FALLBACK_IMAGES)
+    images, labels = data.first_validation(_RESCUE_IMAGES)
     if not len(labels):
         raise DataError(
-            f"the examples in {data.examples} must have validation images for choosing float layers; got none. "
+            f"the examples in {data.examples} must have validation images to rescue by; got none. "
             "Set quantize.rescue: false, or raise data.validation_fraction."
         )
     return RescueSettings(config.rescue_drop, config.rescue_layers, images, labels)

@@ -72,7 +72,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
         views = modality_of(data.task).views(data.task)
-        passed, flip_accuracy, mirrored = self._try_on_teacher(views, config, teacher, examples)
+        passed, flip_accuracy, mirrored = self._measure_transformation(views, config, teacher, examples)
         recipe = views.recipe(config, int(execution.parameters["seed"]), passed)
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, execution.parameters["teacher_sha256"])
         began = time.monotonic()
@@ -85,7 +85,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             self._make_beam_pipeline(), copy, data, examples, str(collected), recipe, splits, with_features
         )
         move_outputs(collected, logits_artifact.uri)
-        taught = TeacherLogitsManifest(
+        logits_manifest = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
             examples_sha256=manifest_sha256(examples),
@@ -102,9 +102,9 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             seconds=round(time.monotonic() - began, 3),
         )
         if features:
-            described = _describe_features(features, data, counts, taught.forward_passes)
-            taught = taught.model_copy(update={"features": described})
-        write_manifest(logits_artifact.uri, taught)
+            described = _describe_features(features, data, counts, logits_manifest.forward_passes)
+            logits_manifest = logits_manifest.model_copy(update={"features": described})
+        write_manifest(logits_artifact.uri, logits_manifest)
         manifest = TeacherManifest(
             task=data.task,
             model=model,
@@ -123,9 +123,9 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             accuracy=accuracy_of(counts),
         )
         write_manifest(teacher_artifact.uri, manifest)
-        _describe(teacher_artifact, logits_artifact, manifest, taught)
+        _describe(teacher_artifact, logits_artifact, manifest, logits_manifest)
 
-    def _try_on_teacher(
+    def _measure_transformation(
         self, views: Views, config: TeacherImportConfig, teacher: LoadedTeacher, examples: str
     ) -> tuple[bool, float | None, int]:
         """Measures the teacher on the transformation that views contain only if it keeps its accuracy (mirroring).
@@ -207,7 +207,7 @@ def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
 
 
 def _describe(
-    teacher: types.Artifact, logits: types.Artifact, manifest: TeacherManifest, taught: TeacherLogitsManifest
+    teacher: types.Artifact, logits: types.Artifact, manifest: TeacherManifest, logits_manifest: TeacherLogitsManifest
 ) -> None:
     teacher.set_string_custom_property("sha256", manifest.sha256)
     teacher.set_string_custom_property("format", manifest.format)
@@ -216,10 +216,10 @@ def _describe(
         teacher.set_int_custom_property("parameters", manifest.parameters)
     for split, accuracy in manifest.accuracy.items():
         teacher.set_float_custom_property(f"{split}_accuracy", accuracy)
-    logits.set_string_custom_property("teacher_sha256", taught.teacher_sha256)
-    logits.set_string_custom_property("data_digest", taught.data_digest)
-    logits.set_int_custom_property("views", taught.recipe.count)
-    logits.set_int_custom_property("forward_passes", taught.forward_passes)
-    if taught.features:
-        logits.set_string_custom_property("feature_layer", taught.features.layer)
-        logits.set_int_custom_property("feature_passes", taught.features.forward_passes)
+    logits.set_string_custom_property("teacher_sha256", logits_manifest.teacher_sha256)
+    logits.set_string_custom_property("data_digest", logits_manifest.data_digest)
+    logits.set_int_custom_property("views", logits_manifest.recipe.count)
+    logits.set_int_custom_property("forward_passes", logits_manifest.forward_passes)
+    if logits_manifest.features:
+        logits.set_string_custom_property("feature_layer", logits_manifest.features.layer)
+        logits.set_int_custom_property("feature_passes", logits_manifest.features.forward_passes)

@@ -78,19 +78,19 @@ def read_with_logits(
     Raises:
         DataError: A shard is missing, or the logits belong to other examples.
     """
-    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    _check_same_examples(examples, logits, taught)
-    ours, theirs = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
-    records = tf.data.Dataset.zip((_records(ours), _records(theirs)))
-    count = taught.recipe.count if split == "train" else 1
-    task, classes = data.task, taught.classes
+    data, logits_manifest = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    _check_same_examples(examples, logits, logits_manifest)
+    example_shards, logits_shards = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
+    records = tf.data.Dataset.zip((_records(example_shards), _records(logits_shards)))
+    count = logits_manifest.recipe.count if split == "train" else 1
+    task, classes = data.task, logits_manifest.classes
     return _batch(
         records,
         batch_size,
         shuffle_buffer,
         seed,
-        lambda batch, beside: (
-            _parse_examples(batch, task) | _parse_views(beside, "logits", tf.float16, count, classes, task)
+        lambda batch, outputs: (
+            _parse_examples(batch, task) | _parse_views(outputs, "logits", tf.float16, count, classes, task)
         ),
     )
 
@@ -114,9 +114,9 @@ def read_with_features(
     Raises:
         DataError: A shard is missing, or the features belong to other examples.
     """
-    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    _check_same_examples(examples, logits, taught)
-    if taught.features is None:
+    data, logits_manifest = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    _check_same_examples(examples, logits, logits_manifest)
+    if logits_manifest.features is None:
         raise DataError(f"logits in {logits} must have the teacher's features; got none. Run the teacher again.")
     shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
     by_part = [
@@ -126,20 +126,20 @@ def read_with_features(
     # Shards alternate, so that a shuffle buffer that is smaller than the data mixes both kinds.
     pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
-    task, count, width = data.task, taught.recipe.count, taught.features.width
+    task, count, width = data.task, logits_manifest.recipe.count, logits_manifest.features.width
 
-    def parse(batch: dict[str, tf.Tensor], beside: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _parse_examples(batch, task) | _parse_views(beside, "features", tf.float32, count, width, task)
+    def parse(batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _parse_examples(batch, task) | _parse_views(outputs, "features", tf.float32, count, width, task)
 
     return _batch(records, batch_size, shuffle_buffer, seed, parse)
 
 
 def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
     """Read the teacher's features without examples, in batches [batch, views, width] float32."""
-    taught = read_manifest(logits, TeacherLogitsManifest)
-    folder, features = Path(logits, FEATURES_FOLDER), taught.require_features()
+    logits_manifest = read_manifest(logits, TeacherLogitsManifest)
+    folder, features = Path(logits, FEATURES_FOLDER), logits_manifest.require_features()
     paths = [path for part, names in features.shards.items() for path in _shards(folder, part, names)]
-    count, width = taught.recipe.count, features.width
+    count, width = logits_manifest.recipe.count, features.width
 
     def parse(batch: tf.Tensor) -> tf.Tensor:
         parsed = tf.io.parse_example(batch, {"features": _SCALAR_STRING})
@@ -185,12 +185,12 @@ def whole_shards() -> Iterator[None]:
         ) from error
 
 
-def _check_same_examples(examples: str | Path, logits: str | Path, taught: TeacherLogitsManifest) -> None:
+def _check_same_examples(examples: str | Path, logits: str | Path, logits_manifest: TeacherLogitsManifest) -> None:
     found = manifest_sha256(examples)
-    if taught.examples_sha256 != found:
+    if logits_manifest.examples_sha256 != found:
         raise DataError(
             f"logits in {logits} must be of the examples in {examples}, whose manifest has the SHA-256 {found[:12]}…; "
-            f"got those of {taught.examples_sha256[:12] or 'unknown ones'}. Run the teacher again."
+            f"got those of {logits_manifest.examples_sha256[:12] or 'unknown ones'}. Run the teacher again."
         )
 
 

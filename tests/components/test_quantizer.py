@@ -101,12 +101,12 @@ def test_quantizer_quantizes_after_training_when_epochs_are_zero(run, stripes):
     assert manifest.models[0].calibration.images == stripes.COUNTS["train"]
 
 
-def test_quantizer_ranks_layers_and_passes_the_settings_of_the_float_fallback(run, stripes, monkeypatch):
-    given = []
+def test_quantizer_ranks_layers_and_rescues_when_asked(run, stripes, monkeypatch):
+    asked = []
     before = quantizer.diagnose
 
     def diagnose(folder, manifest, family, images, rescue=None):
-        given.append(rescue)
+        asked.append(rescue)
         return before(folder, manifest, family, images, rescue)
 
     monkeypatch.setattr(quantizer, "diagnose", diagnose)
@@ -114,20 +114,18 @@ def test_quantizer_ranks_layers_and_passes_the_settings_of_the_float_fallback(ru
 
     assert [error.model for error in manifest.quantization_error] == ["small-int8", "large-int8"]
     assert all(error.layers for error in manifest.quantization_error)
-    (settings,) = given
+    (settings,) = asked
     assert (settings.drop, settings.layers, len(settings.labels)) == (0.9, 3, stripes.COUNTS["validation"])
     assert len(manifest.notes) == 2
 
 
-def test_quantizer_refuses_the_float_fallback_without_validation_images(run, stripes_artifacts, tmp_path):
+def test_quantizer_refuses_to_rescue_without_validation_images(run, stripes_artifacts, tmp_path):
     shutil.copytree(stripes_artifacts[0], tmp_path / "examples")
     data = read_manifest(stripes_artifacts[0], DataManifest)
     none = {"counts": {**data.counts, "validation": 0}, "shards": {**data.shards, "validation": []}}
     write_manifest(tmp_path / "examples", data.model_copy(update=none))
 
-    with pytest.raises(
-        DataError, match=r"must have validation images for choosing float layers; got none\. Set quantize\.rescue"
-    ):
+    with pytest.raises(DataError, match=r"must have validation images to rescue by; got none\. Set quantize\.rescue"):
         run(QuantizeConfig(epochs=0, variants=["int8"], rescue=True), examples=tmp_path / "examples")
 
 
