@@ -60,11 +60,11 @@ class _Runs:
 
 
 class NodeExecutor(_Runs, base_executor.BaseExecutor):
-    """An executor in this process."""
+    """An executor that runs in this process only."""
 
 
 class BeamNodeExecutor(_Runs, base_beam_executor.BaseBeamExecutor):
-    """An executor that makes Beam pipelines of its own."""
+    """An executor that runs Beam pipelines."""
 
 
 class Node(base_component.BaseComponent):

@@ -79,7 +79,7 @@ def run_teacher_inference(
     splits: Sequence[Split] = SPLITS,
     with_features: bool = False,
 ) -> dict[str, ShardCount]:
-    """Writes the teacher's logits on K views of the training images, and on held-out images as they are.
+    """Writes the teacher's logits on K views of the training images, and on the unchanged held-out images.
 
     Args:
         pipeline: Beam pipeline, not yet run.

@@ -96,7 +96,7 @@ def test_image_example_gen_warns_of_images_that_are_in_train_and_test(tmp_path, 
     assert ("train_images[0]", "test_images[0]") in manifest.duplicate_examples
 
 
-def test_image_example_gen_takes_no_more_than_the_limit(tmp_path):
+def test_image_example_gen_reads_at_most_the_limit(tmp_path):
     run(save_images(tmp_path / "images", count=60), tmp_path / "out", limit=100)
     assert sum(read_manifest(tmp_path / "out", DataManifest).counts.values()) == 100
 
@@ -132,7 +132,7 @@ def test_image_example_gen_raises_when_a_class_folder_is_empty(tmp_path):
         run(config, tmp_path / "out")
 
 
-def test_image_example_gen_leaves_no_spilled_records(tmp_path):
+def test_image_example_gen_removes_its_spill_files(tmp_path):
     config = save_images(tmp_path / "images", count=2)
     with pytest.raises(DataError, match="each of the splits"):
         run(config, tmp_path / "out")

@@ -231,7 +231,7 @@ def test_tflite_evaluator_measures_the_same_with_two_workers(world):
     assert [c.figures for c in together.candidates] == [c.figures for c in alone.candidates]
 
 
-def test_tflite_evaluator_reports_broken_files_and_goes_on(world, brightest_pixel_tflite):
+def test_tflite_evaluator_reports_broken_files_and_evaluates_the_others(world, brightest_pixel_tflite):
     world.write_models(
         {
             "good-float32": brightest_pixel_tflite,

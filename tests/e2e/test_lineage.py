@@ -158,7 +158,7 @@ def test_impact_of_a_training_image_lists_all_models(finished, audited) -> None:
     assert len(report["models"]) == 5
 
 
-def test_replay_gives_the_same_bytes(audited, tmp_path: Path) -> None:
+def test_replay_reproduces_the_bytes_or_names_the_first_difference(audited, tmp_path: Path) -> None:
     moved, model = audited
 
     result = command("replay", model, "--at", moved, "--output", tmp_path / "again", "--json")

@@ -68,7 +68,7 @@ def test_claim_replaces_an_empty_record_of_a_full_disk(tmp_path):
     claim_output(tmp_path, "mine")
 
 
-def test_claim_leaves_no_record_when_the_disk_is_full(tmp_path, monkeypatch):
+def test_claim_writes_no_record_when_the_disk_is_full(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError(28, "No space left on device")
 
