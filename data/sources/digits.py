@@ -50,7 +50,12 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_digits(config: DataConfig, limit: int | None = None) -> ExampleSource:
-    """Open the digits."""
+    """Open the digits as a source.
+
+    Args:
+        config: Section `data`.
+        limit: Number of images to take from each part, evenly spaced; None for all.
+    """
     images, _ = load_digits()
     found = [str(digit) for digit in range(10)]
     classes = order_classes(found, config.classes, "digits")
