@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole product on CIFAR-10: one joint run from a ResNet-56 teacher, measured from the int8 files it emits.
+"""Runs the whole product on CIFAR-10, one joint run with a ResNet-56 teacher, and measures the int8 files.
 
-Epochs are chosen on validation images cut from the training part; the 10,000 test images are looked at once, when the
-files are there. Hours on two cores: stop it and start it again, it goes on from the last epoch. Other files, as MLPerf
-Tiny's ResNet-8, are measured beside the students on the same images, their latency in turn with the students'.
+Epochs are chosen on validation images that are split off the training part; the 10,000 test images are used once, for
+the final files. It takes hours on two cores; after an interruption, the same command resumes after the last epoch.
+Other files, such as MLPerf Tiny's ResNet-8, are evaluated on the same images, and their latency is measured alternately
+with that of the students.
 
     python benchmarks/cifar10.py --data cifar10.npz --teacher resnet56_cifar10.h5 --output OUT \
         [--beside pretrainedResnet_quant.tflite] [--set distill.epochs=30]
@@ -29,13 +30,13 @@ from learn2compress.schemas.reports import Candidate, Report
 from learn2compress.schemas.units import format_bytes, format_count
 
 CONFIG = Path(__file__).parent.parent / "examples" / "cifar10" / "config.yaml"
-# (bytes at most, top-1 at least)
+# (maximum bytes, minimum top-1)
 AIMS = ((250_000, 0.900), (98_496, 0.880), (49_000, 0.860), (24_000, 0.815))
-ROUNDS = 5  # of latency measurements, file after file, so that a busy moment hits all alike
+ROUNDS = 5  # rounds of latency measurements over all files, so that other load on the machine affects all files equally
 
 
 def run_pipeline(data: str, teacher: str, output: Path, settings: list[str]) -> Report:
-    """Runs the product as its user does; what is done already is not done again."""
+    """Runs the product from the command line; finished nodes come from the cache."""
     overrides = [f"data.path={data}", f"teacher.path={teacher}", *settings]
     command = [sys.executable, "-m", "learn2compress.cli.main", "run", str(CONFIG), "--output", str(output)]
     for override in overrides:
@@ -45,7 +46,7 @@ def run_pipeline(data: str, teacher: str, output: Path, settings: list[str]) -> 
 
 
 def latencies(files: list[Path]) -> dict[Path, float]:
-    """Median milliseconds of one image on one thread, files in turn."""
+    """Measures the median latency of one image on one thread in milliseconds, alternating between files."""
     times = {path: [] for path in files}
     for _ in range(ROUNDS):
         for path in files:
@@ -54,7 +55,7 @@ def latencies(files: list[Path]) -> dict[Path, float]:
 
 
 def row(name: str, candidate: Candidate, latency: float) -> str:
-    """A line of the table."""
+    """Formats a line of the table."""
     figures = candidate.figures["test"]
     half = (figures.top1_interval.high - figures.top1_interval.low) / 2
     return (
@@ -67,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="CIFAR-10 as .npz")
     parser.add_argument("--teacher", required=True, help="a Keras classifier of its images")
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder; go on with the same one")
+    parser.add_argument("--output", type=Path, required=True, help="output folder of the run; the same one resumes it")
     parser.add_argument("--beside", type=Path, action="append", default=[], help="a .tflite to compare with")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="override a field of the config")
     options = parser.parse_args()

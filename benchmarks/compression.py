@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pruning and 8 bits save in the file that ships, and what they cost: CIFAR-10, the same job with and without.
+"""Measures what pruning and 8-bit quantization save and cost in the shipped file, on CIFAR-10.
 
     python benchmarks/compression.py --data cifar10.npz --teacher resnet20_cifar10.h5 --output OUT \
         [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured|magnitude|int8|rescue]…
 
-Each side is a run of the product with the same data, teacher, seed and distillation (which is done once, and comes from
-the cache then); what is not pruned is trained on for as many epochs, at the same rate. Every figure is read from the
-emitted .tflite, accuracies from its predictions on the test images. Stop it and start it again: it goes on. The last
-line is one JSON object.
+Runs with and without each method are compared, with the same data, teacher, seed and distillation (which runs once and
+then comes from the cache); an unpruned family is trained for as many epochs at the same learning rate. Every figure is
+measured on the emitted .tflite file, accuracies on the test images. After an interruption, the same command resumes.
+The last line is one JSON object.
 """
 
 import argparse
@@ -39,31 +39,31 @@ from learn2compress.tflite.model_file import ModelFile, prove_full_int8, read_mo
 CONFIG = Path(__file__).parent.parent / "examples" / "cifar10" / "config.yaml"
 SIZES = {"small": "49KB", "medium": "98496B", "large": "250KB"}
 STUDENTS, LARGE = tuple(SIZES), "large"
-LEARNED = 0.5  # top-1 of the unpruned large student below which nothing is shown: more epochs or images then
-# What is to be pruned is nothing; the training is the same. A target that is met already leaves all channels.
+LEARNED = 0.5  # minimum top-1 of the unpruned large student for a meaningful comparison
+# Settings under which nothing is pruned and the training is the same: a target that is already met keeps all channels.
 UNPRUNED = ("prune.channels={bytes: 1000MB}", "prune.sparsity=0")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the product left."""
+    """The candidates and files of one run of the product."""
 
     candidates: dict[str, Candidate]
     files: dict[str, ModelFile]
 
     def top1(self, name: str) -> float:
-        """On the test images."""
+        """Returns a candidate's accuracy on the test images."""
         return self.candidates[name].figures["test"].top1
 
 
 class Job:
-    """The product on CIFAR-10, its settings but for what is compared."""
+    """Runs of the product on CIFAR-10 with common settings."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.done = options, {}
 
     def run(self, *settings: str) -> Run:
-        """Runs the whole pipeline, of which what is the same as before is not done again."""
+        """Runs the whole pipeline once for the given settings; unchanged nodes come from the cache."""
         if settings not in self.done:
             self.done[settings] = self._run(settings)
         return self.done[settings]
@@ -97,7 +97,7 @@ class Job:
 
 
 def show_structured(job: Job) -> dict:
-    """Half the bytes of the large student, and two fifths of its MACs, by removing channels."""
+    """Removes channels: half of the large student's bytes and two fifths of its MACs."""
     before, after = job.run(*UNPRUNED), job.run("prune.channels={bytes: 50%, macs: 59%}", "prune.sparsity=0")
     found, rows = {}, []
     for student in STUDENTS:
@@ -115,12 +115,12 @@ def show_structured(job: Job) -> dict:
                 f"| {name} | {format_bytes(old.bytes)} | {format_bytes(new.bytes)} | {format_count(old.macs)} | "
                 f"{format_count(new.macs)} | {before.top1(name):.2%} | {after.top1(name):.2%} |"
             )
-    print("\n| file | bytes | thinner | MACs | thinner | top-1 | thinner |\n| --- |" + " ---: |" * 6)
+    print("\n| file | bytes | pruned | MACs | pruned | top-1 | pruned |\n| --- |" + " ---: |" * 6)
     print("\n".join(rows))
     large = [found[f"{LARGE}-{variant}"] for variant in ("float32", "int8")]
     return {
         "files": found,
-        # The target is the int8 file's; of the float file less is fixed, so it falls by more.
+        # The target holds for the int8 file; a smaller part of the float file has a fixed size, so it shrinks more.
         "bytes_halved_within_5_percent": abs(large[1]["bytes_ratio"] - 0.5) <= 0.025
         and large[0]["bytes_ratio"] <= 0.525,
         "retains_97_percent": has_learned(before) and all(row["retained"] >= 0.97 for row in large),
@@ -129,7 +129,7 @@ def show_structured(job: Job) -> dict:
 
 
 def show_magnitude(job: Job) -> dict:
-    """Three quarters of the weights zero, kept through quantization."""
+    """Sets three quarters of the weights to zero, which quantization preserves."""
     before, after = job.run(*UNPRUNED), job.run("prune.sparsity=0.75")
     found, rows = {}, []
     for student in STUDENTS:
@@ -137,7 +137,7 @@ def show_magnitude(job: Job) -> dict:
         old, new = before.candidates[name], after.candidates[name]
         zeros = [pruned_zeros(run.files[name]) for run in (before, after)]
         found[name] = {
-            "zeros": [round(share, 4) for share in zeros],
+            "zeros": [round(fraction, 4) for fraction in zeros],
             "gzip_bytes": [old.gzip_bytes, new.gzip_bytes],
             "gzip_ratio": round(new.gzip_bytes / old.gzip_bytes, 4),
             "top1": [round(before.top1(name), 4), round(after.top1(name), 4)],
@@ -158,12 +158,12 @@ def show_magnitude(job: Job) -> dict:
 
 
 def has_learned(run: Run) -> bool:
-    """Whether there is any accuracy to lose: what guesses retains all of it."""
+    """Tells whether the unpruned student has learned enough for a meaningful comparison."""
     return run.top1(f"{LARGE}-int8") >= LEARNED
 
 
 def show_int8(job: Job) -> dict:
-    """8 bits against float32 of the same student, trained for them."""
+    """Compares the quantization-aware trained int8 file of each student with its float32 file."""
     run = job.run(*UNPRUNED)
     found, rows = {}, []
     for student in STUDENTS:
@@ -192,7 +192,7 @@ def show_int8(job: Job) -> dict:
 
 
 def show_rescue(job: Job) -> dict:
-    """A layer of the large student is made bad on purpose; the ranking has to find it, and the rescue to mend it."""
+    """Spoils one layer of the large student; the ranking must find it, and the mixed-precision file must repair it."""
     job.run(*UNPRUNED)
     pipeline = job.options.output / "pipeline"
     source = newest(pipeline / "Pruner" / "pruned_students")
@@ -232,13 +232,13 @@ def show_rescue(job: Job) -> dict:
 
 
 def spoil(student: keras.Model) -> tuple[str, str]:
-    """Makes a channel of a depthwise layer three thousand times as large, and its reader's weights as much smaller.
+    """Multiplies a channel of a depthwise layer by 3000, and divides the next layer's weights for it by 3000.
 
-    Floats do not mind. In 8 bits the layer's range has no steps left for its other channels, nor its reader's kernel
-    for the channel's weights.
+    The float outputs stay the same. In 8 bits the range of the layer has no resolution for its other channels, and the
+    kernel of the next layer has none for the weights of this channel.
 
     Returns:
-        The names of the layer and of its reader.
+        The names of the layer and of the next layer.
     """
     blocks = [layer.name.removesuffix("_dw") for layer in student.layers if layer.name.endswith("_dw")]
     block = blocks[len(blocks) // 2]
@@ -255,19 +255,19 @@ def spoil(student: keras.Model) -> tuple[str, str]:
 
 
 def newest(folder: Path) -> Path:
-    """The artifact of a node's last execution."""
+    """Finds the artifact of a node's last execution."""
     return max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def first_images(examples: Path, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many images of a split, [n, h, w, c] uint8, and their labels."""
+    """Reads at most `count` images of a split, [n, height, width, channels] uint8, and their labels."""
     batches = list(iter_numpy(read_examples(examples, split, 256).take(-(-count // 256))))
     images, labels = (np.concatenate([batch[key] for batch in batches]) for key in ("example", "label"))
     return images[:count], labels[:count]
 
 
 def pruned_zeros(model: ModelFile) -> float:
-    """Share of zeros in the kernels that magnitude pruning takes: dense and convolutional, but for the first one."""
+    """Computes the fraction of zeros in the prunable kernels: dense and convolutional ones, except the first."""
     operators = [o for o in model.operators if o.name in ("CONV_2D", "FULLY_CONNECTED")]
     tensors = {(tensor.subgraph, tensor.index): tensor for tensor in model.tensors}
     kernels = [tensors[operator.subgraph, operator.inputs[1]] for operator in operators[1:]]
@@ -286,12 +286,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 as .npz")
     parser.add_argument("--teacher", type=Path, required=True, help="a Keras classifier of its images, pixels 0..255")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the runs; go on with the same one")
-    parser.add_argument("--images", type=int, default=10_000, help="of each part of the data; 0: all")
-    parser.add_argument("--epochs", type=int, default=20, help="of the distillation")
-    parser.add_argument("--fine-tune", type=int, default=10, help="epochs of pruning, or of going on without")
-    parser.add_argument("--quantize-epochs", type=int, default=2, help="of quantization-aware training")
-    parser.add_argument("--views", type=int, default=4, help="of each image, seen by the teacher once")
+    parser.add_argument("--output", type=Path, required=True, help="output folder; the same one resumes the runs")
+    parser.add_argument("--images", type=int, default=10_000, help="images of each part of the data; 0: all")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the distillation")
+    parser.add_argument("--fine-tune", type=int, default=10, help="epochs of pruning, or of training without it")
+    parser.add_argument("--quantize-epochs", type=int, default=2, help="epochs of quantization-aware training")
+    parser.add_argument("--views", type=int, default=4, help="views of each image for the teacher's inference")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", choices=SHOWS, action="append", help="default: all")
     options = parser.parse_args()

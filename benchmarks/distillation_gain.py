@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a teacher gives where images are few: students by several recipes, from the .tflite files, on held-out images.
+"""Measures the gain of distillation with few images, by the accuracy of .tflite files on held-out images.
 
-Of each seed: other training images of the classes, other initial weights, another order. By default students that were
-distilled jointly from the teacher are held against each student trained alone on the labels, without a teacher; with
---init, jointly distilled ones that began with the teacher's features (of images without labels, too) against those that
-began at random, and against others that began at random and were distilled for as many more steps as the features took.
-All else is equal: views, epochs, batches, rates, and the choice of the epoch on validation images that are cut from the
-few. Each student alone gets as many epochs as the family.
+Each seed selects other training images of each class, other initial weights, and another order of images. By default,
+jointly distilled students are compared with students that are trained separately on the labels, without a teacher. With
+--init, distilled students that were initialized by learning the teacher's features (also of images without labels) are
+compared with randomly initialized ones, and with randomly initialized ones that are trained for as many additional
+steps as the features took. All else is equal: views, epochs, batches, learning rates, and the choice of the epoch on
+validation images that are split off the training images. Each separate student is trained for as many epochs as the
+family.
 
     python benchmarks/distillation_gain.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--per-class 60]
         [--seeds 0 1 2] [--epochs 60] [--init [--unlabeled 10000]]
@@ -48,14 +49,14 @@ from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
 from learn2compress.tflite.interpreter import open_model
 
-# Each student alone has functions of its own, which TensorFlow takes for one that is compiled again and again.
+# Each separate student compiles its own functions; TensorFlow would warn of repeated retracing.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 NAMES = ("small", "medium", "large")
 
 
 def write_subset(source: Path, folder: Path, per_class: int, unlabeled: int, seed: int) -> None:
-    """Writes data.npz, a few training images of each class and all test images, and more.npz, others without labels."""
+    """Writes data.npz, with a few training images of each class and all test images, and more.npz, without labels."""
     with np.load(source) as data:
         images, labels = data["train_images"], data["train_labels"].ravel()
         order = np.random.default_rng(seed).permutation(len(labels))
@@ -74,13 +75,13 @@ def write_subset(source: Path, folder: Path, per_class: int, unlabeled: int, see
 
 
 def execute(executor: type, inputs: dict, outputs: dict, values: dict) -> None:
-    """Runs a node without a pipeline around it."""
+    """Runs an executor without a pipeline."""
     context = BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1))
     executor(context).Do(inputs, outputs, values)
 
 
 def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path, Path, Path]:
-    """The folders of Examples, Teacher and TeacherLogits for a seed's images."""
+    """Writes Examples, Teacher and TeacherLogits for the images of a seed; returns their folders."""
     write_subset(options.data, folder, options.per_class, options.unlabeled, seed)
     data = DataConfig(path=str(folder / "data.npz"), unlabeled=str(folder / "more.npz") if options.init else None)
     height, width, channels = np.load(folder / "data.npz")["test_images"].shape[1:]
@@ -103,17 +104,17 @@ def prepare(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Path,
 
 
 def train(model: keras.Model, names: tuple[str, ...], config: DistillConfig, data: TrainingData) -> None:
-    """Trains as Distiller does, and leaves the best epoch's weights."""
+    """Trains a model as Distiller does; the model then has the weights of the best epoch."""
     JointTrainer(model, names, recipe(config, data)).train(data.epoch, data.validation())
 
 
 def top1(student: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of the file that is emitted."""
+    """Measures the accuracy of the student's float32 .tflite file."""
     return float(np.mean(open_model(convert_float(student, "float32")).predict(images).argmax(-1) == labels))
 
 
 def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str, float]], float, str]:
-    """Top-1 by recipe and student for one seed; the teacher's; and the table of sizes."""
+    """Measures one seed: top-1 by recipe and student, top-1 of the teacher, and the table of sizes."""
     config = DistillConfig(
         epochs=options.epochs,
         init_epochs=options.init_epochs,
@@ -132,11 +133,11 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
         models: dict[str, dict[str, keras.Model]] = {}
         joint = build_family(spec, seed)
         if options.init:
-            began = build_family(spec, seed)
+            initialized = build_family(spec, seed)
             features = FeatureData.open(examples, logits, options.batch, seed)
-            learn_features(began, NAMES, features, recipe(config, data), options.init_epochs)
-            train(began, NAMES, config, data)
-            models["features"] = cut_students(began, NAMES)
+            learn_features(initialized, NAMES, features, recipe(config, data), options.init_epochs)
+            train(initialized, NAMES, config, data)
+            models["features"] = cut_students(initialized, NAMES)
             more = math.ceil(options.init_epochs * features.steps / data.steps)
             longer = build_family(spec, seed)
             train(longer, NAMES, config.model_copy(update={"epochs": options.epochs + more}), data)
@@ -150,22 +151,22 @@ def measure(options: argparse.Namespace, seed: int) -> tuple[dict[str, dict[str,
         found = {
             how: {name: top1(m, images, labels) for name, m in students.items()} for how, students in models.items()
         }
-        asked = read_manifest(logits, TeacherLogitsManifest)
-        passes = asked.forward_passes + (asked.features.forward_passes if asked.features else 0)
+        inference = read_manifest(logits, TeacherLogitsManifest)
+        passes = inference.forward_passes + (inference.features.forward_passes if inference.features else 0)
         count = read_manifest(examples, DataManifest).counts["train"]
-        print(f"seed {seed}: {count:,} training images, {passes:,} views by the teacher", flush=True)
+        print(f"seed {seed}: {count:,} training images, {passes:,} forward passes of the teacher", flush=True)
         return found, read_manifest(teacher, TeacherManifest).accuracy["test"], describe_family(spec)
 
 
 def train_alone(spec: FamilySpec, name: str, config: DistillConfig, data: TrainingData, seed: int) -> keras.Model:
-    """One student by itself, from the same initial weights that it has in the family."""
+    """Trains one student separately, from the same initial weights as in the family."""
     student = cut_students(build_family(spec, seed), spec.students)[name]
     train(student, (name,), config, data)
     return student
 
 
-def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of the sample) in percent."""
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Computes the mean and the sample standard deviation in percent."""
     return 100 * float(np.mean(values)), 100 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
@@ -174,10 +175,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help=".npz with train_images, train_labels, test_images …")
     parser.add_argument("--teacher", type=Path, required=True, help="a Keras classifier of its images")
     parser.add_argument("--scaling", default="none", help="as teacher.scaling")
-    parser.add_argument("--init", action="store_true", help="compare beginnings, not teachers")
-    parser.add_argument("--per-class", type=int, default=60, help="training images of a class")
+    parser.add_argument("--init", action="store_true", help="compare initializations instead of teachers")
+    parser.add_argument("--per-class", type=int, default=60, help="training images of each class")
     parser.add_argument("--unlabeled", type=int, default=10_000, help="with --init: further images, without labels")
-    parser.add_argument("--test-images", type=int, default=10_000, help="at most so many")
+    parser.add_argument("--test-images", type=int, default=10_000, help="maximum number of test images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=60)
@@ -196,15 +197,15 @@ def main() -> None:
             print(sizes)
     arms = ("random", "longer", "features") if options.init else ("alone", "distilled")
     titles = {
-        "alone": "alone, labels only",
+        "alone": "separately, labels only",
         "distilled": "jointly distilled",
-        "random": "begun at random",
-        "longer": "begun at random, as many steps in all",
-        "features": f"begun with features ({options.init_epochs} epochs, {options.unlabeled:,} more images)",
+        "random": "random initialization",
+        "longer": "random initialization, same total steps",
+        "features": f"initialized by features ({options.init_epochs} epochs, {options.unlabeled:,} more images)",
     }
     print(
-        f"\nTop-1 in % of the float32 .tflite on held-out images, {options.per_class} training images a class, "
-        f"{len(options.seeds)} seeds: mean ± standard deviation. The teacher: {100 * teacher:.2f}."
+        f"\nTop-1 in % of the float32 .tflite on held-out images, {options.per_class} training images for each class, "
+        f"{len(options.seeds)} seeds: mean ± standard deviation. Teacher: {100 * teacher:.2f}."
     )
     gains = [f"gain on {titles[arm]}" for arm in arms[:-1]]
     print(f"| student | {' | '.join([*(titles[arm] for arm in arms), *gains])} |")
@@ -212,10 +213,10 @@ def main() -> None:
     rows = {}
     for name in NAMES:
         sides = {arm: [one[arm][name] for one in found] for arm in arms}
-        rows[name] = {arm: spread(values) for arm, values in sides.items()}
+        rows[name] = {arm: mean_and_deviation(values) for arm, values in sides.items()}
         for arm in arms[:-1]:
             seed_by_seed = [b - a for a, b in zip(sides[arm], sides[arms[-1]], strict=True)]
-            rows[name][f"gain_on_{arm}"] = spread(seed_by_seed)
+            rows[name][f"gain_on_{arm}"] = mean_and_deviation(seed_by_seed)
         cells = [
             f"{mean:{'+' if key.startswith('gain') else ''}.2f} ± {deviation:.2f}"
             for key, (mean, deviation) in rows[name].items()

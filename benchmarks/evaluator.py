@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images a second of TFLiteEvaluator's Beam pipeline against a plain loop, and of many files against one at a time.
+"""Measures the throughput of TFLiteEvaluator's Beam pipeline against a plain loop, for one and for many files.
 
     python benchmarks/evaluator.py --model MODEL.tflite --data DATA.npz [--workers 2]
     python benchmarks/evaluator.py --model MODEL.tflite [--model OTHER.tflite] --data DATA.npz --files 12
 
-All run the same file on the same test images in one run, the loops first, while no worker is there. The loop is the one
-everybody writes: one thread, one interpreter, an image at a time. It reads the images from the shards, as the pipeline
-must; what it would do with all images in memory already is printed beside it. All go over the images four times, for
-once takes less than a second. Workers do not come up together: each one's rate counts from when it begins on its first
-image to when it is done with its last, opening the file included, and the pipeline's rate is their sum. Printed beside
-it is the start-up: how long after the call the last one began. Predictions must be identical.
+All variants run the same file on the same test images in one process; the loops run first, before the workers start.
+The plain loop uses one thread and one interpreter, and processes one image at a time. Like the pipeline, it reads the
+images from the shards; its throughput with all images in memory is also printed. All variants process the images four
+times, since one pass takes less than a second. Workers do not start at the same time: the rate of each is measured from
+its first image to its last, including opening the file, and the rate of the pipeline is the sum. The start-up time is
+the time until the last worker has started. Predictions must be identical.
 
-With --files the pipeline runs so many files at once, copies of those given that differ by a byte at their end: with a
-shard and one file as the unit of work, so that a shard is parsed once for each file, and as the evaluator does it, with
-a shard and all files. The two alternate --repeats times with the same workers; the ratio of images x files a second is
-that of their medians. Beside it is the ratio by processor time, which other work on the machine hardly changes. The
-last line is one JSON object.
+With --files the pipeline runs that many files at once, copies of the given ones with bytes appended: with a shard and
+one file as the unit of work, so that a shard is parsed once for each file, and with a shard and all files, as in the
+evaluator. The two alternate --repeats times with the same number of workers. The printed ratio is that of the medians
+of images x files per second; the ratio of processor times is less affected by other load on the machine. The last line
+is one JSON object.
 """
 
 import argparse
@@ -59,7 +59,7 @@ PASSES = 4
 
 
 class Timed(RunModels):
-    """Notes when each piece was begun and done, and the processor time it took."""
+    """Records the start, the end and the processor time of each piece."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Timed(RunModels):
 
 
 def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray, classes: int) -> list[Shard]:
-    """Writes the images as ImageExampleGen does, and logits of noise beside them as TeacherImporter does."""
+    """Writes shards of images as ImageExampleGen does, and shards of random logits as TeacherImporter does."""
     import tensorflow as tf
 
     from learn2compress.data.example_records import open_shard
@@ -107,7 +107,7 @@ def read_images(shards: Sequence[Shard], task: Task) -> Iterator[np.ndarray]:
 
 
 def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, float]:
-    """Predicts image by image; returns the classes and the images a second."""
+    """Predicts one image at a time; returns the classes and the images per second."""
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     entry, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -124,11 +124,11 @@ def plain_loop(model: bytes, images: Callable[[], Iterable[np.ndarray]]) -> tupl
 
 
 class Run(NamedTuple):
-    """What a pipeline did."""
+    """Measurements of a pipeline."""
 
-    rate: float  # images x files a second
-    busy: float  # seconds of a processor in all
-    start_up: float  # seconds until the last worker began
+    rate: float  # images x files per second
+    busy: float  # total processor time in seconds
+    start_up: float  # seconds until the last worker has started
     tallies: dict[str, Tally]  # by file
 
 
@@ -155,7 +155,7 @@ def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
     for found in spans.values():
         images = sum(count for _, _, count in found)
         seconds = max(stop for _, stop, _ in found) - min(start for start, _, _ in found)
-        print(f"  a worker: {images:,} images in {seconds:.2f} s")
+        print(f"  worker: {images:,} images in {seconds:.2f} s")
         rate += images / seconds
     up = max(min(start for start, _, _ in found) for found in spans.values())
     names = dict.fromkeys(model.name for piece in pieces for model in piece.models)
@@ -163,18 +163,18 @@ def by_beam(pieces: Sequence[Piece], folder: Path, workers: int) -> Run:
 
 
 def one_file(model: Path, shards: Sequence[Shard], folder: Path, task: Task, images: np.ndarray, workers: int) -> dict:
-    """The pipeline against a plain loop."""
+    """Compares the pipeline with a plain loop."""
     data = model.read_bytes()
     alone, plain = plain_loop(data, lambda: read_images(shards, task))
     _, in_memory = plain_loop(data, lambda: images)
     print(f"plain loop, 1 thread:         {plain:8,.0f} images/s")
     print(f"  with all images in memory:  {in_memory:8,.0f} images/s")
     passes = [ModelToRun(f"pass {i}", str(model), hashlib.sha256(data).hexdigest()) for i in range(PASSES)]
-    alone_shards = [replace(shard, logits=None) for shard in shards]  # a plain loop knows no teacher either
+    alone_shards = [replace(shard, logits=None) for shard in shards]  # the plain loop reads no logits either
     run = by_beam(cut_pieces(alone_shards, passes, task, len(shards) * PASSES), folder / "run", workers)
     identical = all(np.array_equal(alone, tally.classes) for tally in run.tallies.values())
-    print(f"evaluator, {workers} workers:         {run.rate:8,.0f} images/s; up after {run.start_up:.1f} s")
-    print(f"factor {run.rate / plain:.2f} ({run.rate / in_memory:.2f} of memory); predictions identical: {identical}")
+    print(f"evaluator, {workers} workers:         {run.rate:8,.0f} images/s; started after {run.start_up:.1f} s")
+    print(f"factor {run.rate / plain:.2f} ({run.rate / in_memory:.2f} in memory); predictions identical: {identical}")
     return {
         "factor": round(run.rate / plain, 3),
         "factor_of_memory": round(run.rate / in_memory, 3),
@@ -187,7 +187,7 @@ def one_file(model: Path, shards: Sequence[Shard], folder: Path, task: Task, ima
 def many_files(
     given: Sequence[Path], files: int, shards: Sequence[Shard], folder: Path, task: Task, workers: int, repeats: int
 ) -> dict:
-    """A shard with all files as the unit of work, against a shard with one file."""
+    """Compares a shard with all files as the unit of work with a shard and one file."""
     models = []
     for number in range(files):
         data = given[number % len(given)].read_bytes() + bytes(number // len(given))
@@ -200,7 +200,7 @@ def many_files(
         for way, pieces in least.items():
             print(f"{way}:")
             run = by_beam(cut_pieces(shards, models, task, pieces), folder / f"{way} {repeat}", workers)
-            print(f"  {run.rate:,.0f} images x files/s; up after {run.start_up:.1f} s")
+            print(f"  {run.rate:,.0f} images x files/s; started after {run.start_up:.1f} s")
             runs[way].append(run)
     first, *others = [run.tallies for found in runs.values() for run in found]
     identical = all(same_tally(first[name], other[name]) for other in others for name in first)
@@ -232,8 +232,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, action="append", help="may be given several times")
     parser.add_argument("--data", type=Path, required=True, help=".npz with test_images and test_labels")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--files", type=int, default=1, help="run so many files at once, and compare the units of work")
-    parser.add_argument("--repeats", type=int, default=3, help="of that comparison")
+    parser.add_argument("--files", type=int, default=1, help="files to run at once; above 1 compares the units of work")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of that comparison")
     options = parser.parse_args()
     with np.load(options.data) as data:
         images, labels = data["test_images"], data["test_labels"].ravel().astype(int)

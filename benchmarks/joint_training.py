@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it costs to train several students at once: timed steps of the family against the largest student alone.
+"""Measures the cost of joint training: the time of a step of the family against the largest student alone.
 
-Both see the same batches, in turn, in one process; the figure is the median of the pairs' ratios. Also printed: the
-same for five students, and for three with a teacher's forward pass in the loop instead of its stored logits.
+Steps of both alternate on the same batches in one process; the figure is the median of the ratios of the pairs. Also
+printed are the ratios for five students, and for three students with a teacher's forward pass in each step instead of
+its stored logits.
 
     python benchmarks/joint_training.py [--side 32] [--batch 128] [--pairs 40] [--teacher FILE]
 """
@@ -31,20 +32,20 @@ FIVE = ("tiny", "small", "medium", "large", "xlarge")
 
 
 def trainer_of(model: keras.Model, names: tuple[str, ...]) -> JointTrainer:
-    """A trainer with everything on that the pipeline's default has on."""
+    """Makes a trainer with the default settings of the pipeline."""
     recipe = Recipe("distilled", 1, 1, 2e-2, weight_decay=1e-4, ema_decay=0.99)
     return JointTrainer(model, names, recipe)
 
 
 def family_and_largest(spec: FamilySpec) -> tuple[JointTrainer, JointTrainer]:
-    """The whole family, and its largest student alone."""
+    """Makes trainers of the whole family and of its largest student alone."""
     joint = trainer_of(build_family(spec), spec.students)
     largest = spec.students[-1]
     return joint, trainer_of(cut_students(build_family(spec), spec.students)[largest], (largest,))
 
 
 def stand_in_teacher(side: int, classes: int) -> keras.Model:
-    """A plain residual-free network of about ten times the large student's compute, where no file is given."""
+    """Builds a network without residuals, with about ten times the large student's compute, if no file is given."""
     layers = [keras.Input((side, side, 3)), keras.layers.Rescaling(1 / 127.5, -1)]
     for filters, stride in ((32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1)):
         layers += [
@@ -56,7 +57,7 @@ def stand_in_teacher(side: int, classes: int) -> keras.Model:
 
 
 def median_ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) -> tuple[float, float, float]:
-    """The median of one's time over the other's, and both medians in milliseconds."""
+    """Measures the median ratio of the times of two steps, and the median of each in milliseconds."""
     for _ in range(3):
         one()
         other()
@@ -76,10 +77,10 @@ def median_ratio(one: Callable[[], object], other: Callable[[], object], pairs: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=32, help="pixels a side")
+    parser.add_argument("--side", type=int, default=32, help="width and height of the images in pixels")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=40, help="timed pairs of steps")
-    parser.add_argument("--teacher", help="a Keras teacher of such images; default: a stand-in")
+    parser.add_argument("--teacher", help="a Keras teacher of such images; default: an untrained network")
     options = parser.parse_args()
     shape, classes = (options.side, options.side, 3), 10
     rng = np.random.default_rng(0)
@@ -98,7 +99,7 @@ def main() -> None:
         options.pairs,
     )
     print(
-        f"3 students together {joint_ms:.0f} ms a step, {spec.students[-1]} alone {alone_ms:.0f} ms: ratio {ratio:.3f}"
+        f"a step: 3 students together {joint_ms:.0f} ms, {spec.students[-1]} alone {alone_ms:.0f} ms: ratio {ratio:.3f}"
     )
 
     teacher = (
@@ -106,9 +107,9 @@ def main() -> None:
         if options.teacher
         else stand_in_teacher(options.side, classes)
     )
-    answer = tf.function(lambda batch: teacher(tf.cast(batch, tf.float32), training=False))
+    infer = tf.function(lambda batch: teacher(tf.cast(batch, tf.float32), training=False))
     loop_ratio, loop_ms, _ = median_ratio(
-        lambda: joint.step(images, labels, answer(images), decay),
+        lambda: joint.step(images, labels, infer(images), decay),
         lambda: alone.step(images, labels, logits, decay),
         max(5, options.pairs // 2),
     )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long `lineage`, `impact`, `history`, `diff` and `verify` take on a large store, whole process.
+"""Measures how long the processes of `lineage`, `impact`, `history`, `diff` and `verify` take on a large store.
 
-Builds a store of RUNS runs of ten executions each, as the pipeline leaves them (small artifacts, real records), all
-from one teacher, and times the commands as a user types them, and the first query after the index was lost.
+Builds a store of RUNS runs of ten executions each, in the form that the pipeline writes (small artifacts, real
+records), all with the same teacher. Measures the commands on the command line, and the first query after the deletion
+of the index.
 
     python benchmarks/lineage.py [--runs 1000] [--keep FOLDER]
 """
@@ -25,7 +26,7 @@ from learn2compress.storage.location import Location
 
 TEACHER = b"teacher" * 1000
 MODELS = [f"{size}-{variant}" for size in ("small", "medium", "large") for variant in ("float32", "int8")]
-# Each node with what it reads and makes, and how many files an artifact has.
+# Nodes with their inputs, their outputs, and the number of files of each artifact.
 DAG: list[tuple[str, list[str], dict[str, tuple[str, int]]]] = [
     ("ImageExampleGen", [], {"examples": ("Examples", 8)}),
     ("StatisticsGen", ["ImageExampleGen.examples"], {"statistics": ("ExampleStatistics", 3)}),
@@ -68,7 +69,7 @@ def main() -> None:
     """Builds the store and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--keep", type=Path, help="build the store there and leave it")
+    parser.add_argument("--keep", type=Path, help="folder in which the store is built and kept")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.keep or Path(temporary)
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def build(root: Path, runs: int) -> None:
-    """Writes the artifacts and records of so many runs."""
+    """Writes the artifacts and records of a number of runs."""
     location = Location(root)
     for run in range(runs):
         made: dict[str, tuple[Output, str, str]] = {}
@@ -113,7 +114,7 @@ def build(root: Path, runs: int) -> None:
 
 
 def files(node: str, key: str, count: int, run: int) -> dict[str, bytes]:
-    """What an artifact holds."""
+    """Makes the files of an artifact by name."""
     if key == "teacher":
         manifest = {"sha256": hashlib.sha256(TEACHER).hexdigest(), "bytes": len(TEACHER), "accuracy": {"test": 0.9}}
         return {"model/teacher.keras": TEACHER, "manifest.json": json.dumps(manifest).encode()}
@@ -131,13 +132,13 @@ def files(node: str, key: str, count: int, run: int) -> dict[str, bytes]:
         verdicts = [{"candidate": name, "status": "front", "reason": "on the front"} for name in MODELS]
         return {"selection.json": json.dumps({"chosen": "large-int8", "verdicts": verdicts}).encode()}
     if node == "ImageExampleGen":
-        # Every run has data of its own; the teacher is what they share.
+        # Each run has its own data; the teacher is common to all runs.
         return {f"Split-train/{i}.gz": f"{run} {i}".encode() for i in range(count)}
     return {f"file-{i}": f"{node} {key} {run} {i}".encode() for i in range(count)}
 
 
 def measure(root: Path, runs: int) -> None:
-    """Times the commands."""
+    """Measures the commands and prints their times."""
     pipeline = root / "pipeline"
     first, last = (
         pipeline / "Quantizer" / "models" / str(run * len(DAG) + 8) / "large-int8.tflite" for run in (0, runs - 1)
@@ -155,12 +156,12 @@ def measure(root: Path, runs: int) -> None:
         seconds = [run_command(command) for _ in range(5)]
         print(f"{name:24} {statistics.median(seconds):6.2f} s   (of five: {min(seconds):.2f} to {max(seconds):.2f})")
     (pipeline / INDEX_FILE).unlink()
-    print(f"{'lineage, index lost':24} {run_command(commands['lineage FILE']):6.2f} s")
+    print(f"{'lineage, no index':24} {run_command(commands['lineage FILE']):6.2f} s")
     print(f"{'verify, all files':24} {run_command(['verify', str(root)]):6.2f} s")
 
 
 def run_command(arguments: list[str]) -> float:
-    """Runs a command as its user does; returns its time."""
+    """Runs a command in a new process; returns its time in seconds."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "learn2compress.cli.main", *arguments], capture_output=True, text=True, check=False

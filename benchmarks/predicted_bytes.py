@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted against emitted bytes of full-int8 files, for many shapes, class counts and sizes.
+"""Compares the predicted with the emitted bytes of full-int8 files, for many shapes, class counts and sizes.
 
     python benchmarks/predicted_bytes.py [--quick]
 
-Nothing is trained: random weights, batch normalization with values of its own, ranges from a few random images, then
-the files that would ship, with metadata and labels. The prediction is arithmetic alone (family/spec.py). The
-last line is one JSON object.
+Nothing is trained: weights and batch normalization are random, ranges are calibrated on a few random images, and the
+files are written with metadata and labels as for shipping. The prediction is computed from the specification only
+(family/spec.py). The last line is one JSON object.
 """
 
 import argparse
@@ -56,12 +56,12 @@ QUICK = [CASES[0], CASES[3], CASES[5]]
 
 
 def class_names(count: int) -> list[str]:
-    """Names of a usual length."""
+    """Makes names of a typical length."""
     return [f"class number {i}" for i in range(count)]
 
 
 def randomize(family: keras.Model) -> None:
-    """Gives batch normalization values as training would: without them biases are zero and are stored once."""
+    """Sets random values of batch normalization and biases: biases of zero would be stored only once."""
     rng = np.random.default_rng(0)
     for layer in family.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -75,7 +75,7 @@ def randomize(family: keras.Model) -> None:
 
 
 def emitted_bytes(spec: FamilySpec, classes: list[str]) -> dict[str, tuple[int, int, int]]:
-    """Bytes, parameters and MACs of each student's int8 file."""
+    """Measures the bytes, parameters and MACs of each student's int8 file."""
     family = build_family(spec)
     randomize(family)
     images = list(np.random.default_rng(1).integers(0, 256, (2, *spec.input_shape)).astype(np.uint8))
@@ -100,7 +100,7 @@ def emitted_bytes(spec: FamilySpec, classes: list[str]) -> dict[str, tuple[int, 
 
 
 def compare(cases: list) -> Iterator[dict]:
-    """One row a student."""
+    """Yields a row for each student."""
     for shape, count, sizes in cases:
         classes = class_names(count)
         spec = solve_family(sizes, shape, count, label_bytes(classes))

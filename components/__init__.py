@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TFX nodes, one file each, on one small base; none imports another."""
+"""Holds the TFX nodes, one file each, on one small base; no node imports another."""
 
 __all__ = [
     "beam",

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that trains the family: all students at once, with shared parameters, from the teacher's logits.
+"""Trains the family in a TFX node: all students jointly, with shared parameters, from the teacher's logits.
 
-Enters: the examples, the teacher and its logits. Leaves: `StudentSet`, stage distilled; with `teacher.mode: joint` also
-`TrainedTeacher` and its `TeacherLogits`. Then a copy of the teacher is trained jointly with the students, and its
-logits on the views are computed at the end, so that the nodes after this one learn from it. With `distill.init` the
-students first learn the teacher's features, or begin as an earlier run's. The lineage records the sizes, every training
-parameter, the seed, each student's parameters and validation accuracy, the trained teacher's SHA-256, accuracy and
-forward passes, and the digest of what the students began as.
+Inputs: the examples, the teacher and its logits. Outputs: `StudentSet`, stage distilled; with `teacher.mode: joint`
+also `TrainedTeacher` and its `TeacherLogits`: a copy of the teacher is jointly trained with the students, and its
+logits on the views are computed at the end, so that the later nodes learn from it. With `distill.init` the students
+first learn the teacher's features, or are initialized with the students of an earlier run. The lineage records the
+sizes, every training parameter, the seed, each student's parameters and validation accuracy, the trained teacher's
+SHA-256, accuracy and forward passes, and the digest of the source of the initial weights.
 """
 
 from collections.abc import Collection
@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from tfx.types import standard_artifacts
 
-from learn2compress.components.beam.teacher_inference import open_teacher, understanding
+from learn2compress.components.beam.teacher_inference import import_config_of, open_teacher
 from learn2compress.components.execution.checkpoints import checkpoint_path
-from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_students
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.execution.trained_teacher import write_trained
@@ -38,12 +38,12 @@ from learn2compress.schemas.progress import say
 
 
 class DistillerExecutor(BeamNodeExecutor):
-    """Designs the students, trains them jointly, and writes each."""
+    """Designs the students, trains them jointly, and writes each of them."""
 
     def run(self, execution: Execution) -> None:
         config, seed = execution.section("distill", DistillConfig), int(execution.parameters["seed"])
         distribution = open_distribution(config.strategy)
-        call_workers(distribution, "Distiller", execution.inputs, execution.parameters)
+        dispatch_training(distribution, "Distiller", execution.inputs, execution.parameters)
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
         output = execution.output("students")
         task = read_manifest(examples, DataManifest).task
@@ -75,7 +75,7 @@ class DistillerExecutor(BeamNodeExecutor):
         if teacher:
             passes = len(learned) * data.steps * data.batch_size
             trained = write_trained(execution, teacher, self._make_beam_pipeline(), len(learned), passes)
-            notes.append(f"the teacher was trained along and has become SHA-256 {trained.sha256[:16]}…")
+            notes.append(f"the teacher was jointly trained; the trained copy has SHA-256 {trained.sha256[:16]}…")
         students = write_students(
             output.uri,
             family,
@@ -98,13 +98,14 @@ class DistillerExecutor(BeamNodeExecutor):
 
 
 class Distiller(Node):
-    """`StudentSet`: the family, jointly distilled; where the teacher is jointly trained, that one and its logits.
+    """Makes a `StudentSet`, the jointly distilled family; with a jointly trained teacher also that one and its logits.
 
     Parameters:
-        init_sha256: `students_sha256` of the earlier run's students to begin as, so that others are no cache hit.
-        module_name, module_function, module_sha256, module_text: A user's own architecture. Where its file lies does
-            not matter.
-        seed: Seed of initial weights and of the order of images.
+        init_sha256: `students_sha256` of the earlier run's students whose weights initialize these, so that other
+            students are no cache hit.
+        module_name, module_function, module_sha256, module_text: User's own architecture; the path of its file is not
+            recorded.
+        seed: Seed of the initial weights and of the order of images.
     """
 
     EXECUTOR = DistillerExecutor
@@ -126,8 +127,8 @@ class Distiller(Node):
 
     @classmethod
     def encode(cls, **sections: Section) -> dict[str, Scalar]:
-        """See `Node.encode`; the sizes are those of the built-in family, and no part of how a module's students come
-        about.
+        """Writes sections as the node's parameters, as `Node.encode` does; without sizes for a user's own architecture,
+        which does not depend on them.
         """
         values = super().encode(**sections)
         if getattr(sections["students"], "module", None) is not None:
@@ -136,12 +137,12 @@ class Distiller(Node):
 
     @classmethod
     def makes(cls, config: Config) -> Collection[str]:
-        """Names the outputs: those of the trained teacher only where one is trained."""
+        """Names the outputs; those of the trained teacher exist only with `teacher.mode: joint`."""
         return cls.OUTPUTS if config.teacher.mode == "joint" else ("students",)
 
 
 def recipe(config: DistillConfig, data: TrainingData) -> Recipe:
-    """Makes the recipe for `JointTrainer`."""
+    """Makes the recipe of the distillation for `JointTrainer`."""
     return replace(
         training_recipe("distilled", config, config, data),
         warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
@@ -152,7 +153,7 @@ def recipe(config: DistillConfig, data: TrainingData) -> Recipe:
 
 
 def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Architecture, EarlierStudents | None]:
-    """Settles the students' architecture, and which students of an earlier run they begin as, if they do."""
+    """Determines the students' architecture, and the students of an earlier run that initialize them, or None."""
     wanted, source = execution.section("students", FamilyConfig), ModuleSource.from_parameters(execution.parameters)
     architecture = design(wanted, source, task, config.student_weights)
     if config.init in INIT_WORDS:
@@ -162,10 +163,10 @@ def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Ar
 
 
 def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Task) -> TeacherInLoop | None:
-    """Loads a copy of the teacher to train with the students; None where it is fixed."""
+    """Loads a copy of the teacher for joint training with the students; None with a fixed teacher."""
     config = execution.section("teacher", JointTeacherConfig)
     if config.mode == "fixed":
         return None
-    copy = open_teacher(understanding(execution.uri("teacher"), imported), task)
+    copy = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
     own = TeacherRecipe(config.learning_rate, config.mutual_weight)
     return TeacherInLoop(copy, own, int(execution.parameters["seed"]))

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that brings the user's labelled images into the pipeline.
+"""Ingests the user's labelled images in a TFX node.
 
-Enters: nothing; the data section of the config says where the images are (example_sources.py), and their digest is a
-parameter, so that a changed file is no cache hit. Leaves: TFX `Examples` with the splits train, validation and test,
-gzip TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
+Inputs: none; the data section of the configuration names the images (data/sources/), and their digest is a parameter,
+so that a changed file is no cache hit. Outputs: TFX `Examples` with the splits train, validation and test, as gzip
+TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
 
-Images without labels (`data.unlabeled`) lie beside the splits and are none of them. What the source keeps for test
-stays test. The rest is split by the pixels' digest: an image always falls into the same split, its copies fall into it
-with it, and new images move no old ones. The lineage records: data_digest, classes, images, <split>_images,
-unlabeled_images, skipped, and duplicates (held-out images that are elsewhere, too).
+Images without labels (`data.unlabeled`) are stored beside the splits and belong to none of them. The test part of the
+source is the test split. All other images are split by the digest of their pixels: an image is always in the same
+split, copies of it are in the same one, and new images leave the others where they are. The lineage records:
+data_digest, classes, images, <split>_images, unlabeled_images, skipped, and duplicates (held-out images that also occur
+in another split).
 """
 
 import logging
@@ -35,7 +36,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class ImageExampleGenExecutor(BeamNodeExecutor):
-    """Opens the source, runs the Beam pipeline, and checks what came of it."""
+    """Opens the source, runs the Beam pipeline, and checks its report."""
 
     def run(self, execution: Execution) -> None:
         config = execution.section("data", DataConfig)
@@ -43,13 +44,15 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
         examples = execution.output("examples")
         folder = Path(examples.uri)
         source = open_source(config, limit)
-        beside = open_unlabeled(config, limit) if config.unlabeled else None
+        unlabeled_source = open_unlabeled(config, limit) if config.unlabeled else None
         task = resolve_task(config, source)
-        # Beside the splits, since renaming a finished shard into its place asks for the same file system.
+        # In the output folder, since a finished shard can only be renamed within a file system.
         spill = folder / f".spill-{uuid.uuid4().hex}"
         try:
-            plan = make_plan(config, source, task, str(folder), str(spill), beside.count if beside else 0)
-            pieces = [*source.pieces, *(beside.pieces if beside else ())]
+            plan = make_plan(
+                config, source, task, str(folder), str(spill), unlabeled_source.count if unlabeled_source else 0
+            )
+            pieces = [*source.pieces, *(unlabeled_source.pieces if unlabeled_source else ())]
             report = ingest(self._make_beam_pipeline(), pieces, plan)
         finally:
             shutil.rmtree(spill, ignore_errors=True)
@@ -70,7 +73,7 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
             duplicate_examples=[tuple(pair) for pair in report["duplicate_examples"]],
             skipped=[BadFile(source=name, reason=reason) for name, reason in report["bad"]],
             skipped_count=report["bad_count"],
-            unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if beside else None,
+            unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if unlabeled_source else None,
         )
         write_manifest(folder, manifest)
         _warn(manifest)
@@ -78,11 +81,11 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
 
 
 class ImageExampleGen(Node):
-    """Labelled images as `Examples`.
+    """Makes `Examples` of labelled images.
 
     Parameters:
         data_digest: Digest of the source files (`data_digest`), so that a changed one is no cache hit.
-        limit: Examples to take of each part, evenly spaced; all of them without it.
+        limit: Number of examples to take from each part, evenly spaced; left out: all.
     """
 
     EXECUTOR = ImageExampleGenExecutor
@@ -93,12 +96,12 @@ class ImageExampleGen(Node):
 
 
 def statistics_options() -> Any:
-    """The options for StatisticsGen: statistics of what says something about an example, whatever its modality.
+    """Makes the options for StatisticsGen: statistics of the label and of the features that each modality measures.
 
-    Without them the contents, ids and sources would be counted as categories: each value is another one, so that it
-    takes long, says nothing, and a schema made of it would call every new example an anomaly.
+    Without them, contents, ids and sources would be treated as categorical features. Since each of their values occurs
+    once, their statistics take long and are meaningless, and the schema would report every new example as an anomaly.
     """
-    # Imported late: only whoever builds the DAG needs it.
+    # Imported here, because only building the DAG requires it.
     import tensorflow_data_validation as tfdv
 
     features = [name for modality in MODALITIES.values() for name in modality.statistics]
@@ -106,7 +109,12 @@ def statistics_options() -> Any:
 
 
 def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str, ...]) -> None:
-    """Refuse data of which too much is unreadable, or too little is left.
+    """Refuse data with too many unreadable images, an empty split, or a class without training images.
+
+    Args:
+        report: Report of `ingest`.
+        config: Section `data`.
+        classes: Names of the classes in label order.
 
     Raises:
         DataError: More than `data.max_bad_fraction` was unreadable, a split is empty, or a class has no training image.
@@ -118,7 +126,7 @@ def check_report(report: dict[str, Any], config: DataConfig, classes: tuple[str,
         named = "; ".join(f"{name}: {reason}" for name, reason in report["bad"][:3])
         raise DataError(
             f"at most {config.max_bad_fraction:.2%} of the images in {where} may be unreadable; got {bad} of "
-            f"{total + bad}: {named}. Mend or remove them, or raise data.max_bad_fraction."
+            f"{total + bad}: {named}. Repair or remove them, or raise data.max_bad_fraction."
         )
     empty = [split for split in SPLITS if not counts[split]]
     if empty:
@@ -145,14 +153,14 @@ def _warn(manifest: DataManifest) -> None:
     between = {pair: count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1}
     for pair, count in between.items():
         one, other = pair.split("/")
-        # A training image without its label tells nothing new; a held-out one has been seen before it is measured on.
+        # A copy of a training image without its label does no harm; a copy of a held-out image leaks into training.
         if pair != f"train/{UNLABELED}":
-            _LOGGER.warning("%d images of %s are in %s, too; manifest.json names some", count, other, one)
+            _LOGGER.warning("%d images of %s are also in %s; manifest.json names some", count, other, one)
 
 
 def _describe(examples: types.Artifact, manifest: DataManifest) -> None:
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
-    # As TFX's own ExampleGen marks them, for the nodes that read them.
+    # The properties that TFX's own ExampleGen sets, which other nodes read.
     examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
     examples.set_string_custom_property("file_format", "tfrecords_gzip")
     examples.set_string_custom_property("data_digest", manifest.digest)

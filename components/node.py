@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of the nodes: an interface that is declared as data, and an executor whose body is a few steps.
+"""Defines the base of the nodes: an interface declared as data, and an executor with a short body.
 
-A node declares the sections of the configuration, the scalar parameters, the inputs and the outputs that it has. TFX's
-ComponentSpec is made of that. A section becomes scalar parameters, one a field (schemas/parameters.py); a node declares
-the smallest section that holds what it takes, so that no other field's change runs it again.
+A node declares the sections of the configuration, scalar parameters, inputs and outputs that it has. TFX's
+ComponentSpec is generated from this declaration. A section becomes scalar parameters, one for each field
+(schemas/parameters.py); a node declares the smallest section with the fields that it uses, so that a change of another
+field does not run it again.
 """
 
 from abc import abstractmethod
@@ -24,12 +25,12 @@ Artifacts = Mapping[str, list[types.Artifact]]
 
 
 class Execution:
-    """One execution of a node, as its executor sees it.
+    """One execution of a node: its inputs, outputs and parameters.
 
     Attributes:
         inputs: Input artifacts by key.
         outputs: Output artifacts by key.
-        parameters: Scalars by name; TFX gives None for an optional one that was left out.
+        parameters: Scalars by name; None for an optional one that was left out.
     """
 
     def __init__(self, inputs: Artifacts, outputs: Artifacts, parameters: Mapping[str, Any]) -> None:
@@ -40,11 +41,11 @@ class Execution:
         return parameters.decode(kind, name, self.parameters)
 
     def uri(self, key: str) -> str:
-        """Finds the folder of an input."""
+        """Returns the folder of the one input artifact of a key."""
         return artifact_utils.get_single_uri(self.inputs[key])
 
     def output(self, key: str) -> types.Artifact:
-        """Finds an output."""
+        """Returns the one output artifact of a key."""
         return artifact_utils.get_single_instance(self.outputs[key])
 
 
@@ -59,24 +60,24 @@ class _Runs:
 
 
 class NodeExecutor(_Runs, base_executor.BaseExecutor):
-    """An executor in this process."""
+    """An executor that runs in this process only."""
 
 
 class BeamNodeExecutor(_Runs, base_beam_executor.BaseBeamExecutor):
-    """An executor that makes Beam pipelines of its own."""
+    """An executor that runs Beam pipelines."""
 
 
 class Node(base_component.BaseComponent):
-    """A TFX component of declared data.
+    """A TFX component whose interface is declared as data.
 
     Attributes:
-        EXECUTOR: Class of the executor; ML Metadata and Kubeflow know it by its import path.
-        SECTIONS: By name in the configuration: what the node takes of that section.
-        PARAMETERS: By name: type of a further parameter. Every node has `code_version` as well, since TFX's cache key
+        EXECUTOR: Class of the executor; ML Metadata and Kubeflow record its import path.
+        SECTIONS: Sections of the configuration that the node uses, by name; each is the part with the fields it needs.
+        PARAMETERS: Types of further parameters by name. Every node also has `code_version`, since TFX's cache key
             covers no code.
-        INPUTS: By key: artifact type.
-        OUTPUTS: By key: artifact type.
-        OPTIONAL: Parameters, inputs and outputs that may be left out.
+        INPUTS: Artifact types of the inputs by key.
+        OUTPUTS: Artifact types of the outputs by key.
+        OPTIONAL: Names of parameters, inputs and outputs that may be left out.
     """
 
     EXECUTOR: ClassVar[type[base_executor.BaseExecutor]]
@@ -99,35 +100,37 @@ class Node(base_component.BaseComponent):
         """Builds the node.
 
         Args:
-            config: The configuration, of which the node takes the sections that it declares.
+            config: Configuration of the run, with the declared sections.
             inputs: Channels by key.
-            **scalars: The declared parameters, and `code_version`, which changes when the node's results do; None: left
-                out.
+            **scalars: Values of the declared parameters and of `code_version`, the digest of the code on which results
+                depend; None if left out.
 
         Raises:
-            TypeError: An input or a parameter is not declared: TFX would leave it out in silence.
+            TypeError: An input or a parameter is not declared; TFX would ignore it silently.
         """
         values = self.encode(**{name: getattr(config, name) for name in self.SECTIONS})
         values |= {name: value for name, value in scalars.items() if value is not None}
         undeclared = sorted({*inputs, *values} - {*self.SPEC_CLASS.INPUTS, *self.SPEC_CLASS.PARAMETERS})
         if undeclared:
-            raise TypeError(f"{type(self).__name__} must be given what it declares; got {', '.join(undeclared)}.")
+            raise TypeError(
+                f"{type(self).__name__} must be given declared inputs and parameters only; got {', '.join(undeclared)}."
+            )
         outputs = {key: types.Channel(type=self.OUTPUTS[key]) for key in self.makes(config)}
         super().__init__(spec=self.SPEC_CLASS(**values, **inputs, **outputs))
 
     @classmethod
     def encode(cls, **sections: Section) -> dict[str, parameters.Scalar]:
-        """Writes sections as the node's parameters: of each, the part that the node declares."""
+        """Writes the declared parts of sections as the node's scalar parameters."""
         return parameters.encode(**{name: cls.SECTIONS[name].part_of(given) for name, given in sections.items()})
 
     @classmethod
-    def makes(cls, config: Config) -> Collection[str]:  # noqa: ARG003 - a node with optional outputs looks at it
-        """Names the outputs that there are under a configuration."""
+    def makes(cls, config: Config) -> Collection[str]:  # noqa: ARG003 - for nodes with optional outputs
+        """Names the outputs that exist under a configuration."""
         return cls.OUTPUTS
 
 
 def _spec_class(node: type[Node]) -> type[ComponentSpec]:
-    """Declares the interface to TFX."""
+    """Makes TFX's specification of a node's interface."""
     optional = frozenset(node.OPTIONAL)
     sections = parameters.scalar_types(**node.SECTIONS)
     own = {**node.PARAMETERS, "code_version": str}

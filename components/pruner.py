@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that prunes the students while they go on learning from the teacher.
+"""Prunes the students in a TFX node while their distillation continues.
 
-Enters: the examples, the teacher's logits, the distilled students. Leaves: `StudentSet`, stage pruned; the family still
-shares its parameters. The lineage records the passes in their order, the code of those that are not built in, the
-targets asked for, the sparsity reached, and each student's parameters and validation accuracy.
+Inputs: the examples, the teacher's logits, the distilled students. Outputs: `StudentSet`, stage pruned; the students
+still share parameters. The lineage records the passes in their order, the code of those that are not built in, the
+targets, the sparsity reached, and each student's parameters and validation accuracy.
 
-With the parameter `student` it handles that one alone, cut out of the family, so that several can be pruned at once.
+With the parameter `student` the node prunes that student alone, cut out of the family, so that several nodes can run in
+parallel.
 
-What prunes is a sequence of passes (compression/pruning/passes/): by default whole channels first, then zeros in the
-kernels.
+Pruning is a sequence of passes (compression/pruning/passes/): by default channels are removed first, then weights are
+set to zero.
 """
 
 from dataclasses import replace
@@ -17,7 +18,7 @@ import numpy as np
 from tfx.types import standard_artifacts
 
 from learn2compress.components.execution.checkpoints import checkpoint_path
-from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_students
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
@@ -36,27 +37,27 @@ from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import PruneConfig, TrainingConfig
 from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
-_AVERAGE_DECAY = 0.9  # short: the masks move while weights are averaged
+_AVERAGE_DECAY = 0.9  # a short average, because the masks change while weights are averaged
 
 
 class PrunerExecutor(NodeExecutor):
-    """Prunes the family while it trains, and writes each student."""
+    """Prunes the family during training, and writes each student."""
 
     def run(self, execution: Execution) -> None:
         config = execution.section("prune", PruneConfig)
         distill = execution.section("distill", TrainingConfig)
         distribution = open_distribution(distill.strategy)
-        call_workers(distribution, "Pruner", execution.inputs, execution.parameters)
+        dispatch_training(distribution, "Pruner", execution.inputs, execution.parameters)
         seed = int(execution.parameters["seed"])
         source, output = execution.uri("students"), execution.output("pruned_students")
         before = read_manifest(source, StudentSetManifest)
         family, notes = load_family(source, before), [*before.notes]
         if student := execution.parameters.get("student"):
             if distill.in_place_weight and student != before.students[-1].name:
-                notes.append("cut out of the family before it was pruned: no larger student teaches it any more")
+                notes.append("cut out of the family before pruning: it is no longer distilled from a larger student")
             shape = before.family_spec
             family, before = single_student(family, before, student)
-            if config.channels and shape:  # the target is the largest student's
+            if config.channels and shape:  # the target holds for the largest student
                 target = target_alone(FamilySpec.from_dict(shape), config.channels, student)
                 config = config.model_copy(update={"channels": target})
         spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
@@ -64,10 +65,10 @@ class PrunerExecutor(NodeExecutor):
         work = Work(tuple(costs), family, spec, read_curves(source), notes)
         passes = choose_passes(config)
         check_versions(config, execution.parameters.get("pass_versions"))
-        for one in passes:
-            one.step.check(work)
+        for entry in passes:
+            entry.step.check(work)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
-        # Batches in another order than the Distiller's last epochs.
+        # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
         data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
         recipe = training_recipe("pruned", config, distill, data)
@@ -103,16 +104,18 @@ class PrunerExecutor(NodeExecutor):
 
 
 class Pruner(Node):
-    """`StudentSet`: the family with fewer channels and zeros in its kernels.
+    """Makes a `StudentSet`: the family with fewer channels and with zeros in its kernels.
 
     Parameters:
-        pass_versions: Code of the passes that are not built in; without it there are none.
-        student: The only one of the set that the node handles, cut out of the family; without it all, as a family.
+        pass_versions: Versions of the passes that are not built in; left out if there are none.
+        student: Name of the only student that the node prunes, cut out of the family; left out: all, as a family.
         seed: Seed of the order of images.
 
     Inputs:
-        teacher_logits: Logits that teach: TeacherImporter's or, with a jointly trained teacher, Distiller's.
-        students: Distiller's.
+        examples: Examples artifact of ImageExampleGen.
+        teacher_logits: Logits for the distillation: those of TeacherImporter or, with a jointly trained teacher, those
+            of Distiller.
+        students: Students of Distiller.
     """
 
     EXECUTOR = PrunerExecutor
@@ -124,5 +127,5 @@ class Pruner(Node):
 
 
 def _changed(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
-    """Whether any weight is another."""
+    """Tells whether any weight has changed."""
     return len(before) != len(after) or not all(map(np.array_equal, before, after))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that trains the students for 8-bit arithmetic and writes the files that ship.
+"""Trains the students for 8-bit arithmetic in a TFX node, and writes the files that are shipped.
 
-Enters: the examples, the teacher and its logits, the pruned students. Leaves: `OnDeviceModelSet`, a .tflite file for
-each student and variant, with labels and normalization as metadata, and the teacher's own files as reference points.
-The manifest ranks each student's layers by what 8 bits do to them; a further file may keep the worst of them in float.
-Ranges are set by training images only. The lineage records the variants, the training parameters, and each file's
-SHA-256 and bytes.
+Inputs: the examples, the teacher and its logits, the pruned students. Outputs: `OnDeviceModelSet`, a .tflite file for
+each student and variant, with labels and normalization as metadata, and plain conversions of the teacher for
+comparison. The manifest ranks each student's layers by their quantization error; an additional mixed-precision file may
+keep the layers with the largest error in float. Activation ranges are measured on training images only. The lineage
+records the variants, the training parameters, and each file's SHA-256 and bytes.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ import tf_keras as keras
 from tfx.types import standard_artifacts
 
 from learn2compress.components.execution.checkpoints import checkpoint_path
-from learn2compress.components.execution.coordination import call_workers
+from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_models
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
@@ -39,11 +39,11 @@ from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
-_RESCUE_IMAGES = 2000  # of the validation split, at most
+_RESCUE_IMAGES = 2000  # most validation images by which layers are chosen for the float fallback
 
 
 class QuantizerExecutor(NodeExecutor):
-    """Quantization-aware training of the whole family, then a file for each student and variant."""
+    """Trains the whole family quantization-aware, then writes a file for each student and variant."""
 
     def run(self, execution: Execution) -> None:
         config = execution.section("quantize", QuantizeConfig)
@@ -64,7 +64,7 @@ class QuantizerExecutor(NodeExecutor):
         quantized, curves = None, read_curves(source)
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
-            call_workers(distribution, "Quantizer", execution.inputs, execution.parameters)
+            dispatch_training(distribution, "Quantizer", execution.inputs, execution.parameters)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
             normalize = modality_of(before.task).student_input.normalize
@@ -97,16 +97,18 @@ class QuantizerExecutor(NodeExecutor):
 
 
 class Quantizer(Node):
-    """`OnDeviceModelSet`: the .tflite files.
+    """Makes an `OnDeviceModelSet`: the .tflite files.
 
     Parameters:
-        student: The only one of the set that the node handles; without it all of them.
+        student: Name of the only student that the node quantizes; left out: all of them.
         seed: Seed of the order of images.
 
     Inputs:
-        teacher: The imported one, whose plain conversions are the reference points.
-        teacher_logits: Logits that teach: TeacherImporter's or, with a jointly trained teacher, Distiller's.
-        students: Pruner's.
+        examples: Examples artifact of ImageExampleGen.
+        teacher: Imported teacher, whose plain conversions are written for comparison.
+        teacher_logits: Logits for the distillation: those of TeacherImporter or, with a jointly trained teacher, those
+            of Distiller.
+        students: Students of Pruner.
     """
 
     EXECUTOR = QuantizerExecutor

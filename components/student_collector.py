@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that brings together what a Pruner and a Quantizer made of each student in tasks of its own.
+"""Collects in a TFX node the students that were pruned and quantized in separate tasks.
 
-Enters: for each student, its `StudentSet` and its `OnDeviceModelSet`. Leaves: one of each with all students, as a
-Pruner and a Quantizer of the whole family leave them, but for the family: the students share no parameters any more.
-Files are copied as they are. It is there with `kubeflow.fan_out` alone; the lineage names the task that made a file,
-and this node as one that copied it.
+Inputs: a `StudentSet` and an `OnDeviceModelSet` for each student. Outputs: one of each with all students, as Pruner and
+Quantizer write them for the whole family, except that the students no longer share parameters. Files are copied
+unchanged. The node exists only with `kubeflow.fan_out`; the lineage names the task that made a file, and this node as
+one that copied it.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _PRUNED, _MODELS = "pruned_", "models_"
 
 
 class StudentCollectorExecutor(NodeExecutor):
-    """Copies the files, and merges the rest."""
+    """Copies the files, and merges the manifests."""
 
     def run(self, execution: Execution) -> None:
         students, models = execution.output("pruned_students"), execution.output("models")
@@ -35,7 +35,7 @@ class StudentCollectorExecutor(NodeExecutor):
 
 
 class StudentCollector(Node):
-    """`StudentSet` and `OnDeviceModelSet`: all students in one of each. It has inputs for each name of a student."""
+    """Makes one `StudentSet` and one `OnDeviceModelSet` of all students, from two inputs for each named student."""
 
     EXECUTOR = StudentCollectorExecutor
     INPUTS = {
@@ -55,13 +55,13 @@ class StudentCollector(Node):
         """Builds the node.
 
         Args:
-            config: The configuration.
-            pruned: `StudentSet` of each student's Pruner, by student.
-            models: `OnDeviceModelSet` of each student's Quantizer, by student.
-            code_version: Changes when the node's results do.
+            config: Configuration of the run.
+            pruned: Channels of the pruned students by name.
+            models: Channels of the students' files by name.
+            code_version: Digest of the code on which results depend.
 
         Raises:
-            ConfigError: A student has a name that the node has no inputs for.
+            ConfigError: The node has no inputs for the name of a student.
         """
         unknown = [name for name in pruned if name not in NAMED_SIZES]
         if unknown:
@@ -75,7 +75,7 @@ class StudentCollector(Node):
 
 
 def _folders(inputs: Artifacts, kind: str) -> dict[str, str]:
-    """The folders of the inputs of a kind, by student."""
+    """Collects the folders of the inputs of one kind by student."""
     return {
         key.removeprefix(kind): artifact_utils.get_single_uri(artifacts)
         for key, artifacts in inputs.items()

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StudentSelector: chooses one .tflite file under limits, and blesses it for the standard Pusher.
+"""Chooses one .tflite file under limits in a TFX node, and blesses it for the standard Pusher.
 
-Enters: the evaluation and the files it is of. Leaves: the choice with a reason for each candidate
-(Selection), the chosen file laid out as a standard Model, and its standard ModelBlessing. Nothing satisfies
-the limits: the node fails with SelectionError, so that nothing downstream can take an unfit model.
+Inputs: the evaluation and the evaluated files. Outputs: the choice with a reason for each candidate (Selection), the
+chosen file in the layout of a standard Model, and its standard ModelBlessing. If no candidate satisfies the limits, the
+node fails with SelectionError, so that no later node can use an unfit model.
 
-Lineage records the limits and the objective as parameters, and on the outputs which candidate was chosen,
-its SHA-256 and its accuracy on the validation split (by which it was chosen) and on the test split (which
-had no say).
+The lineage records the limits and the objective as parameters, and as properties of the outputs the chosen candidate,
+its SHA-256, and its accuracy on the validation split, which decides the choice, and on the test split, which does not.
 """
 
 import shutil
@@ -26,17 +25,17 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest, write_manifest
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Candidate, Choice, Evaluation, Limits
 
-BLESSED = "BLESSED"  # the name that tfx's own Evaluator gives it
+BLESSED = "BLESSED"  # file name that tfx's own Evaluator uses
 
 
 class StudentSelectorExecutor(NodeExecutor):
-    """Reads the evaluation, chooses, copies the chosen file."""
+    """Reads the evaluation, chooses a file, and copies it."""
 
     def run(self, execution: Execution) -> None:
         """Runs the node.
 
         Raises:
-            SelectionError: Nothing satisfies the limits.
+            SelectionError: No candidate satisfies the limits.
             ModelFileError: The chosen file is not the one that was evaluated.
         """
         config = execution.section("select", SelectConfig)
@@ -54,11 +53,11 @@ class StudentSelectorExecutor(NodeExecutor):
 
 
 class StudentSelector(Node):
-    """Chooses one of the files that were evaluated.
+    """Chooses one of the evaluated files.
 
     Inputs:
-        evaluation: TFLiteEvaluator's.
-        models: The files of that evaluation.
+        evaluation: Evaluation of TFLiteEvaluator.
+        models: Files of that evaluation.
     """
 
     EXECUTOR = StudentSelectorExecutor
@@ -81,13 +80,13 @@ def _write_selection(selection: Artifact, choice: Choice, chosen: Candidate) -> 
 
 
 def _copy_model(folder: Path, chosen: Candidate, model: Artifact) -> None:
-    """Copies the chosen file to where the Pusher looks for a model's serving form."""
+    """Copies the chosen file to the folder in which the Pusher expects a servable model."""
     manifest = read_manifest(folder, OnDeviceModelSetManifest)
     source = next((folder / m.file.path for m in manifest.models if m.name == chosen.name), None)
     if source is None or file_sha256(source) != chosen.sha256:
         raise ModelFileError(
             f"{chosen.name} in {folder} must be the file that was evaluated, with SHA-256 {chosen.sha256}; "
-            "it is another or missing. Evaluate again."
+            "it differs or is missing. Evaluate again."
         )
     serving = Path(path_utils.serving_model_dir(model.uri))
     serving.mkdir(parents=True, exist_ok=True)
@@ -97,7 +96,7 @@ def _copy_model(folder: Path, chosen: Candidate, model: Artifact) -> None:
 
 
 def _bless(blessing: Artifact, model: Artifact) -> None:
-    """Writes a blessing as tfx's Evaluator does."""
+    """Writes a blessing in the form that tfx's Evaluator uses."""
     Path(blessing.uri).mkdir(parents=True, exist_ok=True)
     (Path(blessing.uri) / BLESSED).touch()
     blessing.set_int_custom_property("blessed", 1)

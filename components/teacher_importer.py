@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node that brings the user's model into the pipeline and lets it speak once.
+"""Imports the user's model in a TFX node, and runs inference with it once.
 
-Enters: the examples; parameters name the model's file. Leaves: `Teacher`, the model untouched with what was found out
-about it, and `TeacherLogits`, its logits on K fixed views of every training image and on the held-out images as they
-are. A teacher that is to be trained along (`teacher.mode: joint`) is asked about the held-out images alone: of the
-views, Distiller asks the trained one. Where the students are to begin with its features (`distill.init: features`),
-those are written, too, for each view of each training image, which the teacher sees once for both, and of those without
-labels. The lineage records: the teacher's SHA-256, format, parameters, bytes, accuracy on validation and test, and the
-number of its forward passes.
+Inputs: the examples; parameters name the model's file. Outputs: `Teacher`, the unchanged model with its description,
+and `TeacherLogits`, its logits on K fixed views of every training image and on the unchanged held-out images. With a
+jointly trained teacher (`teacher.mode: joint`) inference runs on the held-out images only; Distiller computes the
+logits on the views with the trained teacher. If the students first learn the teacher's features (`distill.init:
+features`), features are written as well, for each view of the training images and of the images without labels; logits
+and features of a view come from one forward pass. The lineage records the teacher's SHA-256, format, parameters, bytes,
+accuracy on validation and test, and the number of its forward passes.
 """
 
 import shutil
@@ -23,9 +23,9 @@ from learn2compress.components.beam.teacher_inference import (
     FEATURE_PARTS,
     SPLITS,
     accuracy_of,
-    ask_teacher,
-    move_answers,
+    move_outputs,
     open_teacher,
+    run_teacher_inference,
 )
 from learn2compress.components.execution.checkpoints import checkpoint_path
 from learn2compress.components.node import BeamNodeExecutor, Execution, Node
@@ -55,7 +55,7 @@ _CHECKED_IMAGES = 1024
 
 
 class TeacherImporterExecutor(BeamNodeExecutor):
-    """Loads the model, judges it, copies it, and has it answer for all views."""
+    """Loads the model, checks it, copies it, and runs inference on all views."""
 
     def run(self, execution: Execution) -> None:
         config = execution.section("teacher", TeacherImportConfig)
@@ -72,20 +72,20 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
         )
         views = modality_of(data.task).views(data.task)
-        passed, flip_accuracy, mirrored = self._try_on_teacher(views, config, teacher, examples)
+        passed, flip_accuracy, mirrored = self._measure_transformation(views, config, teacher, examples)
         recipe = views.recipe(config, int(execution.parameters["seed"]), passed)
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, execution.parameters["teacher_sha256"])
         began = time.monotonic()
-        # The copy is asked, not the original: the answers are of the model whose digest is recorded.
+        # Inference uses the copy, not the original, so that the logits belong to the recorded digest.
         copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
         splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
-        # Each try has folders of its own; what is answered gathers beside them, so that the next one goes on from it.
-        gathered = checkpoint_path(logits_artifact, execution.inputs, execution.parameters).with_suffix("")
-        counts = ask_teacher(
-            self._make_beam_pipeline(), copy, data, examples, str(gathered), recipe, splits, with_features
+        # Each attempt has new output folders; finished shards are collected beside them, so that the next one resumes.
+        collected = checkpoint_path(logits_artifact, execution.inputs, execution.parameters).with_suffix("")
+        counts = run_teacher_inference(
+            self._make_beam_pipeline(), copy, data, examples, str(collected), recipe, splits, with_features
         )
-        move_answers(gathered, logits_artifact.uri)
-        taught = TeacherLogitsManifest(
+        move_outputs(collected, logits_artifact.uri)
+        logits_manifest = TeacherLogitsManifest(
             teacher_sha256=sha256,
             data_digest=data.digest,
             examples_sha256=manifest_sha256(examples),
@@ -102,9 +102,9 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             seconds=round(time.monotonic() - began, 3),
         )
         if features:
-            described = _describe_features(features, data, counts, taught.forward_passes)
-            taught = taught.model_copy(update={"features": described})
-        write_manifest(logits_artifact.uri, taught)
+            described = _describe_features(features, data, counts, logits_manifest.forward_passes)
+            logits_manifest = logits_manifest.model_copy(update={"features": described})
+        write_manifest(logits_artifact.uri, logits_manifest)
         manifest = TeacherManifest(
             task=data.task,
             model=model,
@@ -123,15 +123,15 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             accuracy=accuracy_of(counts),
         )
         write_manifest(teacher_artifact.uri, manifest)
-        _describe(teacher_artifact, logits_artifact, manifest, taught)
+        _describe(teacher_artifact, logits_artifact, manifest, logits_manifest)
 
-    def _try_on_teacher(
+    def _measure_transformation(
         self, views: Views, config: TeacherImportConfig, teacher: LoadedTeacher, examples: str
     ) -> tuple[bool, float | None, int]:
-        """Compares the teacher on a transformation that views hold only if it stays as accurate (images: mirroring).
+        """Measures the teacher on the transformation that views contain only if it keeps its accuracy (mirroring).
 
         Returns:
-            Whether it does, its accuracy on transformed examples, and their number.
+            Whether it keeps its accuracy, its accuracy on transformed examples, and their number.
         """
         transform = views.on_trial(config)
         if transform is None:
@@ -141,11 +141,11 @@ class TeacherImporterExecutor(BeamNodeExecutor):
 
 
 class TeacherImporter(Node):
-    """The user's model as `Teacher`, and its `TeacherLogits`.
+    """Makes a `Teacher` of the user's model, and its `TeacherLogits`.
 
     Parameters:
         teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
-        features: 1 where the students are to begin with its features, otherwise 0.
+        features: 1 if the students first learn the teacher's features, otherwise 0.
         seed: Seed of the views.
     """
 
@@ -171,7 +171,7 @@ def _describe_features(
 
 
 def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first validation images: their order is random with respect to content."""
+    """Streams the first validation images; their order is random with respect to content."""
     seen = 0
     for batch in iter_numpy(read_examples(examples, "validation", min(most, 256))):
         yield batch["example"][: most - seen], batch["label"][: most - seen]
@@ -181,11 +181,11 @@ def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]
 
 
 def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
-    """Copies the model as it is; returns its place in the artifact and its digest.
+    """Copies the model unchanged; returns its path in the artifact and its digest.
 
     Raises:
-        TeacherError: It is not the model whose digest was asked for: it changed since the run began.
-        OutputError: There is no room for it.
+        TeacherError: The digest is not the expected one, because the model has changed since the run began.
+        OutputError: The model cannot be copied, for instance because the disk is full.
     """
     source = Path(path)
     target = Path(uri) / "model" / source.name
@@ -207,7 +207,7 @@ def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
 
 
 def _describe(
-    teacher: types.Artifact, logits: types.Artifact, manifest: TeacherManifest, taught: TeacherLogitsManifest
+    teacher: types.Artifact, logits: types.Artifact, manifest: TeacherManifest, logits_manifest: TeacherLogitsManifest
 ) -> None:
     teacher.set_string_custom_property("sha256", manifest.sha256)
     teacher.set_string_custom_property("format", manifest.format)
@@ -216,10 +216,10 @@ def _describe(
         teacher.set_int_custom_property("parameters", manifest.parameters)
     for split, accuracy in manifest.accuracy.items():
         teacher.set_float_custom_property(f"{split}_accuracy", accuracy)
-    logits.set_string_custom_property("teacher_sha256", taught.teacher_sha256)
-    logits.set_string_custom_property("data_digest", taught.data_digest)
-    logits.set_int_custom_property("views", taught.recipe.count)
-    logits.set_int_custom_property("forward_passes", taught.forward_passes)
-    if taught.features:
-        logits.set_string_custom_property("feature_layer", taught.features.layer)
-        logits.set_int_custom_property("feature_passes", taught.features.forward_passes)
+    logits.set_string_custom_property("teacher_sha256", logits_manifest.teacher_sha256)
+    logits.set_string_custom_property("data_digest", logits_manifest.data_digest)
+    logits.set_int_custom_property("views", logits_manifest.recipe.count)
+    logits.set_int_custom_property("forward_passes", logits_manifest.forward_passes)
+    if logits_manifest.features:
+        logits.set_string_custom_property("feature_layer", logits_manifest.features.layer)
+        logits.set_int_custom_property("feature_passes", logits_manifest.features.forward_passes)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TFLiteEvaluator: runs every .tflite file on every validation and test image, and measures what it costs.
+"""Runs every .tflite file on every validation and test image in a TFX node, and measures accuracy and costs.
 
-Enters: the files, the examples, the teacher and its logits on the held-out images. Leaves: ModelEvaluation,
-with the figures of each file under its SHA-256, and each file's prediction for each image. A file that is
-cut short or is no classifier is reported as failed, and the rest go on.
+Inputs: the files, the examples, the teacher and its logits on the held-out images. Outputs: `ModelEvaluation`, with the
+figures of each file under its SHA-256, and each file's prediction for each image. A file that is truncated or is no
+classifier is reported as failed, and the others are still evaluated.
 
-The images are run by Beam. Latency is measured afterwards, in this process, while no worker runs; figures
-measured on a phone (`evaluate.device_results`) take its place. Lineage records those figures' digest as a
-parameter, and the top-1 accuracy of each file on the test split as a property of the evaluation.
+Beam runs the inference. Latency is measured afterwards, in this process, while no worker runs; figures measured on a
+phone (`evaluate.device_results`) replace it. The lineage records the digest of those figures as a parameter, and the
+top-1 accuracy of each file on the test split as a property of the evaluation.
 """
 
 import json
@@ -53,14 +53,14 @@ HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 class TFLiteEvaluatorExecutor(BeamNodeExecutor):
-    """Describes the files, runs them through Beam, times them."""
+    """Describes the files, runs them with Beam, and measures their latency."""
 
     def run(self, execution: Execution) -> None:
         """Runs the node.
 
         Raises:
-            ConfigError: The device results cannot be read, or are of a file that is not there.
-            DataError: A shard is damaged, or the teacher's logits are of other examples.
+            ConfigError: The device results cannot be read, or name a file that does not exist.
+            DataError: A shard is damaged, or the teacher's logits belong to other examples.
         """
         config = execution.section("evaluate", EvaluateConfig)
         device = read_device_results(config.device_results) if config.device_results else None
@@ -102,14 +102,16 @@ class TFLiteEvaluatorExecutor(BeamNodeExecutor):
 
 
 class TFLiteEvaluator(Node):
-    """Measures every file.
+    """Measures the accuracy, size and latency of every file.
 
     Parameters:
         device_results_sha256: Digest of the figures measured on a phone, if there are any.
 
     Inputs:
-        teacher: The imported one, the reference.
-        teacher_logits: The imported teacher's, for agreement and flips.
+        models: Files of Quantizer.
+        examples: Examples artifact of ImageExampleGen.
+        teacher: Imported teacher, the reference.
+        teacher_logits: Logits of the imported teacher, for agreement and flips.
     """
 
     EXECUTOR = TFLiteEvaluatorExecutor
@@ -127,11 +129,16 @@ class TFLiteEvaluator(Node):
     def __init__(self, config: Config, inputs: Mapping[str, BaseChannel], code_version: str) -> None:
         """Builds the node; see `Node`.
 
+        Args:
+            config: Configuration of the run.
+            inputs: Channels by key.
+            code_version: Digest of the code on which results depend.
+
         Raises:
             ConfigError: The device results cannot be read.
         """
         results = config.evaluate.device_results
-        # By content, since the cache looks at parameters and not into files.
+        # The digest is a parameter, since TFX's cache key covers parameters and not files.
         sha256 = _digest(results) if results else None
         super().__init__(config, inputs, device_results_sha256=sha256, code_version=code_version)
 
@@ -203,7 +210,7 @@ def _with_latency(candidate: Candidate, folder: Path, config: EvaluateConfig, mo
 
 
 def _write_thumbnails(output: Path, evaluation: Evaluation, data: DataManifest, examples: Path) -> None:
-    """Keeps the pictures of the flips that the figures name, so that a report needs no examples."""
+    """Writes previews of the flips that the figures name, so that a report needs no examples."""
     ids = {flip.id for c in evaluation.candidates if "test" in c.figures for flip in c.figures["test"].flips}
     shards = [examples / "Split-test" / shard for shard in data.shards["test"]]
     found = look_up_examples(shards, data.task, ids)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the examples, and the teacher's logits beside them, as batches: streamed, and in the order of the shards.
+"""Streams the examples, and the teacher's logits for them, as batches in the order of the shards.
 
-That order is the ids', which are digests of the content: random with respect to the content, and the same on each run.
+Shards are sorted by id. Since an id is a digest of the content, this order is random with respect to the content, and
+the same in each run.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,12 +35,15 @@ def read_examples(
     """Read a split in batches.
 
     Args:
-        examples: The folder of the `Examples` artifact.
-        shuffle_buffer: From how many records each next one is drawn, in another order each epoch; 0: in their order.
+        examples: Folder of the `Examples` artifact.
+        split: Name of the split.
+        batch_size: Number of examples in a batch.
+        shuffle_buffer: Number of records from which the next one is drawn, differently in each epoch; 0: no shuffling.
+        seed: Seed of the shuffling.
 
     Returns:
-        Batches {example: [batch, …] as the modality stores them (images: [batch, height, width, channels] uint8),
-        label: [batch] int64, id: [batch] string}; the last one may be smaller.
+        Batches {example: [batch, …] in the stored form (images: [batch, height, width, channels] uint8), label: [batch]
+        int64, id: [batch] string}; the last one may be smaller.
 
     Raises:
         DataError: A shard is missing.
@@ -57,33 +61,36 @@ def read_with_logits(
     shuffle_buffer: int = 0,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """Read a split together with the teacher's logits, whose manifest names the examples that they belong to.
+    """Read a split together with the teacher's logits, whose manifest names the examples to which they belong.
 
     Args:
-        examples: The folder of the `Examples` artifact.
-        logits: The folder of the `TeacherLogits` artifact.
-        shuffle_buffer: As in `read_examples`.
+        examples: Folder of the `Examples` artifact.
+        logits: Folder of the `TeacherLogits` artifact.
+        split: Name of the split.
+        batch_size: Number of examples in a batch.
+        shuffle_buffer: Size of the shuffle buffer, see `read_examples`.
+        seed: Seed of the shuffling.
 
     Returns:
-        Batches as of `read_examples`, with logits: [batch, views, classes] float32, and views: [batch, views, width]
-        int16, the parameters of each view (images: dy, dx, mirrored; see modalities/image/views.py).
+        Batches of `read_examples` with logits: [batch, views, classes] float32, and views: [batch, views, width] int16,
+        the parameters of each view (images: dy, dx, mirrored; see modalities/image/views.py).
 
     Raises:
-        DataError: A shard is missing, or the logits are of other examples.
+        DataError: A shard is missing, or the logits belong to other examples.
     """
-    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    _check_same_examples(examples, logits, taught)
-    ours, theirs = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
-    records = tf.data.Dataset.zip((_records(ours), _records(theirs)))
-    count = taught.recipe.count if split == "train" else 1
-    task, classes = data.task, taught.classes
+    data, logits_manifest = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    _check_same_examples(examples, logits, logits_manifest)
+    example_shards, logits_shards = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
+    records = tf.data.Dataset.zip((_records(example_shards), _records(logits_shards)))
+    count = logits_manifest.recipe.count if split == "train" else 1
+    task, classes = data.task, logits_manifest.classes
     return _batch(
         records,
         batch_size,
         shuffle_buffer,
         seed,
-        lambda batch, beside: (
-            _parse_examples(batch, task) | _parse_views(beside, "logits", tf.float16, count, classes, task)
+        lambda batch, outputs: (
+            _parse_examples(batch, task) | _parse_views(outputs, "logits", tf.float16, count, classes, task)
         ),
     )
 
@@ -94,43 +101,45 @@ def read_with_features(
     """Read the training images and those without labels together with the teacher's features.
 
     Args:
-        examples: The folder of the `Examples` artifact.
-        logits: The folder of the `TeacherLogits` artifact that has features.
-        shuffle_buffer: As in `read_examples`.
+        examples: Folder of the `Examples` artifact.
+        logits: Folder of a `TeacherLogits` artifact with features.
+        batch_size: Number of examples in a batch.
+        shuffle_buffer: Size of the shuffle buffer, see `read_examples`.
+        seed: Seed of the shuffling.
 
     Returns:
-        Batches {example, label (-1 without one), id, features: [batch, views, width] float32, views: as of
+        Batches {example, label (-1 without a label), id, features: [batch, views, width] float32, views: see
         `read_with_logits`}.
 
     Raises:
-        DataError: A shard is missing, or the features are of other examples.
+        DataError: A shard is missing, or the features belong to other examples.
     """
-    data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
-    _check_same_examples(examples, logits, taught)
-    if taught.features is None:
+    data, logits_manifest = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
+    _check_same_examples(examples, logits, logits_manifest)
+    if logits_manifest.features is None:
         raise DataError(f"logits in {logits} must have the teacher's features; got none. Run the teacher again.")
     shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
     by_part = [
         list(zip(_shards(examples, part, names), _shards(Path(logits, FEATURES_FOLDER), part, names), strict=True))
         for part, names in shards.items()
     ]
-    # In turn, so that a shuffle buffer that does not hold them all mixes both kinds.
+    # Shards alternate, so that a shuffle buffer that is smaller than the data mixes both kinds.
     pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
     records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
-    task, count, width = data.task, taught.recipe.count, taught.features.width
+    task, count, width = data.task, logits_manifest.recipe.count, logits_manifest.features.width
 
-    def parse(batch: dict[str, tf.Tensor], beside: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _parse_examples(batch, task) | _parse_views(beside, "features", tf.float32, count, width, task)
+    def parse(batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _parse_examples(batch, task) | _parse_views(outputs, "features", tf.float32, count, width, task)
 
     return _batch(records, batch_size, shuffle_buffer, seed, parse)
 
 
 def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
-    """Read the teacher's features alone: batches [batch, views, width] float32."""
-    taught = read_manifest(logits, TeacherLogitsManifest)
-    folder, features = Path(logits, FEATURES_FOLDER), taught.require_features()
+    """Read the teacher's features without examples, in batches [batch, views, width] float32."""
+    logits_manifest = read_manifest(logits, TeacherLogitsManifest)
+    folder, features = Path(logits, FEATURES_FOLDER), logits_manifest.require_features()
     paths = [path for part, names in features.shards.items() for path in _shards(folder, part, names)]
-    count, width = taught.recipe.count, features.width
+    count, width = logits_manifest.recipe.count, features.width
 
     def parse(batch: tf.Tensor) -> tf.Tensor:
         parsed = tf.io.parse_example(batch, {"features": _SCALAR_STRING})
@@ -140,17 +149,18 @@ def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
 
 
 def read_shard(path: str, task: Task, batch_size: int = 256) -> tf.data.Dataset:
-    """Read one shard of examples, as `read_examples` reads them all.
+    """Read one shard of examples in batches, see `read_examples`.
 
     Args:
-        path: A gzip TFRecord file.
-        task: Of the examples.
+        path: Gzip TFRecord file.
+        task: Task of the examples.
+        batch_size: Number of examples in a batch.
     """
     return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, task))
 
 
 def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
-    """Go through batches as NumPy arrays.
+    """Iterate over batches as NumPy arrays.
 
     Raises:
         DataError: A shard is damaged.
@@ -161,26 +171,26 @@ def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
 
 @contextmanager
 def whole_shards() -> Iterator[None]:
-    """Explain what TensorFlow says of a shard that is cut short or otherwise damaged.
+    """Convert TensorFlow's error for a truncated or damaged shard.
 
     Raises:
-        DataError: It has met one.
+        DataError: A shard is truncated or damaged.
     """
     try:
         yield
     except tf.errors.DataLossError as error:
         raise DataError(
-            f"the shards of the examples and of what the teacher gave for them must be whole; got: {error.message}. "
+            f"the shards of the examples and of the teacher's outputs must be whole; got: {error.message}. "
             "Delete them and run again."
         ) from error
 
 
-def _check_same_examples(examples: str | Path, logits: str | Path, taught: TeacherLogitsManifest) -> None:
+def _check_same_examples(examples: str | Path, logits: str | Path, logits_manifest: TeacherLogitsManifest) -> None:
     found = manifest_sha256(examples)
-    if taught.examples_sha256 != found:
+    if logits_manifest.examples_sha256 != found:
         raise DataError(
             f"logits in {logits} must be of the examples in {examples}, whose manifest has the SHA-256 {found[:12]}…; "
-            f"got those of {taught.examples_sha256[:12] or 'unknown ones'}. Run the teacher again."
+            f"got those of {logits_manifest.examples_sha256[:12] or 'unknown ones'}. Run the teacher again."
         )
 
 
@@ -207,7 +217,7 @@ def _batch(
     parse: Callable[..., dict[str, tf.Tensor]],
 ) -> tf.data.Dataset:
     if shuffle_buffer:
-        # Before the parsing, where a record is a string and not yet a copy of it.
+        # Serialized records are shuffled before parsing, which would copy them.
         records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
     return records.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True).prefetch(2)
 

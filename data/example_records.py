@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of an example: its record, its split and its shard, from the example and the plan alone.
+"""Determines the record, the split and the shard of an example, as a function of the example and the plan only.
 
-The split follows from the content's digest, and so does the place within it; the number of shards follows from the
-counts. None of them depends on the cut into pieces or the number of workers, so that neither does a byte of the result.
+The split and the position in it follow from the digest of the content, the number of shards follows from the counts.
+None of them depends on the division into pieces or on the number of workers; therefore the bytes do not either.
 """
 
 import math
@@ -19,7 +19,7 @@ from learn2compress.schemas.manifests import Split, Task
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 PARTS = (*SPLITS, UNLABELED)
 SHARD_BYTES = 16 << 20
-# Small splits are cut finer than their bytes ask for, so that the nodes after this one have something to share out.
+# Small splits have more shards than their bytes require, so that later nodes can distribute them to workers.
 EXAMPLES_A_SHARD, FINE_SHARDS = 512, 8
 _RECORD_OVERHEAD_BYTES = 200
 _IDS_A_BUCKET = 50_000
@@ -27,16 +27,16 @@ _IDS_A_BUCKET = 50_000
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker must know.
+    """Settings of the ingestion that each worker needs.
 
     Attributes:
-        folder: Where the Split-* folders go.
-        spill: Where records wait for their shard.
-        task: Of the examples.
-        validation_fraction: Share of the training examples to be kept apart; 0 where the source has a part for it.
-        test_fraction: The same of the whole, taken first.
+        folder: Folder of the Split-* folders.
+        spill: Folder of the records before they are sorted into shards.
+        task: Task of the examples.
+        validation_fraction: Fraction of the training examples for the validation split; 0 if the source has this split.
+        test_fraction: Fraction of all examples for the test split, taken first; 0 if the source has this split.
         shards: Number of shards of each split, and of the examples without labels if there are any.
-        buckets: Number of groups in which duplicates are looked for.
+        buckets: Number of groups in which duplicates are searched.
     """
 
     folder: str
@@ -48,10 +48,10 @@ class Plan:
     buckets: int
 
     def split_of(self, part: Part, digest: bytes) -> str:
-        """The split of an example: what its source says, else by its content's digest."""
+        """Returns the split of an example: the one that its source states, otherwise the one of its digest."""
         if part in ("validation", "test", UNLABELED):
             return part
-        # Other bytes than the id's, which decide on the shard.
+        # The first bytes of the digest are the id, which determines the shard; the split uses others.
         for split, fraction, piece in (
             ("test", self.test_fraction, digest[8:16]),
             ("validation", self.validation_fraction, digest[16:24]),
@@ -61,6 +61,7 @@ class Plan:
         return "train"
 
     def shard_name(self, split: str, shard: int) -> str:
+        """Names the file of a shard as TFX does."""
         return f"data_tfrecord-{shard:05d}-of-{self.shards[split]:05d}.gz"
 
 
@@ -72,7 +73,16 @@ def make_plan(
     spill: str,
     unlabeled: int = 0,
 ) -> Plan:
-    """Settle what the source leaves open; `unlabeled` is the number of examples without labels beside it."""
+    """Make the plan of splits and shards.
+
+    Args:
+        config: Section `data`.
+        source: Opened source.
+        task: Task of the examples.
+        folder: Folder of the Split-* folders.
+        spill: Folder of the records before they are sorted into shards.
+        unlabeled: Number of examples without labels.
+    """
     counts = source.counts
     test_fraction = 0.0 if "test" in counts else config.test_fraction
     validation_fraction = 0.0 if "validation" in counts else config.validation_fraction
@@ -93,8 +103,12 @@ def make_plan(
 def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
     """Make the record of an example, as `DataManifest` describes it.
 
+    Args:
+        raw: Example of the source.
+        plan: Plan of splits and shards.
+
     Returns:
-        Its split, its id and the serialized tf.Example.
+        The split, the id and the serialized tf.Example.
     """
     records = modality_of(plan.task).records(plan.task)
     stored = records.fit(raw.content)
@@ -108,15 +122,15 @@ def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
         **{name: _number(value) for name, value in records.statistics(raw.content, stored).items()},
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
-    # Without `deterministic` the order of a map's entries, and so the bytes, would vary.
+    # Without `deterministic`, the order of a map's entries and therefore the bytes would vary.
     return plan.split_of(raw.part, digest), identity, example.SerializeToString(deterministic=True)
 
 
 def open_shard(path: str | Path) -> tf.io.TFRecordWriter:
-    """Open a shard to write.
+    """Open a shard for writing.
 
-    It is gzip, as TFX takes the shards of Examples to be, yet stored and not deflated: photographs shrink by a seventh,
-    and each later reading would take a quarter longer. TensorFlow's gzip header holds no time.
+    The format is gzip, which TFX expects, without compression: it would reduce photographs by a seventh only, and
+    lengthen each later reading by a quarter. TensorFlow's gzip header holds no time.
     """
     return tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0))
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source of labelled examples offers, whatever its format: the one place where a new kind of data plugs in.
+"""Defines the interface of a source of labelled examples, which every format of data implements.
 
-A source is opened from a `DataConfig` (see sources/formats.py). It knows its classes and how many examples it has
-without having read one of them, and is cut into pieces that Beam hands to its workers. A piece carries all that its
-reading needs, so that a worker relies on nothing of the process that opened the source.
+A source is opened from a `DataConfig` (see sources/formats.py). Its classes and its number of examples are determined
+without reading the examples. It is divided into pieces, which Beam distributes to its workers. A piece holds all that
+is needed to read it, so that a worker does not depend on the process that opened the source.
 """
 
 from abc import ABC, abstractmethod
@@ -16,18 +16,18 @@ from learn2compress.schemas.manifests import DEFAULT_MODALITY, BadFile, Modality
 
 UNLABELED: Literal["unlabeled"] = "unlabeled"
 Part = Split | Literal["unlabeled"] | None
-"""The split to which a source assigns an example, or no split; None where it leaves that to us."""
+"""Split to which a source assigns an example, or `unlabeled`; None if the source states no split."""
 
 
 @dataclass(frozen=True)
 class RawExample:
-    """A labelled example as its source holds it.
+    """An example as its source provides it.
 
     Attributes:
-        source: Where it came from: a file, or a file and a row of it.
-        part: Its split, if the source says.
-        label: Index of its class; -1 where it has none.
-        content: As `modalities.protocol` calls raw: of an image, [height, width, 1 or 3] uint8.
+        source: Name of the file, or of the file and the row, that contains the example.
+        part: Split that the source states, or None.
+        label: Index of the class; -1 without a label.
+        content: Raw example, see `modalities.protocol`: an image is [height, width, 1 or 3] uint8.
     """
 
     source: str
@@ -37,14 +37,14 @@ class RawExample:
 
 
 class Piece(ABC):
-    """A share of a source that one worker reads in one go; it can be pickled."""
+    """A part of a source that one worker reads at once; it can be pickled."""
 
     @abstractmethod
     def read(self) -> Iterator[RawExample | BadFile]:
-        """Read the examples one after another; what cannot be decoded comes as a BadFile.
+        """Read the examples one after another; one that cannot be decoded is yielded as a BadFile.
 
         Raises:
-            DataError: The source itself is broken.
+            DataError: The source itself is damaged.
         """
 
 
@@ -53,11 +53,11 @@ class ExampleSource:
     """An opened source.
 
     Attributes:
-        classes: Names of the classes, in label order.
-        counts: How many examples each part has, after the limit.
-        example_shape: As in `Task.input_shape`, where all of its examples have the same.
-        pieces: Its shares.
-        modality: Of the examples.
+        classes: Names of the classes in label order.
+        counts: Number of examples of each part, after the limit.
+        example_shape: Shape of an example, as in `Task.input_shape`; None if shapes differ.
+        pieces: Parts that workers read.
+        modality: Name of the modality of the examples.
     """
 
     classes: tuple[str, ...]
@@ -69,8 +69,10 @@ class ExampleSource:
 
 @dataclass(frozen=True)
 class EvenSample:
-    """Which of `total` rows in order are taken: all, or `limit` of them evenly spaced, so that rows sorted by class
-    stay balanced and the choice is the same each time."""
+    """A selection of rows: all `total` rows, or `limit` evenly spaced ones.
+
+    Rows that are sorted by class stay balanced, and the selection is the same in each run.
+    """
 
     total: int
     limit: int | None
@@ -79,11 +81,11 @@ class EvenSample:
         return self.total if self.limit is None else min(self.limit, self.total)
 
     def row(self, position: int) -> int:
-        """The row that is taken as the `position`-th."""
+        """Returns the row at a position of the selection."""
         return position * self.total // len(self)
 
     def ranges(self, most_rows: int, most_ranges: int | None = None) -> list[range]:
-        """The positions, cut into ranges of at most `most_rows`, unless that makes too many of them."""
+        """Divides the positions into ranges of at most `most_rows`, or into `most_ranges` larger ones."""
         size = max(1, most_rows)
         if most_ranges is not None:
             size = max(size, -(-len(self) // most_ranges))
@@ -91,10 +93,15 @@ class EvenSample:
 
 
 def order_classes(found: Sequence[str], wanted: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Settle the label order: as the user says, or as the data has it.
+    """Determine the order of the classes: the user's, otherwise that of the data.
+
+    Args:
+        found: Names of the classes in the data.
+        wanted: Names in the order of `data.classes`, or None.
+        where: Name of the source for error messages.
 
     Raises:
-        DataError: There are fewer than two classes, or the two do not hold the same names.
+        DataError: There are fewer than two classes, a name occurs twice, or the user's names are not those of the data.
     """
     if wanted is not None:
         absent = [name for name in wanted if name not in found]
@@ -108,8 +115,8 @@ def order_classes(found: Sequence[str], wanted: Sequence[str] | None, where: str
         raise DataError(f"the class names of {where} must differ; got {_some(found)}. Rename one.")
     if len(found) < 2:
         raise DataError(
-            f"{where} must hold at least two classes; got {_some(found) or 'none'}. A classifier needs something to "
-            "tell apart; check data.path."
+            f"{where} must hold at least two classes; got {_some(found) or 'none'}. A classifier needs at least "
+            "two; check data.path."
         )
     return tuple(wanted if wanted is not None else found)
 

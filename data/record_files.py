@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of TFRecord files, plain or gzip.
+"""Reads TFRecord files, plain or gzip, without TensorFlow.
 
-They are read here and not by TensorFlow, which takes a file that ends within a record's length, or a gzip stream
-without its end, for complete, and which takes seconds to import. A frame is: length (uint64), its checksum, the data,
-their checksum (masked CRC-32C); https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+TensorFlow takes seconds to import, and accepts a file that ends within the length of a record, or a gzip stream without
+its end, as complete. A record is framed as: length (uint64), checksum of the length, data, checksum of the data (masked
+CRC-32C).
+
+Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
 import gzip
@@ -26,7 +28,7 @@ def read_records(path: str | Path) -> Iterator[bytes]:
     """Stream the records of a file.
 
     Raises:
-        DataError: It is cut short or damaged; the message names the record.
+        DataError: The file is truncated or damaged; the message names the record.
     """
     index = 0
     try:
@@ -50,10 +52,10 @@ def read_records(path: str | Path) -> Iterator[bytes]:
 
 
 def count_records(path: str | Path) -> int:
-    """Count the records of a file, reading no more of a plain one than their lengths.
+    """Count the records of a file; of a plain file only the lengths of the records are read.
 
     Raises:
-        DataError: It is cut short; the message names the record.
+        DataError: The file is truncated; the message names the record.
     """
     with open(path, "rb") as stream:
         if stream.read(3) == _GZIP_MAGIC:

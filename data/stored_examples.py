@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the shards of Examples and TeacherLogits without TensorFlow, whose import takes longer than many
-an evaluation.
+"""Reads the shards of Examples and TeacherLogits without TensorFlow, whose import takes longer than many evaluations.
 
-The records are tf.Example messages. Their message type is declared here once more, under a name of its own
-so that it does not clash with TensorFlow's in a process that has both; on the wire the two are the same.
+The records are tf.Example messages. The message type is declared here again under another name, which does not conflict
+with TensorFlow's in a process that has both; the wire format is the same.
 
 Source: tensorflow/core/example/example.proto and feature.proto.
 """
@@ -34,12 +33,12 @@ class StoredExample(NamedTuple):
 
     @property
     def content(self) -> np.ndarray:
-        """The example as its modality stores it: of an image, [height, width, channels] uint8."""
+        """Decoded example in its stored form; an image is [height, width, channels] uint8."""
         return self.records.decode([self.encoded])[0]
 
 
 def stack_contents(examples: Sequence[StoredExample]) -> np.ndarray:
-    """Decodes the contents of examples of one task together: a batch, [examples, …]."""
+    """Decodes examples of one task to a batch, [examples, …]."""
     return examples[0].records.decode([example.encoded for example in examples])
 
 
@@ -47,11 +46,11 @@ def read_shard(path: str | Path, task: Task) -> Iterator[StoredExample]:
     """Streams the examples of a shard.
 
     Args:
-        path: The shard.
-        task: Of the examples.
+        path: Path of the shard.
+        task: Task of the examples.
 
     Raises:
-        DataError: The shard is cut short or damaged.
+        DataError: The shard is truncated or damaged.
     """
     parse, records = _example_type().FromString, modality_of(task).records(task)
     for record in read_records(path):
@@ -69,11 +68,11 @@ def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, 
     """Streams the id and the teacher's predicted class of each example of a shard of `TeacherLogits`.
 
     Args:
-        path: The shard.
-        classes: How many logits each view has; the first view is the example itself.
+        path: Path of the shard.
+        classes: Number of logits of each view; the first view is the example itself.
 
     Raises:
-        DataError: The shard is cut short or damaged.
+        DataError: The shard is truncated or damaged.
     """
     for record in read_records(path):
         feature = _example_type().FromString(record).features.feature
@@ -82,18 +81,18 @@ def read_teacher_classes(path: str | Path, classes: int) -> Iterator[tuple[str, 
 
 
 def look_up_examples(shards: Iterable[str | Path], task: Task, ids: Iterable[str]) -> dict[str, np.ndarray]:
-    """Looks examples up by their ids, reading no further than the last of them.
+    """Looks up examples by id; reads no further than the last of them.
 
     Args:
-        shards: Where they may be.
-        task: Of the examples.
-        ids: Of the examples wanted.
+        shards: Paths of the shards.
+        task: Task of the examples.
+        ids: Ids of the examples.
 
     Returns:
-        Their contents by id; those that are not there are left out.
+        The contents by id, without those that were not found.
 
     Raises:
-        DataError: A shard is cut short or damaged.
+        DataError: A shard is truncated or damaged.
     """
     wanted, found = set(ids), dict[str, np.ndarray]()
     for shard in shards:
@@ -111,12 +110,12 @@ def with_teacher(
     """Pairs examples with the teacher's classes.
 
     Args:
-        examples: Of a shard.
-        teacher: Of the shard of the same name, the same records in order; none where there is no teacher.
-        shard: What errors call it.
+        examples: Examples of a shard.
+        teacher: Ids and classes of the shard of the same name, in the same order; None without a teacher.
+        shard: Name of the shard for error messages.
 
     Raises:
-        DataError: The two do not hold the same ids in the same order.
+        DataError: The two shards do not hold the same ids in the same order.
     """
     for example in examples:
         if teacher is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learn2Compress: from one TensorFlow classifier to a family of small TensorFlow Lite models.
+"""Compresses a TensorFlow classifier into a family of small TensorFlow Lite models.
 
-The artifact types are reachable as `learn2compress.StudentSet` and so on, because Kubeflow finds an
-artifact type by importing its type name. They are resolved on first use, so that importing this package
-imports neither TensorFlow nor tfx.
+The artifact types are attributes of this package, such as `learn2compress.StudentSet`, because Kubeflow imports an
+artifact type by its type name. They are resolved on first use, so that importing this package imports neither
+TensorFlow nor tfx.
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that depends on the kind of example, behind one protocol.
+"""Holds all code that depends on the kind of example, behind one protocol.
 
-Public face: `modality_of` finds the modality of a task; `Modality` says what one must provide (protocol.py). Images are
-the first and only implementation. Importing this package imports neither TensorFlow nor Pillow.
+Public names: `modality_of` returns the modality of a task, `modality_named` that of a name, and `Modality` is the
+protocol (protocol.py). Images are the only implementation so far. Importing this package imports neither TensorFlow nor
+Pillow.
 """
 
 from learn2compress.modalities.protocol import Modality

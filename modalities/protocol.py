@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a kind of example must provide, in small groups that follow an example's way through the pipeline.
+"""Defines what a modality provides, in small groups in the order in which an example meets them.
 
     source ─► Records ─► Views ─┬─► TeacherInput ─► teacher
                                 └─► StudentInput ─► student ─► DeviceFormat ─► .tflite ─► Presentation
 
-A *raw* example is what a source yields (`RawExample.content`: of an image, its decoded pixels; of a text, a string). A
-*stored* example is what lies in `Examples` after it was brought to the task's form; a batch of stored examples is what
-training, views, the teacher and the evaluator exchange.
+A *raw* example is what a source yields (`RawExample.content`: the decoded pixels of an image; the string of a text). A
+*stored* example is what `Examples` holds after the conversion to the task's form. Training, views, the teacher and the
+evaluator exchange batches of stored examples.
 
 `Records`, `DeviceFormat` and `Presentation` import no TensorFlow, except in `Records.decode_tensor`; `Views`,
 `TeacherInput` and `StudentInput` do. A modality imports each group only on first use.
@@ -32,24 +32,28 @@ if TYPE_CHECKING:
 
 
 class Records(Protocol):
-    """How the examples of a task are stored.
+    """Converts the examples of a task to their stored form and back.
 
     Attributes:
         feature: Name of the record's feature that holds the stored example.
-        example_bytes: Size of a stored example; an estimate, where they differ.
+        example_bytes: Size of a stored example in bytes; an estimate if sizes differ.
     """
 
     feature: str
     example_bytes: int
 
     def read_file(self, path: Path) -> Any:
-        """Reads a raw example from a file of its own. Raises ValueError, with the reason alone, if it is none."""
+        """Reads a raw example from a file.
+
+        Raises:
+            ValueError: The file holds no example; the message is the reason only.
+        """
 
     def fit(self, raw: Any) -> Any:
-        """Brings a raw example to the task's form."""
+        """Converts a raw example to the task's form."""
 
     def digest(self, stored: Any) -> bytes:
-        """Computes the SHA-256 that decides on id, split and shard; equal examples have equal digests."""
+        """Computes the SHA-256 that determines id, split and shard; equal examples have equal digests."""
 
     def encode(self, stored: Any) -> bytes:
         """Writes a stored example as the bytes of its feature."""
@@ -58,81 +62,101 @@ class Records(Protocol):
         """Reads a batch, [examples, …], back from the bytes of its features."""
 
     def decode_tensor(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Does the same in a TensorFlow graph, from [examples] string."""
+        """Reads a batch in a TensorFlow graph, from [examples] string."""
 
     def statistics(self, raw: Any, stored: Any) -> dict[str, int | float]:
-        """Measures what StatisticsGen, SchemaGen and ExampleValidator look at; see `Modality.statistics`."""
+        """Measures the features for StatisticsGen, SchemaGen and ExampleValidator; see `Modality.statistics`."""
 
 
 class Views(Protocol):
-    """The augmented views of a training example on which teacher and students meet.
+    """Makes the augmented views of training examples on which teacher and students run.
 
     Attributes:
-        width: Number of int16 parameters of a view, which are stored beside the teacher's logits.
+        width: Number of int16 parameters of a view, which are stored with the teacher's logits.
     """
 
     width: int
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Returns a transformation of batches that views may hold only if the teacher stays as accurate on it, if any.
+        """Returns a transformation of batches that views may contain only if the teacher keeps its accuracy on it.
 
-        It is None where the configuration decides, or where the modality has no such transformation.
+        Returns:
+            The transformation; None if the configuration decides, or if the modality has no such transformation.
         """
 
     def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
-        """Settles the views; `passed` says whether the teacher stayed accurate on the transformation on trial."""
+        """Makes the recipe of the views.
+
+        Args:
+            config: Section `teacher`.
+            seed: Seed of the views.
+            passed: Whether the teacher kept its accuracy on the transformation of `on_trial`.
+        """
 
     def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
-        """Draws the parameters, [examples, views, width] int16, from ids and recipe alone; view 0 changes nothing."""
+        """Draws the parameters, [examples, views, width] int16, from ids and recipe; view 0 is the example itself."""
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-        """Makes a view of each example from its parameters, [examples, width]; works in a graph, too."""
+        """Makes a view of each example from its parameters, [examples, width]; also works in a graph."""
 
 
 class TeacherInput(Protocol):
-    """What a teacher's one input takes, as read from the model's signature."""
+    """Describes the one input of a teacher, as read from the model's signature."""
 
     @property
     def batch(self) -> int | None:
-        """Number of examples that it takes at once; None where any number will do."""
+        """Fixed batch size of the input; None if any size is accepted."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """Shape of a stored example that it takes, None for each size that the model leaves open."""
+        """Shape of an accepted stored example, with None for each size that the model leaves open."""
 
     @property
     def dtype(self) -> tf.DType:
-        """Type of the tensor that it takes."""
+        """Type of the input tensor."""
 
     def check_scaling(self, scaling: Scaling) -> None:
-        """Refuses a scaling that the input cannot take (TeacherError)."""
-
-    def check_examples(self, shape: tuple[int, ...], scaling: Scaling, resize: bool) -> None:
-        """Refuses stored examples of a shape that the input cannot take (TeacherError)."""
-
-    def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
-        """Makes the tensor of a batch of stored examples."""
-
-    def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
-        """Turns a batch of stored examples into the tensor that the model takes."""
-
-    def other_scalings(self, shape: tuple[int, ...], scaling: Scaling) -> Iterator[Scaling]:
-        """Lists the scalings worth trying where the teacher does not score under the configured one."""
-
-    def probes(self, count: int, shape: tuple[int, ...] | None, scaling: Scaling) -> np.ndarray:
-        """Draws stored examples that stir up different outputs, of the data's shape where the model leaves it open.
+        """Checks a scaling.
 
         Raises:
-            TeacherError: The scaling does not suit them.
+            TeacherError: The input does not accept scaled examples.
+        """
+
+    def check_examples(self, shape: tuple[int, ...], scaling: Scaling, resize: bool) -> None:
+        """Checks the shape of stored examples.
+
+        Raises:
+            TeacherError: The input does not accept examples of this shape.
+        """
+
+    def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
+        """Converts a batch of stored examples to a tensor."""
+
+    def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
+        """Converts a batch of stored examples to the input tensor of the model."""
+
+    def other_scalings(self, shape: tuple[int, ...], scaling: Scaling) -> Iterator[Scaling]:
+        """Lists the scalings to try if the teacher's accuracy is low with the configured one."""
+
+    def probes(self, count: int, shape: tuple[int, ...] | None, scaling: Scaling) -> np.ndarray:
+        """Draws varied stored examples, for which a classifier's outputs differ.
+
+        Args:
+            count: Number of examples.
+            shape: Shape of the data's examples, for sizes that the model leaves open; None if it is unknown.
+            scaling: Scaling of the teacher.
+
+        Raises:
+            TeacherError: The scaling does not suit such examples.
         """
 
 
 class StudentInput(Protocol):
-    """What a student's Keras model takes, and what its file takes from an app.
+    """Describes the input of a student's Keras model, and the input of its file in an app.
 
     Attributes:
-        name: Of the input tensor.
-        normalization: What a student takes is (stored - mean) / std; the identity where nothing is normalized.
+        name: Name of the input tensor.
+        normalization: Scaling of a student's input, (stored - mean) / std; the identity without normalization.
     """
 
     name: str
@@ -142,29 +166,33 @@ class StudentInput(Protocol):
         """Describes a batch of stored examples of a shape."""
 
     def normalize(self, batch: tf.Tensor) -> tf.Tensor:
-        """Turns a batch of stored examples into what a student takes."""
+        """Converts a batch of stored examples to a student's input."""
 
     def app_input(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Makes the Keras input of a float file, as an app fills it, and what a student takes of it."""
+        """Makes the Keras input of a float file, as an app fills it, and the student's input computed from it."""
 
     def extremes(self, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Makes stored examples that span the range of an integer file's input; none where nothing is measured."""
+        """Makes stored examples that span the range of an integer file's input; empty if no range is measured."""
 
     def representative(self, shape: tuple[int, ...], examples: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields the extremes and stored examples as normalized batches of one, which set an integer file's ranges."""
+        """Yields the extremes and stored examples as normalized batches of one, by which ranges are calibrated."""
 
 
 class DeviceFormat(Protocol):
-    """The .tflite file as an app and the evaluator see it."""
+    """Opens and describes a .tflite file for apps and for the evaluator."""
 
     def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> Classifier:
-        """Opens a file for inference on batches of stored examples; the options are those of `tflite.interpreter`."""
+        """Opens a file for inference on batches of stored examples, with the options of `tflite.interpreter`."""
 
     def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
-        """Refuses a file that takes other examples than those of a shape (ModelFileError)."""
+        """Checks the input of a file.
+
+        Raises:
+            ModelFileError: The file does not accept examples of this shape.
+        """
 
     def probe(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns a batch of one plain stored example, to see whether a file runs."""
+        """Returns a batch of one simple stored example, for testing whether a file runs."""
 
     def write_metadata(
         self,
@@ -179,23 +207,23 @@ class DeviceFormat(Protocol):
         """Adds the input's description, the labels and the normalization to a file, in place.
 
         Args:
-            parsed: The file.
-            name: Of the model.
-            made: How it was made, for its description.
-            labels: The classes, in the order of the outputs.
-            output_name: What an app calls the output.
-            normalization: What the file's input means.
+            parsed: Parsed file.
+            name: Name of the model.
+            made: How the file was made, for its description.
+            labels: Names of the classes in the order of the outputs.
+            output_name: Name of the output in an app.
+            normalization: Normalization of the file's input.
         """
 
 
 class Presentation(Protocol):
-    """How people see examples and their form: in the report, in the lineage, in the bundle.
+    """Presents examples and their form to people: in the report, in the lineage, in the bundle.
 
     Attributes:
-        classifier: Name of such a model, as in "image classifier".
-        described: An example of the task's form, as in "an image of 32x32 pixels".
-        size: The form in a few characters, such as 32x32x3.
-        input_format: The same in words, for a bill of materials.
+        classifier: Name of a model of this modality, such as "image classifier".
+        described: Form of the task's examples in words, such as "an image of 32x32 pixels".
+        size: Form in a few characters, such as 32x32x3.
+        input_format: Form in words for a bill of materials.
         snippets: Names of the bundle's programs that run the chosen file.
     """
 
@@ -206,24 +234,24 @@ class Presentation(Protocol):
     snippets: tuple[str, ...]
 
     def preview(self, stored: np.ndarray) -> str:
-        """Draws an example small, as a data URI."""
+        """Draws a small preview of an example, as a data URI."""
 
     def golden_file(self, stored: np.ndarray) -> tuple[str, bytes]:
-        """Writes an example as the file that an app would read: its suffix and its bytes, without loss."""
+        """Encodes an example losslessly as a file for an app; returns its suffix and its bytes."""
 
     def snippet_template(self, name: str) -> str:
         """Reads the Jinja template of one of `snippets`."""
 
     def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
-        """Collects what the templates say of a file's input."""
+        """Collects the values for the templates about a file's input."""
 
 
 class Modality(Protocol):
-    """A kind of example.
+    """A kind of example, with all its groups.
 
     Attributes:
-        name: In `Task.modality`.
-        task_name: Of what is done with the examples, for a bill of materials.
+        name: Name in `Task.modality`.
+        task_name: Name of the task for a bill of materials, such as "image classification".
         statistics: Names of the features that `Records.statistics` measures.
     """
 
@@ -234,45 +262,45 @@ class Modality(Protocol):
     def resolve_shape(
         self, config: DataConfig, own: tuple[int, ...] | None, default: tuple[int | None, ...] | None
     ) -> tuple[int, ...]:
-        """Settles `Task.input_shape`.
+        """Determines `Task.input_shape`.
 
         Args:
-            config: What the user says.
-            own: Shape of the data's examples, where all have the same.
-            default: What the teacher takes, where it was looked at.
+            config: Section `data`.
+            own: Shape of the data's examples if all have the same shape, or None.
+            default: Input shape of the teacher if it was read, or None.
 
         Raises:
-            DataError: Nobody says.
+            DataError: None of them determines the shape.
         """
 
     def with_shape(self, config: DataConfig, shape: tuple[int, ...]) -> DataConfig:
-        """Writes a settled shape into the configuration, as a parameter of the node that reads the data."""
+        """Returns the configuration with a determined shape, which is a parameter of the node that reads the data."""
 
     def records(self, task: Task) -> Records:
-        """How the task's examples are stored."""
+        """Returns the conversion of the task's examples to their stored form."""
 
     def views(self, task: Task) -> Views:
-        """The views of the task's training examples."""
+        """Returns the views of the task's training examples."""
 
     def teacher_input(self, path: Path, shape: tuple[int | None, ...] | None, dtype: tf.DType) -> TeacherInput:
-        """Reads a model's input off its signature.
+        """Reads the input of a model from its signature.
 
         Args:
-            path: The model, for errors.
-            shape: Of the input tensor with its batch; None where the rank is unknown.
-            dtype: Of the input tensor.
+            path: Path of the model, for error messages.
+            shape: Shape of the input tensor including the batch; None if the rank is unknown.
+            dtype: Type of the input tensor.
 
         Raises:
-            TeacherError: It is no input for such examples.
+            TeacherError: The input does not accept examples of this modality.
         """
 
     @property
     def student_input(self) -> StudentInput:
-        """What students and their files take."""
+        """Description of the input of students and of their files."""
 
     @property
     def device_format(self) -> DeviceFormat:
-        """What the .tflite files are."""
+        """Format of the .tflite files."""
 
     def presentation(self, task: Task) -> Presentation:
-        """How people see the task's examples."""
+        """Returns the presentation of the task's examples."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modalities that there are: a new one is added here, by its name in `Task.modality`."""
+"""Lists the modalities; a new one is added here, under its name in `Task.modality`."""
 
 from learn2compress.modalities.image.modality import ImageModality
 from learn2compress.modalities.protocol import Modality
@@ -9,7 +9,11 @@ MODALITIES: dict[str, Modality] = {"image": ImageModality()}
 
 
 def modality_named(name: str = DEFAULT_MODALITY) -> Modality:
-    """Returns the modality of this name. Raises KeyError if there is none; `Task` admits no such name."""
+    """Returns the modality of a name.
+
+    Raises:
+        KeyError: There is no such modality; `Task` refuses such a name.
+    """
     return MODALITIES[name]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DAG on one screen, the local run, and the reading and writing of ML Metadata."""
+"""Builds the DAG, runs it on this machine, and repeats or changes the choice of a finished run."""
 
 __all__ = [
     "code_version", "dag", "environment", "local_run", "output_folder", "output_lock", "picking", "replay", "worker",

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which code made a result. A changed executor is no cache hit, though TFX's cache key does not cover it."""
+"""Computes the version of the code that made a result, so that changed code is no cache hit.
+
+TFX's cache key covers parameters and inputs, and no code; the version is therefore a parameter of every node.
+"""
 
 import hashlib
 
 from learn2compress import __version__
 from learn2compress.lineage.records.versions import source_files
 
-# What results depend on; a change to the command line or the report runs nothing again.
+# Packages on which results depend; a change to the command line or the report does not run any node again.
 _PACKAGES = ("components", "compression", "data", "evaluation", "modalities", "schemas", "storage", "tflite")
 
 
 def code_version() -> str:
-    """The version and the first 12 hex digits of a SHA-256 over the sources of the nodes and all below them.
+    """Computes the package's version with the first 12 hex digits of a SHA-256 of the nodes' sources and imports.
 
-    Files in nested packages count as well.
+    Files in nested packages are included.
     """
     digest = hashlib.sha256()
     for name, path in sorted(source_files(_PACKAGES).items()):

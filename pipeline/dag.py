@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DAG on one screen. The same object runs on one machine and is compiled for Kubeflow."""
+"""Builds the DAG, which is run on one machine or compiled for Kubeflow."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,15 +32,15 @@ Channels = dict[str, BaseChannel]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the configuration's paths hold now: the cache must notice when that changes.
+    """Digests of the contents behind the configuration's paths, so that a change of contents is no cache hit.
 
     Attributes:
-        data_digest: Of the source files.
-        teacher_sha256: Of the model's file or folder.
-        code_version: Of the code that the results depend on.
-        limit: Examples to take of each part of the data, or None for all.
-        module: The students' architecture, if it is a user's own.
-        init_sha256: Of the earlier run's students that the students begin as, if they do.
+        data_digest: Digest of the source files.
+        teacher_sha256: Digest of the model's file or folder.
+        code_version: Version of the code on which results depend.
+        limit: Number of examples to take from each part of the data; None for all.
+        module: Source of a user's own architecture; None for the built-in family.
+        init_sha256: Digest of the earlier run's students whose weights initialize the students, or None.
     """
 
     data_digest: str
@@ -57,16 +57,16 @@ def build_pipeline(
     pipeline_root: str,
     metadata_connection_config: ConnectionConfig | MetadataStoreClientConfig | None = None,
 ) -> Pipeline:
-    """Wires the nodes.
+    """Connects the nodes to a pipeline.
 
     Args:
-        config: The configuration; data.height, width and channels are set.
-        inputs: The contents behind its paths.
-        pipeline_root: Where artifacts are written.
-        metadata_connection_config: Of the ML Metadata store; None for a cluster, which has its own.
+        config: Configuration with data.height, width and channels set.
+        inputs: Digests of the contents behind its paths.
+        pipeline_root: Folder for the artifacts.
+        metadata_connection_config: Connection to the ML Metadata store; None for a cluster, which has its own.
 
     Returns:
-        A pipeline of fresh nodes: those of another Pipeline object would miss the cache.
+        A pipeline of new nodes, since nodes of another Pipeline object would miss the cache.
     """
     common: dict[str, Any] = {"code_version": inputs.code_version}
     seeded = {**common, "seed": config.pipeline.seed}
@@ -117,14 +117,17 @@ def build_pipeline(
 def _compressors(
     config: Config, students: BaseChannel, taught: Channels, teacher: Channels, seeded: dict[str, Any]
 ) -> list[BaseComponent]:
-    """What prunes and quantizes: the family as a whole, or each student in tasks of its own; the last has the models.
+    """Makes the nodes that prune and quantize, for the whole family or separately for each student.
 
     Args:
-        config: The configuration.
-        students: Distiller's.
-        taught: Images and the logits that teach, for both kinds of node.
-        teacher: The imported one, for Quantizer.
-        seeded: Parameters of both.
+        config: Configuration of the run.
+        students: Students of Distiller.
+        taught: Examples and the logits for the distillation, by key, for both kinds of node.
+        teacher: Imported teacher by key, for Quantizer.
+        seeded: Parameters of both kinds of node.
+
+    Returns:
+        The nodes; the last one has the output `models`.
     """
     versions = pass_versions(config.prune) or None
     if not config.kubeflow.fan_out:
@@ -137,7 +140,7 @@ def _compressors(
         pruner = Pruner(config, {**taught, "students": students}, student=name, pass_versions=versions, **seeded)
         pruner = pruner.with_id(f"Pruner-{name}")
         pruned[name] = pruner.outputs["pruned_students"]
-        if nodes:  # the teacher's own files are made once, by the first
+        if nodes:  # only the first Quantizer converts the teacher
             quantize = config.quantize.model_copy(update={"teacher_variants": []})
             config = config.model_copy(update={"quantize": quantize})
         quantizer = Quantizer(config, {**taught, **teacher, "students": pruned[name]}, student=name, **seeded)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be set before TensorFlow is imported for the first time, in this process and in those it starts."""
+"""Sets the environment variables and log levels that TensorFlow requires before its first import."""
 
 import logging
 import os
@@ -7,10 +7,10 @@ import warnings
 
 
 def prepare_environment() -> None:
-    """Chooses Keras 2, which tfmot needs, and silences what is no message of ours.
+    """Selects Keras 2, which tfmot requires, and suppresses the messages of libraries, also in child processes.
 
-    An accelerator is used where the user has set CUDA_VISIBLE_DEVICES; without that, TensorFlow's search for one only
-    makes noise.
+    An accelerator is used if the user has set CUDA_VISIBLE_DEVICES; otherwise it is hidden, since TensorFlow's search
+    for one only prints warnings.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

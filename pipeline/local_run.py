@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole DAG on this machine: LocalDagRunner, Beam's local runner, ML Metadata.
+"""Runs the whole DAG on this machine: LocalDagRunner, Beam's local runner, ML Metadata.
 
-A second run with the same configuration and contents is served from the cache; a run that was killed goes on from the
-last finished node, and within a training from the last finished epoch.
+A second run with the same configuration and contents is served from the cache. A run that was killed resumes after the
+last finished node, and within a training after the last finished epoch.
 """
 
 import shutil
@@ -47,15 +47,15 @@ from learn2compress.schemas.reports import Report
 
 @dataclass(frozen=True)
 class NodeEvent:
-    """A node begins or has ended.
+    """The start or the end of a node.
 
     Attributes:
-        node: Its name.
-        index: Its place, from 1.
-        total: How many nodes there are.
-        seconds: How long it took, or None if it begins now.
+        node: Name of the node.
+        index: Index of the node in the run, from 1.
+        total: Number of nodes.
+        seconds: Duration of the node; None at its start.
         cached: Whether its outputs came from the cache.
-        execution: The execution's id in ML Metadata, once it has ended.
+        execution: Id of the execution in ML Metadata; None at its start.
     """
 
     node: str
@@ -71,12 +71,12 @@ NodeListener = Callable[[NodeEvent], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left.
+    """The outcome of a run.
 
     Attributes:
-        artifacts: By "Node.output": the folder of the artifact.
-        executed: Nodes that ran.
-        cached: Nodes that were served from the cache.
+        artifacts: Folders of the artifacts by "Node.output".
+        executed: Names of the nodes that ran.
+        cached: Names of the nodes that were served from the cache.
     """
 
     artifacts: dict[str, Path]
@@ -90,21 +90,24 @@ def run_pipeline(
     """Runs all nodes.
 
     Args:
-        config: What to do.
-        output: The output folder; made if it is not there.
-        limit: Examples to take of each part of the data.
-        on_node: Told when a node begins and ends.
+        config: Configuration of the run.
+        output: Output folder; created if it does not exist.
+        limit: Number of examples to take from each part of the data; None for all.
+        on_node: Listener that is called at the start and at the end of each node.
+
+    Returns:
+        The folders of the artifacts, and which nodes ran.
 
     Raises:
-        Learn2CompressError: Something the user can mend, in one line.
+        Learn2CompressError: A user error; the message is one line.
     """
     output = Path(output).resolve()
-    distribution = open_distribution(config.distill.strategy)  # before anything else is done with TensorFlow
+    distribution = open_distribution(config.distill.strategy)  # before any other use of TensorFlow
     check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
-    open_store(connection)  # a database that cannot be used is told before any work is done
+    open_store(connection)  # raises before any work is done if the database cannot be used
     root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}
@@ -123,24 +126,28 @@ def run_pipeline(
 
 
 def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
-    """Looks behind the configuration's paths.
+    """Reads the contents behind the configuration's paths, and checks the configuration against them.
+
+    Args:
+        config: Configuration as the user wrote it.
+        limit: Number of examples to take from each part of the data; None for all.
 
     Returns:
-        The configuration with the images' shape filled in, from the teacher's where it is not given, and the digests.
+        The configuration with the shape of the images, by default the teacher's input shape; and the digests.
 
     Raises:
-        DataError, TeacherError: A path is missing or holds something else.
-        StudentModuleError: The user's own students do not keep to the contract.
-        PassError: A pruning pass is not installed, or is none.
-        FamilyError: No structure meets the sizes or the target of pruning, or the students to begin as are of another.
-        TrainingError: The students to begin as are not there.
+        DataError, TeacherError: A path does not exist, or its contents are of another kind.
+        StudentModuleError: A user's own students violate the contract.
+        PassError: A pruning pass is not installed or is invalid.
+        FamilyError: The sizes or the pruning target are out of reach, or the initial students are of another family.
+        TrainingError: The initial students do not exist.
     """
-    # First, since it is quick: a file that is no model should not be found out only after the data has been read.
+    # The quick check comes first, so that an invalid model is reported before the data are read.
     teacher = describe_file(config.teacher.path)
     module = read_module(config.students.module) if config.students.module else None
     choose_passes(config.prune)
-    begins_as_others = config.distill.init not in INIT_WORDS
-    init_sha256 = students_sha256(config.distill.init) if begins_as_others else None
+    starts_from_students = config.distill.init not in INIT_WORDS
+    init_sha256 = students_sha256(config.distill.init) if starts_from_students else None
     source = open_source(config.data, limit)
     default = None
     modality = modality_named(source.modality)
@@ -148,10 +155,10 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
         default = open_model(teacher, config.teacher.signature, config.teacher.output, modality).input.shape
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
-    # Now: a size, a module or a pruning that is out of reach should not be found out only after the teacher's hour.
+    # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
-    if begins_as_others:
+    if starts_from_students:
         students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
     if config.prune.channels is not None and students.spec is not None:
         check_reachable(students.spec, config.prune.channels)
@@ -161,8 +168,12 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
 
 
 def collect_outputs(result: RunResult, output: Path) -> Path:
-    """Copies the files a user is after to where they look for them: OUT/models/*.tflite and OUT/selected.tflite, and a
-    teacher that was trained along to OUT/trained_teacher/.
+    """Copies the results to OUT/models/*.tflite and OUT/selected.tflite, and a jointly trained teacher to
+    OUT/trained_teacher/.
+
+    Args:
+        result: Outcome of the run.
+        output: Output folder OUT.
 
     Returns:
         The path of the chosen model.
@@ -194,7 +205,7 @@ def report_run(config: Config, result: RunResult, output: Path) -> Report:
 
 
 def bundle_run(result: RunResult, output: Path, report: Report, selected: Path) -> Path:
-    """Writes OUT/bundle.zip, and the record of all that now lies in OUT.
+    """Writes OUT/bundle.zip, and the record of all files in OUT.
 
     Returns:
         The bundle's path.
@@ -208,7 +219,10 @@ def bundle_run(result: RunResult, output: Path, report: Report, selected: Path) 
 def _watched(
     root: Path, total: int, on_start: NodeListener, on_end: Callable[[NodeEvent, dict[str, str]], None]
 ) -> Iterator[None]:
-    """Follows each node that LocalDagRunner launches, which tells nobody: its record, and the listener."""
+    """Writes the record of each node that LocalDagRunner launches, and calls the listeners.
+
+    LocalDagRunner has no hook for this, so TFX's launcher is wrapped while the context lasts.
+    """
     original = launcher.Launcher.launch
     count = 0
 
@@ -235,7 +249,7 @@ def _watched(
 
 
 def _output_uris(store: MetadataStore, execution_id: int) -> dict[str, str]:
-    """The folder of each output, by key; the first where there are several."""
+    """Collects the folder of each output by key, the first one if there are several."""
     kinds = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.DECLARED_OUTPUT)
     events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in kinds]
     uris = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}

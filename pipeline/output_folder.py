@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose an output folder is: a run never writes among files that are not its own."""
+"""Claims an output folder for a pipeline, so that a run never writes among unrelated files."""
 
 import json
 from pathlib import Path
@@ -9,24 +9,24 @@ from learn2compress.schemas.provenance import LOCK_FILE
 from learn2compress.storage.whole_files import write_whole
 
 RUN_FILE = "run.json"
-# What a run may leave that ended before it had claimed its folder.
+# Files that a run may leave if it ends before it has claimed its folder.
 _LEFT_BEHIND = {RUN_FILE, LOCK_FILE, "run.log"}
 
 
 def claim_output(output: Path, pipeline: str) -> None:
-    """Makes the output folder this pipeline's own.
+    """Claims the output folder for a pipeline.
 
     Args:
-        output: The folder; made if it is not there.
-        pipeline: The pipeline's name.
+        output: Output folder; created if it does not exist.
+        pipeline: Name of the pipeline.
 
     Raises:
-        OutputError: It holds something else, another pipeline's run, or cannot be written.
+        OutputError: The folder holds other files or a run of another pipeline, or cannot be written.
     """
     record = output / RUN_FILE
     try:
-        begun = record.is_file() and record.stat().st_size == 0  # what a full disk left
-        if record.exists() and not begun:
+        interrupted = record.is_file() and record.stat().st_size == 0  # a full disk leaves an empty file
+        if record.exists() and not interrupted:
             name = _owner(record)
             if name != pipeline:
                 raise OutputError(
@@ -35,7 +35,7 @@ def claim_output(output: Path, pipeline: str) -> None:
                 )
             return
         if (
-            not begun
+            not interrupted
             and output.exists()
             and (not output.is_dir() or {path.name for path in output.iterdir()} - _LEFT_BEHIND)
         ):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process at a time works in an output folder.
+"""Locks an output folder, so that only one process at a time works in it.
 
-The lock is the kernel's (flock), so a killed process leaves none behind; on a network file system it holds as far as
-that file system passes such locks on to other hosts. What the file says of its holder is for the message alone.
+The lock is the kernel's (flock) and ends with its process. On a network file system it is effective between hosts only
+if that file system supports such locks. The description of the holder in the file is used for error messages only.
 """
 
 import fcntl
@@ -20,14 +20,14 @@ from learn2compress.schemas.provenance import LOCK_FILE
 
 @contextmanager
 def hold_output(output: Path, command: str) -> Iterator[None]:
-    """Keeps other commands from writing into an output folder, for as long as the context lasts.
+    """Locks an output folder against other commands while the context lasts.
 
     Args:
-        output: Folder that is there.
-        command: Name of the command, for others to read.
+        output: Existing output folder.
+        command: Name of the command, for the error message of another process.
 
     Raises:
-        OutputError: Another process works in it, or it cannot be written.
+        OutputError: Another process works in the folder, or it cannot be written.
     """
     try:
         descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -56,7 +56,10 @@ def hold_output(output: Path, command: str) -> Iterator[None]:
 
 def _holder(descriptor: int) -> str:
     try:
-        told = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {told['process']} on {told['host']} (learn2compress {told['command']}, since {told['since']})"
+        holder = json.loads(os.pread(descriptor, 1000, 0))
+        return (
+            f"process {holder['process']} on {holder['host']} (learn2compress {holder['command']}, "
+            f"since {holder['since']})"
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing again from what a run has measured, under other limits: nothing is trained, and TensorFlow is not started.
+"""Chooses another of the measured files of a run under other limits, without training and without TensorFlow.
 
 The choice is recorded as an execution of a node `Pick` in the run's ML Metadata store, with the evaluation as its input
-and a Selection as its output, and in a provenance record beside it. Should the record fail, nothing has changed yet:
-OUT's files are replaced last, the bundle with them.
+and a Selection as its output, and in a provenance record beside it. The files in OUT, including the bundle, are
+replaced last, so that a failure to write the record changes nothing.
 """
 
 import os
@@ -36,28 +36,31 @@ SELECTION_TYPE = "learn2compress.Selection"
 
 
 class Picked(NamedTuple):
-    """What came of it."""
+    """The outcome of choosing again."""
 
     report: Report
     selected: Path
-    execution: int  # in ML Metadata
-    bundle: Path | None  # none where the test images are not there: they stay on a cluster
+    execution: int  # id in ML Metadata
+    bundle: Path | None  # None if the test images are missing: those of a cluster stay there
 
 
 def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) -> Picked:
-    """Chooses again.
+    """Chooses again from the measured files of a finished run.
 
     Args:
         output: Folder of a finished run.
-        select: The new limits and objective; those of the run do not count any more.
-        metadata: Address of the metadata store, if it is neither OUT/metadata.db nor what the run's report says.
+        select: New limits and objective, which replace those of the run.
+        metadata: Address of the metadata store, if it is neither OUT/metadata.db nor the address in the run's report.
+
+    Returns:
+        The new report, and the paths of the chosen file and of the bundle.
 
     Raises:
         OutputError: The folder holds no finished run, another command works in it, or it cannot be written.
-        SelectionError: Nothing satisfies the limits; everything stays as it was.
-        ModelFileError: The file chosen is not the one that was measured.
-        LineageError: The metadata store does not know the evaluation.
-        DataError: The test images, of which some go into the bundle, are damaged.
+        SelectionError: No candidate satisfies the limits; all files stay unchanged.
+        ModelFileError: The chosen file is not the one that was measured.
+        LineageError: The metadata store does not contain the evaluation.
+        DataError: The test images, some of which go into the bundle, are damaged.
     """
     output = Path(output)
     if not (output / REPORT).is_file():
@@ -89,7 +92,7 @@ def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
 
 
 def _replace_bundle(output: Path, bundle: bytes | None) -> Path | None:
-    """An older bundle must not stay beside another choice."""
+    """Writes the bundle of the new choice, or removes the bundle of the former one."""
     if bundle is not None:
         return save_bundle(output, bundle)
     (output / BUNDLE).unlink(missing_ok=True)
@@ -97,7 +100,7 @@ def _replace_bundle(output: Path, bundle: bytes | None) -> Path | None:
 
 
 def _evaluation_folder(output: Path, evaluation: Evaluation) -> Path:
-    """Finds the evaluation that the report shows; there are others where the run was repeated with changes."""
+    """Finds the evaluation that the report shows among those of earlier runs in the same folder."""
     folders = sorted((output / "pipeline").glob(f"*/evaluation/*/{EVALUATION}"), key=os.path.getmtime, reverse=True)
     for path in folders:
         if read_manifest(path.parent, Evaluation, EVALUATION) == evaluation:
@@ -123,8 +126,8 @@ def _model_file(output: Path, evaluation: Evaluation, choice: Choice) -> Path:
 def _record(
     output: Path, folder: Path, report: Report, choice: Choice, select: SelectConfig, address: str | None
 ) -> tuple[int, Path]:
-    """Writes the Selection and its records. Returns the execution's id and the Selection's folder."""
-    # Half a second of import, for this command alone.
+    """Writes the Selection and its records; returns the id of the execution and the folder of the Selection."""
+    # Imported here, because it takes half a second and no other function needs it.
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
@@ -181,19 +184,19 @@ def _record(
 
 
 def _evaluation_artifact(store: "MetadataStore", folder: Path) -> "mlmd.Artifact":
-    """The artifact that lies in a folder. Its recorded path may be that of another machine or an older place."""
+    """Finds the evaluation artifact of a folder, whose recorded path may be of another machine or an earlier place."""
     parts = folder.resolve().parts
     for artifact in store.get_artifacts_by_type(EVALUATION_TYPE):
         if Path(artifact.uri).parts[-3:] == parts[-3:]:
             return artifact
     raise LineageError(
-        f"The metadata store must know the evaluation in {folder}; it does not. "
+        f"The metadata store must contain the evaluation in {folder}; it does not. "
         "Give the address of the store of that run by --metadata."
     )
 
 
 def _contexts(store: "MetadataStore", evaluation: "mlmd.Artifact") -> list["mlmd.Context"]:
-    """The pipeline and the run of the evaluation, and a node of our own."""
+    """Collects the contexts of the execution: the pipeline and the run of the evaluation, and the node `Pick`."""
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     contexts = [c for c in store.get_contexts_by_artifact(evaluation.id) if c.type in ("pipeline", "pipeline_run")]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the recorded steps again and compares: the same bytes, or the first step that is not deterministic, and whether
-the figures come out within a tolerance.
+"""Reads back the configuration of a recorded file, and compares a repeated run with the recorded one.
 
-The configuration is read back from the nodes' parameters. The teacher and the data must be what they were: their
-digests are compared before anything runs. The teacher's own copy among the artifacts serves where the file is gone.
-Limits of the selection are left out, since figures of the file alone are compared.
+The comparison tells whether the bytes are the same, which step is the first with a difference, and whether the figures
+agree within a tolerance. The configuration is read back from the nodes' parameters. The teacher and the data must be
+the recorded ones: their digests are compared before anything runs. If the teacher's file is missing, the copy among the
+artifacts is used. The limits of the selection are left out, since only the figures of the file are compared.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "quantize": configuration.QuantizeConfig,
     "evaluate": configuration.EvaluateConfig,
 }
-# What a clock decides, and not the steps.
+# Keys of values that depend on the time or on the machine.
 _TIMES = {"seconds", "created", "latency", "host"}
 _FIGURES = ("top1", "agreement")
 
@@ -42,18 +42,21 @@ _FIGURES = ("top1", "agreement")
 def replay_config(
     graph: Graph, report: LineageReport, output: Path, teacher: Path | None = None, data: str | None = None
 ) -> tuple[configuration.Config, int | None]:
-    """Read back the configuration under which a file was made.
+    """Read back the configuration with which a file was made.
 
     Args:
-        output: The folder of the replay, where the text of a user's own students is put, if the file is one of them.
-        teacher: Where the teacher is now, if not where it was.
-        data: Where the data are now, likewise.
+        graph: Graph of the records.
+        report: Lineage of the file.
+        output: Folder of the replay, to which the source of a user's own students is written.
+        teacher: Path of the teacher, if it differs from the recorded one.
+        data: Path of the data, if it differs from the recorded one.
 
     Returns:
         The configuration, and the limit on examples.
 
     Raises:
-        LineageError: No record knows the file; steps are missing; the teacher or the data are not what they were.
+        LineageError: No record contains the file, steps are missing, or the teacher or the data are not the recorded
+            ones.
     """
     chain = _chain(report)
     parameters = _parameters(graph, chain)
@@ -88,16 +91,20 @@ def replay_config(
 def compare_replay(
     graph: Graph, report: LineageReport, replayed: Graph, output: Path, tolerance: float = TOLERANCE
 ) -> ReplayReport:
-    """Compare a file's recorded history with that of its replay.
+    """Compare a file's recorded lineage with that of its replay.
 
     Args:
-        graph: Of the recorded run.
-        replayed: Of the replay.
-        output: The folder of the replay.
-        tolerance: Largest difference of an accuracy, as a fraction.
+        graph: Graph of the recorded run.
+        report: Lineage of the file.
+        replayed: Graph of the replay.
+        output: Folder of the replay.
+        tolerance: Largest difference of an accuracy, and of the bytes, as a fraction.
+
+    Returns:
+        The steps, environments and figures that differ.
 
     Raises:
-        LineageError: The replay has made no such file.
+        LineageError: The replay has not made the file.
     """
     chain = _chain(report)
     again = _chain(_trace_same(replayed, chain))
@@ -134,12 +141,12 @@ def compare_replay(
 
 def _chain(report: LineageReport) -> Chain:
     if not report.chains:
-        raise LineageError(f"{report.file} must be a file that a record knows; at {report.location} none does.")
+        raise LineageError(f"{report.file} must be a recorded file; no record at {report.location} contains it.")
     return report.chains[0]
 
 
 def _parameters(graph: Graph, chain: Chain) -> dict[str, Any]:
-    """Those of all steps, and of the measurement; what several have is the same, but for the code's version."""
+    """Merges the parameters of all steps and of the measurement; only `code_version` may differ between them."""
     parameters: dict[str, Any] = {}
     for measurement in chain.measurements[:1]:
         entry = graph.index.entry_at(measurement.record)
@@ -178,7 +185,7 @@ def _check_data(data: configuration.DataConfig, wanted: str) -> None:
 
 
 def _trace_same(replayed: Graph, chain: Chain) -> LineageReport:
-    """The lineage of the file that stands where the recorded one stood."""
+    """Traces the file of the replay that has the same output and path as the recorded one."""
     key, _, path = chain.output.partition("/")
     for entry in reversed(replayed.index.entries()):
         if entry.node == chain.steps[0].node and not entry.cached:
@@ -189,7 +196,7 @@ def _trace_same(replayed: Graph, chain: Chain) -> LineageReport:
 
 
 def _differs(graph: Graph, entry: Entry | None, replayed: Graph, other: Entry | None) -> bool:
-    """Whether two executions made other bytes, times in JSON files left aside."""
+    """Tells whether two executions wrote different bytes, apart from times in JSON files."""
     if entry is None or other is None:
         return True
     outputs = {output.name: output for output in replayed.statement(other).outputs}
@@ -213,7 +220,7 @@ def _timeless(graph: Graph, entry: Entry, output: Output, path: str) -> Any:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        # A manifest names its JSON files by digest, which their times alter.
+        # The digests of JSON files in a manifest depend on the times in these files.
         about = {"sha256", "bytes"} if str(value.get("path", "")).endswith(".json") else set()
         return {key: _without_times(one) for key, one in value.items() if key not in _TIMES | about}
     return [_without_times(one) for one in value] if isinstance(value, list) else value

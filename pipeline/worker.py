@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker that is not the chief: it takes part in the run's trainings, and in nothing else.
+"""Runs a worker of a multi-worker run other than the chief, which takes part in the trainings only.
 
-It reads the examples, the teacher's logits and the students where the chief's run has put them, so the output folder
-must be on a file system that all workers see, under the same path.
+It reads the examples, the teacher's logits and the students from the chief's output folder, which must therefore be on
+a file system that all workers share, under the same path.
 """
 
 from pathlib import Path
@@ -22,20 +22,20 @@ _NODES: dict[str, type[Node]] = {"Distiller": Distiller, "Pruner": Pruner, "Quan
 
 
 def take_part() -> tuple[str, ...]:
-    """Trains along whatever the chief trains, until its run is done.
+    """Takes part in the trainings that the chief dispatches, until its run ends.
 
     Returns:
-        The nodes that were trained, in their order.
+        The names of the nodes that were trained, in order.
 
     Raises:
-        Learn2CompressError: What the chief is told as well, or the chief is gone.
+        Learn2CompressError: A user error that the chief reports as well, or the connection to the chief was lost.
     """
     distribution = open_distribution("multi_worker")
     trained: list[str] = []
     if (cluster := distribution.cluster) is not None:
         say(f"Worker {cluster.index} of {len(cluster.addresses)} waits for the chief's trainings")
     while (assignment := next_assignment(distribution)).node:
-        say(f"{assignment.node}: trains along")
+        say(f"{assignment.node}: takes part in the training")
         _execute(assignment)
         trained.append(assignment.node)
     return tuple(trained)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the types of the whole package with mypy, as pyproject.toml configures it.
 
-python scripts/check_types.py [ROOM ...]      all of it, or the named rooms alone, as lineage or compression.family
+python scripts/check_types.py [ROOM ...]      all, or only the named packages, such as lineage or compression.family
 """
 
 import subprocess

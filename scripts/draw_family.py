@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the family that the default sizes come to for CIFAR-10's images: docs/family.svg.
+"""Draws the family of the default sizes for CIFAR-10's images: docs/family.svg.
 
 python scripts/draw_family.py [docs/family.svg]
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the image of the pipeline's steps with docker, buildah or podman, whichever works; further arguments are the
-# builder's. Run it by `make image`.
+# Builds the container image of the pipeline's steps with docker, buildah or podman, the first that works. Further
+# arguments are passed to it. `make image` runs this script.
 #
 #   BUILDER=podman scripts/image.sh NAME [--build-arg BASE=…]
 set -euo pipefail
@@ -11,7 +11,7 @@ shift
 
 works() {
     case $1 in
-        docker) docker info >/dev/null 2>&1 ;;      # a client without its daemon builds nothing
+        docker) docker info >/dev/null 2>&1 ;;      # the client needs a running daemon
         *) "$1" --version >/dev/null 2>&1 ;;
     esac
 }
@@ -27,11 +27,11 @@ fi
 
 commit=$(git rev-parse HEAD 2>/dev/null || true)
 if [ -n "$commit" ] && [ -n "$(git status --porcelain --untracked-files=no 2>/dev/null)" ]; then
-    commit=''       # what is built is not what that commit holds
+    commit=''       # the built files differ from those of the commit
 fi
 options=(--file kubeflow/Containerfile --tag "$name" --build-arg "COMMIT=$commit")
 if [ "$builder" != docker ]; then
-    # Neither an OCI runtime nor control groups are needed so, which a machine within a container may not have.
+    # This isolation needs neither an OCI runtime nor control groups, which may be missing within a container.
     options+=(--isolation "${BUILDAH_ISOLATION:-chroot}" --layers --ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
 fi
 echo "Building $name with $builder"

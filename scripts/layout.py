@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package laid out as an install would lay it out, for tools that walk folders.
+"""Lays out the package as an installation does, for tools that search folders.
 
-import-linter and mypy find a package's modules by walking its folder, and ours has its sub-packages elsewhere:
-setuptools maps each top-level folder into `learn2compress`. So the package is laid out in a temporary folder, by links.
+import-linter and mypy find the modules of a package by searching its folder, but the sub-packages of `learn2compress`
+are in other folders: setuptools maps each top-level folder into the package. Links in a temporary folder reproduce this
+layout.
 """
 
 import tempfile
@@ -18,13 +19,13 @@ except ImportError:  # Python 3.10
 
 @contextmanager
 def laid_out(root: Path) -> Iterator[Path]:
-    """Links the packages of a checkout where an import would look for them, for as long as the context lasts.
+    """Links the packages of a checkout to their places in an importable tree, while the context lasts.
 
     Args:
         root: Checkout with pyproject.toml.
 
     Yields:
-        A folder that holds `learn2compress`.
+        A folder that contains `learn2compress`.
     """
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     with tempfile.TemporaryDirectory() as target:

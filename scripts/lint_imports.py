@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the import contracts: those of pyproject.toml, and one for the face of each room.
+"""Checks the import contracts: those of pyproject.toml, and one for the public modules of each package.
 
-A room is a package. Its `__init__` names its public face, the modules that other rooms may import, in `__all__`; every
-other module in it is private to the room and to the rooms inside it.
+`__all__` in the `__init__` of a package names its public modules, which other packages may import. All other modules
+are private to the package and to the packages inside it.
 """
 
 import ast
@@ -17,13 +17,13 @@ PACKAGE = "learn2compress"
 
 
 def faces(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Reads the face of every room that names one.
+    """Reads the public modules of every package that names them.
 
     Args:
-        folder: Holds the laid-out package.
+        folder: Folder with the laid-out package.
 
     Returns:
-        By room, as `learn2compress.tflite`: the public and the private modules in it.
+        The public and the private modules by package, such as `learn2compress.tflite`.
     """
     found = {}
     for name, folders, files in os.walk(folder / PACKAGE, followlinks=True):
@@ -44,7 +44,7 @@ def faces(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def face_of(source: str) -> list[str] | None:
-    """Reads the value of `__all__` in a module's source; None where it has none."""
+    """Reads the value of `__all__` in a module's source; None if it is missing."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return list(ast.literal_eval(node.value))
@@ -52,11 +52,11 @@ def face_of(source: str) -> list[str] | None:
 
 
 def contract(room: str, private: list[str]) -> str:
-    """Writes the contract that hides a room's private modules, as TOML."""
+    """Writes the contract that protects a package's private modules, as TOML."""
     modules = ", ".join(f'"{room}.{name}"' for name in private)
     return (
         "\n[[tool.importlinter.contracts]]\n"
-        f'name = "{room} is entered by its face"\n'
+        f'name = "{room} keeps its modules private"\n'
         'type = "protected"\n'
         f"protected_modules = [{modules}]\n"
         f'allowed_importers = ["{room}"]\n'
@@ -70,7 +70,7 @@ def main(root: Path) -> int:
         hidden = "".join(contract(room, private) for room, (_, private) in faces(folder).items() if private)
         config = folder / "contracts.toml"
         config.write_text((root / "pyproject.toml").read_text(encoding="utf-8") + hidden, encoding="utf-8")
-        # import-linter puts its working folder first on the path, before the editable install.
+        # The working folder of import-linter is first on the path, before the editable install.
         return subprocess.run([*command, "--config", str(config)], cwd=folder).returncode
 
 

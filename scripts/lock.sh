@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Writes requirements/*.txt from pyproject.toml: every package of each stack with its version and hashes, and no address
-# of the registry it was looked up in. Pins stay as they are where they still fit; --upgrade takes the newest.
+# Writes requirements/*.txt from pyproject.toml: every package of each stack with its version and hashes, without the
+# address of the registry. Pins are kept if they still satisfy pyproject.toml; --upgrade takes the newest versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/python.sh
@@ -18,7 +18,7 @@ lock() {
 
 # The older stack: one Python, one platform. glibc 2.28 is the oldest that all its wheels run on.
 lock py310-tfx1.16.txt pyproject.toml --extra dev --python-version 3.10 --python-platform x86_64-manylinux_2_28 "$@"
-# The current stack: markers tell Linux from macOS, and 3.12 from 3.13.
+# The current stack: markers distinguish Linux from macOS, and 3.12 from 3.13.
 lock py313-tfx1.21.txt pyproject.toml --extra dev --python-version 3.12 --universal "$@"
-# The installer itself, for where there is none.
+# The installer itself, for machines without it.
 lock uv.txt requirements/uv.in --python-version 3.8 --universal "$@"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Functions that find a Python which can run one of the two supported stacks. Sourced, never run.
+# Functions that find a Python for one of the two supported stacks. This file is sourced, never run.
 #
-# A python3.10 may be on PATH and yet not run (a pyenv shim of a version that is not active), or be installed and not
-# be on PATH at all. So every candidate is started, and only one that answers is believed.
+# A python3.10 on PATH may fail to run (a pyenv shim of an inactive version), and an installed one may not be on PATH.
+# Therefore every candidate is run, and only one that works is used.
 
-# The Python versions that have a stack on this machine, best first. Fails with a message where there is none.
+# Prints the Python versions that have a stack on this machine, best first. Fails with a message if there is none.
 wanted_versions() {
     local system machine libc
     system=$(uname -s)
@@ -47,10 +47,10 @@ requirements_for() {
     esac
 }
 
-# probe PYTHON: prints "ok 3.10.13", or why this Python will not do. Never fails.
+# probe PYTHON: prints "ok 3.10.13", or the reason why this Python is unsuitable. Never fails.
 probe() {
-    local answer
-    if answer=$("$1" -I -c '
+    local result
+    if result=$("$1" -I -c '
 import os, platform, struct, sys, sysconfig
 version = platform.python_version()
 def refuse(why):
@@ -68,13 +68,13 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
     refuse("without its C headers, which one dependency is compiled with (Debian, Ubuntu: apt-get install python3-dev)")
 print("ok", version)
 ' "$(uname -m)" 2>&1); then
-        echo "$answer"
+        echo "$result"
     else
-        echo "does not run: $(echo "$answer" | head -n 1)"
+        echo "does not run: $(echo "$result" | head -n 1)"
     fi
 }
 
-# The places where PYTHON X.Y may be, one a line: PATH, then pyenv's versions, then those that uv fetched before.
+# candidates X.Y: prints the paths of possible Pythons, one in each line: PATH, then pyenv's versions, then uv's.
 candidates() {
     local name place
     for name in "python$1" python3 python; do type -ap "$name" || true; done
@@ -84,26 +84,27 @@ candidates() {
     done
 }
 
-# find_python "3.10 3.13": prints "PATH VERSION" of the first that suits. Else prints what was tried to stderr, fails.
+# find_python "3.10 3.13": prints "VERSION PATH" of the first suitable one. Otherwise prints the candidates to stderr and
+# fails.
 find_python() {
-    local wanted place answer tried=""
+    local wanted place result tried=""
     for wanted in $1; do
         while IFS= read -r place; do
             [ -n "$place" ] || continue
-            answer=$(probe "$place")
-            case "$answer" in
+            result=$(probe "$place")
+            case "$result" in
                 "ok $wanted."*) echo "$wanted $place"; return 0 ;;
-                "ok "*) answer="is Python ${answer#ok }" ;;
+                "ok "*) result="is Python ${result#ok }" ;;
             esac
-            # The same `python3` is asked once for every version wanted; say it once.
-            case "$tried" in *"    $place $answer"*) ;; *) tried="$tried    $place $answer"$'\n' ;; esac
+            # The same `python3` is probed for each wanted version, but listed only once.
+            case "$tried" in *"    $place $result"*) ;; *) tried="$tried    $place $result"$'\n' ;; esac
         done <<< "$(candidates "$wanted")"
     done
     printf '%s' "$tried" >&2
     return 1
 }
 
-# Prints the first python3 on PATH that runs, whatever its version; it serves only to install uv.
+# Prints the first python3 on PATH that runs, of any version; it is used only to install uv.
 any_python() {
     local place
     while IFS= read -r place; do

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the picture of a report that the README shows.
+"""Takes the screenshot of a report for the README.
 
     python scripts/screenshot.py OUT/report.html docs/report.png [--width 1280] [--height 1500]
 
-Needs Chromium. The page is loaded in a frame of the width asked for, since a browser's window has a least width.
+Requires Chromium. The page is loaded in a frame of the given width, since the window of a browser has a minimum width.
 """
 
 import argparse

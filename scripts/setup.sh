@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Makes .venv: finds a Python, installs the pinned requirements by hash, then this project in editable form.
-# Run again, it compares a stamp and returns at once.
+# A second run compares a stamp and returns at once.
 #
 #   LEARN2COMPRESS_PYTHON=/path/to/python scripts/setup.sh     to choose the Python
 set -euo pipefail
@@ -17,7 +17,7 @@ die() {
     exit 2
 }
 
-# What is in the environment is known by the contents of the files that say what belongs there.
+# Checksum of the files that determine the contents of the environment.
 contents() { cat "$1" pyproject.toml scripts/setup.sh | cksum; }
 
 # --- Is there anything to do? ---
@@ -26,7 +26,7 @@ if [ -f "$stamp" ]; then
     { IFS= read -r made_folder && IFS= read -r made_python && IFS= read -r made_version; } < "$stamp" || true
     made_contents=$(sed -n 4p "$stamp")
 fi
-# A moved folder breaks the scripts in .venv/bin, and a Python that is gone breaks all of it: then it is made anew.
+# A moved folder breaks the scripts in .venv/bin, and a missing Python breaks all of it; then .venv is made again.
 if [ "$made_folder" = "$folder" ] && .venv/bin/python -c '' 2>/dev/null \
         && [ "${LEARN2COMPRESS_PYTHON:-$made_python}" = "$made_python" ] \
         && requirements=$(requirements_for "$made_version"); then
@@ -41,11 +41,11 @@ if [ "$keep" = no ]; then
     wanted=$(wanted_versions) || exit 2
     if [ -n "${LEARN2COMPRESS_PYTHON:-}" ]; then
         python=$LEARN2COMPRESS_PYTHON
-        answer=$(probe "$python")
-        version=$(echo "$answer" | sed -n 's/^ok \([0-9]*\.[0-9]*\)\..*/\1/p')
+        result=$(probe "$python")
+        version=$(echo "$result" | sed -n 's/^ok \([0-9]*\.[0-9]*\)\..*/\1/p')
         case " $wanted " in
             *" ${version:-none} "*) ;;
-            *) die "LEARN2COMPRESS_PYTHON must be a Python of version ${wanted// / or } here; $python ${answer/#ok/is Python}." ;;
+            *) die "LEARN2COMPRESS_PYTHON must be a Python of version ${wanted// / or } here; $python ${result/#ok/is Python}." ;;
         esac
     else
         tried=$(mktemp)
@@ -53,15 +53,15 @@ if [ "$keep" = no ]; then
         if found=$(find_python "$wanted" 2>"$tried"); then
             version=${found%% *} python=${found#* }
         else
-            # The newest stack that this machine can run is the one worth fetching a Python for.
+            # uv fetches a Python for the newest stack that this machine can run.
             case " $wanted " in *" 3.13 "*) version=3.13 ;; *) version=3.10 ;; esac
-            echo "No Python ${wanted// / or } was found; asking uv to fetch $version ..."
+            echo "No Python ${wanted// / or } was found; uv fetches $version ..."
             if uv=$(find_uv "$(any_python)") && "$uv" python install "$version" \
                     && found=$(find_python "$version" 2>>"$tried"); then
                 python=${found#* }
             else
                 {
-                    echo "setup: a Python ${wanted// / or } must be there, and uv could not fetch one. These were tried:"
+                    echo "setup: a Python ${wanted// / or } must be installed, and uv could not fetch one. These were tried:"
                     sort -u "$tried"
                     echo "Install one (with pyenv: pyenv install $version; on Debian 13 and Ubuntu 24.04:" \
                          "apt-get install python3 python3-dev python3-venv g++), or name one:" \
@@ -88,12 +88,12 @@ if [ "$keep" = no ]; then
     rm -rf .venv
     "$uv" venv --quiet --no-project --python "$python" .venv
 fi
-# Without its last line the stamp says: begun, not finished.
+# Without its last line the stamp marks an unfinished installation.
 printf '%s\n' "$folder" "$python" "$version" > "$stamp"
 echo "Installing $(grep -c '==' "$requirements") packages from $requirements (minutes the first time, about 3 GB) ..."
-# The few that come as source are built with the pinned setuptools too, not with the newest of the day.
+# Packages that are distributed as source are also built with the pinned setuptools.
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes --build-constraints "$requirements" "$requirements" \
-    || die "the packages must install; uv says above what stopped it. Mend that and run this again: what was fetched is kept."
+    || die "the packages must install; uv states the cause above. Fix it and run this again; downloaded packages are kept."
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 contents "$requirements" >> "$stamp"
 echo "Ready: .venv/bin/learn2compress"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# A function that finds uv, the installer. Sourced, never run.
+# A function that finds uv, the installer. This file is sourced, never run.
 
-# find_uv PYTHON: prints a uv that runs here: the one on PATH, else one installed with PYTHON's pip into .venv-uv.
-# A uv on PATH may be a shim that fails in this folder, so it is started before it is believed; and 0.5 is the first
-# whose options are those used here.
+# find_uv PYTHON: prints a uv that runs here: the one on PATH, otherwise one installed with PYTHON's pip into .venv-uv.
+# A uv on PATH may be a shim that fails in this folder, so it is run before it is used; 0.5 is the first version with the
+# options that are used here.
 find_uv() {
-    local private=.venv-uv/bin/uv answer
-    answer=$(uv --version 2>/dev/null) || answer=""
-    case "$answer" in
+    local private=.venv-uv/bin/uv version
+    version=$(uv --version 2>/dev/null) || version=""
+    case "$version" in
         "" | "uv 0."[0-4].*) ;;
         "uv "*) echo uv; return 0 ;;
     esac

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixtures that tests of several rooms share."""
+"""Provides the fixtures of tests in several packages, and settings of the test session."""
 
 import gc
 
@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    # What the imports left stays to the end, and tracing makes many objects that stay a while: looking through them all
-    # again and again takes up to a seventh of the time.
+    # Objects of imported modules live until the end, and tracing makes many long-lived objects; searching all of them
+    # again in each garbage collection takes up to a seventh of the time.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
@@ -38,8 +38,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def brightest_pixel_tflite():
-    """Bytes of a float .tflite classifier of 2x2x1 images whose four scores are the pixels over 255, so that
-    what it predicts can be told by eye."""
+    """Bytes of a float .tflite classifier of 2x2x1 images; its four scores are the pixels divided by 255."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([1, 2, 2, 1], tf.float32)])
@@ -57,15 +56,15 @@ def type_in(capsys):
     def run(*arguments):
         with pytest.raises(SystemExit) as left:
             main([*map(str, arguments)])
-        told = capsys.readouterr()
-        return left.value.code, told.out, told.err
+        printed = capsys.readouterr()
+        return left.value.code, printed.out, printed.err
 
     return run
 
 
 @pytest.fixture(scope="session")
 def stripes():
-    """The module tests/support/stripes.py: images of three classes, a family of two students, artifacts of both."""
+    """Module tests/support/stripes.py: images of three classes, a family of two students, artifacts of both."""
     from support import stripes
 
     return stripes
@@ -73,7 +72,7 @@ def stripes():
 
 @pytest.fixture(scope="session")
 def trained_weights(stripes, tmp_path_factory):
-    """Weights of stripes.SPEC's family, trained until it tells the classes apart."""
+    """Weights of a family of stripes.SPEC, trained until it classifies all validation images correctly."""
 
     def make(folder):
         np.savez(folder / "weights.npz", *train(stripes))
@@ -98,7 +97,7 @@ def train(stripes):
 
 @pytest.fixture
 def trained_family(stripes, trained_weights):
-    """A family of its own for each test, with those weights."""
+    """Builds a new family with the trained weights for each test."""
     from learn2compress.compression.family.model import build_family
 
     family = build_family(stripes.SPEC, seed=1)
@@ -108,7 +107,7 @@ def trained_family(stripes, trained_weights):
 
 @pytest.fixture(scope="session")
 def stripes_artifacts(stripes, tmp_path_factory):
-    """The folders of `Examples` and `TeacherLogits` on disk."""
+    """Folders of `Examples` and `TeacherLogits` on disk."""
     folder = tmp_path_factory.mktemp("stripes")
     data = stripes.write_examples(folder / "examples")
     stripes.write_logits(folder / "logits", folder / "examples", data)
@@ -117,7 +116,7 @@ def stripes_artifacts(stripes, tmp_path_factory):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """An object store with the bucket `bucket`, and its credentials in the environment."""
+    """Starts an object store with the bucket `bucket`, and sets its credentials in the environment."""
     import s3fs
 
     (tmp_path / "store" / "bucket").mkdir(parents=True)

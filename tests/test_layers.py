@@ -70,12 +70,12 @@ def test_layers_are_kept_as_they_stand(copy: Path) -> None:
         (
             "cli/broken.py",
             "import learn2compress.tflite.associated_files",
-            "learn2compress.tflite is entered by its face",
+            "learn2compress.tflite keeps its modules private",
         ),
         (
             "compression/pruning/broken.py",
             "import learn2compress.compression.training.schedules",
-            "learn2compress.compression.training is entered by its face",
+            "learn2compress.compression.training keeps its modules private",
         ),
     ],
 )

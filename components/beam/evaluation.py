@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Beam pipeline that runs every file on every held-out image; apart from the node, so that workers
-import no TFX.
+"""Runs every file on every held-out image in a Beam pipeline, separate from the node, so that workers import no TFX.
 
-    shard x files ─► read the shard once, run each file ─► by (split, file) ─► join in the shards' order ─► a tally
+    shard x files ─► read the shard once, run each file ─► by (split, file) ─► join in the order of the shards ─► tally
     on disk
 
-A piece of work is a shard with all files, so that a shard is decompressed and parsed once: for small files that takes
-longer than running one of them. Where there are too few shards for the workers, a shard is given out several times with
-a part of the files each. Of a shard only a batch of images is in memory. A worker opens a file once and keeps it. What
-is grouped is some twenty bytes an image and file, not pixels. Workers on several machines must share the folders of the
-inputs and of the tallies.
+A piece of work is a shard with all files, so that each shard is decompressed and parsed once: for small files this
+takes longer than inference. If there are fewer shards than the workers need, each shard is assigned several times, each
+time with a part of the files. Only one batch of a shard's images is in memory at a time. A worker opens a file once and
+keeps it open. Beam groups some twenty bytes for each image and file, and no pixels. Workers on several machines must
+share the folders of the inputs and of the tallies.
 """
 
 import hashlib
@@ -35,15 +34,15 @@ from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
 
 BATCH = 128
-# Pieces are dealt out before any is begun: with a few for each worker none waits long for the last.
+# Pieces are assigned before work begins; with a few for each worker, the workers finish at about the same time.
 PIECES_A_WORKER = 3
-# Workers of a runner other than the direct one, which does not say beforehand how many it has.
+# Assumed number of workers of a runner other than the direct one, whose options do not state it.
 _WORKERS_ELSEWHERE = 16
 
 
 @dataclass(frozen=True)
 class ModelToRun:
-    """A file and the content it must have."""
+    """A file to run, and the digest that its content must have."""
 
     name: str
     path: str
@@ -55,9 +54,10 @@ class Shard:
     """A shard of held-out images.
 
     Attributes:
-        order: Place of the shard in its split.
-        examples: The shard of Examples.
-        logits: The shard of TeacherLogits beside it.
+        split: Split of the images.
+        order: Index of the shard in its split.
+        examples: Path of the shard of Examples.
+        logits: Path of the corresponding shard of TeacherLogits; None if there is no teacher.
     """
 
     split: Split
@@ -68,7 +68,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Piece:
-    """A shard, and the files to be run on it. Carries all that a worker must know."""
+    """A shard and the files to run on it: all that a worker needs."""
 
     shard: Shard
     models: tuple[ModelToRun, ...]
@@ -76,13 +76,13 @@ class Piece:
 
 
 def cut_pieces(shards: Sequence[Shard], models: Sequence[ModelToRun], task: Task, least: int) -> list[Piece]:
-    """Divides the work: each shard with all files, or, where shards are few, several times with a part of them.
+    """Divides the work: each shard once with all files, or, if shards are few, several times with a part of the files.
 
     Args:
-        shards: Of all splits.
-        models: The files.
-        task: What they classify.
-        least: Pieces that there should be, if there are as many shards times files.
+        shards: Shards of all splits.
+        models: Files to run.
+        task: Task of the examples.
+        least: Minimum number of pieces, as far as shards times files allow.
     """
     if not shards or not models:
         return []
@@ -96,14 +96,14 @@ def run_models(
     """Runs the pipeline.
 
     Args:
-        pipeline: Not yet run.
-        shards: Of all splits.
-        models: The files to run on each shard.
-        task: What they classify.
-        folder: Where the tallies go; made if it is not there.
+        pipeline: Beam pipeline, not yet run.
+        shards: Shards of all splits.
+        models: Files to run on each shard.
+        task: Task of the examples.
+        folder: Folder for the tallies; created if it does not exist.
 
     Returns:
-        The tally of each split and file by its name.
+        The tallies by split and name of the file.
 
     Raises:
         ModelFileError: A file has changed since it was described, or the runtime fails on it.
@@ -115,25 +115,25 @@ def run_models(
         _ = (
             pipeline
             | "Pieces" >> beam.Create(pieces, reshuffle=False)
-            | "Share" >> beam.Reshuffle()
+            | "Distribute" >> beam.Reshuffle()
             | "Run" >> beam.ParDo(RunModels())
             | "BySplitAndFile" >> beam.GroupByKey()
             | "Join" >> beam.ParDo(WriteTally(str(folder)))
         )
     tallies = {}
     for split, name in {(shard.split, model.name): None for model in models for shard in shards}:
-        if (folder / _tally_name(split, name)).exists():  # there is none for a split without images
+        if (folder / _tally_name(split, name)).exists():  # a split without images has no tally
             tallies[split, name] = read_tally(folder, split, name)
     return tallies
 
 
 def read_tally(folder: Path, split: Split, name: str) -> Tally:
-    """Reads what WriteTally wrote."""
+    """Reads a tally that WriteTally wrote."""
     return pickle.loads((folder / _tally_name(split, name)).read_bytes())
 
 
 class RunModels(beam.DoFn):
-    """Runs files on a shard, a batch of images after the other."""
+    """Runs files on a shard, one batch of images after another."""
 
     def process(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
         tallying = {model.name: Tallying(_opened(model, piece.task)) for model in piece.models}
@@ -148,7 +148,7 @@ class RunModels(beam.DoFn):
 
 
 class WriteTally(beam.DoFn):
-    """Joins what a file made of the shards of a split."""
+    """Joins a file's tallies of all shards of a split, and writes the result."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -160,7 +160,7 @@ class WriteTally(beam.DoFn):
 
 
 def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
-    """Streams the examples of a shard."""
+    """Streams the examples of a shard in batches, with the teacher's classes."""
     examples = read_shard(shard.examples, task)
     teacher = read_teacher_classes(shard.logits, len(task.classes)) if shard.logits else None
     pairs = with_teacher(examples, teacher, shard.examples)
@@ -174,7 +174,7 @@ def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
         )
 
 
-# An interpreter belongs to its thread; a worker process may have several.
+# An interpreter must stay in its thread, and a worker process may have several threads.
 _open_models = threading.local()
 
 
@@ -193,11 +193,11 @@ def _opened(model: ModelToRun, task: Task) -> Classifier:
 
 
 def workers_of(options: PipelineOptions) -> int:
-    """Returns how many workers a runner will have, or an ample guess where its options do not say."""
+    """Returns the number of a runner's workers, or a generous estimate if its options do not state it."""
     runner = options.view_as(StandardOptions).runner or ""
     if runner and not runner.endswith(("DirectRunner", "FnApiRunner")):
         return _WORKERS_ELSEWHERE
-    # Of no number the runner makes one of each core.
+    # Without a number the runner starts one worker for each core.
     return options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
 
 

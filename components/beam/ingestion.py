@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Beam pipeline from a source's pieces to sorted shards; apart from the node, so that a worker need not import TFX.
+"""Turns the pieces of a source into sorted shards in a Beam pipeline, separate from the node: workers import no TFX.
 
     pieces ─► read, decode, fit ─┬─► by (split, shard) ─► sort by id ─► Split-*/data_tfrecord-*.gz
                                  ├─► by id ─► duplicates ─┐
-                                 └─► what was counted ────┴─► report.json
+                                 └─► counts ──────────────┴─► report.json
 
-Pixels do not pass through Beam's grouping, which a runner on one machine does in memory. A worker writes its records to
-a file of its own below `spill`, and what is grouped is where each of them lies. So memory grows by some hundred bytes
-an example, not by its pixels. Workers on several machines must share the folder, as they must for the output.
+Pixels do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its records
+to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred bytes for
+each example, and not by its pixels. Workers on several machines must share this folder and the output folder.
 """
 
 import itertools
@@ -33,18 +33,24 @@ NAMED_DUPLICATES = 50
 _INDEX_BATCH = 4096
 
 INDEX = np.dtype([("id", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
-"""Where a record waits in a spill file; `split` counts in PARTS. It is all of an example that Beam groups."""
+"""Position of a record in a spill file; `split` is an index into PARTS. Beam groups nothing else of an example."""
 
 
 def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
     """Run the pipeline.
 
+    Args:
+        pipeline: Beam pipeline, not yet run.
+        pieces: Pieces of the source, and of the images without labels.
+        plan: Plan of the splits and shards.
+
     Returns:
-        examples: {split: {label as text: count}}; bad: the first bad files by name; bad_count;
-        duplicates: {"train/test": how many of one are in the other}; duplicate_examples: pairs of sources.
+        The report: `examples`, {split: {label as text: count}}; `bad`, the first unreadable files by name; `bad_count`;
+        `duplicates`, {"train/test": number of images of the second split that are also in the first};
+        `duplicate_examples`, pairs of sources.
 
     Raises:
-        DataError: A source is broken.
+        DataError: A source is damaged.
         OutputError: The disk is full.
     """
     Path(plan.spill).mkdir(parents=True)
@@ -55,10 +61,10 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
         read = (
             pipeline
             | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
-            | "Share" >> beam.Reshuffle()
+            | "Distribute" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("ids", "counts", main="index")
         )
-        # A shard to which no example falls is written, too.
+        # Shards without examples are written as well.
         every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
         _ = (
             (read.index, pipeline | "Shards" >> beam.Create(every, reshuffle=False))
@@ -78,13 +84,13 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
 
 
 class ReadPiece(beam.DoFn):
-    """Reads a piece into a spill file, and tells where its records lie and what was counted."""
+    """Reads a piece into a spill file, and yields the positions of its records and the counts."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
     def process(self, piece: Piece) -> Iterator[Any]:
-        # A name of its own for each try: what an interrupted try wrote is never referred to.
+        # Each attempt has its own file name, so that the file of an interrupted attempt is never read.
         spill = uuid.uuid4().hex
         examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         bad: list[list[str]] = []
@@ -131,10 +137,10 @@ class WriteShard(beam.DoFn):
         records: list[tuple[int, bytes]] = []
         for spill, index in filter(None, spills):
             records += _fetch(self.plan, spill, index)
-        # Records of one id have the same pixels, and their own bytes tell which of them comes first.
+        # Records with equal ids have the same pixels; their bytes decide the order.
         records.sort()
         name = self.plan.shard_name(split, shard)
-        # Written aside and then renamed, so that a shard is there as a whole or not at all.
+        # Written to another file and then renamed, so that a shard is never incomplete.
         aside = Path(self.plan.spill, f"{uuid.uuid4().hex}-{name}")
         with open_shard(aside) as writer:
             for _, record in records:
@@ -144,7 +150,7 @@ class WriteShard(beam.DoFn):
 
 
 class FindDuplicates(beam.DoFn):
-    """Counts the images that occur more than once, by the splits in which they do, and names some."""
+    """Counts the images that occur more than once, by the splits in which they occur, and names some of them."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -161,7 +167,7 @@ class FindDuplicates(beam.DoFn):
                 tallies[int(row["id"])][PARTS[row["split"]]] += 1
         for identity, tally in tallies.items():
             for one, other in itertools.combinations_with_replacement(PARTS, 2):
-                # Within a split all but the first count; between two, those of the second that are in the first.
+                # Within a split, all but the first are counted; between two, those of the second that are in the first.
                 count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
                 if count > 0:
                     counts[f"{one}/{other}"] += count
@@ -175,7 +181,7 @@ class FindDuplicates(beam.DoFn):
         yield {"duplicates": counts, "duplicate_examples": examples}
 
     def _sources(self, spills: list[Any], ids: set[int]) -> dict[tuple[int, str], list[str]]:
-        """The sources of some images, sorted, by id and split."""
+        """Collects the sources of some images, sorted, by id and split."""
         sources: dict[tuple[int, str], list[str]] = defaultdict(list)
         for spill, index in spills:
             wanted = index[np.isin(index["id"], np.array(sorted(ids), np.uint64))]
@@ -186,7 +192,7 @@ class FindDuplicates(beam.DoFn):
 
 
 class WriteReport(beam.DoFn):
-    """Adds up what the other steps have counted, and leaves it where the submitting process finds it."""
+    """Adds up the counts of the other steps, and writes them to a file for the submitting process."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -209,7 +215,7 @@ class WriteReport(beam.DoFn):
             "bad": sorted(bad)[:NAMED_BAD_FILES],
             "bad_count": bad_count,
             "duplicates": dict(sorted(duplicates.items())),
-            # Between splits first: those are the ones that matter.
+            # Pairs from two splits come first, because they affect the measured accuracy.
             "duplicate_examples": [pair[2:] for pair in sorted(pairs)[:NAMED_DUPLICATES]],
         }
         Path(self.path).write_text(json.dumps(report), encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Beam arguments of a run on one machine, and the user's errors found again in what Beam makes of them."""
+"""Builds the Beam arguments of a run on one machine, and recovers user errors from the exceptions that Beam raises."""
 
 import errno
 import logging
@@ -13,22 +13,22 @@ from learn2compress.schemas import errors
 from learn2compress.schemas.errors import Learn2CompressError, OutputError
 
 _LOGGER = logging.getLogger(__name__)
-# Beam names the error's class by its full path, and adds what it was running, once or more.
+# Beam's message names the error's class by its full path, and ends with the step that failed, once or more.
 _USER_ERROR = re.compile(rf"{re.escape(errors.__name__)}\.(\w+): (.*?)(?: \[while running '[^\n]*)?$", re.MULTILINE)
 
 
 def direct_runner_args(workers: int) -> list[str]:
     """Build the Beam arguments for one machine.
 
-    The runner is named in full because "DirectRunner" first looks for Prism, a binary that it downloads. The container
-    image is not used by it; naming one keeps TFX from packing itself into an archive for workers elsewhere, which takes
-    five seconds a node.
+    The runner is named in full because "DirectRunner" first looks for Prism, a binary that it downloads. It does not
+    use the container image; naming one prevents TFX from packing itself into an archive for remote workers, which takes
+    five seconds for each node.
 
-    Beam starts its processes through a shell and does not quote Python's path, so with a blank in that path they never
-    start and the runner waits for ever; the work is then done within the caller's process.
+    Beam starts its processes through a shell and does not quote Python's path. If that path contains a blank, they
+    never start and the runner waits forever; the work is then done in the caller's process.
 
     Args:
-        workers: How many processes; a single one runs within the caller's. Starting others takes some ten seconds.
+        workers: Number of processes; a single one is the caller's own. Starting others takes some ten seconds.
     """
     if workers > 1 and len(sys.executable.split()) > 1:
         _LOGGER.warning("Beam starts no processes with a Python whose path has a blank (%s); using one", sys.executable)
@@ -44,10 +44,10 @@ def direct_runner_args(workers: int) -> list[str]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Run a Beam pipeline so that a Learn2CompressError raised in a worker comes out as itself.
+    """Run a Beam pipeline so that a Learn2CompressError raised in a worker is raised here with its class and message.
 
-    Workers are other processes, perhaps on other machines: of an exception only its text arrives, wrapped in a
-    RuntimeError's. It is found there by its class's full name. A full disk comes out as an OutputError.
+    Workers are other processes, perhaps on other machines: only the text of an exception arrives, within that of a
+    RuntimeError. The error is found there by the full name of its class. A full disk is raised as an OutputError.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def user_errors() -> Iterator[None]:
 
 
 def find_user_error(error: BaseException) -> Learn2CompressError | None:
-    """Find the error that the user can mend in what Beam raised, if there is one."""
+    """Find the user error in an exception that Beam raised; None if there is none."""
     texts = [f"{type(e).__module__}.{type(e).__qualname__}: {e}" for e in _chain(error)]
     for text in texts:
         for name, message in _USER_ERROR.findall(text):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a teacher about all images, as a Beam pipeline with an element a shard; apart from the nodes that do.
+"""Runs inference with a teacher on all images, as a Beam pipeline with one element for each shard.
 
-TeacherImporter asks the user's model, and Distiller the one that it trained along. A worker loads the teacher once.
-Workers on several machines must share the folders of examples and logits. Beside each finished shard lies what was
-counted in it, until all are finished: a shard that an earlier try has finished is not asked about again.
+TeacherImporter runs it with the user's model, Distiller with the jointly trained one. Each worker loads the teacher
+once. Workers on several machines must share the folders of examples and logits. The counts of each finished shard are
+kept in a file beside it until all shards are finished, so that a later attempt skips the shards that an earlier one
+has finished. The module is separate from the nodes, so that workers import no TFX.
 """
 
 import os
@@ -28,16 +29,16 @@ from learn2compress.schemas.progress import say
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FEATURE_PARTS = ("train", "unlabeled")
-_COUNTS = ".counts"  # what a shard's file has beside it until all shards are there
+_COUNTS = ".counts"  # suffix of the file with a shard's counts, kept until all shards are finished
 
 
 def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = None) -> LoadedTeacher:
     """Loads the teacher as configured.
 
     Args:
-        config: How it is to be understood.
-        task: Of the data.
-        path: Where it is; default: as configured.
+        config: Section with the model's path, signature, output, class order and scaling.
+        task: Task of the data.
+        path: Path of the model; default: the configured one.
     """
     return load_teacher(
         path or config.path,
@@ -51,8 +52,13 @@ def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = Non
     )
 
 
-def understanding(folder: str | Path, manifest: TeacherManifest) -> TeacherImportConfig:
-    """The section that says of a teacher in an artifact where it is and how it is to be understood."""
+def import_config_of(folder: str | Path, manifest: TeacherManifest) -> TeacherImportConfig:
+    """Makes the configuration with which the teacher of an artifact is loaded.
+
+    Args:
+        folder: Folder of the `Teacher` or `TrainedTeacher` artifact.
+        manifest: Manifest of the teacher in it.
+    """
     return TeacherImportConfig(
         path=f"{folder}/{manifest.model}",
         scaling=manifest.scaling,
@@ -63,7 +69,7 @@ def understanding(folder: str | Path, manifest: TeacherManifest) -> TeacherImpor
     )
 
 
-def ask_teacher(
+def run_teacher_inference(
     pipeline: beam.Pipeline,
     config: TeacherImportConfig,
     data: DataManifest,
@@ -73,21 +79,22 @@ def ask_teacher(
     splits: Sequence[Split] = SPLITS,
     with_features: bool = False,
 ) -> dict[str, ShardCount]:
-    """Writes the teacher's logits on K views of the training images, and on held-out images as they are.
+    """Writes the teacher's logits on K views of the training images, and on the unchanged held-out images.
 
     Args:
-        pipeline: Not yet run.
-        config: Where the teacher is and how it is to be understood.
-        data: Of the examples.
+        pipeline: Beam pipeline, not yet run.
+        config: Configuration with which the teacher is loaded.
+        data: Manifest of the examples.
         examples: Folder of `Examples`.
-        output: Folder of `TeacherLogits`, or one in which they gather until they are whole, see `move_answers`.
-        recipe: Of the views.
-        splits: Of which to write logits.
-        with_features: Whether to write its features, too, on K views of the training images and of those without
-            labels. Where both are wanted of an image, the teacher sees its views once for both.
+        output: Folder of `TeacherLogits`, or a folder in which the outputs are collected until they are complete, see
+            `move_outputs`.
+        recipe: Recipe of the views.
+        splits: Splits for which logits are written.
+        with_features: Whether to write features as well, on K views of the training images and of those without
+            labels. Logits and features of a view come from one forward pass.
 
     Returns:
-        What was counted in each split and in `unlabeled`, zeros in one that was left out.
+        The counts of each split and of `unlabeled`; zeros for those that were left out.
 
     Raises:
         TeacherError: A logit is not finite.
@@ -108,43 +115,43 @@ def ask_teacher(
         views += drawn.count * images[part]
         for name in names[part]:
             place = f"Split-{part}/{name}"
-            answers = {kind: f"{folder}/{place}" for kind, folder in folders.items()}
-            shards.append((part, f"{examples}/{place}", answers, drawn))
-    finished = [count for _, _, answers, _ in shards if (count := _read_count(answers))]
+            outputs = {kind: f"{folder}/{place}" for kind, folder in folders.items()}
+            shards.append((part, f"{examples}/{place}", outputs, drawn))
+    finished = [count for _, _, outputs, _ in shards if (count := _read_count(outputs))]
     before = sum(count.forward_passes for count in finished)
     if finished:
-        say(f"{len(finished)} of {len(shards)} shards were answered before: the teacher is asked about the others")
+        say(f"{len(finished)} of {len(shards)} shards have outputs of an earlier attempt; inference runs on the others")
     with user_errors(), pipeline:
         (
             pipeline
             | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "Ask" >> beam.ParDo(_AskTeacher(config, data.task, with_features, views, before))
+            | "Distribute" >> beam.Reshuffle()
+            | "RunTeacher" >> beam.ParDo(_RunTeacher(config, data.task, with_features, views, before))
         )
     counts = {part: ShardCount(0, 0, 0) for part in (*SPLITS, "unlabeled")}
-    for part, _, answers, _ in shards:
-        counts[part] += _read_count(answers) or ShardCount(0, 0, 0)
-    for _, _, answers, _ in shards:
-        _counts_path(answers).unlink()
+    for part, _, outputs, _ in shards:
+        counts[part] += _read_count(outputs) or ShardCount(0, 0, 0)
+    for _, _, outputs, _ in shards:
+        _counts_path(outputs).unlink()
     return counts
 
 
-def move_answers(gathered: Path, output: str) -> None:
-    """Moves what `ask_teacher` wrote, now that it is whole, to the artifact's folder."""
+def move_outputs(collected: Path, output: str) -> None:
+    """Moves the complete outputs of `run_teacher_inference` to the artifact's folder."""
     Path(output).mkdir(parents=True, exist_ok=True)
-    for part in gathered.iterdir():
+    for part in collected.iterdir():
         shutil.move(part, Path(output, part.name))
-    gathered.rmdir()
+    collected.rmdir()
 
 
 def accuracy_of(counts: dict[str, ShardCount]) -> dict[Split, float]:
-    """A teacher's accuracy on the held-out images that it was asked about."""
+    """Computes a teacher's accuracy on the held-out splits from the counts of its inference."""
     held_out: tuple[Split, ...] = ("validation", "test")
     return {split: counts[split].correct / counts[split].images for split in held_out if counts[split].images}
 
 
-class _AskTeacher(beam.DoFn):
-    """Writes the answers about a shard; the teacher is loaded once a worker."""
+class _RunTeacher(beam.DoFn):
+    """Writes the teacher's outputs for a shard; each worker loads the teacher once."""
 
     def __init__(self, config: TeacherImportConfig, task: Task, with_features: bool, views: int, before: int) -> None:
         self.config, self.task, self.with_features = config, task, with_features
@@ -153,38 +160,38 @@ class _AskTeacher(beam.DoFn):
     def setup(self) -> None:
         self.teacher = open_teacher(self.config, self.task)
         self.features = find_feature_layer(self.teacher, self.config.feature_layer) if self.with_features else None
-        # Seen where the work is done in the caller's process; other processes tell their own logs.
-        self.progress = Progress("asking the teacher: view", self.views, self.before)
+        # Shown if the work is done in the caller's process; other processes write to their own logs.
+        self.progress = Progress("teacher inference: view", self.views, self.before)
 
     def process(self, shard: tuple[str, str, dict[str, str], ViewRecipe]) -> None:
-        _, examples, answers, recipe = shard
-        if _read_count(answers) is None:
-            ask = self._ask_for_both if "features" in answers else self._ask_for_logits
-            count = write_outputs_shard(ask, examples, answers, self.task, recipe, self.progress.advance)
-            _write_count(answers, count)
+        _, examples, outputs, recipe = shard
+        if _read_count(outputs) is None:
+            infer = self._infer_both if "features" in outputs else self._infer_logits
+            count = write_outputs_shard(infer, examples, outputs, self.task, recipe, self.progress.advance)
+            _write_count(outputs, count)
 
-    def _ask_for_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _infer_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return {"logits": self.teacher.logits(images)}
 
-    def _ask_for_both(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _infer_both(self, images: np.ndarray) -> dict[str, np.ndarray]:
         assert self.features is not None  # with_features
         features, logits = self.features.features_and_logits(images)
         return {"features": features, "logits": logits}
 
 
-def _counts_path(answers: Mapping[str, str]) -> Path:
-    """Beside the first of the files of a shard's answers."""
-    return Path(next(iter(answers.values())) + _COUNTS)
+def _counts_path(outputs: Mapping[str, str]) -> Path:
+    """Names the file of counts, which lies beside the first output file of a shard."""
+    return Path(next(iter(outputs.values())) + _COUNTS)
 
 
-def _write_count(answers: Mapping[str, str], count: ShardCount) -> None:
-    path = _counts_path(answers)
+def _write_count(outputs: Mapping[str, str], count: ShardCount) -> None:
+    path = _counts_path(outputs)
     partial = Path(f"{path}.partial")
     partial.write_text(",".join(map(str, astuple(count))), encoding="utf-8")
     os.replace(partial, path)
 
 
-def _read_count(answers: Mapping[str, str]) -> ShardCount | None:
-    """What was counted in a shard; None if it is not finished."""
-    path = _counts_path(answers)
+def _read_count(outputs: Mapping[str, str]) -> ShardCount | None:
+    """Reads the counts of a shard; None if it is not finished."""
+    path = _counts_path(outputs)
     return ShardCount(*map(int, path.read_text(encoding="utf-8").split(","))) if path.exists() else None

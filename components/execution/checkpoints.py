@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node that trains keeps its checkpoint: a place that the next try of the same work finds again.
+"""Names the checkpoint of a node that trains, so that the next attempt at the same work finds it.
 
-TFX gives each execution a new folder, so a checkpoint lies beside them, named by the parameters and the contents of the
-inputs: another configuration, teacher or data set never goes on from it.
+TFX creates a new folder for each execution, so the checkpoint lies beside these folders. Its name is a digest of the
+parameters and of the inputs' contents: a run with another configuration, teacher or data set never resumes from it.
 """
 
 import hashlib
@@ -21,9 +21,12 @@ def checkpoint_path(
     """Names the checkpoint of an execution.
 
     Args:
-        output: An output artifact, at <pipeline root>/<node>/<key>/<execution>.
-        inputs: The input artifacts; their manifests name their contents by digest.
-        parameters: The execution's.
+        output: Output artifact, at <pipeline root>/<node>/<key>/<execution>.
+        inputs: Input artifacts by key; their manifests name their contents by digest.
+        parameters: Parameters of the execution.
+
+    Returns:
+        <pipeline root>/<node>/checkpoints/<digest>.npz
     """
     parts = [f"{key}={value!r}" for key, value in sorted(parameters.items())]
     parts += [

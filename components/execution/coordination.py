@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the workers of a multi-worker training learn what to train: the chief, whose run it is, tells them.
+"""Coordinates the workers of a multi-worker training: the chief broadcasts an assignment for each training.
 
-Only the chief runs the DAG. A node that trains first tells the other workers what it was given; each executes the same
-executor on the same inputs, meets the chief in every step, and leaves everything else to it (pipeline/worker.py).
+Only the chief runs the DAG. A node that trains first broadcasts its inputs and parameters to the other workers. Each of
+them runs the same executor on the same inputs and takes part in every step, and only the chief writes outputs
+(pipeline/worker.py).
 """
 
 import json
@@ -17,12 +18,12 @@ from learn2compress.compression.training.distribution import Distribution
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is to take part in.
+    """A training in which a worker takes part.
 
     Attributes:
-        node: Whose executor to execute; empty when the run is done.
-        inputs: By key: the folder of each input artifact.
-        parameters: The execution's.
+        node: Name of the node whose executor is run; empty at the end of the run.
+        inputs: Folders of the input artifacts by key.
+        parameters: Parameters of the execution.
     """
 
     node: str
@@ -30,28 +31,35 @@ class Assignment:
     parameters: dict[str, Any]
 
 
-def call_workers(
+def dispatch_training(
     distribution: Distribution, node: str, inputs: Mapping[str, list[types.Artifact]], parameters: Mapping[str, Any]
 ) -> None:
-    """Tells the other workers what is trained next; nothing where there are none, and nothing for them to do."""
+    """Dispatches a training to the other workers; does nothing in a worker, or if there are no workers.
+
+    Args:
+        distribution: Distribution of the training over processes.
+        node: Name of the node that trains.
+        inputs: Input artifacts of its execution by key.
+        parameters: Parameters of its execution.
+    """
     uris = {key: [artifact.uri for artifact in artifacts] for key, artifacts in inputs.items()}
-    _tell(distribution, Assignment(node, uris, dict(parameters)))
+    _broadcast(distribution, Assignment(node, uris, dict(parameters)))
 
 
 def dismiss_workers(distribution: Distribution) -> None:
-    """Tells the other workers that the run is done."""
-    _tell(distribution, Assignment("", {}, {}))
+    """Dispatches the end of the run to the other workers, so that they exit."""
+    _broadcast(distribution, Assignment("", {}, {}))
 
 
 def next_assignment(distribution: Distribution) -> Assignment:
-    """Waits until the chief has something to train.
+    """Waits for the chief's next assignment.
 
     Raises:
-        TrainingError: The chief is gone.
+        TrainingError: The connection to the chief was lost.
     """
     return Assignment(**json.loads(distribution.broadcast(None)))
 
 
-def _tell(distribution: Distribution, assignment: Assignment) -> None:
+def _broadcast(distribution: Distribution, assignment: Assignment) -> None:
     if distribution.cluster is not None and distribution.is_chief:
         distribution.broadcast(json.dumps(asdict(assignment)).encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ML Metadata shall hold of a set of students or of their files, whichever node wrote it."""
+"""Writes the custom properties of students and of their files, by which ML Metadata describes them."""
 
 from tfx import types
 
@@ -7,7 +7,7 @@ from learn2compress.schemas.manifests import OnDeviceModelSetManifest, StudentSe
 
 
 def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) -> None:
-    """Writes the figures that ML Metadata shall hold."""
+    """Writes the properties of a `StudentSet`: stage, teacher, initialization, and the figures of each student."""
     artifact.set_string_custom_property("stage", manifest.stage)
     artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
     artifact.set_string_custom_property("students", ",".join(student.name for student in manifest.students))
@@ -21,7 +21,7 @@ def describe_students(artifact: types.Artifact, manifest: StudentSetManifest) ->
 
 
 def describe_models(artifact: types.Artifact, manifest: OnDeviceModelSetManifest) -> None:
-    """Writes the name, digest and size of each file."""
+    """Writes the properties of an `OnDeviceModelSet`: the name, digest and size of each file."""
     artifact.set_string_custom_property("teacher_sha256", manifest.teacher_sha256)
     artifact.set_string_custom_property("models", ",".join(model.name for model in manifest.models))
     for model in manifest.models:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From configuration to recipe: the loss that Distiller begins with goes on in the nodes after it."""
+"""Makes the training recipe of a node from its configuration; Distiller, Pruner and Quantizer use the same loss."""
 
 from learn2compress.compression.training.joint_trainer import Recipe
 from learn2compress.compression.training.training_data import TrainingData
@@ -13,9 +13,9 @@ def training_recipe(
 
     Args:
         stage: Name of the stage in the curves.
-        pace: Section whose epochs and learning rate count.
-        loss: Loss of each student, or a section that has one.
-        data: Batches that are trained on; their seed holds for what is random in the students as well.
+        pace: Section with the epochs and the learning rate.
+        loss: Section with the loss of each student.
+        data: Training batches; their seed is also the seed of random layers in the students.
     """
     return Recipe(
         stage=stage,

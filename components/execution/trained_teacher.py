@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Distiller leaves of a jointly trained teacher: the model, and its logits that teach in the nodes after it."""
+"""Writes the outputs of Distiller for a jointly trained teacher: the model, and its logits for the later nodes."""
 
 import time
 from pathlib import Path
@@ -10,9 +10,9 @@ from tfx import types
 from learn2compress.components.beam.teacher_inference import (
     SPLITS,
     accuracy_of,
-    ask_teacher,
+    import_config_of,
     open_teacher,
-    understanding,
+    run_teacher_inference,
 )
 from learn2compress.components.node import Execution
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
@@ -30,27 +30,27 @@ from learn2compress.schemas.manifests import (
 def write_trained(
     execution: Execution, loop: TeacherInLoop, pipeline: beam.Pipeline, epochs: int, forward_passes: int
 ) -> TeacherManifest:
-    """Writes the jointly trained teacher, and its logits on the views on which the students saw it.
+    """Writes the jointly trained teacher, and its logits on the views on which the students were trained.
 
     Args:
         execution: Execution of Distiller, with the outputs `trained_teacher` and `trained_teacher_logits`.
-        loop: Teacher with the best epoch's weights.
+        loop: Teacher with the weights of the best epoch.
         pipeline: Beam pipeline for the logits; not yet run.
-        epochs: Epochs that it was trained for.
-        forward_passes: Images that it saw meanwhile.
+        epochs: Number of epochs for which the teacher was trained.
+        forward_passes: Number of images in its forward passes during the training.
 
     Returns:
-        What is known of the trained teacher.
+        The manifest of the trained teacher.
     """
     examples = execution.uri("examples")
     data = read_manifest(examples, DataManifest)
     imported = read_manifest(execution.uri("teacher"), TeacherManifest)
-    asked = read_manifest(execution.uri("teacher_logits"), TeacherLogitsManifest)
+    imported_logits = read_manifest(execution.uri("teacher_logits"), TeacherLogitsManifest)
     output, logits = execution.output("trained_teacher"), execution.output("trained_teacher_logits")
     folder = Path(output.uri)
     file = f"model/{loop.save(folder / 'model')}"
     path = folder / file
-    # Of several outputs it has kept the one that taught.
+    # A model of several outputs was saved with the one that the students learn from.
     about = imported.model_copy(
         update={
             "model": file,
@@ -61,11 +61,11 @@ def write_trained(
             "accuracy": {},
         }
     )
-    # What is asked is the file, as anybody would open it.
-    reopened = understanding(folder, about)
+    # Inference uses the saved file, not the model in memory, so that the logits belong to the recorded digest.
+    reopened = import_config_of(folder, about)
     teacher = open_teacher(reopened, data.task)
     began = time.monotonic()
-    counts = ask_teacher(pipeline, reopened, data, examples, logits.uri, asked.recipe)
+    counts = run_teacher_inference(pipeline, reopened, data, examples, logits.uri, imported_logits.recipe)
     about = about.model_copy(
         update={
             "accuracy": accuracy_of(counts),
@@ -74,7 +74,7 @@ def write_trained(
             "macs": teacher.macs,
         }
     )
-    taught = asked.model_copy(
+    trained_logits = imported_logits.model_copy(
         update={
             "teacher_sha256": about.sha256,
             "shards": data.shards,
@@ -86,7 +86,7 @@ def write_trained(
             "seconds": round(time.monotonic() - began, 3),
         }
     )
-    write_manifest(logits.uri, taught)
+    write_manifest(logits.uri, trained_logits)
     manifest = TrainedTeacherManifest(
         mode="joint",
         imported_sha256=imported.sha256,
@@ -98,7 +98,7 @@ def write_trained(
         forward_passes=forward_passes,
     )
     _describe(output, manifest, about)
-    _describe_logits(logits, taught)
+    _describe_logits(logits, trained_logits)
     return about
 
 

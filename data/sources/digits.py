@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the handwritten digits of scikit-learn: 1,797 grey images of 8 x 8 pixels, for trials without a network.
+"""Reads the handwritten digits of scikit-learn: 1,797 grey images of 8 x 8 pixels, for trials without network access.
 
 The last fifth is the test part, without shuffling, as in scikit-learn's own example: its digits were written by other
 people than the rest. A teacher trained on the first `TRAIN_ROWS` rows has not seen it.
@@ -39,7 +39,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """Load the digits.
 
     Returns:
-        images: [1797, 8, 8, 1] uint8, 0..16 brought to 0..255; labels: [1797] int64.
+        images: [1797, 8, 8, 1] uint8, 0..16 scaled to 0..255; labels: [1797] int64.
     """
     # Imported here because scikit-learn takes a second.
     from sklearn import datasets
@@ -50,7 +50,12 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_digits(config: DataConfig, limit: int | None = None) -> ExampleSource:
-    """Open the digits."""
+    """Open the digits as a source.
+
+    Args:
+        config: Section `data`.
+        limit: Number of images to take from each part, evenly spaced; None for all.
+    """
     images, _ = load_digits()
     found = [str(digit) for digit in range(10)]
     classes = order_classes(found, config.classes, "digits")
@@ -69,7 +74,7 @@ def open_digits(config: DataConfig, limit: int | None = None) -> ExampleSource:
     return ExampleSource(classes, counts, (height, width, channels), pieces)
 
 
-def digits_digest(config: DataConfig) -> str:  # noqa: ARG001 - every format's digest is asked for alike
+def digits_digest(config: DataConfig) -> str:  # noqa: ARG001 - all formats have the same signature
     """Compute the SHA-256 of the images' and then the labels' bytes."""
     images, labels = load_digits()
     return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()

@@ -61,11 +61,11 @@ def open_unlabeled(config: DataConfig, limit: int | None = None) -> UnlabeledSou
     """Opens the images at `data.unlabeled`.
 
     Args:
-        config: With `unlabeled` set.
-        limit: How many to take, evenly spaced; all without it.
+        config: Section `data` with `unlabeled`.
+        limit: Number of images to take, evenly spaced; None for all.
 
     Raises:
-        DataError: There are none, or what is there is in no format that is read.
+        DataError: There are no images, or they are in an unsupported format.
     """
     location = _location(config)
     opened, _ = _FORMATS[_find_format(location)]
@@ -76,7 +76,7 @@ def open_unlabeled(config: DataConfig, limit: int | None = None) -> UnlabeledSou
 
 
 def unlabeled_digest(config: DataConfig) -> str:
-    """Computes the SHA-256 of their content, as `data_digest` does of labelled ones."""
+    """Computes the SHA-256 of the content of the images, as `data_digest` does for labelled ones."""
     location = _location(config)
     _, digest = _FORMATS[_find_format(location)]
     return digest(config.model_copy(update={"path": location}))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the demo's teacher: a Keras 3 classifier of scikit-learn's handwritten digits, 8x8 grey, in under a minute.
 
-The pipeline treats it as it treats any model of yours: a file that works. It is trained on the first four fifths of the
-images; the last fifth is what the pipeline keeps for its test split, so neither the teacher nor a student has seen it.
+The pipeline handles it like any other Keras file. It is trained on the first four fifths of the images. The last fifth
+is the test split of the pipeline, so that neither the teacher nor a student is trained on it.
 """
 
 import argparse
@@ -20,7 +20,9 @@ TRAIN_ROWS = 1437
 
 
 def build_teacher() -> keras.Model:
-    """A plain convolutional network, some 20 times the small student; input 0..255, output probabilities."""
+    """Builds a plain convolutional network, some 20 times as large as the small student; input 0..255, output
+    probabilities.
+    """
     layers = keras.layers
     return keras.Sequential(
         [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a folder of images such as a user has: a class a sub-folder, PNG and JPEG mixed, of several sizes.
+"""Writes a folder of images with one sub-folder for each class, as PNG and JPEG files of several sizes.
 
-The images are scikit-learn's handwritten digits, the first four fifths under train/, the last fifth under test/.
+The images are scikit-learn's handwritten digits: the first four fifths in train/, the last fifth in test/.
 """
 
 import argparse

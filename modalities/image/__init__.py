@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as a modality: from a file's picture to the pixels that a model sees, their views, files and previews.
+"""Implements the modality of images: decoding, resizing, views, .tflite files and previews.
 
-Other rooms reach it through `modalities.modality_of`; the face is for the image sources and the image family alone.
+Other packages use it through `modalities.modality_of`; the public modules are for the image sources and the image
+family only.
 """
 
 __all__ = ["modality", "pixels", "student_input"]

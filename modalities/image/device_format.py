@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The .tflite file of an image classifier: how it is opened, and what its metadata say of its input."""
+"""Opens the .tflite file of an image classifier, and writes the description of its input to the metadata."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +22,11 @@ class ImageDeviceFormat:
         return open_model(source, **options)
 
     def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
-        """Refuses a file that takes images of another shape."""
+        """Raises ModelFileError if the file takes images of another shape."""
         if classifier.input_shape != shape:
             raise ModelFileError(
                 f"{classifier.model.file} must take images of {list(shape)}; "
-                f"it takes {list(classifier.input_shape)}. Bring the data to that shape."
+                f"it takes {list(classifier.input_shape)}. Convert the data to that shape."
             )
 
     def probe(self, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as a modality: each group of the protocol is a module beside this one, imported on first use."""
+"""Assembles the modality of images; each group of the protocol is a module of this package, imported on first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from learn2compress.schemas.manifests import Task
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_SIDES = ("height", "width", "channels")  # of a shape, and the fields of the section `data`
+_SIDES = ("height", "width", "channels")  # sizes of a shape, and fields of the section `data`
 
 
 class ImageModality:
@@ -28,7 +28,7 @@ class ImageModality:
     def resolve_shape(
         self, config: DataConfig, own: tuple[int, ...] | None, default: tuple[int | None, ...] | None
     ) -> tuple[int, ...]:
-        """Settles (height, width, channels): each the config's, else the teacher's, else the data's own."""
+        """Determines (height, width, channels): from the configuration, else from the teacher, else from the data."""
         fallback = default or own or (None, None, None)
         given = (config.height, config.width, config.channels)
         shape = tuple(side if side is not None else other for side, other in zip(given, fallback, strict=True))
@@ -41,7 +41,7 @@ class ImageModality:
         return tuple(side for side in shape if side is not None)
 
     def with_shape(self, config: DataConfig, shape: tuple[int, ...]) -> DataConfig:
-        """Fills in height, width and channels."""
+        """Returns the configuration with height, width and channels."""
         return config.model_copy(update=dict(zip(_SIDES, shape, strict=True)))
 
     def records(self, task: Task) -> Records:

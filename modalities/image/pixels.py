@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a picture in a file to the pixels that a model sees: one way for all, so that training and use agree.
+"""Decodes pictures and resizes them to a model's input, in the same way for training, evaluation and apps.
 
-A picture is stretched as a whole to the model's height and width, as an app that hands a camera frame to a model does:
-nothing is cropped and nothing is padded. The resampling is bilinear, and when it shrinks it averages over the area that
-a pixel covers (Pillow's BILINEAR), without which fine texture turns into noise.
+The whole picture is stretched to the model's height and width, as apps do with a camera frame: nothing is cropped or
+padded. Resampling is bilinear; when a picture is reduced, it averages over the area of each pixel (Pillow's BILINEAR),
+which avoids aliasing.
 """
 
 import io
@@ -16,22 +16,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
-# What Pillow raises for a file that is cut short, mislabelled or hostile; it has no common base class.
+# Exceptions of Pillow for truncated, mislabelled or malicious files; they have no common base class.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
                Image.DecompressionBombError)  # fmt: skip
 
 
 def decode_image(file: Path | bytes) -> np.ndarray:
-    """Decode a picture: upright as its EXIF orientation says, transparency laid on white, 16-bit grey scaled to 8.
+    """Decode a picture: rotated by its EXIF orientation, transparency on white, 16-bit grey scaled to 8 bits.
 
     Args:
-        file: A path, or the encoded bytes.
+        file: Path, or the encoded bytes.
 
     Returns:
-        [height, width, channels] uint8, of 1 channel if the picture is grey and of 3 if it is coloured.
+        [height, width, channels] uint8, with 1 channel if the picture is grey, otherwise 3.
 
     Raises:
-        ValueError: It is no picture that Pillow reads; the message is the reason alone.
+        ValueError: Pillow cannot read it; the message is the reason only.
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
@@ -43,14 +43,14 @@ def decode_image(file: Path | bytes) -> np.ndarray:
 
 
 def fit_image(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Bring pixels to a model's input shape: colour to grey by luma (ITU-R 601) or grey to colour, then stretched.
+    """Convert an image to a model's input shape: colour to grey by luma (ITU-R 601) or grey to colour, then resized.
 
     Args:
         image: [height, width, 1 or 3] uint8.
-        shape: The height, width and channels (1 or 3) to reach.
+        shape: Target height, width and channels (1 or 3).
 
     Returns:
-        [*shape] uint8; the argument itself where it has that shape already.
+        [*shape] uint8; the argument itself if it already has that shape.
     """
     if image.shape == shape:
         return image

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How people see images: previews, golden pictures, and the programs of the bundle that run the chosen file.
+"""Presents images to people: previews, golden pictures, and the programs of the bundle that run the chosen file.
 
-What draws and reads is imported where it is used: a lineage query wants to know no more than the size of an image.
+Imports are local to the functions, because a lineage query needs only the size of an image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ImagePresentation:
     """Implements `Presentation` for images.
 
     Args:
-        shape: The height, width and channels of the task's images.
+        shape: Height, width and channels of the task's images.
     """
 
     classifier = "image classifier"
@@ -41,7 +41,7 @@ class ImagePresentation:
         return thumbnail(stored)
 
     def golden_file(self, stored: np.ndarray) -> tuple[str, bytes]:
-        """Writes a PNG picture."""
+        """Encodes an image as PNG."""
         from PIL import Image
 
         stream = io.BytesIO()
@@ -53,7 +53,7 @@ class ImagePresentation:
         return (resources.files(__package__) / "templates" / f"{name}.j2").read_text("utf-8")
 
     def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
-        """Returns the sides and the normalization of a file's images, a number for each channel."""
+        """Collects the size and the normalization of a file's images, with a number for each channel."""
         from learn2compress.tflite.metadata import read_metadata
 
         about = read_metadata(parsed, file=classifier.model.file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How images are stored: raw pixels, all of one shape, without an encoding that would have to be undone each epoch."""
+"""Stores images as raw pixels of one shape, so that no epoch has to decode them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ImageRecords:
     """Implements `Records` for images: raw and stored examples are [height, width, channels] uint8.
 
     Args:
-        shape: The height, width and channels of every stored image.
+        shape: Height, width and channels of every stored image.
     """
 
     feature = "image"
@@ -34,7 +34,7 @@ class ImageRecords:
         return decode_image(path)
 
     def fit(self, raw: np.ndarray) -> np.ndarray:
-        """Brings an image to the task's shape; see `fit_image`."""
+        """Converts an image to the task's shape; see `fit_image`."""
         return np.ascontiguousarray(fit_image(raw, self.shape))
 
     def digest(self, stored: np.ndarray) -> bytes:
@@ -42,21 +42,21 @@ class ImageRecords:
         return hashlib.sha256("x".join(map(str, stored.shape)).encode() + b":" + stored.tobytes()).digest()
 
     def encode(self, stored: np.ndarray) -> bytes:
-        """Writes the pixels, row by row."""
+        """Encodes the pixels row by row."""
         return stored.tobytes()
 
     def decode(self, encoded: Sequence[bytes]) -> np.ndarray:
-        """Returns [images, height, width, channels] uint8."""
+        """Decodes images to [images, height, width, channels] uint8."""
         return np.frombuffer(b"".join(encoded), np.uint8).reshape(-1, *self.shape)
 
     def decode_tensor(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Returns [images, height, width, channels] uint8."""
+        """Decodes images to [images, height, width, channels] uint8."""
         import tensorflow as tf
 
         return tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1, *self.shape])
 
     def statistics(self, raw: np.ndarray, stored: np.ndarray) -> dict[str, int | float]:
-        """Measures the size of the picture as the source has it, and the mean of its pixels, from 0 to 1."""
+        """Measures the size of the source's picture, and the mean of the stored pixels from 0 to 1."""
         return {
             "original_height": raw.shape[0],
             "original_width": raw.shape[1],

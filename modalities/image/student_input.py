@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What students take of images: pixels normalized to [-1, 1].
+"""Normalizes images for students: pixels in [-1, 1].
 
-That normalization is also what an 8-bit input tensor means by itself (scale 1/127.5), so that an int8 student needs no
-operator for it; a float file normalizes inside.
+An 8-bit input tensor with scale 1/127.5 has the same meaning, so that an int8 student needs no operator for the
+normalization; a float file contains one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from learn2compress.schemas.scaling import Scaling
 
 
 class ImageStudentInput:
-    """Implements `StudentInput` for images: stored examples are uint8, an app's input is floats 0..255."""
+    """Implements `StudentInput` for images: stored examples are uint8, and an app passes floats 0..255."""
 
     name = "image"
     normalization = Scaling.named("symmetric")
@@ -26,11 +26,11 @@ class ImageStudentInput:
         return tf.TensorSpec([None, *shape], tf.uint8)
 
     def normalize(self, batch: Any) -> tf.Tensor:
-        """Turns pixels 0..255 of any dtype into float32 in [-1, 1]."""
+        """Converts pixels 0..255 of any dtype to float32 in [-1, 1]."""
         return (tf.cast(batch, tf.float32) - self.normalization.mean[0]) / self.normalization.std[0]
 
     def app_input(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Makes an input of floats 0..255, and a Rescaling layer behind it."""
+        """Makes an input of floats 0..255, and the output of a Rescaling layer on it."""
         image = keras.Input(shape, name=self.name)
         scale = 1 / self.normalization.std[0]
         return image, keras.layers.Rescaling(scale, -self.normalization.mean[0] * scale, name="normalize")(image)
@@ -42,7 +42,7 @@ class ImageStudentInput:
     def representative(self, shape: tuple[int, ...], examples: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields images as [1, height, width, channels] float32.
 
-        The two extremes make the input's range exactly [-1, 1], so that pixels enter as they are.
+        With the two extremes the range of the input is exactly [-1, 1], so that 8-bit pixels are represented exactly.
         """
         mean, std = self.normalization.mean[0], self.normalization.std[0]
         for image in (*self.extremes(shape), *examples):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image classifier's input takes: its sides and channels, and how pixels 0..255 become its tensor."""
+"""Reads the input of an image classifier, and converts pixels 0..255 to its tensor."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import tensorflow as tf
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import PRESETS, Scaling
 
-# Where neither the model nor its user says how large images are.
+# Size of probe images if neither the model nor the data determine it.
 PROBE_SIDE = 96
 _WHOLE_DTYPES = (tf.uint8, tf.int32, tf.int64)
 
@@ -24,9 +24,11 @@ class ImageTeacherInput:
     """Implements `TeacherInput` for images.
 
     Attributes:
-        path: The model, for errors.
-        shape: (height, width, channels), None for each that the model leaves open.
-        has_channel_axis: Whether the tensor is [batch, height, width, channels]; else [batch, height, width].
+        path: Path of the model, for error messages.
+        batch: Fixed batch size; None if any size is accepted.
+        shape: (height, width, channels), with None for each that the model leaves open.
+        has_channel_axis: Whether the tensor is [batch, height, width, channels]; otherwise [batch, height, width].
+        dtype: Type of the input tensor.
     """
 
     path: Path
@@ -36,20 +38,20 @@ class ImageTeacherInput:
     dtype: tf.DType
 
     def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
-        """Returns uint8 pixels as they are, and others as float32."""
+        """Converts pixels to a tensor: uint8 unchanged, other types as float32."""
         return tf.constant(batch, tf.uint8 if batch.dtype == np.uint8 else tf.float32)
 
     def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
-        """Turns pixels 0..255 into what the model takes."""
+        """Converts pixels 0..255 to the input of the model."""
         height, width, _ = self.shape
         images = batch
         if resize and height is not None and width is not None and tuple(images.shape[1:3]) != (height, width):
-            # Where nothing is made smaller there is nothing to smooth, and TensorFlow Lite knows plain resizing only.
+            # Smoothing matters only when an image is reduced, and TensorFlow Lite supports plain resizing only.
             sides = zip((height, width), images.shape[1:3], strict=True)
             smaller = any(own is None or wanted < own for wanted, own in sides)
             images = tf.image.resize(images, (height, width), antialias=smaller)
         if self.dtype.is_integer:
-            # Views of an image may be fractional; the model was made for whole pixels.
+            # Pixels of a view may be fractional, but the model expects integers.
             if images.dtype.is_floating:
                 images = tf.clip_by_value(tf.round(images), 0.0, 255.0)
             images = tf.cast(images, self.dtype)
@@ -63,7 +65,7 @@ class ImageTeacherInput:
         return images if self.has_channel_axis else tf.squeeze(images, axis=-1)
 
     def check_scaling(self, scaling: Scaling) -> None:
-        """Refuses to scale pixels for a model that takes whole ones."""
+        """Raises TeacherError for a scaling of pixels if the model takes integers."""
         if self.dtype.is_integer and not scaling.is_identity:
             raise TeacherError(
                 f"teacher.scaling must be none for teacher {self.path}, which takes {self.dtype.name} pixels; "
@@ -71,7 +73,7 @@ class ImageTeacherInput:
             )
 
     def check_examples(self, shape: tuple[int, ...], scaling: Scaling, resize: bool) -> None:
-        """Refuses what are no images, or images that differ from the model's in channels or in size."""
+        """Raises TeacherError if the examples are no images, or have other channels or another size than the input."""
         if len(shape) != 3:
             raise TeacherError(
                 f"images for teacher {self.path} must be [batch, height, width, channels]; got "
@@ -97,7 +99,7 @@ class ImageTeacherInput:
             )
 
     def other_scalings(self, shape: tuple[int, ...], scaling: Scaling) -> Iterator[Scaling]:
-        """Lists the presets that suit the channels; none for a model that takes whole pixels."""
+        """Lists the presets that suit the channels; none for a model that takes integers."""
         if self.dtype.is_integer:
             return
         for name in PRESETS:
@@ -106,7 +108,7 @@ class ImageTeacherInput:
                 yield other
 
     def probes(self, count: int, shape: tuple[int, ...] | None, scaling: Scaling) -> np.ndarray:
-        """Draws images of all brightnesses and contrasts, none of them flat."""
+        """Draws images of all brightnesses and contrasts, none of them uniform."""
         defaults = (PROBE_SIDE, PROBE_SIDE, 3)
         sides = zip(self.shape, shape or (None, None, None), defaults, strict=True)
         height, width, channels = (own or data or default for own, data, default in sides)
@@ -122,22 +124,22 @@ class ImageTeacherInput:
 
 
 def read_image_input(path: Path, shape: tuple[int | None, ...] | None, dtype: tf.DType) -> ImageTeacherInput:
-    """Reads the input of a model off its signature.
+    """Reads the input of a model from its signature.
 
     Args:
-        path: The model, for errors.
-        shape: Of the tensor with its batch; None where the rank is unknown.
-        dtype: Of the tensor.
+        path: Path of the model, for error messages.
+        shape: Shape of the input tensor including the batch; None if the rank is unknown.
+        dtype: Type of the input tensor.
 
     Raises:
-        TeacherError: It takes no images, or takes them with channels first or encoded.
+        TeacherError: The model takes no images, encoded images, or images with channels first.
     """
     batch, sides, has_channels = _read_shape(path, shape)
     return ImageTeacherInput(path, batch, sides, has_channels, _check_dtype(path, dtype))
 
 
 def _read_shape(path: Path, shape: tuple[int | None, ...] | None) -> tuple[int | None, Shape, bool]:
-    """Reads batch, (height, width, channels) and whether there is a channel axis."""
+    """Reads the batch size, (height, width, channels), and whether there is a channel axis."""
     if shape is None:
         return None, (None, None, None), True
     if len(shape) == 3:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small pictures for the report: PNG in a data URI, so that a page holds them by itself."""
+"""Draws small pictures for the report, as PNG in a data URI, so that the page needs no other files."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ SIDE = 64
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """Writes an image as a data URI, made smaller where a side is longer than 64 pixels, never larger.
+    """Encodes an image as a data URI, reduced to at most 64 pixels on each side and never enlarged.
 
     Args:
         image: [height, width, 1 or 3] uint8.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed views of an image on which teacher and students meet: shifts with reflection, and mirrorings.
+"""Makes the fixed views of an image on which teacher and students run: shifts with reflection, and mirroring.
 
-"A good teacher is patient and consistent" (Beyer et al., 2106.05237): the student must see the very pixels of which the
-teacher gave its logits. So a view is three integers (dy, dx, mirrored), stored with the logits, and its pixels are
-moved, never interpolated: each side makes the same bytes of them.
+The input of a student must be the pixels for which the teacher's logits were computed ("A good teacher is patient and
+consistent", Beyer et al., 2106.05237). A view is therefore three integers (dy, dx, mirrored), stored with the logits,
+and its pixels are moved and never interpolated, so that they are the same bytes in both cases.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class ImageViews:
     """Implements `Views` for images: a view's parameters are dy, dx, mirrored.
 
     Args:
-        shape: The height, width and channels of the task's images.
+        shape: Height, width and channels of the task's images.
     """
 
     width = 3
@@ -28,40 +28,41 @@ class ImageViews:
         self.shape = shape
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Returns mirroring left to right, unless the configuration says whether views are mirrored."""
+        """Returns mirroring from left to right; None if the configuration decides whether views are mirrored."""
         return mirror if config.view_flip == "auto" else None
 
     def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
-        """Settles the views: the largest shift is a share of each side, rounded to whole pixels."""
+        """Makes the recipe: the largest shift is a fraction of each side, rounded to whole pixels."""
         flip = passed if config.view_flip == "auto" else config.view_flip == "yes"
         high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])
         return ViewRecipe(count=config.views, shift_pixels=(high_y, high_x), flip=flip, seed=seed)
 
     def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
-        """See `draw_views`."""
+        """Draws the parameters of views; see `draw_views`."""
         return draw_views(ids, recipe)
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-        """See `apply_view`."""
+        """Makes a view of each image; see `apply_view`."""
         return apply_view(batch, parameters)
 
 
 def mirror(images: np.ndarray) -> np.ndarray:
-    """Mirrors images, [batch, height, width, channels], left to right."""
+    """Mirrors images, [batch, height, width, channels], from left to right."""
     return images[:, :, ::-1]
 
 
 def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
-    """Draw the views of images, from nothing but the id, the view's number and the recipe's seed.
+    """Draw the views of images, as a function of the id, the view's number and the recipe's seed only.
 
     Args:
         ids: [batch] of 16 hexadecimal digits, as bytes or text.
+        recipe: Number of views, largest shift, mirroring and seed.
 
     Returns:
         [batch, recipe.count, 3] int16: dy, dx, mirrored (0 or 1). View 0 is (0, 0, 0), the image itself.
 
     Source:
-        The bits are SplitMix64's (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
+        SplitMix64 generates the bits (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
     """
     digits = b"".join(i if isinstance(i, bytes) else str(i).encode() for i in np.asarray(ids).tolist())
     numbers = np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
@@ -69,7 +70,7 @@ def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
     steps = np.arange(recipe.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = _mix(_mix(numbers ^ seeds)[:, np.newaxis] + steps)
     high_y, high_x = recipe.shift_pixels
-    # Disjoint bits for each of the three; the modulo's bias is below 1 in 10,000 for a shift of up to 100,000 pixels.
+    # The three numbers use disjoint bits; the bias of the modulo is below 1e-4 for shifts of up to 100,000 pixels.
     shift_y = (bits & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_y + 1)
     shift_x = (bits >> np.uint64(31) & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_x + 1)
     mirrored = bits >> np.uint64(63) if recipe.flip else np.zeros_like(bits)
@@ -79,17 +80,17 @@ def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
 
 
 def apply_view(images: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
-    """Make a view of each image; works in a graph, too.
+    """Make a view of each image; also works in a graph.
 
     Row i of a view is row reflect(i + dy) of the image, where reflect does not repeat the border (… 2 1 0 1 2 …), and
-    columns likewise by dx; then the view is mirrored left to right if its third number is not 0.
+    likewise for columns by dx; then the view is mirrored from left to right if its third number is not 0.
 
     Args:
         images: [batch, height, width, channels], any dtype.
         views: [batch, 3] integers: dy, dx, mirrored; |dy| < height and |dx| < width.
 
     Returns:
-        [batch, height, width, channels], as the images.
+        [batch, height, width, channels] of the same dtype.
     """
     images = tf.convert_to_tensor(images)
     views = tf.cast(views, tf.int32)
@@ -107,7 +108,7 @@ def _reflect(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def _mix(state: np.ndarray) -> np.ndarray:
-    """SplitMix64's output function, on [.] uint64; the products are meant to wrap around."""
+    """Computes the output function of SplitMix64 on uint64 numbers; the products wrap around by design."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -14,10 +14,10 @@ def test_screen_prints_a_progress_line_at_intervals_without_a_terminal(monkeypat
     monkeypatch.setattr(module.time, "monotonic", lambda: next(seconds))
     with module.Screen() as screen:
         for done, spent in ((100, 10.0), (310, 31.0), (400, 40.0)):
-            screen.show_progress(Progress("asking the teacher: view", done, 3000, "", spent))
+            screen.show_progress(Progress("teacher inference: view", done, 3000, "", spent))
 
     [line] = capfd.readouterr().out.splitlines()
-    assert line.strip() == "asking the teacher: view 310/3000: about 4 min left"
+    assert line.strip() == "teacher inference: view 310/3000: about 4 min left"
 
 
 def test_screen_prints_the_time_left_after_each_epoch(capfd):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nodes' tests share: artifacts at a path, and a set of students as Distiller leaves it."""
+"""Provides fixtures for the tests of the nodes: artifacts at a path, students of Distiller, an imported teacher."""
 
 import pytest
 
 
 def artifact_at(kind, uri, number=1):
-    """An artifact of a type, stored at a path."""
+    """Makes an artifact of a type at a path."""
     artifact = kind()
     artifact.uri, artifact.id = str(uri), number
     return artifact
@@ -18,7 +18,7 @@ def artifact():
 
 @pytest.fixture(scope="session")
 def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
-    """The folder of `Examples` with images without labels: those of validation once more, under the label -1."""
+    """Folder of `Examples` with images without labels: copies of the validation images with the label -1."""
     import shutil
 
     import tensorflow as tf
@@ -43,7 +43,7 @@ def stripes_unlabeled(stripes, stripes_artifacts, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def distilled(stripes, trained_weights, tmp_path_factory):
-    """The folder of a `StudentSet` of stripes.SPEC."""
+    """Folder of a `StudentSet` of stripes.SPEC."""
     from learn2compress.compression.family.model import build_family
     from learn2compress.schemas.manifests import Epoch
 
@@ -58,7 +58,7 @@ def distilled(stripes, trained_weights, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def imported(stripes, tmp_path_factory):
-    """The folder of a `Teacher` as TeacherImporter leaves it: the mean brightness of each pair of columns."""
+    """Folder of a `Teacher` of TeacherImporter: its logits are the mean brightness of each pair of columns."""
     import numpy as np
     import tf_keras as keras
 
@@ -95,8 +95,8 @@ def imported(stripes, tmp_path_factory):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Images of which a teacher was asked, one entry a call; a call within a compiled step counts as well."""
+def inference_counts(monkeypatch):
+    """Numbers of images in a teacher's forward passes, one entry for each call; a call in a compiled step counts 1."""
     import numpy as np
 
     from learn2compress.compression.teacher.classifier import LoadedTeacher

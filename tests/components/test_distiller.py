@@ -69,7 +69,7 @@ def inputs(stripes_artifacts, stripes, artifact, tmp_path_factory):
 
 
 def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, init_sha256=None, **teaching):
-    """Executes the node without a runner; returns the artifacts beside the students."""
+    """Executes the node without a runner; returns its other output artifacts by key."""
     teaching = TeacherConfig(path="t.keras", **teaching)
     beside = {}
     for key in set(Distiller.makes(configured(teacher=teaching))) - {"students"}:
@@ -88,15 +88,15 @@ def execute(inputs, output, students=STUDENTS, distill=DISTILL, module=None, ini
 
 @pytest.fixture(scope="module")
 def distilled_here(inputs, artifact, tmp_path_factory):
-    """The node executed once without a runner: its output artifact, and what it said."""
+    """Executes the node once without a runner; returns its output artifact, its progress, and the other outputs."""
     output = artifact(StudentSet, tmp_path_factory.mktemp("root") / "Distiller/students/1")
-    said = []
-    with listening(said.append):
+    reported = []
+    with listening(reported.append):
         beside = execute(inputs, output)
-    return output, said, beside
+    return output, reported, beside
 
 
-def test_distiller_leaves_the_family_and_each_student(distilled_here, stripes):
+def test_distiller_writes_the_family_and_each_student(distilled_here, stripes):
     output, *_ = distilled_here
 
     manifest = read_manifest(output.uri, StudentSetManifest)
@@ -113,7 +113,7 @@ def test_distiller_leaves_the_family_and_each_student(distilled_here, stripes):
     assert [file.path for file in manifest.events] == [f"tensorboard/{r}events.out.tfevents.curve" for r in runs]
 
 
-def test_distiller_keeps_within_the_sizes_asked_for_with_the_labels(distilled_here):
+def test_distiller_meets_the_size_budgets_including_labels(distilled_here):
     manifest = read_manifest(distilled_here[0].uri, StudentSetManifest)
 
     spec = FamilySpec.from_dict(manifest.family_spec)
@@ -136,15 +136,15 @@ def test_distiller_describes_students_for_the_lineage(distilled_here):
         assert output.get_float_custom_property(f"{student.name}_sparsity") == 0.0
 
 
-def test_distiller_says_the_sizes_before_the_first_step(distilled_here):
-    _, said, _ = distilled_here
+def test_distiller_reports_the_sizes_before_the_first_step(distilled_here):
+    _, reported, _ = distilled_here
 
-    assert said[0].detail.split()[:2] == ["student", "parameters"]
-    first_step = next(i for i, progress in enumerate(said) if "step" in progress.task)
-    assert [line.detail.split()[0] for line in said[:first_step]] == ["student", "a", "b", "together"]
+    assert reported[0].detail.split()[:2] == ["student", "parameters"]
+    first_step = next(i for i, progress in enumerate(reported) if "step" in progress.task)
+    assert [line.detail.split()[0] for line in reported[:first_step]] == ["student", "a", "b", "together"]
 
 
-def test_distiller_goes_on_where_it_was_killed_and_removes_its_checkpoint(
+def test_distiller_resumes_after_it_was_killed_and_removes_its_checkpoint(
     inputs, artifact, distilled_here, tmp_path, monkeypatch
 ):
     class Killed(Exception):
@@ -155,25 +155,25 @@ def test_distiller_goes_on_where_it_was_killed_and_removes_its_checkpoint(
 
     expected = load_model(distilled_here[0].uri, read_manifest(distilled_here[0].uri, StudentSetManifest).family)
     with monkeypatch.context() as patched:
-        # All epochs are done, nothing is written yet.
+        # It is killed after the last epoch, before the outputs are written.
         patched.setattr(distiller, "write_students", killed)
         with pytest.raises(Killed):
             execute(inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"))
     (checkpoint,) = (tmp_path / "Distiller/checkpoints").iterdir()
 
-    said = []
+    reported = []
     output = artifact(StudentSet, tmp_path / "Distiller/students/2")
-    with listening(said.append):
+    with listening(reported.append):
         execute(inputs, output)
 
-    assert not [progress for progress in said if "step" in progress.task], "nothing was trained again"
+    assert not [progress for progress in reported if "step" in progress.task], "nothing was trained again"
     assert not checkpoint.exists()
     found = load_model(output.uri, read_manifest(output.uri, StudentSetManifest).family)
     for ours, theirs in zip(found.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_distiller_has_the_outputs_of_a_trained_teacher_only_where_one_is_trained():
+def test_distiller_has_outputs_of_a_trained_teacher_only_when_it_is_jointly_trained():
     made = {
         mode: Distiller(
             configured(teacher=TeacherConfig(path="t.keras", mode=mode)), channels(Distiller), seed=4, code_version="x"
@@ -187,7 +187,7 @@ def test_distiller_has_the_outputs_of_a_trained_teacher_only_where_one_is_traine
 
 @pytest.fixture(scope="module")
 def joint_inputs(inputs, stripes, stripes_artifacts, artifact, tmp_path_factory):
-    """The teacher as TeacherImporter leaves it where it is to be trained along: a real model, no logits of train."""
+    """Inputs with a teacher for joint training, as TeacherImporter writes it: a real model, no logits of train."""
     import tf_keras as keras
 
     folder = tmp_path_factory.mktemp("trainable")
@@ -201,9 +201,9 @@ def joint_inputs(inputs, stripes, stripes_artifacts, artifact, tmp_path_factory)
     about = read_manifest(inputs["teacher"][0].uri, TeacherManifest)
     about = about.model_copy(update={"sha256": sha256, "scaling": Scaling.named("unit"), "trainable": True})
     write_manifest(folder / "teacher", about)
-    asked = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
-    update = {"teacher_sha256": sha256, "shards": asked.shards | {"train": []}, "forward_passes": 0}
-    write_manifest(folder / "logits", asked.model_copy(update=update))
+    given = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    update = {"teacher_sha256": sha256, "shards": given.shards | {"train": []}, "forward_passes": 0}
+    write_manifest(folder / "logits", given.model_copy(update=update))
     for split in ("validation", "test"):
         shutil.copytree(stripes_artifacts[1] / f"Split-{split}", folder / f"logits/Split-{split}")
     return inputs | {
@@ -212,7 +212,7 @@ def joint_inputs(inputs, stripes, stripes_artifacts, artifact, tmp_path_factory)
     }
 
 
-def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_views(
+def test_distiller_jointly_trains_a_copy_of_the_teacher_and_computes_its_logits_on_the_views(
     joint_inputs, stripes, artifact, tmp_path
 ):
     output = artifact(StudentSet, tmp_path / "Distiller/students/1")
@@ -239,7 +239,7 @@ def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_view
         assert beside["trained_teacher"].get_string_custom_property(name)
     test_accuracy = beside["trained_teacher"].get_float_custom_property("test_accuracy")
     assert test_accuracy == trained.teacher.accuracy["test"]
-    # What Pruner and Quantizer learn from: the same views, and what the trained one says of them.
+    # Pruner and Quantizer learn from the trained teacher's logits on the same views.
     logits = beside["trained_teacher_logits"]
     taught = read_manifest(logits.uri, TeacherLogitsManifest)
     assert (taught.teacher_sha256, taught.recipe, taught.forward_passes) == (
@@ -257,7 +257,7 @@ def test_distiller_trains_a_copy_of_the_teacher_along_and_asks_it_about_the_view
 
 @pytest.fixture(scope="module")
 def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifact, tmp_path_factory):
-    """The teacher's features beside its logits: the mean brightness of each pair of columns, and a constant."""
+    """Inputs with features beside the logits: the mean brightness of each pair of columns, and a constant."""
 
     def brightness(images):
         values = stripes.StripesTeacher().logits(images)
@@ -280,16 +280,16 @@ def feature_inputs(inputs, stripes, stripes_artifacts, stripes_unlabeled, artifa
         images={"train": 96, "unlabeled": 33},
         forward_passes=2 * 129,
     )
-    asked = read_manifest(folder, TeacherLogitsManifest)
+    given = read_manifest(folder, TeacherLogitsManifest)
     update = {"features": features, "examples_sha256": manifest_sha256(stripes_unlabeled)}
-    write_manifest(folder, asked.model_copy(update=update))
+    write_manifest(folder, given.model_copy(update=update))
     return inputs | {
         "examples": [artifact(standard_artifacts.Examples, stripes_unlabeled)],
         "teacher_logits": [artifact(TeacherLogits, folder)],
     }
 
 
-def test_distiller_begins_with_the_teachers_features_and_records_it_when_killed_after(
+def test_distiller_initializes_students_by_features_and_records_it_after_an_interruption(
     feature_inputs, artifact, tmp_path, monkeypatch
 ):
     distill = DISTILL.model_copy(update={"epochs": 1, "init": "features", "init_epochs": 6})
@@ -303,12 +303,12 @@ def test_distiller_begins_with_the_teachers_features_and_records_it_when_killed_
         raise Killed
 
     with monkeypatch.context() as patched:
-        # All is learned, nothing is written yet.
+        # It is killed after the last epoch, before the outputs are written.
         patched.setattr(distiller, "write_students", killed)
         with pytest.raises(Killed):
             execute(feature_inputs, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
-    said, output = [], artifact(StudentSet, tmp_path / "Distiller/students/2")
-    with listening(said.append):
+    reported, output = [], artifact(StudentSet, tmp_path / "Distiller/students/2")
+    with listening(reported.append):
         execute(feature_inputs, output, distill=distill)
 
     manifest = read_manifest(output.uri, StudentSetManifest)
@@ -321,7 +321,7 @@ def test_distiller_begins_with_the_teachers_features_and_records_it_when_killed_
     assert all(curves[5].loss[name] < 0.7 * curves[0].loss[name] for name in ("a", "b")), curves
     assert not [name for name in load_model(output.uri, manifest.family).output_names if "projection" in name]
     assert not list((tmp_path / "Distiller/checkpoints").iterdir())
-    assert not [progress for progress in said if "step" in progress.task], "nothing was trained again"
+    assert not [progress for progress in reported if "step" in progress.task], "nothing was trained again"
     for ours, theirs in zip(load_model(output.uri, manifest.family).get_weights(), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -334,8 +334,8 @@ def test_distiller_refuses_features_of_other_examples(feature_inputs, inputs, ar
         execute(mixed, artifact(StudentSet, tmp_path / "Distiller/students/1"), distill=distill)
 
 
-def test_distiller_begins_as_an_earlier_runs_students(inputs, distilled_here, artifact, tmp_path):
-    """With a rate of next to nothing they stay what they were."""
+def test_distiller_initializes_students_with_those_of_an_earlier_run(inputs, distilled_here, artifact, tmp_path):
+    """With a learning rate near zero the weights stay as they were."""
     source = Path(distilled_here[0].uri)
     distill = DISTILL.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "init": str(source), "ema_decay": 0.0})
     output = artifact(StudentSet, tmp_path / "Distiller/students/1")
@@ -345,7 +345,7 @@ def test_distiller_begins_as_an_earlier_runs_students(inputs, distilled_here, ar
     manifest = read_manifest(output.uri, StudentSetManifest)
     expected = describe_output(open_location(source.parent), str(source), "students", StudentSet.TYPE_NAME).digest
     assert manifest.initialization.kind == "students"
-    assert manifest.initialization.source_sha256 == expected, "the digest that the earlier run's record has of it"
+    assert manifest.initialization.source_sha256 == expected, "the digest in the earlier run's record"
     assert output.get_string_custom_property("init_sha256") == expected
     before = load_model(source, read_manifest(source, StudentSetManifest).family)
     after = load_model(output.uri, manifest.family)

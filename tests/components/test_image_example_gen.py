@@ -32,7 +32,7 @@ from learn2compress.schemas.manifests import DataManifest, read_manifest
 
 
 def run(config: DataConfig, folder, **properties) -> standard_artifacts.Examples:
-    """Runs the executor as TFX would."""
+    """Runs the executor as TFX does; returns the artifact."""
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
     executor = ImageExampleGenExecutor(BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1)))
@@ -80,7 +80,7 @@ def test_image_example_gen_writes_shards_manifest_and_properties(tmp_path):
     assert batches[0]["example"].shape[1:] == (5, 4, 1)
 
 
-def test_image_example_gen_warns_of_images_in_train_and_test(tmp_path, caplog):
+def test_image_example_gen_warns_of_images_that_are_in_train_and_test(tmp_path, caplog):
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), np.uint8)
     labels = np.arange(60) % 2
     np.savez(
@@ -89,14 +89,14 @@ def test_image_example_gen_warns_of_images_in_train_and_test(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         examples = run(DataConfig(path=str(tmp_path / "x.npz")), tmp_path / "out")
     manifest = read_manifest(tmp_path / "out", DataManifest)
-    # Each of the nine is in train or in the validation part cut from it.
+    # Each of the nine is in train, or in the validation split that was cut from it.
     assert manifest.duplicates["train/test"] + manifest.duplicates.get("validation/test", 0) == 9
     assert examples.get_int_custom_property("duplicates") == 9
-    assert f"{manifest.duplicates['train/test']} images of test are in train, too" in caplog.text
+    assert f"{manifest.duplicates['train/test']} images of test are also in train" in caplog.text
     assert ("train_images[0]", "test_images[0]") in manifest.duplicate_examples
 
 
-def test_image_example_gen_takes_no_more_than_the_limit(tmp_path):
+def test_image_example_gen_reads_at_most_the_limit(tmp_path):
     run(save_images(tmp_path / "images", count=60), tmp_path / "out", limit=100)
     assert sum(read_manifest(tmp_path / "out", DataManifest).counts.values()) == 100
 
@@ -115,7 +115,7 @@ def test_image_example_gen_raises_when_a_split_is_empty(tmp_path):
         run(save_images(tmp_path / "images", count=2), tmp_path / "out")
 
 
-def test_image_example_gen_raises_when_a_class_is_not_in_train(tmp_path):
+def test_image_example_gen_raises_when_a_class_has_no_training_images(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), np.uint8)
     labels = np.arange(30) % 2
     names = np.array(["cat", "dog", "emu"])
@@ -132,7 +132,7 @@ def test_image_example_gen_raises_when_a_class_folder_is_empty(tmp_path):
         run(config, tmp_path / "out")
 
 
-def test_image_example_gen_leaves_no_spilled_records(tmp_path):
+def test_image_example_gen_removes_its_spill_files(tmp_path):
     config = save_images(tmp_path / "images", count=2)
     with pytest.raises(DataError, match="each of the splits"):
         run(config, tmp_path / "out")
@@ -190,7 +190,7 @@ def test_image_example_gen_feeds_the_standard_nodes(tmp_path):
 
 
 @pytest.mark.e2e
-def test_image_example_gen_error_comes_out_of_the_runner_as_itself(tmp_path):
+def test_image_example_gen_error_is_raised_unchanged_by_the_runner(tmp_path):
     config = configured(data=save_images(tmp_path / "images", count=3, bad=3))
     generator = ImageExampleGen(config, {}, data_digest="d" * 64, code_version="")
     pipeline = Pipeline(
@@ -205,7 +205,7 @@ def test_image_example_gen_error_comes_out_of_the_runner_as_itself(tmp_path):
 
 
 def save_unlabeled(folder, kind: str, count=25):
-    """Images without labels, in one of the formats."""
+    """Writes images without labels in one of the formats; returns their path."""
     rng = np.random.default_rng(9)
     images = rng.integers(0, 256, (count, 9, 8, 3), np.uint8)
     if kind == "folder":
@@ -228,7 +228,7 @@ def save_unlabeled(folder, kind: str, count=25):
 
 
 @pytest.mark.parametrize("kind", ["folder", "npz", "tfrecord"])
-def test_images_without_labels_lie_beside_the_splits_and_are_none_of_them(kind, tmp_path):
+def test_images_without_labels_are_stored_beside_the_splits(kind, tmp_path):
     config = save_images(tmp_path / "images")
     config = config.model_copy(update={"unlabeled": str(save_unlabeled(tmp_path / "more", kind))})
     plain = run(config.model_copy(update={"unlabeled": None}), tmp_path / "plain")
@@ -239,7 +239,7 @@ def test_images_without_labels_lie_beside_the_splits_and_are_none_of_them(kind, 
     assert (manifest.unlabeled.count, manifest.skipped_count) == (25, 0)
     assert before.unlabeled is None
     assert manifest.model_copy(update={"unlabeled": None}) == before
-    assert examples.split_names == plain.split_names, "StatisticsGen takes none of them"
+    assert examples.split_names == plain.split_names, "StatisticsGen reads none of them"
     assert examples.get_int_custom_property("unlabeled_images") == 25
     for split, names in manifest.shards.items():
         for name in names:
@@ -252,11 +252,11 @@ def test_images_without_labels_lie_beside_the_splits_and_are_none_of_them(kind, 
     assert data_digest(config) != data_digest(config.model_copy(update={"unlabeled": None}))
 
 
-def test_images_without_labels_are_limited_counted_where_bad_and_told_where_held_out(tmp_path, caplog):
+def test_images_without_labels_are_limited_counted_when_bad_and_reported_when_held_out(tmp_path, caplog):
     config = save_images(tmp_path / "images", count=40).model_copy(update={"max_bad_fraction": 0.5})
     whole = run(config, tmp_path / "whole")
     held_out = read_manifest(tmp_path / "whole", DataManifest).counts["test"]
-    # The labelled images once more: those of train tell nothing new, of the others the user is told.
+    # Copies of the labelled images: those of training images are ignored, the others are reported.
     more = tmp_path / "more"
     shutil.copytree(tmp_path / "images", more)
     (more / "torn.jpg").write_bytes(b"\xff\xd8\xff")
@@ -269,8 +269,8 @@ def test_images_without_labels_are_limited_counted_where_bad_and_told_where_held
     assert (manifest.unlabeled.count, manifest.skipped_count) == (80, 1)
     assert manifest.duplicates["test/unlabeled"] == held_out
     assert manifest.duplicates["train/unlabeled"] == manifest.counts["train"]
-    assert f"{held_out} images of unlabeled are in test, too" in caplog.text
-    assert "unlabeled are in train" not in caplog.text
+    assert f"{held_out} images of unlabeled are also in test" in caplog.text
+    assert "unlabeled are also in train" not in caplog.text
     assert whole.get_int_custom_property("duplicates") == 0
     assert examples.get_int_custom_property("duplicates") == held_out + manifest.counts["validation"]
     run(config, tmp_path / "limited", limit=50)

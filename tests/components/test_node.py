@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An interface that is declared as data becomes TFX's, and comes out again in the executor."""
+"""Tests that a declared interface becomes TFX's specification, and that the executor reads it back."""
 
 import pytest
 from support.nodes import channels, configured
@@ -15,14 +15,14 @@ SEEN = []
 
 
 class Noting(NodeExecutor):
-    """Takes down what it is given."""
+    """Records its inputs."""
 
     def run(self, execution: Execution) -> None:
         SEEN.append((execution.section("distill", LossConfig), execution.uri("examples"), execution.output("students")))
 
 
 class Halves(Node):
-    """Takes a part of a section, and has something optional of each kind."""
+    """Declares a part of a section, and an optional parameter, input and output."""
 
     EXECUTOR = Noting
     SECTIONS = {"distill": LossConfig}
@@ -45,7 +45,7 @@ def build(config, **scalars):
     return Halves(config, {"examples": channels(Halves)["examples"]}, **{"seed": 1, "code_version": "1"} | scalars)
 
 
-def test_node_has_a_parameter_for_each_field_that_it_declares_and_no_other(config):
+def test_node_has_a_parameter_for_each_declared_field_only(config):
     node = build(config)
 
     assert node.id == "Halves"
@@ -69,14 +69,14 @@ def test_node_has_the_outputs_that_it_makes(config):
     assert build(config, student=None).inputs.keys() == {"examples"}
 
 
-def test_node_refuses_what_it_does_not_declare(config):
-    with pytest.raises(TypeError, match="Halves must be given what it declares; got epochs"):
+def test_node_refuses_undeclared_inputs_and_parameters(config):
+    with pytest.raises(TypeError, match="Halves must be given declared inputs and parameters only; got epochs"):
         build(config, epochs=3)
-    with pytest.raises(TypeError, match="Halves must be given what it declares; got models"):
+    with pytest.raises(TypeError, match="Halves must be given declared inputs and parameters only; got models"):
         Halves(config, channels(Halves) | {"models": types.Channel(type=StudentSet)}, seed=1, code_version="1")
 
 
-def test_node_refuses_to_be_built_without_what_it_needs(config):
+def test_node_refuses_missing_inputs_and_parameters(config):
     with pytest.raises(ValueError, match="Missing argument 'seed'"):
         Halves(config, channels(Halves), code_version="1")
     with pytest.raises(ValueError, match="Missing argument 'examples'"):
@@ -85,7 +85,7 @@ def test_node_refuses_to_be_built_without_what_it_needs(config):
         build(config, seed="one")
 
 
-def test_executor_reads_back_what_the_node_was_given(config, artifact, tmp_path):
+def test_executor_reads_back_the_sections_of_the_node(config, artifact, tmp_path):
     output = artifact(StudentSet, tmp_path)
     inputs = {"examples": [artifact(standard_artifacts.Examples, "somewhere")]}
 
@@ -94,7 +94,7 @@ def test_executor_reads_back_what_the_node_was_given(config, artifact, tmp_path)
     assert SEEN[-1] == (LossConfig(temperature=2.0, student_weights={"large": 3}), "somewhere", output)
 
 
-def test_node_runs_with_beam_where_its_executor_does():
+def test_node_is_a_beam_node_when_its_executor_uses_beam():
     class Beamed(BeamNodeExecutor):
         def run(self, execution):
             """Does nothing."""

@@ -39,7 +39,7 @@ def run(stripes_artifacts, distilled, artifact, tmp_path):
     return run
 
 
-def test_pruner_leaves_students_with_the_sparsity_asked_for(run, stripes, tmp_path):
+def test_pruner_writes_students_with_the_configured_sparsity(run, stripes, tmp_path):
     output = run(PruneConfig(sparsity=0.5, epochs=3, learning_rate=2e-3))
 
     manifest = read_manifest(output.uri, StudentSetManifest)
@@ -69,7 +69,7 @@ def test_pruner_leaves_students_with_the_sparsity_asked_for(run, stripes, tmp_pa
     assert manifest.notes[1].endswith(", spread by sensitivity")
 
 
-def test_pruner_spreads_zeros_evenly_when_no_sensitivity_is_asked_for(run):
+def test_pruner_allocates_equal_sparsity_when_sensitivity_is_not_measured(run):
     output = run(PruneConfig(sparsity=0.5, epochs=1, sensitivity_images=0))
 
     manifest = read_manifest(output.uri, StudentSetManifest)
@@ -83,7 +83,7 @@ NARROWER = PruneConfig(channels={"bytes": 0.9}, channel_epochs=2, channel_learni
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "magnitude"])
-def test_pruner_leaves_narrower_students_that_still_know(run, distilled, criterion):
+def test_pruner_writes_channel_pruned_students_that_keep_their_accuracy(run, distilled, criterion):
     output = run(NARROWER.model_copy(update={"criterion": criterion}))
 
     before, after = (read_manifest(folder, StudentSetManifest) for folder in (distilled, output.uri))
@@ -91,7 +91,7 @@ def test_pruner_leaves_narrower_students_that_still_know(run, distilled, criteri
     assert 0.85 * old.predicted_int8_bytes <= new.predicted_int8_bytes <= 0.9 * old.predicted_int8_bytes
     assert new.macs < old.macs
     assert new.model.bytes < old.model.bytes
-    assert all(student.validation_accuracy >= 0.8 for student in after.students)  # a third would be chance
+    assert all(student.validation_accuracy >= 0.8 for student in after.students)  # chance is 1/3
     spec = FamilySpec.from_dict(after.family_spec)
     family = load_model(output.uri, after.family)
     assert [tuple(w.shape) for w in family.get_weights()] == [tuple(w.shape) for w in build_family(spec).get_weights()]
@@ -103,7 +103,7 @@ def test_pruner_leaves_narrower_students_that_still_know(run, distilled, criteri
 
 
 @pytest.mark.slow
-def test_pruner_goes_on_with_the_same_channels_after_an_interruption(run, monkeypatch, tmp_path):
+def test_pruner_resumes_with_the_same_channels_after_an_interruption(run, monkeypatch, tmp_path):
     both = NARROWER.model_copy(update={"channel_epochs": 1, "sparsity": 0.5, "epochs": 1})
     expected = load_model(
         run(both, folder=1).uri, read_manifest(tmp_path / "Pruner/pruned_students/1", StudentSetManifest).family
@@ -141,7 +141,7 @@ def test_pruner_goes_on_with_the_same_channels_after_an_interruption(run, monkey
 
 
 def _only(stage, train_epoch):
-    """An epoch of the stage; one of another stage should have come from its checkpoint."""
+    """Allows epochs of one stage only; those of other stages must come from a checkpoint."""
 
     def checked(self, *arguments):
         assert self.recipe.stage == stage
@@ -150,7 +150,7 @@ def _only(stage, train_epoch):
     return checked
 
 
-def test_pruner_refuses_a_target_out_of_reach_before_it_trains(run, monkeypatch):
+def test_pruner_refuses_an_unreachable_target_before_training(run, monkeypatch):
     monkeypatch.setattr("learn2compress.compression.pruning.passes.fine_tuning.JointTrainer", None)
 
     with pytest.raises(
@@ -159,7 +159,7 @@ def test_pruner_refuses_a_target_out_of_reach_before_it_trains(run, monkeypatch)
         run(NARROWER.model_copy(update={"channels": ChannelTarget(bytes=3000)}))
 
 
-def test_pruner_leaves_the_shape_of_a_users_own_students(run, distilled, tmp_path):
+def test_pruner_keeps_the_architecture_of_a_users_own_students(run, distilled, tmp_path):
     copy = shutil.copytree(distilled, tmp_path / "own")
     manifest = read_manifest(copy, StudentSetManifest)
     write_manifest(copy, manifest.model_copy(update={"family_spec": None}))
@@ -171,7 +171,7 @@ def test_pruner_leaves_the_shape_of_a_users_own_students(run, distilled, tmp_pat
     assert after.sensitivity.layers
 
 
-def test_pruner_passes_the_students_on_when_no_sparsity_is_asked_for(run, distilled):
+def test_pruner_copies_the_students_when_sparsity_is_zero(run, distilled):
     output = run(PruneConfig(sparsity=0.0, sensitivity_images=0))
 
     before, after = (read_manifest(folder, StudentSetManifest) for folder in (distilled, output.uri))
@@ -201,7 +201,7 @@ def test_pruner_refuses_logits_of_other_examples(run, stripes_artifacts, tmp_pat
         run(PruneConfig(), examples=copy)
 
 
-def test_pruner_declares_of_the_distillation_only_what_goes_on_in_it():
+def test_pruner_declares_the_distillation_parameters_that_it_uses_only():
     declared = {name for name in Pruner.SPEC_CLASS.PARAMETERS if name.startswith("distill_")}
 
     assert declared == {

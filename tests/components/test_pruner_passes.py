@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The passes of the Pruner: their order, none at all, and one from an installed package."""
+"""Tests the passes of the Pruner: their order, an empty sequence, and a pass of an installed package."""
 
 import re
 from pathlib import Path
@@ -63,11 +63,11 @@ def test_pruner_runs_the_passes_in_the_order_given(run, tmp_path):
     assert "taylor pruning of channels" in manifest.notes[2]
     curves = read_curves(tmp_path / "Pruner/pruned_students/1")
     assert [epoch.stage for epoch in curves] == ["distilled", "pruned", "thinned"]
-    assert kernel_sparsity(family) < 0.45  # zeros were not kept: that is what the default order is for
+    assert kernel_sparsity(family) < 0.45  # the zeros were not kept, which is the reason for the default order
 
 
 @pytest.mark.usefixtures("example_pass")
-def test_pruner_runs_a_pass_of_an_installed_package_after_its_own(run):
+def test_pruner_runs_a_pass_of_an_installed_package_after_a_built_in_one(run):
     prune = PruneConfig(
         passes=["magnitude", {"name": "kernel_grid", "parameters": {"levels": 3}}], epochs=1, sensitivity_images=0
     )
@@ -108,7 +108,7 @@ class Forget(Pass):
 """
 
 
-def test_pruner_refuses_a_pass_that_is_not_the_recorded_one(run, example_pass):
+def test_pruner_refuses_a_pass_whose_code_differs_from_the_recorded_version(run, example_pass):
     prune = PruneConfig(passes=["kernel_grid"])
     recorded = pass_versions(prune)
     module = example_pass / "kernel_grid.py"
@@ -118,7 +118,7 @@ def test_pruner_refuses_a_pass_that_is_not_the_recorded_one(run, example_pass):
         run(prune, recorded)
 
 
-def test_docs_show_the_example_pass_as_it_is_tested():
+def test_docs_show_the_source_of_the_example_pass():
     blocks = re.findall(r"```(python|toml)\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
     shown = dict(blocks)

@@ -29,7 +29,7 @@ DISTILL = DistillConfig(batch_size=32)
 
 @pytest.fixture(scope="module")
 def pruned(distilled, stripes, tmp_path_factory):
-    """The folder of a `StudentSet` with half of its kernels zero."""
+    """Folder of a `StudentSet` in which half of the kernels' weights are zero."""
     before = read_manifest(distilled, StudentSetManifest)
     family = load_model(distilled, before.family)
     prune_while_training(family, 0.5, total_steps=1).before_step(0)
@@ -68,7 +68,7 @@ def test_quantizer_trains_for_8_bits_and_writes_the_files(run, stripes, tmp_path
     images, labels = stripes.draw(60, 8)
     for model in manifest.models:
         classifier = open_model(f"{output.uri}/{model.file.path}")
-        # The float files have lost half of their weights at once; the others were trained since.
+        # In the float files half of the weights were set to zero at once; the int8 files were trained afterwards.
         least = 0.9 if model.variant == "int8" else 0.7
         assert (classifier.predict(images).argmax(-1) == labels).mean() >= least, model.name
         key = model.name.replace("-", "_")
@@ -77,25 +77,27 @@ def test_quantizer_trains_for_8_bits_and_writes_the_files(run, stripes, tmp_path
         if model.variant == "int8":
             assert model.calibration.images == 40
             kernels = [t for t in classifier.model.tensors if t.sparsity is not None]
-            zeros = [k.sparsity for k in kernels if k.shape[0] != 1][1:]  # but the stem's and the depthwise kernels'
+            zeros = [k.sparsity for k in kernels if k.shape[0] != 1][
+                1:
+            ]  # without the kernels of the stem and of depthwise layers
             assert min(zeros) >= 0.5
     assert [epoch.stage for epoch in read_curves(output.uri)] == ["quantized"] * 2
     assert not list(tmp_path.rglob("checkpoints/*"))
 
 
-def test_quantizer_trains_nothing_when_no_integer_file_is_wanted(run):
+def test_quantizer_trains_nothing_without_integer_variants(run):
     output, manifest = run(QuantizeConfig(epochs=2, variants=["dynamic"]))
 
     assert [model.name for model in manifest.models] == ["small-dynamic", "large-dynamic"]
     assert read_curves(output.uri) == []
 
 
-def test_quantizer_quantizes_after_training_with_no_epochs(run, stripes):
+def test_quantizer_quantizes_after_training_when_epochs_are_zero(run, stripes):
     output, manifest = run(QuantizeConfig(epochs=0, variants=["uint8"]))
 
     assert {layer.method for model in manifest.models for layer in model.layers} == {"post-training"}
     assert read_curves(output.uri) == []
-    # Never more than there are.
+    # No more images are used than exist.
     assert manifest.models[0].calibration.images == stripes.COUNTS["train"]
 
 
@@ -127,7 +129,7 @@ def test_quantizer_refuses_to_rescue_without_validation_images(run, stripes_arti
         run(QuantizeConfig(epochs=0, variants=["int8"], rescue=True), examples=tmp_path / "examples")
 
 
-def test_quantizer_adds_the_teachers_own_files(run, stripes):
+def test_quantizer_adds_plain_conversions_of_the_teacher(run, stripes):
     output, manifest = run(QuantizeConfig(variants=["float16"], teacher_variants=["float16", "int8"]))
 
     baselines = [model for model in manifest.models if model.baseline]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two students, each pruned and quantized in nodes of its own, brought together."""
+"""Tests the collection of two students that were pruned and quantized in separate nodes."""
 
 import pytest
 from support.nodes import configured
@@ -16,7 +16,7 @@ from learn2compress.schemas.manifests import File, OnDeviceModelSetManifest, Stu
 from learn2compress.tflite.interpreter import open_model
 
 DISTILL = DistillConfig(batch_size=32, in_place_weight=0.5)
-THIN = PruneConfig(
+NARROWER = PruneConfig(
     channels={"bytes": 0.9}, channel_epochs=1, channel_learning_rate=5e-3, sparsity=0, sensitivity_images=0
 )
 
@@ -32,7 +32,7 @@ def compress(stripes_artifacts, imported, distilled, artifact, tmp_path):
         }
         common = {"student": student, "seed": 1, "code_version": "1"}
         pruned = artifact(StudentSet, tmp_path / f"Pruner-{student}/pruned_students/1")
-        properties = pruner.Pruner.encode(prune=THIN, distill=DISTILL)
+        properties = pruner.Pruner.encode(prune=NARROWER, distill=DISTILL)
         inputs = {**taught, "students": [artifact(StudentSet, distilled)]}
         pruner.PrunerExecutor().Do(inputs, {"pruned_students": [pruned]}, {**properties, **common})
         models = artifact(OnDeviceModelSet, tmp_path / f"Quantizer-{student}/models/1")
@@ -45,14 +45,14 @@ def compress(stripes_artifacts, imported, distilled, artifact, tmp_path):
     return compress
 
 
-def test_students_made_apart_are_brought_together(compress, distilled, stripes, artifact, tmp_path):
+def test_collector_merges_students_of_separate_nodes(compress, distilled, stripes, artifact, tmp_path):
     made = {"large": compress("large"), "small": compress("small", ["int8"])}
     before = {name: read_manifest(pruned.uri, StudentSetManifest) for name, (pruned, _) in made.items()}
     whole = {student.name: student for student in read_manifest(distilled, StudentSetManifest).students}
     for name, manifest in before.items():
         assert [student.name for student in manifest.students] == [name]
         assert manifest.students[0].predicted_int8_bytes < whole[name].predicted_int8_bytes
-        assert manifest.students[0].validation_accuracy >= 0.7  # a third would be chance
+        assert manifest.students[0].validation_accuracy >= 0.7  # chance is 1/3
         assert [branch["student"] for branch in manifest.family_spec["branches"]] == [name]
     students = artifact(StudentSet, tmp_path / "StudentCollector/pruned_students/1")
     models = artifact(OnDeviceModelSet, tmp_path / "StudentCollector/models/1")
@@ -72,18 +72,20 @@ def test_students_made_apart_are_brought_together(compress, distilled, stripes, 
     merged = read_manifest(students.uri, StudentSetManifest)
     assert [student.name for student in merged.students] == ["small", "large"]
     assert students.get_string_custom_property("students") == "small,large"
-    assert "small: cut out of the family before it was pruned: no larger student teaches it any more" in merged.notes
+    assert (
+        "small: cut out of the family before pruning: it is no longer distilled from a larger student" in merged.notes
+    )
     assert not any(note.startswith("large: cut out") for note in merged.notes)
     last = read_curves(models.uri)[-1]
     assert (last.stage, set(last.accuracy)) == ("thinned", {"small", "large"})
 
 
-def test_student_that_the_set_lacks_is_refused(compress):
+def test_pruner_refuses_a_student_that_is_not_in_the_set(compress):
     with pytest.raises(FamilyError, match="student 'medium' must be one of the set, which are small, large"):
         compress("medium")
 
 
-def test_node_has_inputs_for_its_students_alone():
+def test_collector_has_inputs_for_its_students_only():
     node = StudentCollector(
         configured(), {"small": types.Channel(type=StudentSet)}, {"small": types.Channel(type=OnDeviceModelSet)}, "1"
     )
@@ -92,7 +94,7 @@ def test_node_has_inputs_for_its_students_alone():
     assert set(node.outputs) == {"pruned_students", "models"}
 
 
-def test_student_of_another_name_is_refused():
+def test_collector_refuses_a_student_of_another_name():
     with pytest.raises(ConfigError, match=r"students must be called tiny, .* with kubeflow\.fan_out; got nano\. Give"):
         StudentCollector(
             configured(), {"nano": types.Channel(type=StudentSet)}, {"nano": types.Channel(type=OnDeviceModelSet)}, "1"

@@ -60,7 +60,7 @@ def figures(accuracy):
 
 @pytest.fixture
 def inputs(tmp_path):
-    """Two files of which the larger is right on all but one validation image, the smaller on all but two."""
+    """Inputs with two files: the larger is wrong on one validation image, the smaller on two."""
     models, evaluation = tmp_path / "models", tmp_path / "evaluation"
     models.mkdir()
     evaluation.mkdir()
@@ -142,15 +142,15 @@ def test_student_selector_writes_the_choice_and_its_properties(inputs, outputs):
     assert selection.get_float_custom_property("test_accuracy") == pytest.approx(0.25)
 
 
-def test_student_selector_tests_differences_for_significance_by_the_predictions(inputs, outputs):
+def test_student_selector_tests_differences_for_significance(inputs, outputs):
     run(inputs, outputs)
     choice = read_manifest(outputs["selection"][0].uri, Choice, "selection.json")
     verdict = next(v for v in choice.verdicts if v.candidate == "small-int8")
-    # Only the large one is right on one image, and only the small one on none: p = 2 · 0 + 1/2.
+    # One image is correct with the large file only, none with the small one only: p = 2 · 0 + 1/2.
     assert "McNemar p = 0.50)" in verdict.reason
 
 
-def test_student_selector_obeys_limits_from_its_parameters(inputs, outputs):
+def test_student_selector_applies_the_limits_of_its_parameters(inputs, outputs):
     run(inputs, outputs, max_size="200B")
     choice = read_manifest(outputs["selection"][0].uri, Choice, "selection.json")
     assert (choice.chosen, choice.limits.max_size) == ("small-int8", 200)
@@ -162,13 +162,13 @@ def test_student_selector_raises_when_nothing_fits(inputs, outputs):
     assert not Path(outputs["blessing"][0].uri).exists()
 
 
-def test_student_selector_raises_when_the_file_is_not_the_one_evaluated(inputs, outputs):
+def test_student_selector_raises_when_the_file_has_changed_since_the_evaluation(inputs, outputs):
     (Path(inputs["models"][0].uri) / "large-int8.tflite").write_bytes(b"other")
     with pytest.raises(ModelFileError, match=r"large-int8 in .* must be the file that was evaluated"):
         run(inputs, outputs)
 
 
-def test_student_selector_outputs_are_taken_by_the_standard_pusher(inputs, outputs, tmp_path):
+def test_student_selector_outputs_are_accepted_by_the_standard_pusher(inputs, outputs, tmp_path):
     run(inputs, outputs)
     pushed = artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
     destination = pusher_pb2.PushDestination()
@@ -199,7 +199,7 @@ def test_student_selector_declares_its_interface():
 
 
 @pytest.mark.e2e
-def test_student_selector_error_comes_out_of_the_runner_as_itself(inputs, tmp_path):
+def test_student_selector_error_is_raised_unchanged_by_the_runner(inputs, tmp_path):
     nodes = {
         name: Importer(source_uri=found[0].uri, artifact_type=type(found[0])).with_id(f"import_{name}")
         for name, found in inputs.items()

@@ -8,7 +8,7 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from learn2compress.components import teacher_importer
-from learn2compress.components.beam import teacher_inference as teacher_questions
+from learn2compress.components.beam import teacher_inference
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.data.batches import iter_numpy, read_with_features, read_with_logits
@@ -22,7 +22,7 @@ from learn2compress.schemas.progress import listening
 
 
 def save_teacher(path, stripes, *, classes=3, kernel=None):
-    """A model that says the mean brightness of each pair of columns, as stripes.StripesTeacher does."""
+    """Saves a model whose logits are the mean brightness of each pair of columns, as stripes.StripesTeacher's are."""
     import tf_keras as keras
 
     if kernel is None:
@@ -68,7 +68,7 @@ def run(stripes_artifacts, teacher_file, artifact, tmp_path):
     return run
 
 
-def test_importer_leaves_the_model_untouched_and_what_was_found_out(run, teacher_file, stripes):
+def test_importer_copies_the_model_unchanged_and_describes_it(run, teacher_file, stripes):
     artifact, _ = run()
 
     manifest = read_manifest(artifact.uri, TeacherManifest)
@@ -86,13 +86,13 @@ def test_importer_leaves_the_model_untouched_and_what_was_found_out(run, teacher
     assert artifact.get_float_custom_property("test_accuracy") == 1.0
 
 
-def test_importer_asks_once_for_each_view_of_each_training_image(run, stripes, stripes_artifacts):
+def test_importer_runs_inference_once_for_each_view_of_each_training_image(run, stripes, stripes_artifacts):
     _, artifact = run()
 
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert manifest.forward_passes == 3 * 96
     assert manifest.images == stripes.COUNTS
-    # Accuracy on both held-out splits, the fit on validation, and validation once plain and once mirrored.
+    # Accuracy on both held-out splits, the check on validation images, and these once plain and once mirrored.
     assert manifest.check_passes == 33 + 30 + 33 + 2 * 33
     assert (manifest.recipe.count, manifest.recipe.shift_pixels, manifest.recipe.seed) == (3, (1, 1), 5)
     assert artifact.get_int_custom_property("forward_passes") == 3 * 96
@@ -109,11 +109,11 @@ def test_importer_asks_once_for_each_view_of_each_training_image(run, stripes, s
 
 
 @pytest.mark.parametrize(
-    ("asked", "flip", "checked"), [("auto", False, True), ("yes", True, False), ("no", False, False)]
+    ("setting", "flip", "checked"), [("auto", False, True), ("yes", True, False), ("no", False, False)]
 )
-def test_importer_mirrors_views_when_the_teacher_does_not_mind_or_it_is_told_to(run, asked, flip, checked):
-    """This teacher does mind: left is right in a mirror."""
-    _, artifact = run(view_flip=asked)
+def test_importer_mirrors_views_as_configured_or_as_measured(run, setting, flip, checked):
+    """Mirroring exchanges two classes of this teacher, so that its accuracy falls."""
+    _, artifact = run(view_flip=setting)
 
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert manifest.recipe.flip is flip
@@ -122,7 +122,7 @@ def test_importer_mirrors_views_when_the_teacher_does_not_mind_or_it_is_told_to(
         assert manifest.flip_accuracy < 0.5
 
 
-def test_importer_mirrors_views_of_its_own_accord_for_a_teacher_that_does_not_mind(run, monkeypatch):
+def test_importer_mirrors_views_when_the_teacher_keeps_its_accuracy(run, monkeypatch):
     monkeypatch.setattr(teacher_importer, "trial_accuracy", lambda *_: (0.90, 0.895, 33))
 
     _, artifact = run()
@@ -142,7 +142,7 @@ def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_pa
     assert read_manifest(teacher.uri, TeacherManifest).accuracy["validation"] < 0.5
 
 
-def test_importer_refuses_a_teacher_that_answers_with_nan(run, stripes, tmp_path):
+def test_importer_refuses_a_teacher_whose_outputs_are_nan(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "nan.keras", stripes, kernel=np.full((*stripes.SHAPE, 3), np.nan, np.float32))
 
     with pytest.raises(TeacherError, match=r"nan\.keras must answer with finite numbers; got NaN for .* images"):
@@ -164,8 +164,8 @@ def test_importer_refuses_a_teacher_that_changed_since_the_run_began(run):
         run(sha256="0" * 64)
 
 
-def test_importer_asks_the_copy_whose_digest_it_records(run, stripes, tmp_path, monkeypatch):
-    """The original is replaced behind its back once it has been copied."""
+def test_importer_runs_inference_with_the_recorded_copy(run, stripes, tmp_path, monkeypatch):
+    """The original is replaced after it has been copied."""
     path = save_teacher(tmp_path / "t.keras", stripes)
     copy_model = teacher_importer._copy_model
 
@@ -191,7 +191,7 @@ def test_importer_copies_a_saved_model_as_a_folder(run, stripes, tmp_path):
     assert path_sha256(f"{teacher.uri}/model/saved") == manifest.sha256 == path_sha256(path)
 
 
-def test_importer_says_where_the_copy_did_not_fit(run, monkeypatch):
+def test_importer_raises_an_output_error_when_the_copy_does_not_fit(run, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -201,7 +201,7 @@ def test_importer_says_where_the_copy_did_not_fit(run, monkeypatch):
         run()
 
 
-def test_importer_asks_a_teacher_that_is_to_be_trained_along_about_held_out_images_alone(run):
+def test_importer_runs_a_jointly_trained_teacher_on_held_out_images_only(run):
     teacher, logits = run(mode="joint")
 
     manifest = read_manifest(logits.uri, TeacherLogitsManifest)
@@ -211,7 +211,7 @@ def test_importer_asks_a_teacher_that_is_to_be_trained_along_about_held_out_imag
     assert read_manifest(teacher.uri, TeacherManifest).accuracy == {"validation": 1.0, "test": 1.0}
 
 
-def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, tmp_path):
+def test_importer_refuses_a_teacher_that_cannot_be_jointly_trained(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "saved", stripes)
 
     with pytest.raises(TeacherError, match=r"saved must be a \.keras or \.h5 file to be jointly trained"):
@@ -219,21 +219,22 @@ def test_importer_refuses_a_teacher_that_cannot_be_trained_along(run, stripes, t
 
 
 @pytest.mark.parametrize("mode", ["fixed", "joint"])
-def test_importer_takes_features_once_of_each_view_of_training_images_and_of_those_without_labels(
-    run, asked, stripes, stripes_unlabeled, mode
+def test_importer_computes_features_once_for_each_view_with_and_without_labels(
+    run, inference_counts, stripes, stripes_unlabeled, mode
 ):
     _, artifact = run(features=True, examples=stripes_unlabeled, mode=mode)
 
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert (manifest.features.layer, manifest.features.side, manifest.features.width) == ("dense", "input", 64)
     assert manifest.features.images == {"train": 96, "unlabeled": 33}
-    # Each view is shown once, whatever is wanted of it.
+    # One forward pass for each view gives logits and features.
     alone = 3 * 33 if mode == "fixed" else 3 * (96 + 33)
     assert manifest.features.forward_passes == artifact.get_int_custom_property("feature_passes") == alone
     assert manifest.forward_passes == (3 * 96 if mode == "fixed" else 0)
-    assert sum(asked) - manifest.check_passes - 3 * (96 + 33) in range(65)  # a probe of what it answers at all
+    probes = sum(inference_counts) - manifest.check_passes - 3 * (96 + 33)  # whether outputs are logits is probed
+    assert probes in range(65)
     assert manifest.images == stripes.COUNTS | ({} if mode == "fixed" else {"train": 0})
-    # This teacher's features are the pixels themselves.
+    # The features of this teacher are the pixels.
     seen = 0
     for batch in iter_numpy(read_with_features(stripes_unlabeled, artifact.uri, 32, 0, 0)):
         for k in range(3):
@@ -243,7 +244,7 @@ def test_importer_takes_features_once_of_each_view_of_training_images_and_of_tho
     assert seen == 129
 
 
-def test_importer_refuses_before_it_asks_where_features_cannot_be_taken(run, stripes, tmp_path):
+def test_importer_refuses_missing_features_before_inference(run, stripes, tmp_path):
     with pytest.raises(TeacherError, match=r"feature_layer must be a layer of teacher .*got 'pool'.*flatten, dense"):
         run(features=True, feature_layer="pool")
     path = save_teacher(tmp_path / "saved", stripes)
@@ -267,64 +268,66 @@ def test_importer_builds_with_scalar_parameters():
     assert node.outputs["teacher_logits"].type is TeacherLogits
 
 
-def test_importer_tells_how_many_views_the_teacher_has_seen(run, stripes):
-    told = []
-    with listening(told.append):
+def test_importer_reports_the_progress_of_inference_in_views(run, stripes):
+    reported = []
+    with listening(reported.append):
         run()
-    last = [progress for progress in told if progress.task.startswith("asking the teacher")][-1]
+    last = [progress for progress in reported if progress.task.startswith("teacher inference")][-1]
     counts = stripes.COUNTS
     assert last.done == last.total == 3 * counts["train"] + counts["validation"] + counts["test"]
 
 
 @pytest.fixture
 def fail_at_shard(monkeypatch):
-    """fail_at_shard(n): writing the nth shard fails, once; gives the list that takes down the shards begun."""
-    write = teacher_questions.write_outputs_shard
+    """fail_at_shard(n): makes writing the nth shard fail once; returns a list to which started shards are added."""
+    write = teacher_inference.write_outputs_shard
 
     def arrange(nth: int) -> list[str]:
-        asked = []
+        started = []
 
         def write_or_fail(*arguments):
-            asked.append(arguments[1])
-            if len(asked) == nth:
+            started.append(arguments[1])
+            if len(started) == nth:
                 raise RuntimeError("out of memory")
             return write(*arguments)
 
-        monkeypatch.setattr(teacher_questions, "write_outputs_shard", write_or_fail)
-        return asked
+        monkeypatch.setattr(teacher_inference, "write_outputs_shard", write_or_fail)
+        return started
 
     return arrange
 
 
 @pytest.mark.parametrize("features", [False, True])
-def test_importer_that_was_killed_goes_on_and_asks_about_the_other_shards_alone(run, stripes, fail_at_shard, features):
-    asked = fail_at_shard(3)
+def test_importer_resumes_with_the_unfinished_shards_after_an_interruption(run, stripes, fail_at_shard, features):
+    started = fail_at_shard(3)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(features=features)
-    told = []
-    with listening(told.append):
+    reported = []
+    with listening(reported.append):
         _, artifact = run(features=features)
 
-    total = len(set(asked))
-    assert total == len(asked) - 1 > 3  # the one in which it was killed was begun twice, no other
-    assert f"2 of {total} shards were answered before" in " ".join(progress.detail for progress in told)
+    total = len(set(started))
+    assert total == len(started) - 1 > 3  # only the interrupted shard was started twice
+    assert f"2 of {total} shards have outputs of an earlier attempt" in " ".join(
+        progress.detail for progress in reported
+    )
     manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
     assert (manifest.forward_passes, manifest.images) == (3 * 96, stripes.COUNTS)
-    last = [progress for progress in told if progress.task.startswith("asking the teacher")][-1]
+    last = [progress for progress in reported if progress.task.startswith("teacher inference")][-1]
     assert last.done == last.total
     assert 0 < last.before < last.total
     left = {path.name for path in Path(artifact.uri).parents[1].rglob("*") if path.is_file()}
-    assert left == {"manifest.json", *(Path(path).name for path in asked)} | {"t.keras"} & left
+    assert left == {"manifest.json", *(Path(path).name for path in started)} | {"t.keras"} & left
     if features:
         written = {path.name for path in Path(artifact.uri, "features/Split-train").iterdir()}
         assert written == set(manifest.features.shards["train"])
 
 
-def test_importer_that_was_killed_asks_anew_where_the_views_are_others(run, fail_at_shard):
-    asked = fail_at_shard(2)
+def test_importer_runs_all_shards_again_when_the_views_differ(run, fail_at_shard):
+    started = fail_at_shard(2)
     with pytest.raises(RuntimeError, match="out of memory"):
         run()
     _, artifact = run(views=2)
 
     assert read_manifest(artifact.uri, TeacherLogitsManifest).forward_passes == 2 * 96
-    assert len(asked) == 2 + len(set(asked))
+    assert len(started) == 2 + len(set(started))

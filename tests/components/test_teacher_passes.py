@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a fixed teacher is asked over all nodes that learn from it, counted where it answers."""
+"""Counts the forward passes of a fixed teacher over all nodes that learn from it."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ COMMON = {"seed": 5, "code_version": "1"}
 
 
 @pytest.mark.slow
-def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
-    asked, imported, stripes_artifacts, stripes, artifact, tmp_path
+def test_teacher_runs_once_for_each_view_for_any_number_of_epochs(
+    inference_counts, imported, stripes_artifacts, stripes, artifact, tmp_path
 ):
     teacher_file = Path(imported, "model/t.keras")
     before = path_sha256(teacher_file)
@@ -52,12 +52,12 @@ def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
     teaching = TeacherConfig(path=str(teacher_file), scaling="unit", views=VIEWS)
     values = TeacherImporter.encode(teacher=teaching) | {"teacher_sha256": before, "features": 0} | COMMON
     execute(TeacherImporterExecutor(context), same("examples"), same("teacher", "teacher_logits"), **values)
-    told = read_manifest(made["teacher_logits"].uri, TeacherLogitsManifest)
-    assert told.forward_passes == VIEWS * stripes.COUNTS["train"]
-    # One probe of what it answers at all comes before the passes that are counted.
-    probes = sum(asked) - told.forward_passes - told.check_passes
+    manifest = read_manifest(made["teacher_logits"].uri, TeacherLogitsManifest)
+    assert manifest.forward_passes == VIEWS * stripes.COUNTS["train"]
+    # A probe of whether the outputs are logits precedes the counted passes.
+    probes = sum(inference_counts) - manifest.forward_passes - manifest.check_passes
     assert 0 <= probes <= 64
-    after_importer = sum(asked)
+    after_importer = sum(inference_counts)
 
     taught = same("examples", "teacher_logits")
     students = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
@@ -72,5 +72,5 @@ def test_teacher_is_asked_about_each_view_once_however_long_students_learn(
 
     stages = [epoch.stage for epoch in read_curves(made["models"].uri)]
     assert [stages.count(stage) for stage in ("distilled", "pruned", "quantized")] == [3 * VIEWS, VIEWS, VIEWS]
-    assert sum(asked) == after_importer
+    assert sum(inference_counts) == after_importer
     assert path_sha256(teacher_file) == path_sha256(f"{made['teacher'].uri}/model/t.keras") == before

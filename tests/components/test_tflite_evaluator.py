@@ -46,7 +46,7 @@ def write_shard(path, records):
 
 
 def write_split(examples, logits, split, images, labels, teacher):
-    """Two shards of images and the logits beside them; returns the ids."""
+    """Writes two shards of images and of logits; returns the ids."""
     ids = [hashlib.sha256(f"{split} {i}".encode()).hexdigest()[:16] for i in range(len(images))]
     half = len(images) // 2
     for shard, rows in zip(SHARDS, (range(half), range(half, len(images))), strict=True):
@@ -78,8 +78,7 @@ def write_split(examples, logits, split, images, labels, teacher):
 
 
 class World:
-    """The inputs of the node in a folder: 30 validation and 20 test images of which class the brightest
-    pixel tells."""
+    """Inputs of the node in a folder: 30 validation and 20 test images; the brightest pixel decides the class."""
 
     def __init__(self, folder, model):
         self.folder = folder
@@ -226,13 +225,13 @@ def test_tflite_evaluator_keeps_each_prediction_in_the_order_of_the_examples(wor
 
 
 @pytest.mark.slow
-def test_tflite_evaluator_finds_the_same_with_two_workers(world):
+def test_tflite_evaluator_measures_the_same_with_two_workers(world):
     alone, _ = world.run()
     together, _ = world.run(workers=2)
     assert [c.figures for c in together.candidates] == [c.figures for c in alone.candidates]
 
 
-def test_tflite_evaluator_reports_broken_files_and_goes_on(world, brightest_pixel_tflite):
+def test_tflite_evaluator_reports_broken_files_and_evaluates_the_others(world, brightest_pixel_tflite):
     world.write_models(
         {
             "good-float32": brightest_pixel_tflite,
@@ -250,7 +249,7 @@ def test_tflite_evaluator_reports_broken_files_and_goes_on(world, brightest_pixe
     assert "must have SHA-256 000000" in other.failed
 
 
-def test_tflite_evaluator_takes_a_phones_latency_for_the_hosts(world, tmp_path):
+def test_tflite_evaluator_replaces_the_hosts_latency_by_a_phones(world, tmp_path):
     path = tmp_path / "phone.json"
     result = {"file": "small-float32.tflite", "latency_ms": {"p50": 1.5}}
     path.write_text(json.dumps({"device": "Pixel 8", "results": [result]}))
@@ -260,7 +259,7 @@ def test_tflite_evaluator_takes_a_phones_latency_for_the_hosts(world, tmp_path):
     assert ([entry.p50_ms for entry in small.latency], large.latency) == ([1.5], [])
 
 
-def test_tflite_evaluator_refuses_a_phones_figures_of_no_file(world, tmp_path):
+def test_tflite_evaluator_refuses_a_phones_figures_of_an_unknown_file(world, tmp_path):
     path = tmp_path / "phone.json"
     result = {"file": "none.tflite", "latency_ms": {"p50": 1.5}}
     path.write_text(json.dumps({"device": "Pixel 8", "results": [result]}))
@@ -282,7 +281,7 @@ def test_tflite_evaluator_refuses_a_damaged_shard(world):
         world.run()
 
 
-def test_look_up_examples_looks_up_by_id(world):
+def test_look_up_examples_finds_examples_by_id(world):
     shards = [world.folder / "examples" / "Split-test" / shard for shard in SHARDS]
     wanted = [world.ids["test"][3], world.ids["test"][-1], "0" * 16]
     found = look_up_examples(shards, TASK, wanted)
@@ -295,7 +294,7 @@ def component(**evaluate):
     return TFLiteEvaluator(config, channels(TFLiteEvaluator), code_version="1")
 
 
-def test_tflite_evaluator_notices_other_device_results_by_content(tmp_path):
+def test_tflite_evaluator_identifies_device_results_by_content(tmp_path):
     path = tmp_path / "phone.json"
     path.write_text("{}")
     first = component(device_results=str(path)).exec_properties["device_results_sha256"]
@@ -305,6 +304,6 @@ def test_tflite_evaluator_notices_other_device_results_by_content(tmp_path):
     assert component().outputs["evaluation"].type_name == "learn2compress.ModelEvaluation"
 
 
-def test_tflite_evaluator_refuses_device_results_that_are_not_there():
+def test_tflite_evaluator_refuses_missing_device_results():
     with pytest.raises(ConfigError, match=r"device_results /none\.json must be a readable file"):
         component(device_results="/none.json")

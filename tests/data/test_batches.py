@@ -68,7 +68,7 @@ def write_logits(path, numbers, views) -> None:
 
 @pytest.fixture
 def folders(tmp_path):
-    """Seven images in two shards of each split, with the teacher's logits beside them."""
+    """Folders of seven images in two shards of each split, and of the teacher's logits for them."""
     examples, logits = tmp_path / "examples", tmp_path / "logits"
     held = {NAMES[0]: range(4), NAMES[1]: range(4, 7)}
     for split in ("train", "validation", "test"):
@@ -119,7 +119,7 @@ def test_read_examples_streams_batches_in_the_order_of_the_shards(folders):
     assert np.concatenate([batch["id"] for batch in batches]).tolist() == [b"%016x" % n for n in range(7)]
 
 
-def test_read_examples_shuffles_anew_each_epoch_by_the_seed(folders):
+def test_read_examples_shuffles_each_epoch_differently_by_the_seed(folders):
     def epochs(seed):
         dataset = read_examples(folders[0], "train", batch_size=7, shuffle_buffer=7, seed=seed)
         return [next(iter_numpy(dataset))["example"][:, 0, 0, 0].tolist() for _ in range(3)]
@@ -130,7 +130,7 @@ def test_read_examples_shuffles_anew_each_epoch_by_the_seed(folders):
     assert epochs(2)[0] != epochs(1)[0]
 
 
-def test_read_shard_reads_one(folders):
+def test_read_shard_reads_one_shard(folders):
     batches = list(iter_numpy(read_shard(str(folders[0] / "Split-train" / NAMES[1]), TASK)))
     assert batches[0]["example"][:, 0, 0, 0].tolist() == [4, 5, 6]
 
@@ -149,7 +149,7 @@ def test_iter_numpy_raises_when_a_shard_is_damaged(folders):
 
 
 @pytest.mark.parametrize(("split", "views"), [("train", VIEWS), ("test", 1)])
-def test_read_with_logits_pairs_each_image_with_its_own(folders, split, views):
+def test_read_with_logits_pairs_each_image_with_its_logits(folders, split, views):
     (batch,) = iter_numpy(read_with_logits(*folders, split))
     assert batch["logits"].dtype == np.float32
     assert np.array_equal(batch["logits"], np.stack([logits_of(n, views) for n in range(7)]))
@@ -158,7 +158,7 @@ def test_read_with_logits_pairs_each_image_with_its_own(folders, split, views):
     assert batch["example"][:, 0, 0, 0].tolist() == list(range(7))
 
 
-def test_read_with_logits_keeps_the_pairs_when_it_shuffles(folders):
+def test_read_with_logits_keeps_the_pairs_when_shuffling(folders):
     (batch,) = iter_numpy(read_with_logits(*folders, "train", shuffle_buffer=7, seed=3))
     order = batch["example"][:, 0, 0, 0].tolist()
     assert order != list(range(7))
@@ -166,7 +166,7 @@ def test_read_with_logits_keeps_the_pairs_when_it_shuffles(folders):
 
 
 def test_read_with_logits_raises_when_the_logits_are_of_other_examples(folders):
-    """Such as those of the same source that were split otherwise."""
+    """The other examples are those of the same source with another split."""
     manifest = DataManifest.model_validate_json((folders[0] / "manifest.json").read_text())
     write_manifest(folders[0], manifest.model_copy(update={"counts": manifest.counts | {"train": 8}}))
     found, named = (
@@ -193,5 +193,7 @@ def test_read_with_logits_raises_when_a_shard_of_logits_is_missing(folders):
 def test_iter_numpy_raises_when_a_shard_of_logits_is_damaged(folders):
     path = folders[1] / "Split-train" / NAMES[0]
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
-    with pytest.raises(DataError, match=r"shards of the examples and of what the teacher gave.*; got: .*truncated"):
+    with pytest.raises(
+        DataError, match=r"shards of the examples and of the teacher's outputs must be whole.*truncated"
+    ):
         list(iter_numpy(read_with_logits(*folders, "train")))

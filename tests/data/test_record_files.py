@@ -22,7 +22,7 @@ def path(tmp_path, request):
 
 
 def rewrite(path, change) -> None:
-    """Changes the frames, within the compression if there is any."""
+    """Changes the uncompressed frames of a file."""
     data = path.read_bytes()
     zipped = data[:2] == b"\x1f\x8b"
     changed = change(bytearray(gzip.decompress(data) if zipped else data))
@@ -36,7 +36,7 @@ def test_read_records_reads_what_tensorflow_wrote(path):
 
 @pytest.mark.parametrize("cut", [1, 20, 50 + 9 + FRAME - 3])  # in the last checksum, data and length
 @pytest.mark.parametrize("read", [count_records, lambda path: list(read_records(path))])
-def test_records_raise_when_the_file_is_cut_short(path, cut, read):
+def test_records_raise_when_the_file_is_truncated(path, cut, read):
     rewrite(path, lambda data: data[:-cut])
     with pytest.raises(
         DataError, match=r"some.tfrecord must be a whole TFRecord file; got record 9 of which it is cut"
@@ -46,7 +46,7 @@ def test_records_raise_when_the_file_is_cut_short(path, cut, read):
 
 @pytest.mark.parametrize("read", [count_records, lambda path: list(read_records(path))])
 def test_records_raise_when_a_length_is_damaged(path, read):
-    rewrite(path, lambda data: data[:66] + bytes([data[66] ^ 1]) + data[67:])  # the second record's
+    rewrite(path, lambda data: data[:66] + bytes([data[66] ^ 1]) + data[67:])  # in the second record
     with pytest.raises(DataError, match="got record 1 of which its length does not match its checksum"):
         read(path)
 
@@ -62,6 +62,6 @@ def test_records_raise_when_a_gzip_stream_lacks_its_end(tmp_path):
     with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
         for record in RECORDS:
             writer.write(record)
-    path.write_bytes(path.read_bytes()[:-1])  # all records are there; TensorFlow takes it for whole
+    path.write_bytes(path.read_bytes()[:-1])  # all records are complete; TensorFlow accepts the file
     with pytest.raises(DataError, match="got record 10 of which Compressed file ended before the end-of-stream"):
         count_records(path)

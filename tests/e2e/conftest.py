@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small real job for all end-to-end tests: handwritten digits, a two-layer teacher, two students."""
+"""Provides a small real job for all end-to-end tests: handwritten digits, a two-layer teacher, two students."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ TRAIN, TEST = 500, 150
 
 
 def write_data(path: Path, invert: int | None = None) -> None:
-    """Writes the digits as an .npz; with `invert`, one training image is another one."""
+    """Writes the digits as .npz; `invert` is the index of a training image to invert."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -32,7 +32,7 @@ def write_data(path: Path, invert: int | None = None) -> None:
 
 
 def write_teacher(path: Path, seed: int = 0) -> None:
-    """Writes a two-layer Keras teacher, solved for in closed form: random features and a ridge regression."""
+    """Writes a two-layer Keras teacher with a closed-form solution: random features and a ridge regression."""
     import tf_keras as keras
 
     with np.load(path.parent / "digits.npz") as data:
@@ -67,7 +67,7 @@ SETTINGS = {
     "pipeline": {"name": "tiny"},
 }
 
-# Options of a run that is not looked at for what its students know.
+# Options for a short run, for tests that do not depend on the students' accuracy.
 QUICK = [
     f"--set={setting}"
     for setting in (
@@ -88,12 +88,12 @@ def write_job(folder: Path) -> Path:
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Runs `learn2compress` in a process forked from one that has imported TFX already."""
+    """Runs `learn2compress` in a process forked from one that has imported TFX."""
     return forked.run(forked.CLI, [*map(str, arguments)])
 
 
 def fresh_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Runs `learn2compress` as its user does."""
+    """Runs `learn2compress` in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "learn2compress.cli.main", *map(str, arguments)],
         capture_output=True,
@@ -110,7 +110,7 @@ def job(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(job, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A finished run: its output folder, and what its user saw."""
+    """Output folder and process result of a finished run."""
     output = tmp_path_factory.mktemp("run") / "out"
     result = fresh_command("run", job, "--output", output)
     assert result.returncode == 0, result.stdout + result.stderr + (output / "run.log").read_text()[-5000:]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each student pruned and quantized in nodes of its own, in a real run."""
+"""Tests a real run in which each student is pruned and quantized in separate nodes."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from tests.e2e.conftest import command, write_job
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tmp_path, monkeypatch):
+def test_students_of_separate_nodes_are_evaluated_and_traced_to_their_nodes(tmp_path, monkeypatch):
     config = write_job(tmp_path / "job")
     settings = yaml.safe_load(config.read_text())
     settings["distill"]["epochs"], settings["prune"]["epochs"], settings["quantize"]["epochs"] = 1, 1, 1
@@ -38,8 +38,8 @@ def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tm
     assert {one.stage for one in report.curves} == {"distilled", "pruned", "quantized"}
     assert all(set(one.accuracy) == {"small", "large"} for one in report.curves)
     for student in ("small", "large"):
-        told = command("lineage", output / "models" / f"{student}-int8.tflite", "--at", output, "--json")
-        found = json.loads(told.stdout)
+        reported = command("lineage", output / "models" / f"{student}-int8.tflite", "--at", output, "--json")
+        found = json.loads(reported.stdout)
         assert found["status"] == "whole"
         [chain] = found["chains"]
         assert [step["node"] for step in chain["steps"]] == [
@@ -49,13 +49,13 @@ def test_students_made_apart_are_chosen_from_and_traced_each_to_its_own_nodes(tm
         assert chain["measurements"][0]["figures"]["name"] == f"{student}-int8"
         assert {one["name"] for one in chain["siblings"]} == set(names) - {f"{student}-int8"}
     assert command("verify", output).returncode == 0
-    # The same records in a bucket, as a cluster leaves them, are fetched with what each Quantizer says of its files.
+    # The same records are fetched from a bucket, like those of a cluster, with the files of each Quantizer.
     fetched = fetch_as_from_a_cluster(output / "pipeline", tmp_path, monkeypatch, s3_server)
     assert {path.stem for path in (fetched / "models").iterdir()} == set(names)
     for path in (fetched / "models").iterdir():
-        told = lineage_of_file(open_graph(fetched), path)
-        assert told.status == "whole"
-        assert len(told.chains[0].siblings) == 4
+        reported = lineage_of_file(open_graph(fetched), path)
+        assert reported.status == "whole"
+        assert len(reported.chains[0].siblings) == 4
 
 
 def fetch_as_from_a_cluster(pipeline: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, s3_server) -> Path:

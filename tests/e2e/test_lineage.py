@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An auditor's day: a file under another name, the folder its run left, and nothing else."""
+"""Tests an audit of a real run that starts from a renamed file and a moved output folder without database."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ STEPS = ["Quantizer", "Pruner", "Distiller", "TeacherImporter", "ImageExampleGen
 
 @pytest.fixture
 def audited(finished, tmp_path: Path) -> tuple[Path, Path]:
-    """A copy of the output folder at another place without its database, and the chosen file under another name."""
+    """Copies the output folder without its database to another place, and the chosen file to another name."""
     output, _ = finished
     moved = tmp_path / "moved"
     shutil.copytree(output, moved)
@@ -34,7 +34,7 @@ def flip(path: Path) -> None:
 
 
 def nodes_of(database: Path) -> dict[str, list[str]]:
-    """Everything in a metadata store that other places cannot change: all but URIs."""
+    """Reads all nodes of a metadata store, with URIs relative to the pipeline root."""
     from learn2compress.lineage.mlmd.store import open_sqlite
 
     store = open_sqlite(database)
@@ -47,7 +47,7 @@ def nodes_of(database: Path) -> dict[str, list[str]]:
     return {kind: sorted(map(str, some)) for kind, some in found.items()}
 
 
-def test_renamed_file_and_moved_folder_without_database_tell_the_whole_chain(audited, job) -> None:
+def test_lineage_of_a_renamed_file_in_a_moved_folder_is_complete_without_database(audited, job) -> None:
     moved, model = audited
 
     result = command("lineage", model, "--at", moved, "--json")
@@ -61,14 +61,14 @@ def test_renamed_file_and_moved_folder_without_database_tell_the_whole_chain(aud
     assert sum(chain["data"]["manifest"]["counts"].values()) == 650
     assert chain["calibration"]["split"] == "train"
     assert chain["choices"][0]["status"] == "chosen"
-    assert len(chain["siblings"]) == 4  # the teacher, plainly converted, among them
+    assert len(chain["siblings"]) == 4  # including the plain conversion of the teacher
     assert all(sibling["reason"] and sibling["test_accuracy"] for sibling in chain["siblings"])
     chosen = json.loads((moved / "report.json").read_text())["choice"]["chosen"]
     assert chain["model"]["name"] == chosen
     assert "../selected.tflite" in chain["copies"]
 
 
-def test_plain_conversion_of_the_teacher_is_traced_as_the_others_are(audited, job) -> None:
+def test_lineage_of_a_plain_conversion_of_the_teacher_is_complete(audited, job) -> None:
     moved, _ = audited
 
     result = command("lineage", moved / "models" / "teacher-int8.tflite", "--at", moved, "--json")
@@ -80,7 +80,7 @@ def test_plain_conversion_of_the_teacher_is_traced_as_the_others_are(audited, jo
     assert chain["choices"][0]["status"] == "baseline"
 
 
-def test_tree_of_a_real_run_is_readable(audited) -> None:
+def test_lineage_tree_of_a_real_run_is_at_most_100_columns_wide(audited) -> None:
     moved, model = audited
 
     result = command("lineage", model, "--at", moved)
@@ -102,7 +102,7 @@ def test_rebuilt_database_equals_the_deleted_one(finished, audited, tmp_path: Pa
     assert nodes_of(tmp_path / "rebuilt.db") == original
 
 
-def test_run_is_whole_until_a_byte_is_flipped(finished, tmp_path: Path) -> None:
+def test_verify_finds_each_flipped_byte(finished, tmp_path: Path) -> None:
     output = tmp_path / "copy"
     shutil.copytree(finished[0], output)
     whole = command("verify", output, "--json")
@@ -122,7 +122,7 @@ def test_run_is_whole_until_a_byte_is_flipped(finished, tmp_path: Path) -> None:
         flip(file)
 
 
-def test_flipped_copy_is_not_taken_for_the_model(audited) -> None:
+def test_lineage_refuses_a_copy_with_a_flipped_byte(audited) -> None:
     moved, model = audited
     flip(model)
 
@@ -132,7 +132,7 @@ def test_flipped_copy_is_not_taken_for_the_model(audited) -> None:
     assert "lists these bytes" in result.stdout
 
 
-def test_standard_nodes_are_recorded_like_ours(audited) -> None:
+def test_standard_nodes_of_tfx_are_recorded(audited) -> None:
     moved, _ = audited
 
     for node in ("StatisticsGen", "SchemaGen", "ExampleValidator"):
@@ -142,7 +142,7 @@ def test_standard_nodes_are_recorded_like_ours(audited) -> None:
         assert [one["digest"] for one in statement["subject"]]
 
 
-def test_training_image_leads_to_all_models(finished, audited) -> None:
+def test_impact_of_a_training_image_lists_all_models(finished, audited) -> None:
     moved, _ = audited
     from learn2compress.data.record_files import read_records
 
@@ -158,7 +158,7 @@ def test_training_image_leads_to_all_models(finished, audited) -> None:
     assert len(report["models"]) == 5
 
 
-def test_replay_gives_the_same_bytes(audited, tmp_path: Path) -> None:
+def test_replay_reproduces_the_bytes_or_names_the_first_difference(audited, tmp_path: Path) -> None:
     moved, model = audited
 
     result = command("replay", model, "--at", moved, "--output", tmp_path / "again", "--json")
@@ -168,11 +168,11 @@ def test_replay_gives_the_same_bytes(audited, tmp_path: Path) -> None:
     jsonschema.validate(report, lineage_schema())
     assert report["same_bytes"] or report["first_different_step"]
     assert report["within_tolerance"]
-    # The code may have been committed in between; packages and platform are those of this very process.
+    # The commit of the code may change between the runs; packages and platform do not.
     assert {difference["what"] for difference in report["environment"]} <= {"code"}
 
 
-def test_replay_refuses_what_is_not_what_it_was(audited, job, tmp_path: Path) -> None:
+def test_replay_refuses_another_teacher_other_data_and_a_used_folder(audited, job, tmp_path: Path) -> None:
     moved, model = audited
     other = tmp_path / "other.keras"
     other.write_bytes((job.parent / "teacher.keras").read_bytes()[:-1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job as its user runs it: the real command, LocalDagRunner, ML Metadata store and training."""
+"""Tests the main job with the real command, LocalDagRunner, ML Metadata store and training."""
 
 import json
 import os
@@ -26,15 +26,15 @@ NODES = 10
 
 
 def states(output: str) -> dict[str, str]:
-    """What the user was told of each node that ended: "ran" or "cached"."""
-    told = {}
+    """Reads the state of each finished node from the output: "ran" or "cached"."""
+    found = {}
     for line in output.splitlines():
         if line.startswith("[") and line.rstrip()[-1] != "…":
-            told[line.split()[1]] = "cached" if "cache" in line else "ran"
-    return told
+            found[line.split()[1]] = "cached" if "cache" in line else "ran"
+    return found
 
 
-def test_run_leaves_models_choice_report_and_metadata(finished):
+def test_run_writes_models_choice_report_and_metadata(finished):
     output, result = finished
     names = {f"{student}-{variant}" for student in ("small", "large") for variant in ("float32", "int8")}
     names.add("teacher-int8")
@@ -53,14 +53,14 @@ def test_run_leaves_models_choice_report_and_metadata(finished):
     assert str(output / "report.html") in last[-2]
 
 
-def test_run_shows_a_person_nodes_epochs_and_no_noise(finished):
+def test_run_prints_nodes_and_epochs_and_no_messages_of_libraries(finished):
     output, result = finished
     assert set(states(result.stdout).values()) == {"ran"}
     assert len(states(result.stdout)) == NODES
     assert "distilled: epoch 8/8: validation accuracy small" in result.stdout
     assert result.stderr == ""
-    for noise in ("WARNING", "W0000", "tensorflow", "absl", "Deprecat"):
-        assert noise not in result.stdout
+    for word in ("WARNING", "W0000", "tensorflow", "absl", "Deprecat"):
+        assert word not in result.stdout
     assert (output / "run.log").exists()
 
 
@@ -89,7 +89,7 @@ def test_run_students_learn_and_figures_come_from_held_out_images(finished):
     assert report.teacher_forward_passes == 2 * report.data["counts"]["train"]
 
 
-def test_run_shows_what_plain_conversion_of_the_teacher_would_have_given(finished):
+def test_run_evaluates_a_plain_conversion_of_the_teacher(finished):
     output, _ = finished
     report = Report.model_validate_json((output / "report.json").read_text())
     (plain,) = [candidate for candidate in report.evaluation.candidates if candidate.baseline]
@@ -118,7 +118,7 @@ def test_run_records_every_node_in_ml_metadata(finished):
 
 @pytest.fixture
 def copy(finished, job, tmp_path):
-    """The finished run, to be changed along with its job; both are put back afterwards, byte for byte."""
+    """Finished run that a test may change, like its job; both are restored afterwards, byte for byte."""
     output, _ = finished
     shutil.copytree(output, tmp_path / "output")
     shutil.copytree(job.parent, tmp_path / "job")
@@ -136,18 +136,18 @@ def test_run_again_is_served_from_the_cache(copy, job):
     assert file_sha256(copy / "selected.tflite") == before
 
 
-def test_run_again_selects_alone_when_a_limit_changed(copy, job):
+def test_run_again_executes_only_the_selection_when_a_limit_changes(copy, job):
     small = json.loads((copy / "report.json").read_text())["evaluation"]["candidates"]
     size = next(c["bytes"] for c in small if c["name"] == "small-int8")
     result = command("run", job, "--output", copy, "--set", f"select.max_size={size}B")
     assert result.returncode == 0, result.stdout + result.stderr
-    told = states(result.stdout)
-    assert told.pop("StudentSelector") == "ran"
-    assert set(told.values()) == {"cached"}
+    nodes = states(result.stdout)
+    assert nodes.pop("StudentSelector") == "ran"
+    assert set(nodes.values()) == {"cached"}
     assert "Chosen: small-int8" in result.stdout
 
 
-def test_pick_replaces_file_report_and_bundle_and_the_folder_stays_whole(copy):
+def test_pick_replaces_file_report_and_bundle_and_verify_accepts_the_folder(copy):
     smallest = min((copy / "models").glob("*.tflite"), key=lambda path: path.stat().st_size)
     result = command("pick", copy, "--max-size", f"{smallest.stat().st_size}B")
     assert result.returncode == 0, result.stderr
@@ -172,21 +172,21 @@ def test_run_exits_3_and_names_the_nearest_when_nothing_fits(copy, job):
     assert "Traceback" not in result.stderr
 
 
-def test_run_again_notices_a_changed_teacher_and_changed_data_by_content(copy, job):
+def test_run_again_misses_the_cache_when_the_content_of_teacher_or_data_changes(copy, job):
     write_teacher(job.parent / "teacher.keras", seed=1)
     result = command("run", job, "--output", copy, *QUICK)
     assert result.returncode == 0, result.stdout + result.stderr
-    told = states(result.stdout)
-    assert told["ImageExampleGen"] == "cached"
-    assert told["TeacherImporter"] == "ran"
-    assert told["Distiller"] == "ran"
+    nodes = states(result.stdout)
+    assert nodes["ImageExampleGen"] == "cached"
+    assert nodes["TeacherImporter"] == "ran"
+    assert nodes["Distiller"] == "ran"
     write_data(job.parent / "digits.npz", invert=3)
     result = command("run", job, "--output", copy, *QUICK)
     assert result.returncode == 0, result.stdout + result.stderr
     assert states(result.stdout)["ImageExampleGen"] == "ran"
 
 
-def test_run_trains_the_teacher_along_and_leaves_it_beside_the_students(copy, job):
+def test_run_jointly_trains_a_copy_of_the_teacher_and_writes_it(copy, job):
     imported = file_sha256(job.parent / "teacher.keras")
     settings = ("teacher.mode=joint", "teacher.mutual_weight=0.2", "distill.epochs=2")
     result = command("run", job, "--output", copy, *QUICK, *[f"--set={s}" for s in settings])
@@ -207,7 +207,7 @@ def test_run_trains_the_teacher_along_and_leaves_it_beside_the_students(copy, jo
     assert checked.returncode == 0, checked.stdout
 
 
-def test_run_begins_with_the_teachers_features_and_a_later_one_with_its_students(copy, job, tmp_path):
+def test_run_initializes_students_by_features_and_a_later_run_by_its_students(copy, job, tmp_path):
     with np.load(job.parent / "digits.npz") as data:
         np.savez(tmp_path / "more.npz", images=255 - data["test_images"])
     features = ("distill.init=features", "distill.init_epochs=2", f"data.unlabeled={tmp_path / 'more.npz'}")
@@ -217,7 +217,7 @@ def test_run_begins_with_the_teachers_features_and_a_later_one_with_its_students
     report = Report.model_validate_json((copy / "report.json").read_text())
     began = report.students.initialization
     assert (began.kind, began.source_sha256, began.labeled_images) == ("features", report.teacher.sha256, 396)
-    # Each view is shown to the teacher once: those of images with labels give logits and features together.
+    # One forward pass for each view; with labels it gives logits and features.
     assert (report.teacher_forward_passes, began.forward_passes) == (2 * 396, 2 * began.unlabeled_images)
     assert began.unlabeled_images == TEST
 
@@ -232,14 +232,14 @@ def test_run_begins_with_the_teachers_features_and_a_later_one_with_its_students
     assert checked.returncode == 0, checked.stdout
 
 
-def test_run_goes_on_from_the_last_epoch_after_it_was_killed(tmp_path):
+def test_run_resumes_after_the_last_epoch_when_it_was_killed(tmp_path):
     config = write_job(tmp_path / "job")
     output = tmp_path / "out"
     settings = [*QUICK, "--set=distill.epochs=12"]
     with forked.start(forked.CLI, ["run", str(config), "--output", str(output), *settings]) as program:
         deadline = time.monotonic() + 300
         while not list(output.glob("pipeline/Distiller/checkpoints/*.npz")) and time.monotonic() < deadline:
-            os.kill(program.pid, 0)  # raises where it has ended
+            os.kill(program.pid, 0)  # raises if the process has ended
             time.sleep(0.05)
         os.kill(program.pid, signal.SIGKILL)
         assert program.wait() == -signal.SIGKILL
@@ -247,9 +247,9 @@ def test_run_goes_on_from_the_last_epoch_after_it_was_killed(tmp_path):
     assert not list(output.glob("pipeline/Distiller/students/*/manifest.json"))
     result = command("run", config, "--output", output, *settings)
     assert result.returncode == 0, result.stdout + result.stderr
-    told = states(result.stdout)
-    assert told["ImageExampleGen"] == told["TeacherImporter"] == "cached"
-    assert told["Distiller"] == "ran"
+    nodes = states(result.stdout)
+    assert nodes["ImageExampleGen"] == nodes["TeacherImporter"] == "cached"
+    assert nodes["Distiller"] == "ran"
     assert "distilled: epoch 1/12" not in result.stdout
     assert "distilled: epoch 12/12" in result.stdout
     assert not checkpoint.exists()

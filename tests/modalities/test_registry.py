@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task finds its modality, and a second modality's examples are stored and read by the same code as images."""
+"""Tests the modality of a task, and that the code for images also stores and reads another modality."""
 
 import hashlib
 import subprocess
@@ -18,7 +18,7 @@ from learn2compress.schemas.manifests import Task
 TASK = Task(input_shape=(2, 3, 1), classes=["a", "b"])
 
 
-def test_task_without_a_modality_is_of_images_and_is_written_as_before():
+def test_task_without_a_modality_is_a_task_of_images_and_is_serialized_without_one():
     written = '{"input_shape":[2,3,1],"classes":["a","b"]}'
 
     assert TASK.model_dump_json() == written
@@ -33,7 +33,7 @@ def test_task_without_a_modality_is_of_images_and_is_written_as_before():
         ({"input_shape": (2, 3)}, r"must be \[height, width, channels\]"),
     ],
 )
-def test_task_refuses_an_unknown_modality_and_a_shape_that_is_none_of_its(change, match):
+def test_task_refuses_an_unknown_modality_and_a_shape_of_another(change, match):
     with pytest.raises(ValidationError, match=match):
         Task(**{"input_shape": (2, 3, 1), "classes": ["a", "b"], **change})
 
@@ -51,7 +51,7 @@ def test_modality_is_found_without_importing_tensorflow_or_pillow():
 
 
 class Words:
-    """Stores texts as UTF-8."""
+    """Stores texts in UTF-8."""
 
     feature, example_bytes = "text", 20
 

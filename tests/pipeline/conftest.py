@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each test has an index cache of its own."""
+"""Gives each test its own cache of indexes."""
 
 import pytest
 

@@ -14,7 +14,7 @@ PACKAGES = ("components", "compression", "data", "evaluation", "modalities", "sc
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
-    """Copies of the packages, which are taken for the installed ones."""
+    """Copies the packages, and uses the copies as the installed ones."""
     root = tmp_path / "sources"
     for package in PACKAGES:
         (folder,) = versions.package_folders(package)
@@ -29,7 +29,7 @@ def test_code_version_is_the_version_and_a_digest():
     assert re.fullmatch(re.escape(__version__) + r"\+[0-9a-f]{12}", code_version())
 
 
-def test_code_version_is_that_of_the_sources_wherever_they_are(sources):
+def test_code_version_is_the_same_at_another_location(sources):
     inside = code_version()
 
     (sources / "compression" / "notes.txt").write_text("no source")
@@ -46,7 +46,7 @@ def test_code_version_changes_with_a_byte_of_a_source(sources, package):
     assert code_version() != before
 
 
-def test_code_version_changes_with_a_files_name(sources):
+def test_code_version_changes_with_the_name_of_a_file(sources):
     before = code_version()
 
     (sources / "compression/training/losses.py").rename(sources / "compression/lossez.py")

@@ -8,7 +8,7 @@ from learn2compress.schemas.errors import PassError
 
 @pytest.fixture
 def nodes(tmp_path):
-    """The nodes of a job with some settings of the distillation, by name."""
+    """Builds the nodes of a job with some settings; returns them by name."""
 
     def nodes(init_sha256=None, mode="fixed", fan_out=False, passes=("channels", "magnitude"), **distill):
         config = parse_config(
@@ -24,7 +24,7 @@ def nodes(tmp_path):
     return nodes
 
 
-def test_teacher_importer_computes_features_only_if_students_are_initialized_by_them(nodes):
+def test_teacher_importer_computes_features_only_when_students_are_initialized_by_them(nodes):
     plain, features = nodes()["TeacherImporter"], nodes(init="features")["TeacherImporter"]
 
     assert (plain.exec_properties["features"], features.exec_properties["features"]) == (0, 1)
@@ -40,7 +40,7 @@ def test_distiller_receives_the_digest_of_the_initial_students(nodes):
 
 
 @pytest.mark.parametrize("fan_out", [False, True])
-def test_nodes_after_the_distiller_learn_from_the_imported_teacher_that_is_fixed(nodes, fan_out):
+def test_nodes_after_distiller_use_the_logits_of_a_fixed_teacher(nodes, fan_out):
     made = nodes(fan_out=fan_out)
 
     assert set(made["Distiller"].outputs) == {"students"}
@@ -50,7 +50,7 @@ def test_nodes_after_the_distiller_learn_from_the_imported_teacher_that_is_fixed
 
 
 @pytest.mark.parametrize("fan_out", [False, True])
-def test_nodes_after_the_distiller_learn_from_the_teacher_that_it_trained(nodes, fan_out):
+def test_nodes_after_distiller_use_the_logits_of_a_jointly_trained_teacher(nodes, fan_out):
     made = nodes(mode="joint", fan_out=fan_out)
 
     for name, node in made.items():
@@ -61,7 +61,7 @@ def test_nodes_after_the_distiller_learn_from_the_teacher_that_it_trained(nodes,
         assert made[name].inputs["teacher_logits"].producer_component_id == "TeacherImporter"
 
 
-def test_teacher_is_converted_once_where_each_student_has_tasks_of_its_own(nodes):
+def test_teacher_is_converted_once_when_each_student_has_separate_tasks(nodes):
     made = nodes(fan_out=True)
 
     variants = {n: made[f"Quantizer-{n}"].exec_properties["quantize_teacher_variants"] for n in ("small", "large")}

@@ -14,7 +14,7 @@ from learn2compress.schemas.manifests import Task
 
 @pytest.fixture
 def job(tmp_path):
-    """A configuration of the digits with a teacher on disk, sizes, and settings of pruning."""
+    """Makes a configuration for the digits, with a teacher on disk, sizes, and pruning settings."""
     import tf_keras as keras
 
     path = tmp_path / "teacher.keras"
@@ -27,17 +27,17 @@ def job(tmp_path):
     return job
 
 
-def test_resolve_inputs_refuses_a_size_out_of_reach_before_anything_runs(job):
+def test_resolve_inputs_refuses_an_unreachable_size_before_anything_runs(job):
     with pytest.raises(FamilyError, match=r"student 'small' must be feasible within 1,000 B; the nearest .* \d,\d+ B"):
         resolve_inputs(job(sizes={"small": {"size_bytes": "1KB"}, "large": {}}), None)
 
 
-def test_resolve_inputs_refuses_a_pruning_target_out_of_reach_before_anything_runs(job):
+def test_resolve_inputs_refuses_an_unreachable_pruning_target_before_anything_runs(job):
     with pytest.raises(FamilyError, match=r"prune\.channels must be within reach of student 'large'; .* is \d+,\d+ B"):
         resolve_inputs(job(channels={"bytes": "2KB"}), None)
 
 
-def test_resolve_inputs_takes_a_pruning_target_within_reach(job):
+def test_resolve_inputs_accepts_a_reachable_pruning_target(job):
     config, inputs = resolve_inputs(job(channels={"bytes": "50%"}), 100)
 
     assert (config.data.height, config.data.width, config.data.channels) == (8, 8, 1)

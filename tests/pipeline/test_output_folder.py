@@ -7,13 +7,13 @@ from learn2compress.pipeline.output_folder import RUN_FILE, claim_output
 from learn2compress.schemas.errors import OutputError
 
 
-def test_claim_makes_a_new_folder_the_pipelines_own(tmp_path):
+def test_claim_creates_a_folder_with_the_pipelines_name(tmp_path):
     claim_output(tmp_path / "a/b", "mine")
 
     assert json.loads((tmp_path / "a/b" / RUN_FILE).read_text()) == {"pipeline": "mine"}
 
 
-def test_claim_takes_an_empty_folder_and_one_of_its_own(tmp_path):
+def test_claim_accepts_an_empty_folder_and_one_of_the_same_pipeline(tmp_path):
     claim_output(tmp_path, "mine")
     (tmp_path / "report.html").write_text("")
 
@@ -44,7 +44,7 @@ def test_claim_refuses_a_file(tmp_path):
         claim_output(tmp_path / "file", "mine")
 
 
-def test_claim_names_a_place_that_cannot_be_written(tmp_path):
+def test_claim_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(OutputError, match=r"file/out must be writable; Not a directory\. Choose another folder"):
@@ -60,7 +60,7 @@ def test_claim_refuses_a_record_that_cannot_be_read(tmp_path, content):
         claim_output(tmp_path, "mine")
 
 
-def test_claim_goes_on_where_a_full_disk_left_a_record_without_content(tmp_path):
+def test_claim_replaces_an_empty_record_of_a_full_disk(tmp_path):
     (tmp_path / RUN_FILE).write_bytes(b"")
     (tmp_path / "pipeline").mkdir()
 
@@ -68,7 +68,7 @@ def test_claim_goes_on_where_a_full_disk_left_a_record_without_content(tmp_path)
     claim_output(tmp_path, "mine")
 
 
-def test_claim_leaves_no_record_when_the_disk_is_full(tmp_path, monkeypatch):
+def test_claim_writes_no_record_when_the_disk_is_full(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError(28, "No space left on device")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes in one output folder."""
+"""Tests the lock of an output folder with two processes."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ with hold_output(Path(sys.argv[1]), "run"):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the folder."""
+    """Starts another process that holds the folder."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield process
@@ -33,12 +33,12 @@ def holder(tmp_path):
 
 
 def test_hold_output_names_the_process_that_works_in_the_folder(holder, tmp_path):
-    told = rf"must be free to use; process {holder.pid} on .* \(learn2compress run, since 20.*\) works in it\. Wait"
-    with pytest.raises(OutputError, match=told), hold_output(tmp_path, "pick"):
+    message = rf"must be free to use; process {holder.pid} on .* \(learn2compress run, since 20.*\) works in it\. Wait"
+    with pytest.raises(OutputError, match=message), hold_output(tmp_path, "pick"):
         pass
 
 
-def test_hold_output_takes_over_when_the_holder_was_killed(holder, tmp_path):
+def test_hold_output_succeeds_after_the_holder_was_killed(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
 
@@ -46,12 +46,12 @@ def test_hold_output_takes_over_when_the_holder_was_killed(holder, tmp_path):
         assert f'"process": {os.getpid()}' in (tmp_path / LOCK_FILE).read_text()
 
 
-def test_hold_output_lets_go_at_its_end(tmp_path):
+def test_hold_output_releases_the_folder_at_its_end(tmp_path):
     for command in ("run", "pick"):
         with hold_output(tmp_path, command):
             pass
 
 
-def test_hold_output_says_that_a_folder_cannot_be_written(tmp_path):
+def test_hold_output_names_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="must be writable; No such file"), hold_output(tmp_path / "none", "run"):
         pass

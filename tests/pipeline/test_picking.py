@@ -26,7 +26,7 @@ from learn2compress.storage.location import open_location
 
 @pytest.fixture
 def output(tmp_path, make_report, described, write_examples):
-    """A finished run: files, evaluation, report, and a store that knows the evaluation."""
+    """Folder of a finished run: files, evaluation, report, and a metadata store that contains the evaluation."""
     report, thumbnails = make_report(images=200)
     (tmp_path / "models").mkdir()
     candidates = []
@@ -97,7 +97,7 @@ def test_pick_records_the_choice_in_ml_metadata(output):
     assert record["predicateType"].startswith("https://slsa.dev/provenance")
 
 
-def test_pick_can_be_repeated_and_works_in_a_folder_that_was_moved(output):
+def test_pick_can_be_repeated_in_a_moved_folder(output):
     pick(output, SelectConfig(max_size="40KB"))
     moved = output.rename(output.with_name("moved"))
     picked = pick(moved, SelectConfig(objective="size", min_accuracy=0.8))
@@ -107,7 +107,7 @@ def test_pick_can_be_repeated_and_works_in_a_folder_that_was_moved(output):
     assert len(open_store(moved).get_artifacts_by_type("learn2compress.Selection")) == 2
 
 
-def test_pick_packs_the_new_choice_into_the_bundle(output):
+def test_pick_writes_the_new_choice_to_the_bundle(output):
     picked = pick(output, SelectConfig(max_size="40KB"))
     with zipfile.ZipFile(output / "bundle.zip") as archive:
         assert archive.read("small-int8.tflite") == picked.selected.read_bytes()
@@ -117,7 +117,7 @@ def test_pick_packs_the_new_choice_into_the_bundle(output):
         assert "small-int8.tflite" not in archive.namelist()
 
 
-def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(type_in, output):
+def test_pick_removes_the_old_bundle_when_test_images_are_missing(type_in, output):
     pick(output, SelectConfig(max_size="40KB"))
     for shard in output.glob("pipeline/ImageExampleGen/examples/1/Split-test/*"):
         shard.unlink()
@@ -127,11 +127,11 @@ def test_pick_removes_the_old_bundle_where_the_test_images_are_not_there(type_in
     assert not (output / "bundle.zip").exists()
 
 
-def test_pick_leaves_files_and_records_that_agree(output):
+def test_pick_writes_files_and_records_that_agree(output):
     for select in (SelectConfig(max_size="40KB"), SelectConfig(max_size="80KB")):
         pick(output, select)
         report = verify_place(open_graph(output), open_location(output))
-        # The evaluation was put there by hand: that no record says what made it is all that may be wrong.
+        # The fixture writes the evaluation without a record; no other problem is expected.
         assert [problem.where for problem in report.problems if "evaluation/9" not in problem.reason] == []
     path = "Output/provenance/latest.intoto.json"
     record = parse_statement((output / "pipeline" / path).read_bytes(), path)
@@ -142,7 +142,7 @@ def test_pick_leaves_files_and_records_that_agree(output):
     assert [problem.where for problem in problems if problem.kind == "tampered"] == ["../bundle.zip"]
 
 
-def test_pick_changes_nothing_when_nothing_fits(output):
+def test_pick_changes_nothing_when_no_candidate_satisfies_the_limits(output):
     def contents():
         return {path: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != LOCK_FILE}
 
@@ -182,22 +182,22 @@ def break_thumbnails(output):
         (break_thumbnails, Learn2CompressError, r"predictions\.npz must be a file of predictions"),
     ],
 )
-def test_pick_refuses_a_folder_in_which_something_is_missing(output, damage, error, message):
+def test_pick_refuses_an_incomplete_folder(output, damage, error, message):
     damage(output)
     with pytest.raises(error, match=message):
         pick(output, SelectConfig(max_size="40KB"))
     assert not (output / "selected.tflite").exists()
 
 
-def test_pick_refuses_a_store_that_does_not_know_the_evaluation(output):
+def test_pick_refuses_a_store_without_the_evaluation(output):
     (output / "metadata.db").unlink()
     store = open_store(output)
     store.put_artifact_type(mlmd.ArtifactType(name="learn2compress.ModelEvaluation"))
-    with pytest.raises(LineageError, match=r"must know the evaluation in .*/evaluation/9; it does not"):
+    with pytest.raises(LineageError, match=r"must contain the evaluation in .*/evaluation/9; it does not"):
         pick(output, SelectConfig(max_size="40KB"))
 
 
-def test_pick_asks_for_the_address_when_the_report_hides_its_password(output):
+def test_pick_requires_the_address_when_the_report_hides_its_password(output):
     tree = json.loads((output / "report.json").read_text())
     tree["config"] = {"pipeline": {"metadata": "mysql://me:***@host/db"}}
     (output / "report.json").write_text(json.dumps(tree))
@@ -205,7 +205,7 @@ def test_pick_asks_for_the_address_when_the_report_hides_its_password(output):
         pick(output, SelectConfig(max_size="40KB"))
 
 
-def test_pick_command_says_what_became_of_each_file(type_in, output):
+def test_pick_command_prints_the_verdict_on_each_file(type_in, output):
     status, out, _ = type_in("pick", output, "--max-size", "40KB")
     assert status == 0
     assert "the only one that satisfies max_size 40 KB" in out

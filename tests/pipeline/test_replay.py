@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay is compared by: bytes step by step, times left aside, and figures within a tolerance."""
+"""Tests the comparison of a replay: bytes step by step without times, and figures within a tolerance."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from learn2compress.schemas.module_source import read_module
 
 @pytest.fixture
 def compare(make_run, tmp_path: Path):
-    """Compares a run with another one, of other settings."""
+    """Compares a run with another one of other settings."""
 
     def run(tolerance: float = 0.02, **settings):
         recorded = make_run(tmp_path / "recorded")
@@ -28,7 +28,7 @@ def compare(make_run, tmp_path: Path):
     return run
 
 
-def test_same_steps_give_the_same_bytes(compare) -> None:
+def test_compare_replay_finds_the_same_bytes_when_the_steps_are_the_same(compare) -> None:
     report = compare()
 
     assert report.same_bytes
@@ -41,7 +41,7 @@ def test_same_steps_give_the_same_bytes(compare) -> None:
     assert figures["bytes"] == (31, 31)
 
 
-def test_first_step_that_came_out_otherwise_is_named(compare) -> None:
+def test_compare_replay_names_the_first_step_that_differs(compare) -> None:
     report = compare(seed=8)
 
     assert not report.same_bytes
@@ -49,19 +49,19 @@ def test_first_step_that_came_out_otherwise_is_named(compare) -> None:
     assert report.differing_steps == ["Distiller", "Pruner", "Quantizer"]
 
 
-def test_figures_are_held_against_the_tolerance(compare) -> None:
-    # Forty epochs more cost the synthetic models 0.4 points.
+def test_compare_replay_accepts_figures_within_the_tolerance(compare) -> None:
+    # Forty further epochs reduce the accuracy of the synthetic models by 0.4 points.
     assert compare(epochs=70).within_tolerance
 
 
-def test_figures_beyond_the_tolerance_are_marked(compare) -> None:
+def test_compare_replay_marks_figures_beyond_the_tolerance(compare) -> None:
     report = compare(epochs=70, tolerance=0.001)
 
     assert not report.within_tolerance
     assert [figure.figure for figure in report.figures if not figure.within] == ["test top1"]
 
 
-def test_times_in_json_files_do_not_count(make_run, tmp_path: Path) -> None:
+def test_compare_replay_ignores_times_in_json_files(make_run, tmp_path: Path) -> None:
     graphs = []
     for name, seconds in (("recorded", 1.5), ("replayed", 22.25)):
         run = make_run(tmp_path / name)
@@ -79,7 +79,7 @@ def test_times_in_json_files_do_not_count(make_run, tmp_path: Path) -> None:
     assert compared.differing_steps == []
 
 
-def test_replay_that_made_no_such_file_is_refused(make_run, tmp_path: Path) -> None:
+def test_compare_replay_refuses_a_replay_without_the_file(make_run, tmp_path: Path) -> None:
     recorded = make_run(tmp_path / "recorded")
     replayed = make_run(tmp_path / "replayed")
     (tmp_path / "replayed" / replayed.records["Quantizer"]).unlink()
@@ -90,16 +90,16 @@ def test_replay_that_made_no_such_file_is_refused(make_run, tmp_path: Path) -> N
         compare_replay(graph, report, open_graph(tmp_path / "replayed"), tmp_path)
 
 
-def test_file_that_no_record_knows_cannot_be_compared(make_run, tmp_path: Path) -> None:
+def test_compare_replay_refuses_an_unrecorded_file(make_run, tmp_path: Path) -> None:
     make_run(tmp_path / "recorded")
     (tmp_path / "x.tflite").write_bytes(b"x")
     graph = open_graph(tmp_path / "recorded")
 
-    with pytest.raises(LineageError, match=r"x\.tflite must be a file that a record knows"):
+    with pytest.raises(LineageError, match=r"x\.tflite must be a recorded file"):
         compare_replay(graph, lineage_of_file(graph, tmp_path / "x.tflite"), graph, tmp_path)
 
 
-def test_a_user_s_own_students_are_built_again_from_the_recorded_text(make_run, tmp_path: Path, monkeypatch) -> None:
+def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_path: Path, monkeypatch) -> None:
     run = make_run(tmp_path / "recorded")
     graph = open_graph(tmp_path / "recorded")
     report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))

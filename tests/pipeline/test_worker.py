@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker does between the chief's messages; that processes reach each other, test_distribution.py tests."""
+"""Tests the assignments between chief and worker; test_distribution.py tests real processes."""
 
 import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from learn2compress.components.execution.coordination import Assignment, call_workers, dismiss_workers, next_assignment
+from learn2compress.components.execution.coordination import (
+    Assignment,
+    dismiss_workers,
+    dispatch_training,
+    next_assignment,
+)
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.compression.training.workers import Cluster
 from learn2compress.pipeline import worker
@@ -14,8 +19,8 @@ from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.progress import listening
 
 
-class Line(Distribution):
-    """What the chief shares comes out at the other worker, in its order."""
+class Channel(Distribution):
+    """Delivers the chief's messages to the other worker in order."""
 
     def __init__(self, index: int, messages: list[bytes]) -> None:
         self.cluster, self.messages = Cluster(("a:1", "b:2"), index), messages
@@ -34,26 +39,26 @@ def artifact(kind, uri: str) -> types.Artifact:
 
 
 @pytest.fixture
-def line(monkeypatch):
-    """Both ends: the chief's and the worker's."""
+def channel(monkeypatch):
+    """Makes the two ends of a channel: the chief's and the worker's."""
     messages = []
-    chief, other = Line(0, messages), Line(1, messages)
+    chief, other = Channel(0, messages), Channel(1, messages)
     monkeypatch.setattr(worker, "open_distribution", lambda _: other)
     return chief, other
 
 
-def test_workers_are_told_nothing_where_there_are_none_and_tell_nothing_themselves(line):
-    _, other = line
+def test_dispatch_sends_nothing_without_workers_or_from_a_worker(channel):
+    _, other = channel
 
     for distribution in (Distribution(), other):
-        call_workers(distribution, "Distiller", {}, {})
+        dispatch_training(distribution, "Distiller", {}, {})
         dismiss_workers(distribution)
 
     assert other.messages == []
 
 
-def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeypatch):
-    chief, _ = line
+def test_take_part_executes_the_dispatched_trainings_until_the_run_ends(channel, monkeypatch):
+    chief, _ = channel
     seen = []
 
     class Executor:
@@ -66,11 +71,11 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
         "teacher_logits": [artifact(TeacherLogits, "/logits/2")],
         "students": [artifact(StudentSet, "/students/3")],
     }
-    call_workers(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
+    dispatch_training(chief, "Pruner", inputs, {"prune_sparsity": 0.5, "distill_strategy": "multi_worker", "seed": 1})
     dismiss_workers(chief)
-    said = []
+    reported = []
 
-    with listening(said.append):
+    with listening(reported.append):
         trained = worker.take_part()
 
     assert trained == ("Pruner",)
@@ -84,21 +89,24 @@ def test_take_part_executes_what_the_chief_trains_until_it_is_done(line, monkeyp
     (students,) = outputs["pruned_students"]
     assert type(students) is StudentSet
     assert not students.uri.startswith("/students")
-    assert [line.detail for line in said] == ["Worker 1 of 2 waits for the chief's trainings", "Pruner: trains along"]
+    assert [line.detail for line in reported] == [
+        "Worker 1 of 2 waits for the chief's trainings",
+        "Pruner: takes part in the training",
+    ]
 
 
 @pytest.mark.parametrize("node", ["Distiller", "Pruner", "Quantizer"])
-def test_take_part_says_what_the_node_says_when_its_inputs_are_not_to_be_seen_from_here(line, node, tmp_path):
-    chief, _ = line
+def test_take_part_raises_the_nodes_error_when_its_inputs_are_not_accessible(channel, node, tmp_path):
+    chief, _ = channel
     inputs = {key: [artifact(kind, tmp_path / key)] for key, kind in worker._NODES[node].INPUTS.items()}
-    call_workers(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
+    dispatch_training(chief, node, inputs, {"distill_strategy": "none", "seed": 1, "teacher_mode": "fixed"})
 
     with pytest.raises(Learn2CompressError, match=r"manifest\.json must be a readable \w+Manifest; .*No such file"):
         worker.take_part()
 
 
-def test_assignments_are_read_as_they_were_told(line):
-    chief, other = line
-    call_workers(chief, "Distiller", {"students": [artifact(StudentSet, "/s/1")]}, {"distill_epochs": 3})
+def test_next_assignment_returns_the_dispatched_training(channel):
+    chief, other = channel
+    dispatch_training(chief, "Distiller", {"students": [artifact(StudentSet, "/s/1")]}, {"distill_epochs": 3})
 
     assert next_assignment(other) == Assignment("Distiller", {"students": ["/s/1"]}, {"distill_epochs": 3})

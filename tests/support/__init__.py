@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of several rooms share; tests/conftest.py makes fixtures of it.
+"""Holds the common code of tests in several packages; tests/conftest.py makes fixtures of it.
 
-Imported before any test: Keras 2 (for tfmot), no start-up noise, no GPU must be settled before TensorFlow is imported.
+It is imported before any test, since Keras 2 (for tfmot), log level and GPU must be set before TensorFlow is imported.
 """
 
 import os

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs forked from a process that has imported TFX once, for the import costs more than most of what they do.
+"""Runs programs in processes forked from one that has imported TFX, since the import takes longer than most programs.
 
-    server     reads a request a line, forks, and writes the child's process number, then its exit status
-      └ child  has arguments, environment, working directory and output files of its own; calls the program's `main`
+    server     reads one request in each line, forks, and writes the child's process number, then its exit status
+      └ child  has its own arguments, environment, working directory and output files; calls the program's `main`
 
-The server only imports: TensorFlow starts its threads when it first computes, which each child does for itself. The
-first program starts the server; the server ends with the process that started it.
+The server only imports modules: TensorFlow starts its threads at its first computation, which happens in the children.
+The first program starts the server, which ends with the process that started it.
 """
 
 import atexit
@@ -37,7 +37,7 @@ IMPORTED = (
 
 @dataclass
 class Program:
-    """A program that runs; used as a context, it is waited for."""
+    """A running program; as a context manager it waits for the end of the program."""
 
     pid: int
     folder: tempfile.TemporaryDirectory
@@ -52,7 +52,7 @@ class Program:
         self.folder.cleanup()
 
     def wait(self) -> int:
-        """Waits for its end; returns the exit status, negative where a signal ended it."""
+        """Waits for the end; returns the exit status, which is negative if a signal ended the program."""
         if self.status is None:
             self.status = int(self.server.stdout.readline())
         return self.status
@@ -64,13 +64,13 @@ class Program:
 def start(
     module: str, arguments: list[str], folder: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Program:
-    """Starts a program; the next can be started once it has ended.
+    """Starts a program; another can be started only after it has ended.
 
     Args:
         module: CLI or STEP.
-        arguments: Its arguments.
-        folder: Its working directory; default: this one.
-        env: Its environment; default: this process's.
+        arguments: Arguments of the program.
+        folder: Working directory; default: the current one.
+        env: Environment; default: that of this process.
     """
     server, files = _server(), tempfile.TemporaryDirectory(prefix="program-")
     request = {
@@ -98,25 +98,25 @@ def run(
 def _server() -> subprocess.Popen:
     server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(server.wait)
-    atexit.register(server.stdin.close)  # called before the wait
+    atexit.register(server.stdin.close)  # runs before the wait
     return server
 
 
 def _serve() -> int:
-    """Answers requests until there are no more; returns 0, and in a child the program's exit status."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an import prints is no answer
-    del sys.path[0]  # this file's folder, which no program has
+    """Serves requests until there are no more; returns 0, and in a child the program's exit status."""
+    responses = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # keeps output of imports out of the protocol
+    del sys.path[0]  # this file's folder, which is not on the path of other programs
     with warnings.catch_warnings():
         _import()
     while line := sys.stdin.readline():
         pid = os.fork()
         if not pid:
-            answers.close()
+            responses.close()
             return _become(json.loads(line))
-        print(pid, file=answers, flush=True)
+        print(pid, file=responses, flush=True)
         _, ended = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(ended), file=answers, flush=True)
+        print(os.waitstatus_to_exitcode(ended), file=responses, flush=True)
     return 0
 
 
@@ -130,7 +130,7 @@ def _import() -> None:
 
 
 def _become(request: dict) -> int:
-    """Turns the child into the program."""
+    """Runs the program in the child."""
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["folder"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the algorithms' tests share: a small student in every variant the converter makes, and a family half zero."""
+"""Provides models for tests of algorithms: a small student in all variants of the converter, and a sparse family."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8", "int8-float-ends")
 
 @pytest.fixture(scope="session")
 def pixels():
-    """[40, 12, 12, 3] uint8 noise."""
+    """Images of noise, [40, 12, 12, 3] uint8."""
     return np.random.default_rng(7).integers(0, 256, (40, 12, 12, 3), np.uint8)
 
 
 @pytest.fixture(scope="session")
 def keras_student():
-    """Takes floats 0..255 [n, 12, 12, 3], gives probabilities of 4 classes; half of its pointwise kernel is zero.
+    """Student of floats 0..255 [n, 12, 12, 3] with probabilities of 4 classes; half of its pointwise kernel is zero.
 
     Parameters by hand: rescaling 2, convolution 27·8+8, depthwise 9·8+8, pointwise 8·8+8, dense 8·4+4: 414.
     Multiply-accumulates: 144·8·27 + 144·8·9 + 144·8·8 + 8·4 = 50,720.
@@ -36,17 +36,17 @@ def keras_student():
     kernel, bias = pointwise.get_weights()
     kernel[:, :, :4] = 0
     pointwise.set_weights([kernel, bias])
-    # Scores far from even, so that different files would be seen to differ.
+    # The scores differ strongly, so that differences between files are detected.
     dense = model.layers[-1]
     kernel, bias = dense.get_weights()
-    # A bias, for the converter drops one of zeros.
+    # The bias is not zero, because the converter drops a bias of zeros.
     dense.set_weights([4 * kernel, bias + np.array([0.1, -0.1, 0.2, 0.0])])
     return model
 
 
 @pytest.fixture(scope="session")
 def tflite_models(request, tmp_path_factory):
-    """The student's .tflite bytes by variant, as the converter leaves them."""
+    """Bytes of the student's .tflite files by variant, as written by the converter."""
 
     def make(folder):
         for variant, data in converted(request.getfixturevalue("keras_student")).items():
@@ -79,7 +79,7 @@ def converted(keras_student):
 
 @pytest.fixture(scope="module")
 def sparse_family(stripes, trained_weights):
-    """The trained family, half of its weights zero."""
+    """Trained family in which half of the weights are zero."""
     from learn2compress.compression.family.model import build_family
     from learn2compress.compression.pruning.magnitude import prune_while_training
 

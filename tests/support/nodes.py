@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests need to build a node without a pipeline around it."""
+"""Makes configurations and channels for building a node without a pipeline."""
 
 from tfx import types
 
@@ -8,7 +8,7 @@ from learn2compress.schemas.config import Config, DataConfig, Section, TeacherCo
 
 
 def configured(**sections: Section) -> Config:
-    """Makes a configuration of some sections; the others are at their defaults."""
+    """Makes a configuration of the given sections; all others have their defaults."""
     return Config(**{"teacher": TeacherConfig(path="t.keras"), "data": DataConfig(path="digits")} | sections)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pruning pass in a package of its own, built as a wheel and installed for a test."""
+"""Builds and installs a pruning pass in a separate package for a test."""
 
 import importlib
 import shutil
@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parent / "example_pass"
 
 @pytest.fixture(scope="session")
 def example_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of tests/support/example_pass, built offline with the setuptools that are there."""
+    """Builds the wheel of tests/support/example_pass offline with the installed setuptools."""
     folder = tmp_path_factory.mktemp("example_pass")
     source = shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
@@ -27,9 +27,9 @@ def example_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def example_pass(example_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The folder that the wheel is installed in; the pass can be found and imported during the test."""
+    """Installs the wheel for one test; returns the folder with its modules."""
     target = tmp_path / "site-packages"
-    with zipfile.ZipFile(example_wheel) as archive:  # of a wheel of Python files, installing is unpacking
+    with zipfile.ZipFile(example_wheel) as archive:  # a wheel of Python files is installed by unpacking it
         archive.extractall(target)
     monkeypatch.syspath_prepend(str(target))
     importlib.invalidate_caches()
@@ -39,7 +39,7 @@ def example_pass(example_wheel: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def declare_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Installs a distribution that declares passes of a module that is given as text."""
+    """Installs a distribution that declares passes in a module with the given source."""
     modules: list[str] = []
 
     def declare(module: str, text: str, distribution: str = "", **passes: str) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as a run leaves it, made from predictions drawn at random and put through the real figures and choice."""
+"""Makes a report like that of a run, from random predictions with the real computation of figures and choice."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ FILES = [  # name, bytes, MACs, latency, accuracy
 
 
 def make_quantization_error(student):
-    """What 8 bits do to a student: its depthwise layer's range is bad, and its flattening loses nothing."""
+    """Makes a student's quantization errors: large in its depthwise layer, none in its flattening."""
     return QuantizationError(
         student=student,
         model=f"{student}-int8",
@@ -72,7 +72,7 @@ def make_quantization_error(student):
 
 
 def tally_at(rng, labels, teacher, ids, accuracy, classes):
-    """Predictions that are right at a given rate, more often so where the teacher is, and confuse neighbours."""
+    """Draws predictions of a given accuracy that are correlated with the teacher's and confuse neighbouring classes."""
     ease = np.where(teacher == labels, 1.02, 0.35)
     right = rng.random(len(labels)) < np.minimum(accuracy * ease, 0.995)
     wrong = (labels + rng.choice([1, 2, 5, 9], len(labels), p=[0.2, 0.5, 0.2, 0.1])) % classes
@@ -95,7 +95,7 @@ def tally_at(rng, labels, teacher, ids, accuracy, classes):
 
 
 def make_sensitivity(rng):
-    """Of five layers and two groups of channels."""
+    """Makes the sensitivity of five layers and two groups of channels."""
 
     def drops(height):
         return [
@@ -128,7 +128,15 @@ def make_sensitivity(rng):
 
 
 def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy", pictures=None):
-    """A report and its thumbnails. `pictures`: [n, height, width, channels] uint8 to draw thumbnails from."""
+    """Makes a report and its thumbnails.
+
+    Args:
+        images: Number of test images.
+        classes: Names of the classes.
+        limits: Limits of the choice, or None.
+        objective: Objective of the choice.
+        pictures: [n, height, width, channels] uint8 for the thumbnails, or None.
+    """
     rng = np.random.default_rng(7)
     count = len(classes)
     splits, correctness, thumbnails = {}, {}, {}
@@ -285,19 +293,19 @@ def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy",
 
 @pytest.fixture(scope="session")
 def sample():
-    """A report and its thumbnails."""
+    """Report with its thumbnails."""
     return make_report()
 
 
 @pytest.fixture(name="make_report")
 def make_report_fixture():
-    """The function, for a report with other classes or limits."""
+    """Function that makes a report with other classes or limits."""
     return make_report
 
 
 @pytest.fixture(scope="session")
 def classifiers():
-    """.tflite bytes of a small classifier of 32x32x3 images into ten classes, by variant, of normalized pixels."""
+    """Bytes of a small .tflite classifier of normalized 32x32x3 images into ten classes, by variant."""
     import tensorflow as tf
     import tf_keras as keras
 
@@ -322,7 +330,7 @@ def classifiers():
 
 @pytest.fixture(scope="session")
 def described(classifiers):
-    """Writes a candidate's file as a run does: with labels and normalization, and bytes of its own."""
+    """Writes a candidate's file as a run does, with labels and normalization, and with different bytes for each."""
 
     def write(path, candidate):
         data = classifiers[candidate.variant if candidate.variant in classifiers else "float32"]
@@ -334,7 +342,7 @@ def described(classifiers):
 
 @pytest.fixture(scope="session")
 def write_examples():
-    """Writes Examples with the manifest of a report: two shards of the test split, its classes drawn at random."""
+    """Writes Examples with the manifest of a report: two shards of the test split with random labels."""
     import tensorflow as tf
 
     def feature(value):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small object store that speaks S3, over a folder: enough of it for the real client, with refusals to order."""
+"""Serves a folder by the part of the S3 protocol that the client uses; methods can be refused."""
 
 import hashlib
 import shutil
@@ -19,7 +19,7 @@ class S3Server:
     """Serves the folder `root`, whose sub-folders are the buckets.
 
     Attributes:
-        refuse: HTTP methods that are answered with AccessDenied.
+        refuse: HTTP methods for which the response is AccessDenied.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+    def _respond(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _error(self, status: int, code: str) -> None:
-        self._answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+        self._respond(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
     def _begin(self) -> tuple[Path, str, dict[str, list[str]]] | None:
         parts = urlsplit(self.path)
@@ -89,10 +89,10 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def do_GET(self) -> None:
-        begun = self._begin()
-        if begun is None:
+        parsed = self._begin()
+        if parsed is None:
             return
-        bucket, key, query = begun
+        bucket, key, query = parsed
         if not key:
             self._list(bucket, query)
             return
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             end = min(int(last) if last else size - 1, size - 1)
             body, status = body[int(first) : end + 1], 206
             headers["Content_Range"] = f"bytes {first}-{end}/{size}"
-        self._answer(status, body, **headers)
+        self._respond(status, body, **headers)
 
     do_HEAD = do_GET
 
@@ -132,38 +132,38 @@ class _Handler(BaseHTTPRequestHandler):
         rows += [f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(folders)]
         count = len(rows)
         head = f"<Name>{bucket.name}</Name><KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>"
-        self._answer(200, f"<ListBucketResult>{head}{''.join(rows)}</ListBucketResult>".encode())
+        self._respond(200, f"<ListBucketResult>{head}{''.join(rows)}</ListBucketResult>".encode())
 
     def do_PUT(self) -> None:
-        begun = self._begin()
-        if begun is None:
+        parsed = self._begin()
+        if parsed is None:
             return
-        bucket, key, _ = begun
+        bucket, key, _ = parsed
         if key:
             (bucket / key).parent.mkdir(parents=True, exist_ok=True)
             (bucket / key).write_bytes(self.body)
-        self._answer(200, ETag=_entity(self.body))
+        self._respond(200, ETag=_entity(self.body))
 
     def do_DELETE(self) -> None:
-        begun = self._begin()
-        if begun is None:
+        parsed = self._begin()
+        if parsed is None:
             return
-        bucket, key, _ = begun
+        bucket, key, _ = parsed
         (bucket / key).unlink(missing_ok=True)
-        self._answer(204)
+        self._respond(204)
 
     def do_POST(self) -> None:
-        begun = self._begin()
-        if begun is None:
+        parsed = self._begin()
+        if parsed is None:
             return
-        bucket, _, query = begun
+        bucket, _, query = parsed
         if "delete" not in query:
             self._error(501, "NotImplemented")
             return
         for part in self.body.decode().split("<Key>")[1:]:
             target = bucket / part.partition("</Key>")[0]
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        self._answer(200, b"<DeleteResult/>")
+        self._respond(200, b"<DeleteResult/>")
 
 
 def _entity(body: bytes) -> str:
@@ -171,7 +171,7 @@ def _entity(body: bytes) -> str:
 
 
 def _unchunk(body: bytes) -> bytes:
-    """Undoes aws-chunked encoding, which the client uses where it adds a checksum."""
+    """Decodes aws-chunked encoding, which the client uses when it adds a checksum."""
     content = b""
     while body:
         size, _, rest = body.partition(b"\r\n")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which tests run, and how xdist divides them among its workers.
+"""Sorts the tests, and schedules them on the workers of xdist.
 
-Quick tests run first, then those marked `e2e` or `slow`, the longest files of them first, so that no worker is left
-with a long file when the others are done. A worker gets a file at a time, for its fixtures are built once a file; the
-files of tests/e2e go to one worker, for they look at the same finished run.
+Quick tests run first, then those marked `e2e` or `slow`, beginning with the longest files, so that the workers finish
+at about the same time. A worker receives one file at a time, because fixtures are built once for each file. One worker
+receives all files of tests/e2e, because they use the same finished run.
 """
 
 import itertools
@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# What takes minutes, the longest first.
+# Files that take minutes, the longest first.
 LONGEST = ("tests/kubeflow/test_cluster_run.py", "tests/e2e/")
 
 
 class FileByFile(LoadScopeScheduling):
-    """Assigns runs of tests of one file, or of tests/e2e, in the order of collection."""
+    """Assigns the tests of one file, or of tests/e2e, together, in the order of collection."""
 
     def __init__(self, config: pytest.Config, log: object) -> None:
         super().__init__(config, log)
@@ -32,7 +32,7 @@ class FileByFile(LoadScopeScheduling):
 
 
 def quick_first(item: pytest.Item) -> tuple[bool, int]:
-    """The key by which tests are sorted."""
+    """Computes the key by which tests are sorted."""
     slow = any(item.get_closest_marker(name) for name in ("e2e", "slow"))
     rank = next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
     return slow, rank if slow else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are slow to make, made by the first of xdist's workers that needs them, once in a run of the tests."""
+"""Makes files that take long once in a test session, in the first of xdist's workers that needs them."""
 
 import fcntl
 import os
@@ -10,10 +10,10 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Gives the folder of that name, for reading; `make` fills it, while other workers wait."""
+    """Returns the folder of a name, for reading; the first worker fills it by `make` while the others wait."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # each worker has a folder of its own inside
+        root = root.parent  # each worker has its own folder inside
     folder, partial = root / f"shared-{name}", root / f"shared-{name}-partial"
     with open(root / f"shared-{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

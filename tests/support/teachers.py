@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small teachers in each form in which users have one."""
+"""Makes small teachers in each supported format."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ PARAMETERS = (27 * 4 + 4) + 4 * 4 + (9 * 4 + 4) + (4 * 5 + 5)
 
 
 def build(library: Any, activation: str | None, **input_options: Any) -> Any:
-    """Make a small classifier of the layers that formats differ on, none of its values left at zero."""
+    """Make a small classifier with the layers that formats store differently, and with no weights of zero."""
     layers = library.layers
     image = library.Input((8, 8, 3), **input_options)
     x = layers.Conv2D(4, 3, padding="same", name="conv")(image)
@@ -36,7 +36,7 @@ def build(library: Any, activation: str | None, **input_options: Any) -> Any:
 
 
 class PlainModule(tf.Module):
-    """A classifier of bare operations, as somebody without Keras would export one."""
+    """A classifier of TensorFlow operations without Keras."""
 
     def __init__(self, softmax: bool) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PlainModule(tf.Module):
 
 
 def save(kind: str, activation: str | None, folder: Path) -> tuple[Path, Any]:
-    """Save a new model in one of the ways that users do; return where, and the model itself."""
+    """Save a new model in one of the supported formats; return its path and the model."""
     if kind == "tf.Module":
         model = PlainModule(activation == "softmax")
         tf.saved_model.save(model, str(folder / "t"), signatures=model.__call__)
@@ -83,7 +83,7 @@ def saved_function(
 
 
 def flat_scores(x: tf.Tensor) -> tf.Tensor:
-    """Three scores that depend on all pixels."""
+    """Compute three scores that depend on all pixels."""
     x = tf.cast(x, tf.float32)
     x = tf.reshape(x, [tf.shape(x)[0], -1])
     return tf.stack([tf.reduce_mean(x, 1), tf.reduce_max(x, 1), -tf.reduce_min(x, 1)], axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transformation of a .tflite file by itself, from bytes to bytes, and a count of parses and packs."""
+"""Applies single transformations to the bytes of a .tflite file, and counts how often files are parsed and packed."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def write_metadata(data: bytes, *, file: str = "the model", **about: Any) -> byt
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Counts from now on how often a flatbuffer is parsed ("unpack") and packed ("pack"), whoever does it."""
+    """Counts from now on how often any code parses ("unpack") and packs ("pack") a flatbuffer."""
     counts = {"unpack": 0, "pack": 0}
 
     def count(module: Any, name: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the evaluator's work is divided among workers."""
+"""Tests how the evaluator's work is divided among workers."""
 
 import hashlib
 import itertools
@@ -25,12 +25,12 @@ MODELS = [ModelToRun(f"model {i}", f"{i}.tflite", str(i)) for i in range(5)]
     [
         (1, 4, 5),  # a shard with all files
         (4, 4, 5),
-        (5, 8, 3),  # each shard twice
+        (5, 8, 3),  # each shard is assigned twice
         (12, 12, 2),
-        (1000, 20, 1),  # a shard with one file: more pieces there are not
+        (1000, 20, 1),  # a shard with one file is the smallest piece
     ],
 )
-def test_cut_pieces_gives_a_shard_out_more_than_once_only_where_shards_are_few(least, pieces, most_files):
+def test_cut_pieces_assigns_a_shard_repeatedly_only_when_shards_are_few(least, pieces, most_files):
     found = cut_pieces(SHARDS, MODELS, TASK, least)
 
     assert len(found) == pieces
@@ -43,7 +43,7 @@ def test_cut_pieces_gives_a_shard_out_more_than_once_only_where_shards_are_few(l
 
 
 @pytest.mark.parametrize(("shards", "models"), [([], MODELS), (SHARDS, []), ([], [])])
-def test_cut_pieces_has_nothing_to_give_out_without_shards_or_files(shards, models):
+def test_cut_pieces_is_empty_without_shards_or_files(shards, models):
     assert cut_pieces(shards, models, TASK, 6) == []
 
 
@@ -56,7 +56,7 @@ def test_cut_pieces_has_nothing_to_give_out_without_shards_or_files(shards, mode
         (["--runner=FlinkRunner"], 16),
     ],
 )
-def test_workers_of_are_those_of_the_direct_runner_or_many(arguments, workers):
+def test_workers_of_reads_the_direct_runners_options_or_assumes_many(arguments, workers):
     assert workers_of(PipelineOptions(arguments)) == workers
 
 
@@ -65,7 +65,7 @@ FOUR = Task(input_shape=(2, 2, 1), classes=["a", "b", "c", "d"])
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Shards that hold three batches of an image each; lists those that are read."""
+    """Replaces reading by three batches of one image each; lists the shards that are read."""
     read = []
 
     def batches(shard, _):
@@ -81,7 +81,7 @@ def reads(monkeypatch):
 
 @pytest.fixture
 def models(tmp_path, brightest_pixel_tflite):
-    """Three files that differ by a byte at their end."""
+    """Three files that differ in their number of trailing zero bytes."""
     found = []
     for i in range(3):
         data = brightest_pixel_tflite + bytes(i)
@@ -100,7 +100,7 @@ def test_run_models_reads_a_shard_once_for_all_files(reads, models):
         assert tally.classes.tolist() == tally.labels.tolist() == [0, 1, 2]
 
 
-def test_run_models_names_the_file_that_has_changed(reads, models):
+def test_run_models_names_a_file_that_has_changed(reads, models):
     changed = ModelToRun("changed", models[1].path, "0" * 64)
 
     with pytest.raises(ModelFileError, match=r"1\.tflite must have SHA-256 000.*it changed while it was evaluated"):

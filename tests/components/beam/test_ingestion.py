@@ -84,11 +84,11 @@ def test_ingest_orders_records_by_id_and_names_shards_as_tfx_does(tmp_path, rand
         ]
         assert ids == sorted(ids)
         assert {int(identity, 16) % 4 for identity in ids} == {shard}
-        assert (tmp_path / "out" / "Split-train" / name).read_bytes()[4:8] == bytes(4)  # no time in the gzip header
+        assert (tmp_path / "out" / "Split-train" / name).read_bytes()[4:8] == bytes(4)  # the gzip header holds no time
 
 
 @pytest.mark.slow
-def test_ingest_writes_the_same_bytes_whatever_the_workers_and_pieces(tmp_path, random_npz, monkeypatch):
+def test_ingest_writes_the_same_bytes_for_any_number_of_workers_and_pieces(tmp_path, random_npz, monkeypatch):
     report, _ = run(random_npz, tmp_path / "one", workers=1)
     monkeypatch.setattr(npz_source, "PIECE_BYTES", 48 * 100)
     other, _ = run(random_npz, tmp_path / "two", workers=2)
@@ -100,7 +100,7 @@ def test_ingest_writes_the_same_bytes_whatever_the_workers_and_pieces(tmp_path, 
         assert filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
 
 
-def test_ingest_splits_by_content_so_that_more_data_move_no_image(tmp_path, random_npz):
+def test_ingest_keeps_the_split_of_an_image_when_data_are_added(tmp_path, random_npz):
     run(random_npz, tmp_path / "all")
     run(random_npz, tmp_path / "some", limit=300)
     places = {
@@ -111,12 +111,12 @@ def test_ingest_splits_by_content_so_that_more_data_move_no_image(tmp_path, rand
     assert all(places["all"][source] == split for source, split in places["some"].items())
 
 
-def test_ingest_takes_the_configured_shares(tmp_path, random_npz):
+def test_ingest_uses_the_configured_fractions(tmp_path, random_npz):
     config = random_npz.model_copy(update={"test_fraction": 0.2, "validation_fraction": 0.5})
     report, _ = run(config, tmp_path / "out")
     counts = {split: sum(counted.values()) for split, counted in report["examples"].items()}
     assert counts["test"] == pytest.approx(180, abs=40)
-    assert counts["validation"] == pytest.approx(360, abs=50)  # of what is left
+    assert counts["validation"] == pytest.approx(360, abs=50)  # half of the rest
     assert sum(counts.values()) == 900
 
 
@@ -145,7 +145,7 @@ def test_ingest_counts_and_names_duplicates(tmp_path):
         ("train_images[1]", "train_images[51]"),
         ("test_images[10]", "test_images[11]"),
     }
-    assert len(records(tmp_path / "out", "train")) == 53  # they are kept
+    assert len(records(tmp_path / "out", "train")) == 53  # duplicates are kept
 
 
 def test_ingest_puts_copies_into_one_split(tmp_path):
@@ -170,7 +170,7 @@ def test_ingest_counts_and_names_bad_files(tmp_path):
     assert sum(sum(counted.values()) for counted in report["examples"].values()) == 40
 
 
-def test_ingest_brings_mixed_images_to_one_shape(tmp_path):
+def test_ingest_converts_mixed_images_to_one_shape(tmp_path):
     for label, mode, size in (("a", "RGB", (9, 4)), ("b", "L", (3, 3))):
         (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(20):
@@ -184,7 +184,7 @@ def test_ingest_brings_mixed_images_to_one_shape(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_ingest_raises_the_error_of_a_source_as_itself(tmp_path, workers):
+def test_ingest_raises_the_original_error_of_a_source(tmp_path, workers):
     images = np.zeros((40, 2, 2, 1), np.int16)
     images[30] = 999
     config = save_npz(tmp_path / "data.npz", images=images, labels=np.arange(40) % 2)
@@ -204,7 +204,7 @@ def test_make_plan_counts_shards_by_bytes_and_examples():
     assert shards(100_000, (8, 8, 1))["train"] == 8
 
 
-def test_make_record_is_the_same_for_the_same_pixels_alone():
+def test_make_record_chooses_split_and_id_by_the_pixels():
     plan = Plan("", "", Task(input_shape=(2, 2, 1), classes=["a", "b"]), 0.3, 0.3, dict.fromkeys(SPLITS, 1), 1)
     pixels = np.array([[[1], [2]], [[3], [4]]], np.uint8)
     split, identity, _ = make_record(RawExample("x", None, 0, pixels), plan)

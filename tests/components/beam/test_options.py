@@ -11,7 +11,7 @@ from learn2compress.schemas.errors import DataError, OutputError, TeacherError
 
 
 class Fail(beam.DoFn):
-    """Raises what it is told to. Only within the process: another one cannot import a test's module."""
+    """Raises the error of a given name; runs in this process only, since others cannot import a test's module."""
 
     def process(self, kind):
         from learn2compress.schemas import errors
@@ -31,7 +31,7 @@ def run(kind: str) -> None:
         _ = pipeline | beam.Create([kind]) | beam.Reshuffle() | beam.ParDo(Fail())
 
 
-def test_user_errors_gives_back_the_error_of_a_worker():
+def test_user_errors_raises_the_error_of_a_worker():
     with pytest.raises(DataError, match=r"^file x.png must be whole; got half of it. Copy it anew\.$") as caught:
         run("DataError")
     assert type(caught.value) is DataError
@@ -43,12 +43,12 @@ def test_user_errors_keeps_the_class():
         run("TeacherError")
 
 
-def test_user_errors_says_so_when_the_disk_is_full():
+def test_user_errors_raises_an_output_error_when_the_disk_is_full():
     with pytest.raises(OutputError, match=r"^the disk must have room for the output; got: No space left on device"):
         run("full")
 
 
-def test_user_errors_lets_a_fault_of_ours_pass():
+def test_user_errors_raises_an_internal_error_unchanged():
     with pytest.raises(KeyError, match="a fault of ours"):
         run("ours")
 
@@ -64,7 +64,7 @@ def test_find_user_error_finds_it_in_the_text_of_a_traceback():
     assert find_user_error(RuntimeError("learn2compress.schemas.errors.Unknown: x")) is None
 
 
-def test_direct_runner_args_name_a_runner_that_fetches_nothing(monkeypatch):
+def test_direct_runner_args_name_a_runner_that_downloads_nothing(monkeypatch):
     monkeypatch.setattr("sys.executable", "/venv/bin/python")
     pipeline = beam.Pipeline(argv=direct_runner_args(1))
     assert isinstance(pipeline.runner, FnApiRunner)
@@ -73,7 +73,7 @@ def test_direct_runner_args_name_a_runner_that_fetches_nothing(monkeypatch):
     assert "--direct_num_workers=3" in direct_runner_args(3)
 
 
-def test_direct_runner_args_start_no_processes_with_a_blank_in_the_path_of_python(monkeypatch, caplog):
+def test_direct_runner_args_use_one_process_when_the_path_of_python_has_a_blank(monkeypatch, caplog):
     monkeypatch.setattr("sys.executable", "/my project/.venv/bin/python")
     assert direct_runner_args(3) == direct_runner_args(1)
     assert "whose path has a blank (/my project/.venv/bin/python)" in caplog.text

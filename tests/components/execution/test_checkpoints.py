@@ -11,7 +11,7 @@ PARAMETERS = {"epochs": 3, "rate": 0.1, "seed": 0}
 
 @pytest.fixture
 def place(artifact, tmp_path):
-    """The checkpoint's path for an execution, its parameters and the manifests of its inputs."""
+    """Computes the checkpoint's path for an execution, its parameters and the manifests of its inputs."""
 
     def place(execution=7, parameters=PARAMETERS, **manifests):
         output = artifact(StudentSet, tmp_path / f"root/Distiller/students/{execution}")
@@ -33,7 +33,7 @@ def test_checkpoint_lies_beside_the_executions_of_its_node(place, tmp_path):
     assert path.suffix == ".npz"
 
 
-def test_checkpoint_is_found_by_the_next_execution_of_the_same_work(place):
+def test_checkpoint_is_the_same_for_another_execution_of_the_same_work(place):
     assert place(7) == place(8)
     assert place(7, parameters=dict(reversed(PARAMETERS.items()))) == place(7)
 
@@ -48,10 +48,10 @@ def test_checkpoint_is_found_by_the_next_execution_of_the_same_work(place):
         {"teacher_logits": "others"},
     ],
 )
-def test_checkpoint_is_not_that_of_other_work(place, change):
+def test_checkpoint_differs_when_the_work_differs(place, change):
     assert place(**change) != place()
 
 
-def test_checkpoint_needs_inputs_with_a_manifest(artifact, tmp_path):
+def test_checkpoint_path_raises_when_an_input_has_no_manifest(artifact, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
         checkpoint_path(artifact(StudentSet, tmp_path / "a/b/c"), {"x": [artifact(StudentSet, Path("none"))]}, {})

@@ -26,14 +26,14 @@ def test_decode_image_has_one_channel_when_grey():
     assert np.array_equal(decoded[:, :, 0], pixels)
 
 
-def test_decode_image_looks_up_a_palette():
+def test_decode_image_resolves_a_palette():
     picture = Image.new("P", (2, 1))
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.putdata([0, 1])
     assert decode_image(encode(picture)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
-def test_decode_image_lays_transparency_on_white():
+def test_decode_image_blends_transparency_with_white():
     pixels = np.array([[[200, 0, 0, 0], [200, 0, 0, 255]]], np.uint8)
     assert decode_image(encode(Image.fromarray(pixels))).tolist() == [[[255, 255, 255], [200, 0, 0]]]
 
@@ -43,9 +43,9 @@ def test_decode_image_scales_sixteen_bits_to_eight():
     assert decode_image(encode(picture))[0, :, 0].tolist() == [0, 0x80, 0xFF]
 
 
-def test_decode_image_turns_upright_when_exif_says_so():
+def test_decode_image_applies_the_exif_orientation():
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: the stored top is the right side
+    exif[0x0112] = 6  # orientation 6: the first stored row is the right side
     picture = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8))
     decoded = decode_image(encode(picture, "PNG", exif=exif))
     assert decoded.tolist() == [[[255, 0, 0]], [[0, 0, 255]]]
@@ -77,21 +77,21 @@ def test_decode_image_raises_when_the_checksum_of_a_png_is_wrong():
         decode_image(bytes(data))
 
 
-def test_fit_image_returns_the_same_array_when_nothing_is_to_do():
+def test_fit_image_returns_the_argument_when_the_shape_is_right():
     image = np.zeros((3, 4, 3), np.uint8)
     assert fit_image(image, (3, 4, 3)) is image
 
 
 def test_fit_image_stretches_the_whole_picture():
     image = np.zeros((2, 4, 1), np.uint8)
-    image[:, 2:] = 200  # the left half black, the right half light, whatever the shape
+    image[:, 2:] = 200  # the left half is black, the right half is light
     fitted = fit_image(image, (4, 2, 1))
     assert fitted.shape == (4, 2, 1)
     assert fitted[:, 0].max() < 50
     assert fitted[:, 1].min() > 150
 
 
-def test_fit_image_averages_when_it_shrinks():
+def test_fit_image_averages_when_it_reduces_an_image():
     image = np.zeros((8, 8, 1), np.uint8)
     image[:, ::2] = 200
     assert np.abs(fit_image(image, (1, 1, 1)).astype(int) - 100).max() <= 2

@@ -15,14 +15,14 @@ from learn2compress.modalities.image.presentation import ImagePresentation
         ((4, 6, 3), "4x6x3", "an image of 6x4 pixels, red, green, blue"),
     ],
 )
-def test_presentation_states_the_form_of_an_image(shape, size, described):
+def test_presentation_describes_the_form_of_an_image(shape, size, described):
     shown = ImagePresentation(shape)
 
     assert (shown.size, shown.described, shown.input_format) == (size, described, f"image, {size}")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_golden_file_is_without_loss(channels):
+def test_golden_file_is_lossless(channels):
     image = np.random.default_rng(0).integers(0, 256, (4, 6, channels)).astype(np.uint8)
 
     suffix, content = ImagePresentation(image.shape).golden_file(image)
@@ -31,7 +31,7 @@ def test_golden_file_is_without_loss(channels):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))).reshape(image.shape), image)
 
 
-def test_snippet_template_is_there_for_each_snippet():
+def test_snippet_template_exists_for_each_snippet():
     shown = ImagePresentation((4, 6, 1))
 
     assert all("{{ model }}" in shown.snippet_template(name) for name in shown.snippets)

@@ -15,7 +15,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (4, *SHAPE)).astype(np.uint8)
 
 
-def test_decode_gives_back_what_was_encoded_with_and_without_tensorflow(images):
+def test_decode_inverts_encode_with_and_without_tensorflow(images):
     records = ImageRecords(SHAPE)
     encoded = [records.encode(image) for image in images]
 
@@ -24,14 +24,14 @@ def test_decode_gives_back_what_was_encoded_with_and_without_tensorflow(images):
     assert {len(one) for one in encoded} == {records.example_bytes}
 
 
-def test_digest_is_of_shape_and_pixels(images):
+def test_digest_depends_on_shape_and_pixels(images):
     digest = ImageRecords(SHAPE).digest(images[0])
 
     assert digest == hashlib.sha256(b"2x3x3:" + images[0].tobytes()).digest()
     assert digest != ImageRecords((3, 2, 3)).digest(images[0].reshape(3, 2, 3))
 
 
-def test_read_file_and_fit_give_what_is_stored_of_a_picture(images, tmp_path):
+def test_read_file_and_fit_convert_a_picture_to_the_stored_form(images, tmp_path):
     Image.fromarray(images[0]).save(tmp_path / "x.png")
     records = ImageRecords(SHAPE)
 
@@ -41,7 +41,7 @@ def test_read_file_and_fit_give_what_is_stored_of_a_picture(images, tmp_path):
     assert ImageRecords((1, 1, 1)).fit(raw).shape == (1, 1, 1)
 
 
-def test_statistics_are_of_the_picture_as_the_source_has_it():
+def test_statistics_measure_the_original_size():
     raw = np.full((5, 4, 1), 51, np.uint8)
     records = ImageRecords((2, 2, 1))
 

@@ -19,7 +19,7 @@ def test_app_input_normalizes_as_training_does():
     assert np.allclose(model(pixels.astype(np.float32)), INPUTS.normalize(pixels), atol=1e-6)
 
 
-def test_representative_batches_begin_with_the_ends_of_the_range():
+def test_representative_batches_begin_with_the_extremes():
     pixels = np.full((2, 2, 3), 51, np.uint8)
     black, white, image = INPUTS.representative((2, 2, 3), [pixels])
 

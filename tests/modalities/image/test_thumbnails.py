@@ -21,5 +21,5 @@ def test_thumbnail_keeps_the_pixels_of_a_small_image(channels):
     assert np.array_equal(decoded(thumbnail(image)).reshape(image.shape), image)
 
 
-def test_thumbnail_makes_a_large_image_smaller():
+def test_thumbnail_reduces_a_large_image():
     assert decoded(thumbnail(np.zeros((224, 112, 3), np.uint8))).shape == (64, 32, 3)

@@ -23,17 +23,17 @@ def recipe(**changes) -> ViewRecipe:
         ((0, -1, 0), [[1, 0, 1], [4, 3, 4], [7, 6, 7]]),
         ((0, 2, 0), [[2, 1, 0], [5, 4, 3], [8, 7, 6]]),
         ((0, 0, 1), [[2, 1, 0], [5, 4, 3], [8, 7, 6]]),
-        # Shifted to [[1, 2, 1], ...], and only then mirrored.
+        # Shifting gives [[1, 2, 1], ...], which is then mirrored.
         ((0, 1, 1), [[1, 2, 1], [4, 5, 4], [7, 8, 7]]),
         ((1, -1, 1), [[4, 3, 4], [7, 6, 7], [4, 3, 4]]),
     ],
 )
-def test_apply_view_moves_pixels_as_worked_out_by_hand(view, expected):
+def test_apply_view_moves_pixels_as_computed_by_hand(view, expected):
     image = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1)
     assert apply_view(image, np.array([view], np.int16)).numpy()[0, :, :, 0].tolist() == expected
 
 
-def test_apply_view_treats_each_image_by_its_own_view_in_a_graph():
+def test_apply_view_applies_each_view_to_its_image_in_a_graph():
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8)
     views = np.array([[1, -2, 0], [0, 0, 0], [-1, 3, 1]], np.int16)
     signature = [tf.TensorSpec([None, 4, 6, 3], tf.uint8), tf.TensorSpec([None, 3], tf.int16)]
@@ -44,7 +44,7 @@ def test_apply_view_treats_each_image_by_its_own_view_in_a_graph():
     assert np.array_equal(together[1], images[1])
 
 
-def test_draw_views_begins_with_the_image_itself_and_stays_within_bounds():
+def test_draw_views_starts_with_the_image_itself_and_stays_within_bounds():
     views = draw_views(IDS, recipe())
     assert views.dtype == np.int16
     assert views.shape == (4000, 4, 3)
@@ -54,7 +54,7 @@ def test_draw_views_begins_with_the_image_itself_and_stays_within_bounds():
     assert set(np.unique(views[:, :, 2])) == {0, 1}
 
 
-def test_draw_views_is_even_and_without_correlation():
+def test_draw_views_is_uniform_and_uncorrelated():
     views = draw_views(IDS, recipe())[:, 1:].reshape(-1, 3).astype(float)
     for column, values in enumerate((5, 3, 2)):
         counts = np.unique(views[:, column], return_counts=True)[1]
@@ -63,13 +63,13 @@ def test_draw_views_is_even_and_without_correlation():
     assert np.abs(correlation).max() < 0.04
 
 
-def test_draw_views_depends_on_id_view_and_seed_alone():
+def test_draw_views_depends_on_id_view_and_seed_only():
     views = draw_views(IDS, recipe())
     assert np.array_equal(draw_views(IDS[[5]], recipe())[0], views[5])
     assert np.array_equal(draw_views(np.array([i.decode() for i in IDS[:9]]), recipe()), views[:9])
     assert np.array_equal(draw_views(IDS, recipe(count=2)), views[:, :2])
     assert not np.array_equal(draw_views(IDS, recipe(seed=8)), views)
-    # So that a change of the drawing is noticed: stored logits would go with other pixels.
+    # A change of these numbers would pair stored logits with other pixels.
     assert views[1].tolist() == [[0, 0, 0], [-1, 1, 1], [0, 0, 0], [1, 1, 0]]
 
 
@@ -77,7 +77,7 @@ def test_draw_views_never_mirrors_when_the_recipe_does_not():
     assert not draw_views(IDS, recipe(flip=False))[:, :, 2].any()
 
 
-def test_draw_views_takes_an_empty_batch():
+def test_draw_views_accepts_an_empty_batch():
     assert draw_views(np.array([], object), recipe()).shape == (0, 4, 3)
 
 
@@ -94,7 +94,7 @@ def test_recipe_shifts_by_whole_pixels_within_the_image(shape, shift, pixels):
 @pytest.mark.parametrize(
     ("setting", "passed", "flip"), [("yes", False, True), ("no", True, False), ("auto", True, True)]
 )
-def test_recipe_mirrors_as_configured_or_as_the_teacher_stood_the_trial(setting, passed, flip):
+def test_recipe_mirrors_as_configured_or_as_measured_on_the_teacher(setting, passed, flip):
     views, config = ImageViews((8, 8, 1)), TeacherConfig(path="t.keras", view_flip=setting)
 
     assert views.recipe(config, 0, passed).flip is flip

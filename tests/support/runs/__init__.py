@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of a pipeline: a tiny real one, and ones written without TFX."""
+"""Makes runs of a pipeline: a tiny real one, and synthetic ones without TFX."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of lineage share: a real run of a tiny DAG, and runs written without TFX."""
+"""Provides runs for the tests of lineage: a real run of a tiny DAG, and synthetic runs without TFX."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ import pytest
 
 @dataclass(frozen=True)
 class TinyRun:
-    """What two runs of the tiny DAG left, the second of them from the cache.
+    """The outputs of two runs of the tiny DAG, of which the second was served from the cache.
 
     Attributes:
-        out: Holds pipeline/, metadata.db and the teacher.
-        records: The paths that write_record returned, in order.
+        out: Folder with pipeline/, metadata.db and the teacher.
+        records: Paths that write_record returned, in order.
     """
 
     out: Path
@@ -57,7 +57,7 @@ def tiny_run(tiny_dag: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def make_run(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> type:
-    """Writes the artifacts and records of a run, as the real nodes leave them, without TFX; its index is its own."""
+    """Class that writes the artifacts and records of a run like the real nodes, without TFX, with a separate index."""
     from support.runs.synthetic import SyntheticRun
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

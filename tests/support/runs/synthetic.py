@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as the real nodes leave it – folders, manifests, records – written in milliseconds, without TFX."""
+"""Writes the folders, manifests and records of a run like the real nodes, in milliseconds, without TFX."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ def image_id(number: int) -> str:
 
 
 def shard(ids: list[str]) -> bytes:
-    """A gzip TFRecord file of tf.Examples that hold an id alone."""
+    """Makes a gzip TFRecord file of tf.Examples that hold only an id."""
     records = b""
     for one in ids:
         value = b"\n\x10" + one.encode()
@@ -42,11 +42,11 @@ def _checksum(data: bytes) -> bytes:
 
 
 class SyntheticRun:
-    """Seven nodes' artifacts and records below `root`, made one after another.
+    """The artifacts and records of seven nodes below `root`.
 
     Attributes:
-        outputs: By "Node.key".
-        records: By node: the record's path.
+        outputs: Outputs by "Node.key".
+        records: Paths of the records by node.
     """
 
     def __init__(
@@ -230,5 +230,5 @@ class SyntheticRun:
             self.execution += 1
 
     def path(self, name: str, file: str) -> Path:
-        """A file of an output, as in `path("Quantizer.models", "large-int8.tflite")`."""
+        """Returns the path of a file of an output, such as `path("Quantizer.models", "large-int8.tflite")`."""
         return Path(self.location.join(self.outputs[name].uri), file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DAG of trivial nodes, one of them TFX's own, run for real: each by TFX's launcher, in a real metadata store.
+"""Runs a DAG of trivial nodes, one of them TFX's own, with TFX's launcher and a real metadata store.
 
 Gen ─► Train ─► Convert          Teacher is imported from a folder outside the pipeline root
 """
@@ -62,7 +62,7 @@ def run(
     text: str = "x",
     rate: float = 4.0,
 ) -> None:
-    """Runs the DAG; `after` is called with each execution's number once its node has finished."""
+    """Runs the DAG; `after` is called with the id of each execution after its node has finished."""
     connection = metadata.sqlite_metadata_connection_config(str(database)) if isinstance(database, Path) else database
     gen = Gen(text=text)
     imported = Importer(source_uri=str(teacher), artifact_type=Teacher).with_id("TeacherImporter")

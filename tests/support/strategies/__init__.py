@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies and settings of the property and fuzz tests."""
+"""Provides strategies and settings for property and fuzz tests."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What property tests share: settings under which they are repeatable, and bytes that were damaged."""
+"""Provides repeatable settings and damaged bytes for property tests."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 
 def examples(count: int) -> settings:
-    """Settings of so many examples: the same ones each time, none timed, nothing kept on disk."""
+    """Makes settings for a number of examples: deterministic, without time limit and without a database on disk."""
     return settings(
         max_examples=count,
         derandomize=True,
@@ -18,7 +18,7 @@ def examples(count: int) -> settings:
 
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """Bytes that were cut, overwritten, repeated or added to, in one to four places."""
+    """Draws bytes that are cut, overwritten, repeated or extended in one to four places."""
     data = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -29,7 +29,7 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def with_flipped_bytes(draw: st.DrawFn, content: bytes) -> bytes:
-    """Bytes of the same length, of which one to eight have other values."""
+    """Draws bytes of the same length, of which one to eight have other values."""
     data = bytearray(content)
     for _ in range(draw(st.integers(1, 8))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))

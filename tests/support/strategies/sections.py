@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random valid sections of the configuration, made from the declared fields alone: a new field is covered as it is."""
+"""Draws random valid sections of the configuration from the declared fields, so that new fields are covered."""
 
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from learn2compress.schemas.config import BUILT_IN_PASSES, ChannelTarget, PassChoice, StudentSize
 from learn2compress.schemas.scaling import PRESETS, Scaling
 
-MOST = 10**6  # of a whole number that has no bound of its own
+MOST = 10**6  # largest integer for a field without an upper bound
 _SHARES = st.floats(0, 1, exclude_min=True, exclude_max=True)
 _AMOUNTS = st.integers(1, MOST)
 _SCALINGS = st.sampled_from(sorted(PRESETS)).map(Scaling.named) | st.builds(
@@ -22,7 +22,7 @@ _SCALINGS = st.sampled_from(sorted(PRESETS)).map(Scaling.named) | st.builds(
     std=st.tuples(*3 * [st.floats(0.01, 255)]),
     channel_order=st.sampled_from(["rgb", "bgr"]),
 )
-# Models whose fields do not say by themselves which values go together.
+# Models whose fields do not declare which values are compatible.
 _WHOLE: dict[type, st.SearchStrategy[Any]] = {
     Scaling: _SCALINGS,
     StudentSize: st.sampled_from(["multiplier", "size_bytes", "macs"]).flatmap(
@@ -37,7 +37,7 @@ _WHOLE: dict[type, st.SearchStrategy[Any]] = {
 
 @st.composite
 def sections(draw: st.DrawFn, kind: type[BaseModel]) -> BaseModel:
-    """A section of which any number of fields is given and the others are left at their defaults."""
+    """Draws a section with any number of given fields; the others have their defaults."""
     given = {
         name: draw(_values(info.annotation, info.metadata))
         for name, info in kind.model_fields.items()
@@ -46,7 +46,7 @@ def sections(draw: st.DrawFn, kind: type[BaseModel]) -> BaseModel:
     try:
         return kind.model_validate(given)
     except ValidationError:
-        assume(False)  # fields that exclude each other
+        assume(False)  # the fields exclude each other
         raise
 
 
