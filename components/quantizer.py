@@ -123,12 +123,12 @@ class Quantizer(Node):
 
 
 def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:
-    if not config.rescue:
+    if not config.mixed_precision:
         return None
     images, labels = data.first_validation(_RESCUE_IMAGES)
     if not len(labels):
         raise DataError(
-            f"the examples in {data.examples} must have validation images to rescue by; got none. "
-            "Set quantize.rescue: false, or raise data.validation_fraction."
+            f"the examples in {data.examples} must have validation images for mixed precision; got none. "
+            "Set quantize.mixed_precision: false, or raise data.validation_fraction."
         )
-    return RescueSettings(config.rescue_drop, config.rescue_layers, images, labels)
+    return RescueSettings(config.mixed_precision_drop, config.mixed_precision_layers, images, labels)
