@@ -6,7 +6,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from learn2compress.compression.pruning.magnitude import (
-    healing_epoch,
+    first_epoch_at_target,
     kernel_sparsity,
     prunable_layers,
     prune_while_training,
@@ -111,7 +111,7 @@ def test_update_steps_end_by_two_thirds_on_a_multiple(total, end, every):
 
 @pytest.mark.parametrize(("epochs", "first"), [(1, 0), (2, 1), (3, 2), (4, 3), (6, 4), (12, 8)])
 def test_healing_epoch_is_the_first_spent_at_the_target(epochs, first):
-    assert healing_epoch(epochs) == first
+    assert first_epoch_at_target(epochs) == first
     if first * 10 < epochs * 10 - 10:
         assert update_steps(epochs * 10)[0] <= first * 10
 
@@ -149,7 +149,7 @@ def pruned_run(stripes, trained_weights):
     trainer = JointTrainer(
         pruned.model,
         stripes.SPEC.students,
-        Recipe("pruned", 6, 3, 5e-3, ema_decay=0.9, choose_from=healing_epoch(6)),
+        Recipe("pruned", 6, 3, 5e-3, ema_decay=0.9, choose_from=first_epoch_at_target(6)),
         before_step=pruned.before_step,
         after_step=pruned.apply_masks,
         after_restore=pruned.apply_masks,

@@ -2,7 +2,11 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.pruning.sparsity_allocation import harm_factor, scale_importance, spread_sparsity
+from learn2compress.compression.pruning.sparsity_allocation import (
+    scale_importance,
+    sensitivity_coefficient,
+    spread_sparsity,
+)
 from learn2compress.schemas.manifests import Drop, LayerSensitivity
 
 
@@ -19,7 +23,7 @@ def total(layers, found, student):
 
 def test_harm_factor_is_the_measured_harm_over_that_of_the_formula():
     # s²/(1-s): 1/12, 1/2, 9/4, together 17/6.
-    assert harm_factor(layer("a", 1, 0.5).zeros) == pytest.approx(1.5 / (17 / 6))
+    assert sensitivity_coefficient(layer("a", 1, 0.5).zeros) == pytest.approx(1.5 / (17 / 6))
 
 
 def test_spread_sparsity_gives_equal_layers_the_same():
@@ -44,7 +48,7 @@ def test_spread_sparsity_makes_one_more_zero_harm_alike_everywhere():
     found = spread_sparsity(layers, 0.6, ["large"])
 
     margins = [
-        harm_factor(one.zeros) * (2 * s - s**2) / (1 - s) ** 2 / one.weights
+        sensitivity_coefficient(one.zeros) * (2 * s - s**2) / (1 - s) ** 2 / one.weights
         for one in layers
         for s in [found[one.layer]]
     ]

@@ -52,13 +52,14 @@ def test_a_user_s_students_are_said_once_with_what_was_found(example):
 
     assert said[0] == "Trying each layer of my_students.py for 8 bits …"
     assert said[1:5] == [
-        "small: 11 layers, to 8 bits: trained for it, of some layers the outputs alone",
-        "  output-only: rescaling (Rescaling), rescaling_offset (Rescaling) – tfmot knows no Rescaling",
-        "  output-only: multiply (Multiply) – tfmot knows no Multiply",
-        "large: 13 layers, to 8 bits: after training",
+        "small: 11 layers, quantization: quantization-aware training, for some layers of the output only",
+        "  output-only: rescaling (Rescaling), rescaling_offset (Rescaling) – tfmot does not support Rescaling",
+        "  output-only: multiply (Multiply) – tfmot does not support Multiply",
+        "large: 13 layers, quantization: after training",
     ]
     assert any(
-        "layer_normalization (LayerNormalization) – tfmot knows no LayerNormalization" in line for line in said[5:]
+        "layer_normalization (LayerNormalization) – tfmot does not support LayerNormalization" in line
+        for line in said[5:]
     )
     assert any(line.endswith("– its student has layer_normalization") for line in said[5:])
 
@@ -138,23 +139,23 @@ def test_preflight_finds_each_way(odd):
     _, plans = odd
 
     assert {name: quantized_how(plan.layers).split(",")[0] for name, plan in plans.items()} == {
-        "prelu": "trained for it",
+        "prelu": "quantization-aware training",
         "swish": "after training",
         "operation": "after training",
         "elu": "after training",
     }
-    assert method_of(plans, "prelu", "prelu") == ("output-only", "tfmot knows no PReLU")
+    assert method_of(plans, "prelu", "prelu") == ("output-only", "tfmot does not support PReLU")
     assert method_of(plans, "prelu", "up") == ("quantization-aware", "")
     # tfmot takes it, and yet the file would not be in 8 bits.
     method, why = method_of(plans, "swish", "swish")
     assert method == "post-training"
-    assert re.fullmatch(r"trained for 8 bits it leaves \d+ tensors in float", why)
+    assert re.fullmatch(r"trained for 8 bits, its file has \d+ float tensors", why)
     method, why = method_of(plans, "operation", "tf.math.multiply")
     assert method == "post-training"
-    assert why == "tfmot knows no bare TensorFlow operation, nor its output alone"
+    assert why == "tfmot supports no bare TensorFlow operation, nor its output alone"
     method, why = method_of(plans, "elu", "elu")
     assert method == "float"
-    assert re.fullmatch(r"quantized after training it leaves \d+ tensors in float", why)
+    assert re.fullmatch(r"quantized after training, its file has \d+ float tensors", why)
     assert method_of(plans, "elu", "before") == ("post-training", "its student has elu")
     assert "  float: elu (ELU) – quantized" in describe_preflight(plans)
 
