@@ -144,7 +144,7 @@ def test_truth_values_are_passed_on_as_they_are(images):
 
 def test_pair_files_refuses_another_graph(files):
     with pytest.raises(
-        ModelFileError, match="other must have the operators of its float file; its ADD at 3 has no like"
+        ModelFileError, match="other must have the operators of its float file; its ADD at 3 has no counterpart"
     ):
         pair_files(_without(files[0], 3), files[1], file="other")
 

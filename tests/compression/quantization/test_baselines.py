@@ -90,4 +90,4 @@ def test_add_baselines_does_not_take_a_students_name(models, teacher):
     after = add_baselines(folder, manifest, teacher, ["int8"], [], [])
 
     assert after.models == [mine]
-    assert after.notes[-1] == "the teacher was not converted: a student is called teacher too"
+    assert after.notes[-1] == "the teacher was not converted: a student is named teacher as well"
