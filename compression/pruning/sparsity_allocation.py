@@ -22,7 +22,7 @@ _HALVINGS = 60  # of the interval in the bisection
 _MOST = 0.98  # largest sparsity of a layer, unless the uniform allocation is larger
 
 
-def spread_sparsity(layers: Sequence[LayerSensitivity], sparsity: float, students: Iterable[str]) -> dict[str, float]:
+def allocate_sparsity(layers: Sequence[LayerSensitivity], sparsity: float, students: Iterable[str]) -> dict[str, float]:
     """Allocates a sparsity to each layer.
 
     Args:

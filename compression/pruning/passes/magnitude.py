@@ -9,7 +9,7 @@ from dataclasses import replace
 from learn2compress.compression.pruning.magnitude import first_epoch_at_target, prunable_layers, prune_while_training
 from learn2compress.compression.pruning.passes.base import Context, Pass, Work
 from learn2compress.compression.pruning.sensitivity import layer_sensitivity
-from learn2compress.compression.pruning.sparsity_allocation import spread_sparsity
+from learn2compress.compression.pruning.sparsity_allocation import allocate_sparsity
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.schemas.config import MagnitudePassConfig
 from learn2compress.schemas.manifests import Sensitivity
@@ -28,7 +28,7 @@ class MagnitudePass(Pass[MagnitudePassConfig]):
         measured = self._measure(work, context)
         if measured is not None:
             if sparsity:
-                sparsity = spread_sparsity(measured.layers, config.sparsity, work.names)
+                sparsity = allocate_sparsity(measured.layers, config.sparsity, work.names)
                 given = [layer.model_copy(update={"sparsity": sparsity.get(layer.layer)}) for layer in measured.layers]
                 measured = measured.model_copy(update={"layers": given})
             channels = work.sensitivity.channels if work.sensitivity else []

@@ -23,7 +23,7 @@ def images(stripes):
 
 
 def silence(family, groups, kept):
-    """Gives all channels that are not kept the output zero: no scale and no offset where they are made."""
+    """Sets the output of all channels that are not kept to zero, by scale and offset."""
     for group in groups:
         gone = np.setdiff1d(np.arange(group.width), kept.get(group.name, np.arange(group.width)))
         for block in group.blocks:
@@ -35,7 +35,7 @@ def silence(family, groups, kept):
                     layer.set_weights([scale, offset, *statistics])
 
 
-def test_thin_family_gives_the_same_logits_where_removed_channels_were_zero(trained_family, stripes, images):
+def test_build_pruned_family_keeps_the_logits_when_removed_channels_were_zero(trained_family, stripes, images):
     silence(trained_family, channel_groups(stripes.SPEC), KEPT)
 
     pruned, spec = build_pruned_family(trained_family, stripes.SPEC, KEPT, mean_inputs(trained_family, [images]))
@@ -46,8 +46,8 @@ def test_thin_family_gives_the_same_logits_where_removed_channels_were_zero(trai
     assert [block.filters for block in spec.path("large")] == [4, 4, 8, 8, 12]
 
 
-def test_thin_family_follows_every_kind_of_block_and_residual_sums(images):
-    """Dense and separable, with and without a stride, residual at once and behind a dense one, ends of all kinds."""
+def test_build_pruned_family_supports_every_kind_of_block_and_residual_sums(images):
+    """Dense and separable blocks, with and without stride, residual directly and behind a dense one, all ends."""
     spec = FamilySpec(
         (8, 8, 1),
         5,
@@ -80,8 +80,8 @@ def test_thin_family_follows_every_kind_of_block_and_residual_sums(images):
     assert FamilySpec.from_dict(pruned_spec.to_dict()) == pruned_spec
 
 
-def test_thin_family_puts_what_a_channel_gave_on_average_in_its_readers(trained_family, stripes, images):
-    """A channel that is the same everywhere is not missed, though it is not zero."""
+def test_build_pruned_family_adds_the_mean_of_a_removed_channel_to_its_readers(trained_family, stripes, images):
+    """Removing a constant channel does not change the logits, even if it is not zero."""
     kept = {"large_tail1": np.arange(4, 24)}
     norm = trained_family.get_layer("large_tail1_pw_bn")
     scale, offset, *statistics = norm.get_weights()
@@ -93,7 +93,7 @@ def test_thin_family_puts_what_a_channel_gave_on_average_in_its_readers(trained_
     np.testing.assert_allclose(pruned(images)[1], trained_family(images)[1], atol=1e-5)
 
 
-def test_thin_family_copies_weights_and_statistics_of_what_stays(trained_family, stripes, images):
+def test_build_pruned_family_copies_weights_and_statistics_of_kept_channels(trained_family, stripes, images):
     kept = {"trunk2_1": np.array([1, 3, 5, 7, 8, 9, 10, 15])}
 
     pruned, spec = build_pruned_family(trained_family, stripes.SPEC, kept, mean_inputs(trained_family, [images]))
@@ -112,14 +112,14 @@ def test_thin_family_copies_weights_and_statistics_of_what_stays(trained_family,
 
 
 def family_outputs(spec, student):
-    """Channels of each convolution on a student's path, where each has a bias once normalization is folded."""
+    """Channels of each convolution on a student's path, each of which has a bias after folding of the normalization."""
     channels = spec.input_shape[2]
     for block in spec.path(student):
         yield from [block.filters] if isinstance(block, Conv) else [channels, block.filters]
         channels = block.filters
 
 
-def test_thin_family_refuses_widths_that_make_another_network(images):
+def test_build_pruned_family_refuses_widths_that_change_the_connections(images):
     spec = FamilySpec((8, 8, 1), 2, (Conv("stem", 8),), (Branch("only", (Separable("a", 16),), ()),))
     family = build_family(spec)
 
