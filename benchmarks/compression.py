@@ -2,7 +2,7 @@
 """Measures what pruning and 8-bit quantization save and cost in the shipped file, on CIFAR-10.
 
     python benchmarks/compression.py --data cifar10.npz --teacher resnet20_cifar10.h5 --output OUT \
-        [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured|magnitude|int8|rescue]…
+        [--images 10000] [--epochs 20] [--fine-tune 10] [--seed 0] [--show structured|magnitude|int8|mixed_precision]…
 
 Runs with and without each method are compared, with the same data, teacher, seed and distillation (which runs once and
 then comes from the cache); an unpruned family is trained for as many epochs at the same learning rate. Every figure is
@@ -26,7 +26,7 @@ import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.family.model import cut_students
-from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.students.files import load_family
 from learn2compress.data.batches import iter_numpy, read_examples
@@ -191,7 +191,7 @@ def show_int8(job: Job) -> dict:
     }
 
 
-def show_rescue(job: Job) -> dict:
+def show_mixed_precision(job: Job) -> dict:
     """Spoils one layer of the large student; the ranking must find it, and the mixed-precision file must repair it."""
     job.run(*UNPRUNED)
     pipeline = job.options.output / "pipeline"
@@ -201,13 +201,13 @@ def show_rescue(job: Job) -> dict:
     names = tuple(student.name for student in before.students)
     student = cut_students(load_family(source, before), names)[LARGE]
     images, labels = first_images(examples, "validation", 2000)
-    rescue = RescueSettings(drop=0.005, layers=4, images=images, labels=labels)
+    settings = MixedPrecisionSettings(drop=0.005, layers=4, images=images, labels=labels)
     folder = job.options.output / "spoiled"
     train, _ = first_images(examples, "train", 256)
     spoiled, reader = spoil(student)
     made = QuantizedFamily(student, None, (LARGE,))
     manifest = write_models(folder, made, before, ["float32", "int8"], list(train), [], [])
-    manifest = diagnose(folder, manifest, made, list(train), rescue)
+    manifest = diagnose(folder, manifest, made, list(train), settings)
     images, labels = first_images(examples, "test", 10_000)
     found = {}
     print("\n| file | bytes | top-1 | layers in float |\n| --- | ---: | ---: | --- |")
@@ -278,7 +278,7 @@ SHOWS: dict[str, Callable[[Job], dict]] = {
     "structured": show_structured,
     "magnitude": show_magnitude,
     "int8": show_int8,
-    "rescue": show_rescue,
+    "mixed_precision": show_mixed_precision,
 }
 
 

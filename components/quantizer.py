@@ -21,7 +21,7 @@ from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
-from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
@@ -124,13 +124,13 @@ class Quantizer(Node):
     OPTIONAL = ("student",)
 
 
-def _rescue(config: QuantizeConfig, data: TrainingData) -> RescueSettings | None:
-    if not config.rescue:
+def _rescue(config: QuantizeConfig, data: TrainingData) -> MixedPrecisionSettings | None:
+    if not config.mixed_precision:
         return None
     images, labels = data.first_validation(_RESCUE_IMAGES)
     if not len(labels):
         raise DataError(
-            f"the examples in {data.examples} must have validation images to rescue by; got none. "
-            "Set quantize.rescue: false, or raise data.validation_fraction."
+            f"the examples in {data.examples} must have validation images for mixed precision; got none. "
+            "Set quantize.mixed_precision: false, or raise data.validation_fraction."
         )
-    return RescueSettings(config.rescue_drop, config.rescue_layers, images, labels)
+    return MixedPrecisionSettings(config.mixed_precision_drop, config.mixed_precision_layers, images, labels)

@@ -69,7 +69,10 @@ class TeacherImporterExecutor(BeamNodeExecutor):
         with_features = bool(execution.parameters["features"])
         features = find_feature_layer(teacher, config.feature_layer) if with_features else None
         fit = check_fit(
-            teacher, _batches(examples, _CHECKED_IMAGES), classes=len(data.task.classes), insist=config.insist
+            teacher,
+            _batches(examples, _CHECKED_IMAGES),
+            classes=len(data.task.classes),
+            insist=config.allow_near_chance,
         )
         views = modality_of(data.task).views(data.task)
         passed, flip_accuracy, mirrored = self._measure_transformation(views, config, teacher, examples)

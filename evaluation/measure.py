@@ -21,7 +21,14 @@ from learn2compress.evaluation import metrics
 from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions
 from learn2compress.modalities import modality_named, modality_of
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import DEFAULT_MODALITY, Calibration, LayerQuantization, Rescue, Split, Task
+from learn2compress.schemas.manifests import (
+    DEFAULT_MODALITY,
+    Calibration,
+    FloatFallback,
+    LayerQuantization,
+    Split,
+    Task,
+)
 from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
 from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import prove_full_int8, read_bytes
@@ -78,7 +85,7 @@ class Identity(NamedTuple):
     baseline: bool = False
     layers: Sequence[LayerQuantization] = ()
     calibration: Calibration | None = None
-    rescue: Rescue | None = None
+    rescue: FloatFallback | None = None
 
 
 def check_classifier(classifier: Classifier, task: Task) -> None:

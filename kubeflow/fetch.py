@@ -25,6 +25,7 @@ from learn2compress.report.assembly import (
     write_report,
 )
 from learn2compress.schemas.config import Config
+from learn2compress.schemas.config.former_names import use_current_parameters
 from learn2compress.schemas.errors import ClusterError, OutputError
 from learn2compress.schemas.manifests import MANIFEST
 from learn2compress.schemas.provenance import SUFFIX, Output, Statement, parse_statement
@@ -148,7 +149,7 @@ def _config_of(records: Iterable[Statement]) -> dict[str, Any]:
     """The configuration, as far as the nodes' parameters tell it: `distill_epochs` is `epochs` of section distill."""
     config: dict[str, Any] = {}
     for statement in records:
-        for name, value in statement.parameters.items():
+        for name, value in use_current_parameters(statement.parameters).items():
             section, _, field = name.partition("_")
             described = Config.model_fields.get(section)
             if described is not None and field in getattr(described.annotation, "model_fields", ()):

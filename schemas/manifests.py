@@ -212,13 +212,13 @@ class LayerQuantization(Record):
 
 
 def quantized_how(layers: Sequence[LayerQuantization]) -> str:
-    """How a student with these layers comes to 8 bits, in words."""
+    """Describes in words how a student with these layers is quantized."""
     methods = {layer.method for layer in layers}
     if "float" in methods:
-        return "after training, some layers stay in float"
+        return "after training, with some layers in float"
     if "post-training" in methods:
         return "after training"
-    return "trained for it, of some layers the outputs alone" if "output-only" in methods else "trained for it"
+    return f"quantization-aware training{', for some layers of the output only' * ('output-only' in methods)}"
 
 
 class Student(Record):
@@ -350,7 +350,7 @@ class QuantizationError(Record):
     layers: list[LayerError]  # worst first
 
 
-class Rescue(Record):
+class FloatFallback(Record):
     """Layers of a file that were kept in float, what they cost, and what they brought on the validation split."""
 
     model: str  # the full int8 file's name
@@ -373,7 +373,7 @@ class OnDeviceModel(Record):
     calibration: Calibration | None = None
     full_int8: bool = False  # proved from the file
     baseline: bool = False  # a plain conversion of the teacher, not a candidate
-    rescue: Rescue | None = None  # int8, with some layers in float
+    rescue: FloatFallback | None = None  # int8, with some layers in float
 
 
 class OnDeviceModelSetManifest(Record):

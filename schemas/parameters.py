@@ -12,6 +12,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from learn2compress.schemas.config.former_names import use_current_parameters
+
 S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str
 
@@ -35,8 +37,17 @@ def encode(**sections: BaseModel) -> dict[str, Scalar]:
 
 
 def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
-    """Reads a section back from the parameters of a node, with the same checks as a file's."""
-    values = {}
+    """Reads a section back from the parameters of a node, with the same checks as a file's.
+
+    Args:
+        section: Class of the section.
+        name: Name of the section, which is the prefix of its parameters.
+        parameters: Parameters of the node, whose other ones are ignored. Those of earlier runs may have former names.
+
+    Raises:
+        ValidationError: A value is not valid.
+    """
+    values, parameters = {}, use_current_parameters(parameters)
     for field, info in section.model_fields.items():
         value = parameters.get(f"{name}_{field}")
         if value is not None:

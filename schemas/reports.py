@@ -10,10 +10,10 @@ from typing import Any, Literal
 from learn2compress.schemas.manifests import (
     Calibration,
     Epoch,
+    FloatFallback,
     LayerQuantization,
     QuantizationError,
     Record,
-    Rescue,
     Split,
     StudentSetManifest,
     Task,
@@ -114,7 +114,7 @@ class Candidate(Record):
     figures: dict[Split, SplitFigures] = {}
     layers: list[LayerQuantization] = []
     calibration: Calibration | None = None
-    rescue: Rescue | None = None
+    rescue: FloatFallback | None = None
 
     @property
     def arithmetic(self) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many multiply-accumulates an operator of a .tflite file takes, from the shapes it reads and writes.
+"""Counts the multiply-accumulates of an operator of a .tflite file from the shapes of its inputs and outputs.
 
-Convolutions, dense layers and matrix products are counted; pooling, additions and activations are not, as is
-usual. Kernels are laid out [out, height, width, in] for CONV_2D and TRANSPOSE_CONV, [1, height, width, out]
+Convolutions, dense layers and matrix products are counted; as usual, pooling, additions and activations are not.
+Kernels have the layout [out, height, width, in] for CONV_2D and TRANSPOSE_CONV, [1, height, width, out]
 for DEPTHWISE_CONV_2D, [depth, height, width, in, out] for CONV_3D, [out, in] for FULLY_CONNECTED; a grouped
 CONV_2D's kernel holds the inputs of one group.
 """
@@ -11,7 +11,7 @@ import math
 
 Shape = tuple[int, ...]
 
-# Which inputs of an operator are its kernel and its bias.
+# Indices of the inputs of an operator that are its kernel and its bias.
 KERNEL_AND_BIAS = {
     "CONV_2D": (1, 2),
     "CONV_3D": (1, 2),
@@ -26,13 +26,16 @@ def macs(operator: str, inputs: list[Shape | None], outputs: list[Shape], *, tra
     """Counts the multiply-accumulates of one operator.
 
     Args:
-        operator: its name in the schema, such as `CONV_2D`.
-        inputs: the shapes it reads, None for an input left out.
-        outputs: the shapes it writes.
-        transposed: of BATCH_MATMUL, whether the left operand is (`adj_x`).
+        operator: Name of the operator in the schema, such as `CONV_2D`.
+        inputs: Shapes of the inputs, None for an input that is left out.
+        outputs: Shapes of the outputs.
+        transposed: Whether the left operand of BATCH_MATMUL is transposed (`adj_x`).
+
+    Returns:
+        Number of multiply-accumulates; 0 for operators that are not counted.
 
     Raises:
-        ValueError: the operator lacks an operand or its kernel has the wrong rank.
+        ValueError: The operator lacks an operand, or its kernel has the wrong rank.
     """
     if operator == "BATCH_MATMUL":
         left = _operand(operator, inputs, 0)

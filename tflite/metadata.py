@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow Lite Metadata: what an app must know of an image classifier, inside its .tflite file.
+"""Reads TensorFlow Lite Metadata: the description of an image classifier for an app, inside its .tflite file.
 
-The Task Library, MediaPipe and Android Studio read from it what the pixels are scaled by and what the classes
-are called. It is a flatbuffer of its own, in the model's metadata under the name `TFLITE_METADATA`, and a
-`labels.txt` in a zip archive behind the model (see associated_files.py). No tflite-support is needed: the few
-tables are read here, and written in transformations/metadata.py, by the slot numbers below.
+The Task Library, MediaPipe and Android Studio read the scaling of the pixels and the names of the classes from it. The
+metadata are a separate flatbuffer, in the model's metadata under the name `TFLITE_METADATA`, and a `labels.txt` in a
+zip archive behind the model (see associated_files.py). tflite-support is not needed: the few tables are read here, and
+written in transformations/metadata.py, by the slot numbers below.
 
-Normalization is that of the float model, (pixel - mean) / std on pixels 0..255, for quantized files as well
-("Quantized models share the same normalization parameters as their corresponding float models"); a model that
-takes pixels as they come has mean 0 and std 1. The Task Library and MediaPipe want colour images (three
-channels) as uint8 or float32: int8 they refuse, whatever the metadata.
+The normalization is that of the float model, (pixel - mean) / std on pixels 0..255, also for quantized files
+("Quantized models share the same normalization parameters as their corresponding float models"); a model with pixels as
+input has mean 0 and std 1. The Task Library and MediaPipe require colour images (three channels) as uint8 or float32;
+they refuse int8 input regardless of the metadata.
 
-Source: tensorflow_lite_support/metadata/metadata_schema.fbs (semantic version 1.0.0 is all that is used);
+Source: tensorflow_lite_support/metadata/metadata_schema.fbs (only semantic version 1.0.0 is used);
 https://ai.google.dev/edge/litert/conversion/tensorflow/metadata
 """
 
@@ -27,8 +27,8 @@ ENTRY = b"TFLITE_METADATA"
 IDENTIFIER = b"M001"
 LABELS_FILE = "labels.txt"
 
-# The fields of each table in the order of the schema, which is their slot in a vtable. A union takes two
-# slots, the first for its type. Fields after the last one named are never written.
+# Fields of each table in the order of the schema, which determines their slots in a vtable. A union has two slots, the
+# first for its type. Fields after the last one listed are never written.
 SLOTS = {
     "ModelMetadata": (
         *("name", "description", "version", "subgraph_metadata", "author", "license"),
@@ -52,7 +52,7 @@ AXIS_LABELS = 2  # enum AssociatedFileType
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a file says of itself. Texts it does not have are empty; so are `mean`, `std` and `labels`."""
+    """Metadata of a file. Texts, `mean`, `std` and `labels` that the file does not have are empty."""
 
     name: str
     description: str
@@ -68,15 +68,18 @@ class ModelMetadata:
 
 
 def read_metadata(source: bytes | ParsedFile, *, file: str = "the model") -> ModelMetadata | None:
-    """Returns the metadata of a .tflite file, or None if it has none.
+    """Reads the metadata of a .tflite file.
 
     Args:
-        source: the file, parsed or its bytes.
-        file: what errors call it.
+        source: The file, parsed or as bytes.
+        file: Name of the file in error messages.
+
+    Returns:
+        The metadata; None if the file has none.
 
     Raises:
-        ModelFileError: the file is no complete .tflite file, its metadata are damaged or of another format,
-            or the labels they name are not in the file.
+        ModelFileError: The file is not a complete .tflite file, its metadata are damaged or of another format, or the
+            labels that they name are not in the file.
     """
     parsed = parse_file(source, file=file)
     model = parsed.objects

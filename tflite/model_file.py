@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a .tflite file holds: tensors, operators, parameters, MACs, and the proof that it is full int8.
+"""Describes the contents of a .tflite file: tensors, operators, parameters, MACs, and whether it is full int8.
 
-A "quantized" file may still hold float tensors, and a corrupt one can take the C++ interpreter down with it:
-so what is said of a file is read from its bytes, and checked here before a runtime sees it.
+A "quantized" file may still have float tensors, and a corrupt file can crash the C++ interpreter. Therefore the
+description is read from the bytes of the file, which are checked here before a runtime loads them.
 
 Source of the checks: tensorflow/lite/core/interpreter_builder.cc and tensorflow/lite/tools/verifier.cc.
 """
@@ -24,7 +24,7 @@ from learn2compress.tflite.schema import MALFORMED, buffer_content, corrupt, unp
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _CUSTOM = schema.BuiltinOperator.CUSTOM
-# Bits an element takes in a buffer; string, resource and variant tensors have no fixed size.
+# Bits of an element in a buffer; string, resource and variant tensors have no fixed size.
 _BITS = {
     **{"float32": 32, "float16": 16, "bfloat16": 16, "float64": 64, "complex64": 64, "complex128": 128},
     **{"int64": 64, "uint64": 64, "int32": 32, "uint32": 32, "int16": 16, "uint16": 16},
@@ -37,23 +37,23 @@ _FLOATS = frozenset({"float32", "float16", "bfloat16", "float64", "complex64", "
 class Tensor:
     """A tensor: a constant of the file, or a value that is computed.
 
-    `scale` and `zero_point` hold one element if the tensor is quantized as a whole, one a channel along
-    `axis` if it is quantized per channel, none if it is not quantized.
+    `scale` and `zero_point` have one element if the tensor is quantized per tensor, one for each channel along `axis`
+    if it is quantized per channel, and none if it is not quantized.
     """
 
     index: int
     subgraph: int
     name: str
     shape: tuple[int, ...]
-    shape_signature: tuple[int, ...]  # -1 where a dimension is free
+    shape_signature: tuple[int, ...]  # -1 for a free dimension
     dtype: str
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int
     constant: bool
-    bytes: int  # in the file for a constant, in memory for the others
-    parameter: bool  # a kernel, a bias or another learnt constant
-    sparsity: float | None  # of a kernel: the share of values that are zero, that is, the zero point
+    bytes: int  # in the file (constants) or in memory (other tensors)
+    parameter: bool  # whether it is a kernel, a bias or another learned constant
+    sparsity: float | None  # fraction of zeros (values equal to the zero point) of a kernel
 
     @property
     def elements(self) -> int:
@@ -74,7 +74,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of a subgraph; `inputs` and `outputs` are its tensor indices, -1 for an input left out."""
+    """An operator of a subgraph; `inputs` and `outputs` are tensor indices, -1 for an input that is left out."""
 
     index: int
     subgraph: int
@@ -86,7 +86,7 @@ class Operator:
 
 
 def mean_sparsity(tensors: Iterable[Tensor]) -> float | None:
-    """The share of zeros over all kernels among the tensors; None if none of them is a kernel."""
+    """Computes the fraction of zeros over all kernels among tensors; None if none of them is a kernel."""
     kernels = [(tensor.sparsity, tensor.elements) for tensor in tensors if tensor.sparsity is not None]
     elements = sum(count for _, count in kernels)
     return sum(share * count for share, count in kernels) / elements if elements else None
@@ -94,7 +94,7 @@ def mean_sparsity(tensors: Iterable[Tensor]) -> float | None:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a .tflite file holds. The first subgraph is the model; others belong to control flow."""
+    """Contents of a .tflite file. The first subgraph is the model; the others belong to control flow."""
 
     file: str
     tensors: tuple[Tensor, ...]  # of all subgraphs, in order
@@ -104,43 +104,51 @@ class ModelFile:
 
     @cached_property
     def parameters(self) -> int:
-        """Learnt values: kernels, biases, and constants of element-wise arithmetic."""
+        """Number of learned values: kernels, biases, and constants of element-wise arithmetic."""
         return sum(tensor.elements for tensor in self.tensors if tensor.parameter)
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one invocation at the shapes in the file."""
+        """Number of multiply-accumulates of one invocation with the shapes in the file."""
         return sum(operator.macs for operator in self.operators)
 
     @cached_property
     def op_counts(self) -> dict[str, int]:
-        """How often each operator occurs, most frequent first."""
+        """Number of occurrences of each operator, most frequent first."""
         return dict(Counter(operator.name for operator in self.operators).most_common())
 
     @cached_property
     def float_tensors(self) -> tuple[str, ...]:
-        """The names of the tensors that are not integers."""
+        """Names of the tensors of floating-point types."""
         return tuple(tensor.name for tensor in self.tensors if tensor.is_float)
 
     @cached_property
     def sparsity(self) -> float | None:
-        """The share of zeros over all kernels; None if the file has none."""
+        """Fraction of zeros over all kernels; None if the file has no kernels."""
         return mean_sparsity(self.tensors)
 
     @property
     def input(self) -> Tensor:
-        """The only input. Raises ModelFileError if there are none or several."""
+        """The only input.
+
+        Raises:
+            ModelFileError: There is no input, or there are several.
+        """
         return _only(self.inputs, self.file, "input")
 
     @property
     def output(self) -> Tensor:
-        """The only output. Raises ModelFileError if there are none or several."""
+        """The only output.
+
+        Raises:
+            ModelFileError: There is no output, or there are several.
+        """
         return _only(self.outputs, self.file, "output")
 
 
 @dataclass(frozen=True)
 class Int8Proof:
-    """Whether a file computes in 8-bit integers from input to output, and if not, why."""
+    """Whether a file computes in 8-bit integers from input to output, and the reasons if it does not."""
 
     holds: bool
     float_tensors: list[str]
@@ -150,12 +158,20 @@ class Int8Proof:
 
 
 def read_model_file(path: str | Path) -> ModelFile:
-    """Reads the .tflite file at a path. Raises ModelFileError if it cannot be read; see `read_model`."""
+    """Reads and describes the .tflite file at a path.
+
+    Raises:
+        ModelFileError: The file cannot be read, or is not a valid .tflite file; see `read_model`.
+    """
     return read_model(read_bytes(path), file=str(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Returns the bytes of a model file. Raises ModelFileError that names it if there is no such file."""
+    """Reads the bytes of a model file.
+
+    Raises:
+        ModelFileError: The file does not exist or cannot be read.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -165,14 +181,14 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_model(data: bytes, *, file: str = "the model") -> ModelFile:
-    """Reads a .tflite file.
+    """Reads and describes a .tflite file.
 
     Args:
-        data: the bytes of the file; associated files appended to them are ignored.
-        file: what errors call it.
+        data: Bytes of the file; associated files appended to them are ignored.
+        file: Name of the file in error messages.
 
     Raises:
-        ModelFileError: the bytes are cut short, are no .tflite file, or contradict themselves.
+        ModelFileError: The bytes are truncated, are not a .tflite file, or are inconsistent.
     """
     return describe_model(unpack(data, file=file), bytes(data), file=file)
 
@@ -181,21 +197,21 @@ def describe_model(model: schema.ModelT, data: bytes = b"", *, file: str = "the 
     """Describes the schema's objects of a file.
 
     Args:
-        model: The objects.
-        data: The bytes they were unpacked from, in which a file over 2 GB keeps its buffers.
-        file: What errors call it.
+        model: Objects of the schema.
+        data: Bytes that they were unpacked from, which contain the buffers of a file over 2 GB.
+        file: Name of the file in error messages.
 
     Raises:
-        ModelFileError: The objects contradict each other.
+        ModelFileError: The objects are inconsistent.
     """
     try:
         return _describe(model, data, file)
     except MALFORMED as error:
-        raise corrupt(file, f"its tables make no sense: {error}") from error
+        raise corrupt(file, f"its tables are inconsistent: {error}") from error
 
 
 def prove_full_int8(model: ModelFile) -> Int8Proof:
-    """Checks that a model has no float tensor at all, no 16-bit activation, and 8-bit input and output."""
+    """Checks that a model has no float tensors, no 16-bit activations, and 8-bit input and output."""
     reasons = []
     if model.float_tensors:
         reasons.append(f"{len(model.float_tensors)} float tensor(s): {_first(model.float_tensors)}")
@@ -216,7 +232,7 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
 
 
 def _first(names: Sequence[str]) -> str:
-    # A converter names a tensor by all it was fused from: the last is the one a reader knows.
+    # The converter lists all layers that a tensor was fused from; the last one is the most familiar.
     shown = ", ".join(name.split(";")[-1] for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
@@ -249,10 +265,10 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
         for operator in subgraph.operators or []:
             missing = operator.inputs is None or operator.outputs is None
             _require(not missing, "an operator has no inputs or outputs")
-            _require(all(-1 <= i < count for i in operator.inputs), "an operator reads a tensor not there")
-            _require(all(0 <= i < count for i in operator.outputs), "an operator writes a tensor not there")
+            _require(all(-1 <= i < count for i in operator.inputs), "an operator reads a tensor that does not exist")
+            _require(all(0 <= i < count for i in operator.outputs), "an operator writes a tensor that does not exist")
         ends = [_indices(subgraph.inputs), _indices(subgraph.outputs)]
-        _require(all(0 <= i < count for end in ends for i in end), "an input or output is not there")
+        _require(all(0 <= i < count for end in ends for i in end), "an input or output does not exist")
         biases = _biases(subgraph, names)
         own = [
             _tensor(model, data, number, index, tensor, index in biases)
@@ -284,7 +300,7 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
 
 
 def _check_flow(subgraph: schema.SubGraphT, tensors: list[Tensor]) -> None:
-    """Requires that what an operator reads is there by then, and that it writes what nothing else gives."""
+    """Requires that operators read only tensors with values, and that each tensor is written once."""
     given = {i for i, tensor in enumerate(tensors) if tensor.constant or subgraph.tensors[i].isVariable}
     given |= set(_indices(subgraph.inputs))
     for operator in subgraph.operators or []:
@@ -300,7 +316,7 @@ def _indices(vector: object) -> tuple[int, ...]:
 
 
 def _code(code: schema.OperatorCodeT) -> int:
-    # Codes above 127 are in the newer, wider field; older files have only the narrow one.
+    # Codes above 127 are in the newer, wider field; older files have only the narrow field.
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
@@ -333,7 +349,7 @@ def _tensor(model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor
     elements = math.prod(shape)
     expected = (elements * _BITS[dtype] + 7) // 8 if dtype in _BITS else 0
     if content is not None and dtype in _BITS and tensor.sparsity is None and tensor.shape is not None:
-        _require(len(content) == expected, f"tensor {name} needs {expected} bytes and has {len(content)}")
+        _require(len(content) == expected, f"tensor {name} must have {expected} bytes; it has {len(content)}")
     constant = content is not None
     parameter = constant and (bias or dtype in _FLOATS or dtype in ("int8", "uint8", "int16", "int4", "int2"))
     scale, zero_point, axis = _quantization(tensor, name, shape)
@@ -363,7 +379,7 @@ def _quantization(
         return (), (), 0
     _require(
         found.zeroPoint is not None and len(found.zeroPoint) == len(found.scale),
-        f"tensor {name} has not as many zero points as scales",
+        f"tensor {name} has different numbers of zero points and scales",
     )
     axis = found.quantizedDimension
     _require(not shape or 0 <= axis < len(shape), f"tensor {name} is quantized along the dimension {axis}")
@@ -378,7 +394,7 @@ def _sparsity(
     content: np.ndarray, dtype: str, shape: tuple[int, ...], zero_point: tuple[int, ...], axis: int
 ) -> float | None:
     if dtype in ("int4", "int2"):
-        # Packed from the low bits on, in two's complement; the zero point is 0.
+        # Packed from the low bits, in two's complement; the zero point is 0.
         bits = _BITS[dtype]
         mask = (1 << bits) - 1
         values = np.stack([content >> shift & mask for shift in range(0, 8, bits)], axis=1).ravel()
@@ -393,5 +409,5 @@ def _sparsity(
         zeros = np.count_nonzero(values.reshape(shape) == np.reshape(zero_point, sides))
         return zeros / elements
     zero = zero_point[0] if zero_point else 0
-    # A sparsely encoded kernel stores fewer values than it has: those left out are zeros.
+    # A sparsely encoded kernel does not store all of its zeros.
     return (elements - np.count_nonzero(values[:elements] != zero)) / elements

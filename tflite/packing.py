@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a model's objects as a small flatbuffer: nothing is stored twice, and little is spent on alignment.
+"""Writes a model's objects as a small flatbuffer: nothing is stored twice, and there is little padding.
 
-The converter stores every shape, scale and zero point vector of every tensor anew, although a format made of
-offsets lets any number of tables point at the same one; and it pads between them. Here the model is first
-recorded as a graph of tables and vectors, equal ones once (hash-consing), and then laid out: tables, parents
-before children, followed by vectors and strings, the aligned ones first and the small ones in the gaps
-between them.
+The converter stores every shape, scale and zero point vector of every tensor separately, although any number of offsets
+may point to the same vector; and it adds padding. Here the model is first recorded as a graph of tables and vectors,
+equal ones once (hash-consing), and then laid out: tables, parents before children, followed by vectors and strings, the
+aligned ones first and the small ones in the gaps between them.
 
-Every reader accepts the result, for it uses nothing but the format: offsets may share their target; fields
-that hold their default are left out; the order of tables and vectors is free, as long as an offset points
-forward.
+Every reader accepts the result, since it is valid by the format: offsets may share their target; fields with their
+default value are left out; the order of tables and vectors is free, as long as offsets point forward.
 
 Source: FlatBuffers internals, https://flatbuffers.dev/internals/
 """
@@ -25,23 +23,33 @@ from ai_edge_litert import schema_py_generated as schema
 
 from learn2compress.tflite.schema import IDENTIFIER
 
-# The schema wants the content of a buffer aligned so (`force_align: 16`); it is the one vector of bytes in it
-# that is long, and a reader may use it in place.
+# Alignment of the content of a buffer in the schema (`force_align: 16`); it is the only long vector of bytes, and a
+# reader may use it in place.
 _BYTES_ALIGNMENT = 16
 _OFFSET = 4
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """Returns the smallest .tflite file we know for a model's objects."""
+    """Packs a model's objects into a small .tflite file.
+
+    Args:
+        model: Objects of the schema.
+
+    Returns:
+        Bytes of the flatbuffer.
+    """
     return pack_table(model, IDENTIFIER)
 
 
 def pack_table(table: object, identifier: bytes) -> bytes:
-    """Returns a flatbuffer for an object of a generated class.
+    """Packs an object of a generated class into a flatbuffer.
 
     Args:
-        table: an object with the `Pack(builder)` of the object API.
-        identifier: the four bytes that name the format.
+        table: Object with the method `Pack(builder)` of the object API.
+        identifier: Four bytes that identify the format.
+
+    Returns:
+        Bytes of the flatbuffer.
     """
     recorder = Recorder()
     root = table.Pack(recorder)  # type: ignore[attr-defined]
@@ -50,7 +58,7 @@ def pack_table(table: object, identifier: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Table:
-    fields: tuple[tuple[int, bytes | int], ...]  # (slot, packed value or, of an offset, the id of its target)
+    fields: tuple[tuple[int, bytes | int], ...]  # (slot, packed value or id of the target of an offset)
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,13 @@ class _References:
 @dataclass(frozen=True)
 class _Vector:
     count: int
-    content: bytes  # a string's with its terminating zero
+    content: bytes  # of a string including its terminating zero
 
 
 class Recorder(flatbuffers.Builder):
-    """Takes the calls of generated code, as a Builder does, and records what it is asked to write.
+    """Builder that records the tables and vectors of generated code instead of writing them.
 
-    What a Builder calls an offset is here the id of a recorded table or vector: equal content, equal id.
+    In place of an offset it uses the id of a recorded table or vector; equal contents have equal ids.
     """
 
     def __init__(self) -> None:
@@ -80,7 +88,7 @@ class Recorder(flatbuffers.Builder):
         self._targets: list[int] = []
         self._element_alignment = 1
 
-    # --- what generated code calls
+    # --- methods that generated code calls
 
     def StartObject(self, _fields: int) -> None:
         self._fields = {}
@@ -126,8 +134,7 @@ class Recorder(flatbuffers.Builder):
     # --- recording
 
     def _record(self, node: _Table | _References | _Vector) -> int:
-        # Ids count from 1, for 0 means "no offset"; children have been recorded before, so their ids are
-        # smaller.
+        # Ids start at 1, since 0 means "no offset"; children are recorded before their parents and have smaller ids.
         if node not in self._ids:
             self._nodes.append(node)
             self._ids[node] = len(self._nodes)
@@ -135,8 +142,7 @@ class Recorder(flatbuffers.Builder):
 
     def _vector(self, count: int, content: bytes, alignment: int) -> int:
         found = self._record(_Vector(count, content))
-        # The schema's short vectors of 16 bits are aligned to 4; that is what the length before them is
-        # aligned to.
+        # The schema's short vectors of 16 bits are aligned to 4, like the length before them.
         alignment = _BYTES_ALIGNMENT if alignment == 1 else max(alignment, _OFFSET)
         self._alignments[found] = max(alignment, self._alignments.get(found, 0))
         return found
@@ -144,14 +150,22 @@ class Recorder(flatbuffers.Builder):
     # --- layout
 
     def layout(self, root: int, identifier: bytes) -> bytes:
-        """Returns the flatbuffer whose root is the table of that id."""
+        """Lays out the flatbuffer.
+
+        Args:
+            root: Id of the root table.
+            identifier: Four bytes that identify the format.
+
+        Returns:
+            Bytes of the flatbuffer.
+        """
         space = _Space(_OFFSET + len(identifier))
         tables = {i: node for i, node in enumerate(self._nodes, 1) if isinstance(node, _Table)}
         shapes = {i: _shape(table) for i, table in tables.items()}
         distinct = dict.fromkeys(vtable for vtable, _, _ in shapes.values())
         vtables = {vtable: space.take(len(vtable), 2) for vtable in distinct}
         at: dict[int, int] = {}
-        # Parents first: an offset points forward, and a parent has a larger id than its children.
+        # Parents first, since offsets point forward; a parent has a larger id than its children.
         for i in range(len(self._nodes), 0, -1):
             node = self._nodes[i - 1]
             if isinstance(node, _Table):
@@ -189,7 +203,7 @@ class Recorder(flatbuffers.Builder):
 
 
 def _shape(table: _Table) -> tuple[bytes, int, int]:
-    """Returns a table's vtable, its size in bytes and its alignment. Wide fields come first: no padding."""
+    """Computes a table's vtable, size in bytes and alignment. Wide fields come first, so that there is no padding."""
     width = {slot: _OFFSET if isinstance(value, int) else len(value) for slot, value in table.fields}
     size, offsets = _OFFSET, {}
     for slot in sorted(width, key=lambda s: (-width[s], s)):
@@ -202,24 +216,24 @@ def _shape(table: _Table) -> tuple[bytes, int, int]:
 
 
 class _Space:
-    """Hands out positions in the file: at its end, or in the gaps that alignment has left since `close`."""
+    """Allocator of positions in the file: at its end, or in alignment gaps after `close`."""
 
     def __init__(self, start: int) -> None:
         self.end = start
         self._gaps: list[tuple[int, int]] = []
 
     def take(self, size: int, alignment: int) -> int:
-        """Returns an aligned position at the end."""
+        """Allocates an aligned position at the end."""
         position = self.end + -self.end % alignment
         self.end = position + size
         return position
 
     def close(self) -> None:
-        """Ends the part where order matters; gaps before it stay empty, for offsets only point forward."""
+        """Ends the ordered part; gaps before it stay empty, since offsets only point forward."""
         self._gaps = []
 
     def fill(self, size: int, alignment: int) -> int:
-        """Returns where a vector of so many bytes goes, its length before them, its content aligned."""
+        """Allocates a position for a vector of `size` bytes, preceded by its length, with aligned content."""
         best = None
         for start, stop in self._gaps:
             position = start + -(start + _OFFSET) % alignment

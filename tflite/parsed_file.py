@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A .tflite file on its way: parsed once, described, edited by any number of transformations, written once.
+"""A .tflite file in memory: parsed once, described, edited by any number of transformations, written once.
 
     convert ─► parse_file ─► name_ends ─► compact ─► write_metadata ─► to_bytes
                    │                                      │
                    └── facts, read_metadata ──────────────┘
 
-Parsing and packing a flatbuffer in Python is what takes time here. So whatever reads a file or runs it takes its bytes
-or a `ParsedFile`, and neither step is repeated unless the objects have changed in between.
+Parsing and packing a flatbuffer in Python takes most of the time here. Therefore functions that read a file or run it
+accept its bytes or a `ParsedFile`, and neither step is repeated unless the objects have changed.
 """
 
 from functools import cached_property
@@ -23,9 +23,10 @@ class ParsedFile:
     """The schema's objects of a .tflite file, and the files behind its flatbuffer.
 
     Attributes:
-        objects: What the flatbuffer holds; to be read. To change it, call `edit`.
-        source: The bytes it was parsed from, empty for objects made by a program. Buffers of files over 2 GB lie in it.
-        file: What errors call it.
+        objects: Objects of the flatbuffer, for reading. To change them, call `edit`.
+        source: Bytes that the file was parsed from, empty for objects made by a program. They contain the buffers of
+            files over 2 GB.
+        file: Name of the file in error messages.
     """
 
     def __init__(self, objects: schema.ModelT, source: bytes = b"", *, file: str = "the model") -> None:
@@ -37,27 +38,27 @@ class ParsedFile:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The associated files by name, to be read and changed; a change counts once `edit` is called."""
+        """Associated files by name, for reading and changing; a change takes effect after `edit` is called."""
         return split_files(self.source)[1]
 
     @property
     def facts(self) -> ModelFile:
-        """What the file holds, as it is now.
+        """Description of the present contents of the file.
 
         Raises:
-            ModelFileError: Its objects contradict each other.
+            ModelFileError: The objects are inconsistent.
         """
         if self._facts is None:
             self._facts = describe_model(self.objects, self.source, file=self.file)
         return self._facts
 
     def edit(self) -> schema.ModelT:
-        """Returns the objects for changing them: bytes and facts are made anew when they are next wanted."""
+        """Returns the objects for changing them; bytes and facts are computed again when they are next used."""
         self._bytes = self._facts = None
         return self.objects
 
     def to_bytes(self) -> bytes:
-        """Returns the bytes of the file: those it was parsed from, or once it was edited, newly packed ones."""
+        """Returns the bytes of the file: those that it was parsed from, or newly packed ones after an edit."""
         if self._bytes is None:
             self._bytes = append_files(pack(self.objects), self.files)
         return self._bytes
@@ -67,11 +68,11 @@ def parse_file(source: bytes | ParsedFile, *, file: str = "the model") -> Parsed
     """Parses a .tflite file, unless it is parsed already.
 
     Args:
-        source: The bytes of the file, or what this function made of them.
-        file: What errors call it, if it is parsed here.
+        source: Bytes of the file, or a parsed file, which is returned unchanged.
+        file: Name of the file in error messages, if it is parsed here.
 
     Raises:
-        ModelFileError: The bytes are cut short or no .tflite file.
+        ModelFileError: The bytes are truncated or not a .tflite file.
     """
     if isinstance(source, ParsedFile):
         return source

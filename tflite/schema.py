@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of a .tflite file to the schema's own objects, with every offset checked.
+"""Unpacks the bytes of a .tflite file to the schema's objects, with every offset checked.
 
-The classes are those ai-edge-litert generates from the schema and ships; no TensorFlow is imported. The C++
-runtime trusts a file's offsets, so that one cut short may take the process down with it: here it is an error
-that names the file.
+The classes are those that ai-edge-litert generates from the schema; TensorFlow is not imported. The C++ runtime does
+not check a file's offsets, so that a truncated file may crash the process: here it is an error that names the file.
 
 Source: tensorflow/lite/schema/schema.fbs (schema version 3).
 """
@@ -19,7 +18,7 @@ from learn2compress.schemas.errors import ModelFileError
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
-# What the generated readers raise on bytes that make no sense.
+# Errors of the generated readers on invalid bytes.
 MALFORMED = (
     *(struct.error, ValueError, TypeError, IndexError, KeyError),
     *(AttributeError, OverflowError, MemoryError),
@@ -27,14 +26,14 @@ MALFORMED = (
 
 
 def unpack(data: bytes, *, file: str = "the model") -> schema.ModelT:
-    """Returns the schema's objects for a .tflite file; arrays in them are read-only views.
+    """Unpacks the schema's objects of a .tflite file; arrays in them are read-only views.
 
     Args:
-        data: the bytes of the file; what follows the flatbuffer (associated files) is ignored.
-        file: what errors call it.
+        data: Bytes of the file; associated files behind the flatbuffer are ignored.
+        file: Name of the file in error messages.
 
     Raises:
-        ModelFileError: the bytes are cut short or no .tflite file.
+        ModelFileError: The bytes are truncated or not a .tflite file.
     """
     if len(data) < 8 or bytes(data[4:8]) != IDENTIFIER:
         raise corrupt(file, f"its bytes 4 to 7 are {bytes(data[4:8])!r}, not {IDENTIFIER!r}")
@@ -48,7 +47,15 @@ def unpack(data: bytes, *, file: str = "the model") -> schema.ModelT:
 
 
 def buffer_content(buffer: schema.BufferT, data: bytes) -> np.ndarray | None:
-    """Returns a buffer's bytes as uint8, or None. Files over 2 GB keep them behind the flatbuffer."""
+    """Returns the content of a buffer.
+
+    Args:
+        buffer: Buffer of the schema.
+        data: Bytes of the file, in which files over 2 GB keep their buffers behind the flatbuffer.
+
+    Returns:
+        [bytes] uint8; None if the buffer is empty.
+    """
     if buffer.data is not None:
         return buffer.data
     if buffer.offset > 1:
@@ -57,14 +64,14 @@ def buffer_content(buffer: schema.BufferT, data: bytes) -> np.ndarray | None:
 
 
 def corrupt(file: str, reason: str) -> ModelFileError:
-    """Returns the error of a file that is no complete model."""
+    """Creates the error for a file that is not a complete model."""
     return ModelFileError(
         f"A model file must be a complete .tflite file; got {file}, and {reason}. Convert or download it again."
     )
 
 
 class CheckedBytes(bytes):
-    """Bytes whose slices are never silently shorter than asked: strings are then checked as vectors are."""
+    """Bytes whose slices raise an error instead of being shorter than requested, so that strings are checked too."""
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> int: ...

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structured pruning from end to end but for the training: which channels go, and the family without them.
+"""Channel pruning of a family, except for the training: decides which channels are removed, and removes them.
 
-What was decided is a small record, so that an interrupted work goes on with the same channels: measured again, two that
-matter about as little could change places, and a checkpoint would be of another network.
+The decision is a small record, so that an interrupted run continues with the same channels: if importance were measured
+again, two channels of nearly equal importance could change places, and the checkpoint would be of another network.
 """
 
 from itertools import islice
@@ -13,7 +13,7 @@ import tf_keras as keras
 
 from learn2compress.compression.family.model import normalize
 from learn2compress.compression.family.spec import FamilySpec
-from learn2compress.compression.pruning.channel_removal import mean_inputs, thin_family
+from learn2compress.compression.pruning.channel_removal import build_pruned_family, mean_inputs
 from learn2compress.compression.pruning.channel_targets import choose_widths
 from learn2compress.compression.pruning.importance import magnitude_importance, taylor_importance
 from learn2compress.compression.pruning.sensitivity import channel_sensitivity
@@ -22,14 +22,14 @@ from learn2compress.schemas.config import ChannelPassConfig, LossConfig
 from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.manifests import ChannelSensitivity, Record
 
-_IMPORTANCE_BATCHES = 10  # as many as the paper's authors use
+_IMPORTANCE_BATCHES = 10  # as in the paper
 _MEAN_BATCHES = 4
 
 
 class ChannelPlan(Record):
-    """Which channels stay."""
+    """The channels that are kept."""
 
-    kept: dict[str, list[int]]  # by group
+    kept: dict[str, list[int]]  # sorted indices by group
     sensitivity: list[ChannelSensitivity]
 
 
@@ -42,31 +42,35 @@ def plan_channels(
     labels: np.ndarray,
     loss: LossConfig,
 ) -> ChannelPlan:
-    """Decides which channels go.
+    """Decides which channels are kept.
 
     Args:
-        family: The trained joint model.
+        family: Trained joint model.
         spec: Its shape.
-        config: The target and the criterion.
-        batches: Training batches, see `JointTrainer`; some of them are looked at.
-        images: [n, h, w, c] uint8, validation images by which groups are compared; none: by importance alone.
+        config: Target and criterion.
+        batches: Training batches, see `JointTrainer`; the first ones are used.
+        images: Validation images [n, h, w, c] uint8 for measuring the sensitivity of the groups; if there are none,
+            groups are compared by importance alone.
         labels: [n] integers.
-        loss: Loss of the distillation.
+        loss: Distillation loss.
+
+    Returns:
+        The channels to keep, and the sensitivity of each group.
 
     Raises:
-        FamilyError: The target is out of reach, or there is none.
+        FamilyError: The target cannot be reached, or there is no target.
     """
     if config.criterion == "taylor":
         importance = taylor_importance(family, spec, islice(batches, _IMPORTANCE_BATCHES), loss)
     else:
         importance = magnitude_importance(family, spec)
-    damage, sensitivity = importance, []
+    loss_increase, sensitivity = importance, []
     if len(images):
         sensitivity = channel_sensitivity(family, spec, importance, images, labels)
-        damage = scale_importance(importance, {group.group: group.removed for group in sensitivity})
+        loss_increase = scale_importance(importance, {group.group: group.removed for group in sensitivity})
     if config.channels is None:
         raise FamilyError("prune.channels must be a target; got none. Write for example {bytes: 50%}.")
-    widths = choose_widths(spec, config.channels, damage)
+    widths = choose_widths(spec, config.channels, loss_increase)
     kept = {
         group: sorted(np.argsort(-importance[group], kind="stable")[:width].tolist()) for group, width in widths.items()
     }
@@ -77,10 +81,16 @@ def plan_channels(
 def remove_channels(
     family: keras.Model, spec: FamilySpec, plan: ChannelPlan, batches: tf.data.Dataset
 ) -> tuple[keras.Model, FamilySpec]:
-    """Builds the family without the channels that go.
+    """Builds the family without the removed channels.
 
     Args:
-        batches: Training batches; on some of them it is measured what the channels gave on average.
+        family: Trained joint model.
+        spec: Its shape.
+        plan: The channels that are kept.
+        batches: Training batches, on the first of which the mean output of each channel is measured.
+
+    Returns:
+        The joint model and its shape.
     """
     means = mean_inputs(family, (normalize(images) for images, *_ in islice(batches, _MEAN_BATCHES)))
-    return thin_family(family, spec, {group: np.array(kept) for group, kept in plan.kept.items()}, means)
+    return build_pruned_family(family, spec, {group: np.array(kept) for group, kept in plan.kept.items()}, means)

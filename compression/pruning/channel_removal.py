@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A family without some of its channels: smaller layers, the weights of what stays copied.
+"""Builds a family without some of its channels: narrower layers with the weights of the channels that are kept.
 
-Every tensor of the model is followed from the image to the logits, with the channels of it that stay. What a removed
-channel gave to the layers that read it was a constant on average, and that constant goes into the bias of those layers
-(batch normalization's mean, where there is no bias). So nothing at all changes where a channel was constant, as one is
-whose scale training has driven to zero; elsewhere the fine-tuning begins closer to where it ends.
+The kept channels of each tensor are followed from the image to the logits. The mean contribution of a removed channel
+to the layers that read it is added to the bias of those layers (to the mean of the batch normalization, if there is no
+bias). The logits therefore do not change if a removed channel was constant, such as one whose scale was trained to
+zero; otherwise the fine-tuning starts closer to its result.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,47 +19,48 @@ from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.graphs.layer_walk import chunks_of, input_id, run_steps, steps_of
 from learn2compress.schemas.errors import FamilyError
 
-_UNCHANGED = (keras.layers.ReLU, keras.layers.GlobalAveragePooling2D)  # channel by channel, and no weights
+_UNCHANGED = (keras.layers.ReLU, keras.layers.GlobalAveragePooling2D)  # computed channel by channel, without weights
 
 
-def thin_family(
+def build_pruned_family(
     family: keras.Model, spec: FamilySpec, kept: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray]
 ) -> tuple[keras.Model, FamilySpec]:
-    """Builds the thinner family.
+    """Builds the channel-pruned family.
 
     Args:
-        family: The trained joint model; it stays as it is.
+        family: Trained joint model; it is not changed.
         spec: Its shape.
-        kept: By group (see family/channels.py), the sorted indices of the channels that stay; groups that are not
-            named keep all.
-        means: By layer, the mean of what enters it by channel, as `mean_inputs` measures it.
+        kept: Sorted indices of the channels that are kept, by group (see family/channels.py); groups that are not
+            named keep all channels.
+        means: Mean input of each channel [channels], by layer, see `mean_inputs`.
 
     Returns:
         The joint model and its shape.
 
     Raises:
-        FamilyError: The widths make it another network, or there is a layer whose channels cannot be followed.
+        FamilyError: The widths would change the connections of the network, or the channels of a layer cannot be
+            followed.
     """
-    thin_spec = with_widths(spec, {group: len(indices) for group, indices in kept.items()})
-    if thin_spec is None:
+    pruned_spec = with_widths(spec, {group: len(indices) for group, indices in kept.items()})
+    if pruned_spec is None:
         raise FamilyError(
             "widths must leave each block residual or not, as it was; got widths that coincide. Keep other channels."
         )
-    thin = build_family(thin_spec)
-    for name, weights in _thin_weights(family, spec, kept, means):
-        thin.get_layer(name).set_weights(weights)
-    return thin, thin_spec
+    pruned = build_family(pruned_spec)
+    for name, weights in _remaining_weights(family, spec, kept, means):
+        pruned.get_layer(name).set_weights(weights)
+    return pruned, pruned_spec
 
 
 def mean_inputs(family: keras.Model, batches: Iterable) -> dict[str, np.ndarray]:
-    """What enters each layer that mixes channels, on average over images and pixels.
+    """Measures the mean input of each layer that mixes channels, over images and pixels.
 
     Args:
-        family: The joint model.
-        batches: Of normalized images, [b, h, w, c] float32.
+        family: Joint model.
+        batches: Batches of normalized images [b, h, w, c] float32.
 
     Returns:
-        By layer, [channels] float64.
+        [channels] float64, by layer.
     """
     steps = steps_of(family)
     sums: dict[str, np.ndarray] = {}
@@ -77,10 +78,13 @@ def mean_inputs(family: keras.Model, batches: Iterable) -> dict[str, np.ndarray]
 
 
 def tensor_groups(family: keras.Model, spec: FamilySpec) -> dict[str, str | None]:
-    """The channel group of each tensor of a family, by its id; None where the channels are the image's or classes.
+    """Finds the channel group of each tensor of a family.
+
+    Returns:
+        Name of the group by id of the tensor; None for channels of the image and for classes.
 
     Raises:
-        FamilyError: There is a layer whose channels cannot be followed.
+        FamilyError: The channels of a layer cannot be followed.
     """
     makers = {block: group.name for group in channel_groups(spec) for block in group.blocks}
     found: dict[str, str | None] = {input_id(family): None}
@@ -104,18 +108,19 @@ def tensor_groups(family: keras.Model, spec: FamilySpec) -> dict[str, str | None
 
 
 def mixes_channels(layer: keras.layers.Layer) -> bool:
-    """Whether each channel that leaves the layer depends on all that enter."""
+    """Tells whether each output channel of a layer depends on all of its input channels."""
     return type(layer) in (keras.layers.Conv2D, keras.layers.Dense)
 
 
-def _thin_weights(
+def _remaining_weights(
     family: keras.Model, spec: FamilySpec, kept: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """The name and the new weights of each layer that has any."""
+    """Yields the name and the new weights of each layer that has weights."""
     groups = tensor_groups(family, spec)
-    pending: dict[str, np.ndarray] = {}  # by tensor: what its removed inputs gave on average, still to be added
+    # Mean contribution of removed inputs by tensor, to be subtracted from the mean of the batch normalization behind.
+    pending: dict[str, np.ndarray] = {}
 
-    def stay(tensor: str, width: int) -> np.ndarray:
+    def kept_of(tensor: str, width: int) -> np.ndarray:
         group = groups[tensor]
         return np.arange(width) if group is None or group not in kept else np.asarray(kept[group], int)
 
@@ -123,19 +128,19 @@ def _thin_weights(
         layer, weights = step.layer, step.layer.get_weights()
         if mixes_channels(layer):
             kernel, *bias = weights
-            inputs, outputs = stay(step.inputs[0], kernel.shape[-2]), stay(step.outputs[0], kernel.shape[-1])
-            gone = np.setdiff1d(np.arange(kernel.shape[-2]), inputs)
-            lost = means[layer.name][gone] @ kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)[gone]
+            inputs, outputs = kept_of(step.inputs[0], kernel.shape[-2]), kept_of(step.outputs[0], kernel.shape[-1])
+            removed = np.setdiff1d(np.arange(kernel.shape[-2]), inputs)
+            shift = means[layer.name][removed] @ kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)[removed]
             if bias:
-                bias = [(bias[0] + lost)[outputs]]
+                bias = [(bias[0] + shift)[outputs]]
             else:
-                pending[step.outputs[0]] = lost
+                pending[step.outputs[0]] = shift
             yield layer.name, [kernel[..., inputs, :][..., outputs], *bias]
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             kernel, *bias = weights
-            inputs = stay(step.inputs[0], kernel.shape[-2])
+            inputs = kept_of(step.inputs[0], kernel.shape[-2])
             yield layer.name, [kernel[..., inputs, :], *(b[inputs] for b in bias)]
         elif isinstance(layer, keras.layers.BatchNormalization):
             scale, offset, mean, variance = weights
             mean = mean - pending.get(step.inputs[0], 0)
-            yield layer.name, [w[stay(step.inputs[0], len(w))] for w in (scale, offset, mean, variance)]
+            yield layer.name, [w[kept_of(step.inputs[0], len(w))] for w in (scale, offset, mean, variance)]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each channel matters: what says which ones to remove.
+"""Measures the importance of each channel, by which channels are removed.
 
 taylor     A gate of 1 behind each batch normalization: y = z · (scale · x + offset). Removing the channel is z = 0, and
            to first order the loss E then changes by -∂E/∂z = -(scale · ∂E/∂scale + offset · ∂E/∂offset). Importance is
            its square, the mean over batches (Molchanov et al., 1906.10771, equations 8 and 9, gates of section 3.3).
 magnitude  The squared norm of a channel's kernel with batch normalization folded in, over the mean of its layer's, so
-           that layers of any scale compare.
+           that layers of different scales can be compared.
 
-A channel of a group is in several layers, residual sums and depthwise ones included; its importance is the sum.
+A channel of a group occurs in several layers, including depthwise layers and residual sums; its importance is the sum.
 """
 
 from collections.abc import Iterable
@@ -32,16 +32,18 @@ def taylor_importance(
     batches: Iterable,
     loss: LossConfig,
 ) -> dict[str, np.ndarray]:
-    """Measures the first-order Taylor criterion with the loss of the distillation.
+    """Measures the first-order Taylor criterion with the distillation loss.
 
     Args:
-        family: The joint model.
+        family: Joint model.
         spec: Its shape.
-        batches: Of (images [b, h, w, c] uint8, labels [b], teacher logits [b, classes]): training images.
+        batches: Training batches (images [b, h, w, c] uint8, labels [b], teacher logits [b, classes]).
         loss: Loss of each student, and its weight.
 
     Returns:
-        By group, [channels] float64.
+        Importance [channels] float64, by group.
+
+    Source: Molchanov et al., 1906.10771.
     """
     norms = _norms(family, spec)
     weights = [loss.student_weights.get(name, 1.0) for name in spec.students]
@@ -69,10 +71,14 @@ def taylor_importance(
 
 
 def magnitude_importance(family: keras.Model, spec: FamilySpec) -> dict[str, np.ndarray]:
-    """The squared norms of the channels' folded kernels.
+    """Computes the squared norms of the channels' kernels with batch normalization folded in.
+
+    Args:
+        family: Joint model.
+        spec: Its shape.
 
     Returns:
-        By group, [channels] float64.
+        Importance [channels] float64, by group.
     """
     importance = {group.name: np.zeros(group.width) for group in channel_groups(spec)}
     makers = {output: step.layer for step in steps_of(family) for output in step.outputs}
@@ -89,7 +95,7 @@ def magnitude_importance(family: keras.Model, spec: FamilySpec) -> dict[str, np.
 
 
 def _norms(family: keras.Model, spec: FamilySpec) -> list[tuple[keras.layers.Layer, str]]:
-    """Each batch normalization of channels that can be removed, with their group."""
+    """Lists each batch normalization of channels that can be removed, with their group."""
     groups = tensor_groups(family, spec)
     return [
         (step.layer, group)

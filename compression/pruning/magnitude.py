@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Magnitude pruning: the smallest weights of each kernel become zeros, more of them as training goes on.
+"""Magnitude pruning: sets the smallest weights of each kernel to zero, with a sparsity that increases during training.
 
-Sparsity follows Zhu & Gupta's polynomial (1710.01878) and masks are made by tfmot's engine, which is driven from here
-instead of by tfmot's layer wrapper: the wrapper takes blocks for dense kernels only, and adds to the compiled step an
-assertion and two branches for each layer. The zeros do not shrink a .tflite file as it is; they shrink its compressed
-download, and the Quantizer keeps them exactly.
+The sparsity follows Zhu & Gupta's polynomial (1710.01878). The masks are computed by tfmot's pruning engine, which is
+called from here instead of by tfmot's layer wrapper: the wrapper supports blocks for dense kernels only, and adds an
+assertion and two branches for each layer to the compiled step. The zeros do not reduce the size of a .tflite file, only
+that of its compressed download; the Quantizer keeps them exactly.
 
-Left dense on purpose: biases and batch normalization (few numbers, each of which moves a whole channel); depthwise
+Left dense on purpose: biases and batch normalization (few values, each of which affects a whole channel); depthwise
 kernels (nine weights a channel, where zeros cost the most accuracy and save next to nothing); the first convolution
-(it alone sees the pixels, and is small).
+(it is the only layer that reads the pixels, and is small).
 """
 
 import math
@@ -22,21 +22,21 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
 BLOCKS = {"1x1": (1, 1), "1x4": (1, 4)}
-_UPDATE_EVERY = 8  # steps between two new masks; fewer where the training is short
+_UPDATE_EVERY = 8  # steps between two mask updates; fewer if the training is short
 _LEAST_UPDATES = 3
 
 
 class KernelMasks(pruning_impl.Pruning):
-    """tfmot's masks of one kernel, with blocks along the output channels for kernels of any rank.
+    """Pruning mask of one kernel, by tfmot, with blocks along the output channels for kernels of any rank.
 
-    A block counts by the mean of its absolute weights; at the end of a row it may be cut short. Weights or blocks that
-    tie with the smallest one kept are kept as well.
+    A block is ranked by the mean of its absolute weights; the last block of a row may be shorter. Weights or blocks
+    equal to the smallest one that is kept are kept as well.
 
     Args:
-        kernel: The variable, [..., inputs, outputs].
-        schedule: From a step to whether masks are due and the sparsity then.
-        step: The step of the training, from 1.
-        block: Its rows (1) and columns.
+        kernel: Variable [..., inputs, outputs].
+        schedule: For each step, whether masks are updated and to which sparsity.
+        step: Step of the training, from 1.
+        block: Rows (1) and columns of a block.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class KernelMasks(pruning_impl.Pruning):
         super().__init__(lambda: step, [(kernel, self.mask, threshold)], schedule, block, "AVG")
 
     def _validate_block(self) -> None:
-        """Nothing to refuse: `_maybe_update_block_mask` takes any rank."""
+        """Accepts all blocks: `_maybe_update_block_mask` supports kernels of any rank."""
 
     def _maybe_update_block_mask(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         width = self._block_size[1]
@@ -66,19 +66,21 @@ class KernelMasks(pruning_impl.Pruning):
         return threshold, tf.reshape(tf.repeat(kept, width, axis=1)[:, :outputs], weights.shape)
 
     def apply(self) -> None:
-        """Puts the zeros in the kernel; works in a compiled step."""
+        """Sets the masked weights to zero; can be called in a compiled step."""
         self.kernel.assign(self.kernel * self.mask)
 
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A model whose kernels are masked while it trains.
+    """A model whose kernels are masked during training.
 
     Attributes:
-        model: The model that was given.
-        layers: Names of the layers that are pruned.
-        masks: One a layer.
-        end_step: The step, from 0, before which the last masks are made.
+        model: The trained model, whose weights are changed in place.
+        layers: Names of the pruned layers.
+        masks: Mask of each of these layers.
+        step: Step that the masks' schedule reads.
+        end_step: Step, from 0, before which the masks are updated for the last time.
+        update_every: Number of steps between two updates.
     """
 
     model: keras.Model
@@ -89,10 +91,10 @@ class PrunedModel:
     update_every: int
 
     def before_step(self, step: int) -> None:
-        """Makes new masks where they are due.
+        """Updates the masks if an update is due.
 
         Args:
-            step: Of the training, from 0.
+            step: Step of the training, from 0.
         """
         if step <= self.end_step and (step + 1) % self.update_every == 0:
             self.step.assign(step + 1)
@@ -101,23 +103,23 @@ class PrunedModel:
             self.apply_masks()
 
     def apply_masks(self) -> None:
-        """Puts the zeros back after weights were changed: by a step, or assigned from elsewhere."""
+        """Restores the zeros after weights were changed by a step or by an assignment."""
         for mask in self.masks:
             mask.apply()
 
     @property
     def state(self) -> list[tf.Variable]:
-        """What a checkpoint must hold beside the model, to go on from it."""
+        """Variables that a checkpoint must hold in addition to the model."""
         return [mask.mask for mask in self.masks]
 
     def strip(self) -> keras.Model:
-        """The model, its zeros in place."""
+        """Returns the model with the zeros applied."""
         self.apply_masks()
         return self.model
 
 
 def prunable_layers(model: keras.Model) -> tuple[str, ...]:
-    """Names of the layers whose kernels may be pruned: dense and convolutional ones, but for the first convolution."""
+    """Lists the layers whose kernels may be pruned: dense and convolutional ones, except for the first convolution."""
     convolutions = [layer for layer in model.layers if type(layer) is keras.layers.Conv2D]
     first = convolutions[0].name if convolutions else None
     return tuple(
@@ -134,14 +136,20 @@ def prune_while_training(
     block: str = "1x1",
     layers: Sequence[str] | None = None,
 ) -> PrunedModel:
-    """Prepares a model so that training it makes it sparse.
+    """Prepares a model for magnitude pruning during training.
 
     Args:
-        model: The trained model.
-        sparsity: The share of zeros at the end, in [0, 1): one for all layers, or by layer.
-        total_steps: Of the training; the target is reached at two thirds of it, so that the rest can heal.
+        model: Trained model.
+        sparsity: Fraction of zeros at the end, in [0, 1): one value for all layers, or a value by layer.
+        total_steps: Number of steps of the training; the target is reached at two thirds of them, so that the accuracy
+            recovers in the last third.
         block: "1x1" for single zeros, "1x4" for runs of four along the output channels.
         layers: Names of the layers to prune; default: those that `sparsity` names, or `prunable_layers`.
+
+    Returns:
+        The model with its masks, for a training loop that calls `before_step` and `apply_masks`.
+
+    Source: Zhu & Gupta, 1710.01878.
     """
     if layers is None:
         layers = tuple(sparsity) if isinstance(sparsity, Mapping) else prunable_layers(model)
@@ -163,19 +171,19 @@ def prune_while_training(
 
 
 def update_steps(total_steps: int) -> tuple[int, int]:
-    """When masks are made: after how many steps the last time, and every how many; the first divides by the second."""
+    """Computes after how many steps masks are updated last, and the interval of updates, which divides it."""
     end = max(1, total_steps * 2 // 3)
     every = max(1, min(_UPDATE_EVERY, end // _LEAST_UPDATES))
     return end - end % every, every
 
 
-def healing_epoch(epochs: int) -> int:
-    """The first epoch, from 0, of a training that is spent at the target sparsity as a whole, or else the last one."""
+def first_epoch_at_target(epochs: int) -> int:
+    """Computes the first epoch, from 0, whose steps all have the target sparsity, or else the last epoch."""
     return min(epochs - 1, math.ceil(epochs * 2 / 3))
 
 
 def kernel_sparsity(model: keras.Model, layers: Sequence[str] | None = None) -> float:
-    """Share of zeros in the kernels of the layers (default: those that may be pruned)."""
+    """Computes the fraction of zeros in the kernels of layers (default: those that may be pruned)."""
     names = layers if layers is not None else prunable_layers(model)
     kernels = [model.get_layer(name).kernel.numpy() for name in names]
     size = sum(k.size for k in kernels)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each layer matters, found by harming one at a time and looking at the answers.
+"""Measures the sensitivity of each layer: perturbs one layer at a time and compares the logits.
 
-Three harms: the smallest weights of a kernel made zero; a layer alone in 8 bits (weights per output channel and
-symmetric, the output by its least and largest value, as the converter does it); the least important channels of a group
-gone, as channel_removal.py removes them. All on the float model and a few images: what comes before the harmed
-layer is computed once. Accuracy on a few hundred images is coarse, so the divergence of the answers is measured
-besides, which is what zeros and channels are spread by.
+There are three perturbations: the smallest weights of a kernel are set to zero; a layer alone is quantized to 8 bits
+(weights symmetric and per output channel, the output by its extremes, as by the converter); the least important
+channels of a group are removed, as by channel_removal.py. They are applied to the float model on a few images; the
+values before the perturbed layer are computed once. Since accuracy on a few hundred images is coarse, the divergence of
+the outputs is measured as well, by which sparsity and channels are allocated.
 
-Validation images, since they are the ones that choose; test images are for the final figures alone.
+The images are of the validation split, which chooses models; test images are used for the final figures only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,28 +36,31 @@ from learn2compress.schemas.progress import Task
 
 SHARES = (0.25, 0.5, 0.75)
 _KERNELS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-_FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU)  # into the layer before, when a file is made
+_FUSED = (keras.layers.BatchNormalization, keras.layers.ReLU)  # into the layer before, by the converter
 
 
 @dataclass
-class _Harm:
-    """A change that is tried.
+class _Perturbation:
+    """A perturbation of one place of the model, and its measured effect.
 
     Attributes:
-        share: Of what it takes.
-        edits: By the step's number.
-        kernel: What takes the place of the harmed layer's, if anything does.
+        share: Fraction of the weights or channels that are changed.
+        edits: Changed inputs and outputs, by the number of the step.
+        layer: Layer whose kernel is replaced, if any.
+        kernel: Kernel that replaces the layer's.
+        wrong: Number of additional wrong predictions, by student.
+        divergence: Sum of the Kullback-Leibler divergence over the images, by student.
     """
 
     share: float
     edits: dict[int, Edit]
     layer: keras.layers.Layer | None = None
     kernel: np.ndarray | None = None
-    wrong: dict[str, int] = field(default_factory=dict)  # more than before, by student
+    wrong: dict[str, int] = field(default_factory=dict)
     divergence: dict[str, float] = field(default_factory=dict)
 
     def drop(self, images: int) -> Drop:
-        """The mean over the students whose answers come by the harmed place."""
+        """Computes the mean effect over the students that contain the perturbed place."""
         count = max(1, images * len(self.wrong))
         accuracy, divergence = sum(self.wrong.values()) / count, sum(self.divergence.values()) / count
         return Drop(share=self.share, accuracy_drop=accuracy, divergence=divergence)
@@ -66,17 +69,17 @@ class _Harm:
 def layer_sensitivity(
     family: keras.Model, names: Sequence[str], images: np.ndarray, labels: np.ndarray
 ) -> list[LayerSensitivity]:
-    """Tries zeros and 8 bits in each layer that has a kernel.
+    """Measures the sensitivity of each layer that has a kernel, to zeros and to 8 bits.
 
     Args:
-        family: A functional model, an output of logits a student; it is left as it was.
-        names: The students, in the order of the outputs.
+        family: Functional model with logits [batch, classes] for each student; it is the same afterwards.
+        names: Names of the students, in the order of the outputs.
         images: [n, h, w, c] uint8.
         labels: [n] integers.
 
     Returns:
-        One a layer, in the order of the model. Layers that are never pruned (see magnitude.py) are tried in
-        8 bits only.
+        The sensitivity of each layer, in the order of the model. Layers that are never pruned (see magnitude.py) are
+        perturbed by 8 bits only.
     """
     steps = steps_of(family)
     kernels = {step.layer.name: step.layer for step in steps if type(step.layer) in _KERNELS}
@@ -86,22 +89,22 @@ def layer_sensitivity(
         calls = [number for number, step in enumerate(steps) if step.layer is layer]
         kernel = layer.get_weights()[0]
         zeros[layer.name] = [
-            _Harm(share, dict.fromkeys(calls, Edit()), layer, _without_smallest(kernel, share))
+            _Perturbation(share, dict.fromkeys(calls, Edit()), layer, _without_smallest(kernel, share))
             for share in SHARES
             if layer.name in prunable
         ]
         ends = [_fused_end(steps, number) for number in calls]
         edits = dict.fromkeys(calls, Edit()) | dict.fromkeys(ends, Edit(outputs=_round_to_8_bits))
-        rounded[layer.name] = _Harm(1.0, edits, layer, _kernel_in_8_bits(layer, kernel))
-    harms = [*(h for several in zeros.values() for h in several), *rounded.values()]
-    _try("sensitivity of layers", family, names, steps, harms, images, labels)
+        rounded[layer.name] = _Perturbation(1.0, edits, layer, _kernel_in_8_bits(layer, kernel))
+    perturbations = [*(one for several in zeros.values() for one in several), *rounded.values()]
+    _try("sensitivity of layers", family, names, steps, perturbations, images, labels)
     return [
         LayerSensitivity(
             layer=layer.name,
             type=type(layer).__name__,
             weights=layer.get_weights()[0].size,
             students=list(rounded[layer.name].wrong),
-            zeros=[harm.drop(len(images)) for harm in zeros[layer.name]],
+            zeros=[perturbation.drop(len(images)) for perturbation in zeros[layer.name]],
             int8=rounded[layer.name].drop(len(images)),
         )
         for layer in kernels.values()
@@ -115,28 +118,28 @@ def channel_sensitivity(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> list[ChannelSensitivity]:
-    """Tries each channel group without its least important channels.
+    """Measures the sensitivity of each channel group to the removal of its least important channels.
 
     Args:
-        family: The joint model.
+        family: Joint model.
         spec: Its shape.
-        importance: By group, [channels].
+        importance: Importance of the channels [channels], by group.
         images: [n, h, w, c] uint8.
         labels: [n] integers.
 
     Returns:
-        One a group, in the order of `channel_groups`.
+        The sensitivity of each group, in the order of `channel_groups`.
     """
     steps, groups = steps_of(family), tensor_groups(family, spec)
-    harms: dict[str, list[_Harm]] = {}
+    perturbations: dict[str, list[_Perturbation]] = {}
     for group in channel_groups(spec):
         readers = [n for n, s in enumerate(steps) if mixes_channels(s.layer) and groups[s.inputs[0]] == group.name]
         order = np.argsort(importance[group.name], kind="stable")
-        harms[group.name] = [
-            _Harm(share, dict.fromkeys(readers, Edit(inputs=_Without(order[: round(share * group.width)]))))
+        perturbations[group.name] = [
+            _Perturbation(share, dict.fromkeys(readers, Edit(inputs=_Without(order[: round(share * group.width)]))))
             for share in SHARES
         ]
-    every = [harm for several in harms.values() for harm in several]
+    every = [perturbation for several in perturbations.values() for perturbation in several]
     _try("sensitivity of channels", family, spec.students, steps, every, images, labels)
     return [
         ChannelSensitivity(
@@ -144,7 +147,7 @@ def channel_sensitivity(
             blocks=list(group.blocks),
             channels=group.width,
             students=list(group.students),
-            removed=[harm.drop(len(images)) for harm in harms[group.name]],
+            removed=[perturbation.drop(len(images)) for perturbation in perturbations[group.name]],
         )
         for group in channel_groups(spec)
     ]
@@ -155,42 +158,42 @@ def _try(
     family: keras.Model,
     names: Sequence[str],
     steps: Sequence[Step],
-    harms: Sequence[_Harm],
+    perturbations: Sequence[_Perturbation],
     images: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Does each harm in turn and counts what became of the answers."""
+    """Applies each perturbation in turn and adds up its effect on the predictions."""
     outputs = dict(zip(output_ids(family), names, strict=True))
     pieces = [*chunks_of(family, np.arange(len(images)))]
-    task = Task(what, len(harms) * len(pieces))
+    task = Task(what, len(perturbations) * len(pieces))
     for piece in pieces:
         before = {input_id(family): normalize(images[piece])}
         before |= run_steps(steps, before)
-        for harm in harms:
-            after = _harmed(steps, before, harm)
+        for perturbation in perturbations:
+            after = _run_perturbed(steps, before, perturbation)
             for tensor, name in outputs.items():
                 if tensor not in after:
                     continue
                 old, new = before[tensor].numpy().astype(np.float64), after[tensor].numpy().astype(np.float64)
                 worse = np.sum(old.argmax(-1) == labels[piece]) - np.sum(new.argmax(-1) == labels[piece])
-                harm.wrong[name] = harm.wrong.get(name, 0) + int(worse)
-                harm.divergence[name] = harm.divergence.get(name, 0.0) + _divergence(old, new)
+                perturbation.wrong[name] = perturbation.wrong.get(name, 0) + int(worse)
+                perturbation.divergence[name] = perturbation.divergence.get(name, 0.0) + _divergence(old, new)
             task.advance()
 
 
-def _harmed(steps: Sequence[Step], before: Mapping, harm: _Harm) -> dict:
-    if harm.layer is None:
-        return run_steps(steps, before, harm.edits)
-    weights = harm.layer.get_weights()
-    harm.layer.set_weights([harm.kernel, *weights[1:]])
+def _run_perturbed(steps: Sequence[Step], before: Mapping, perturbation: _Perturbation) -> dict:
+    if perturbation.layer is None:
+        return run_steps(steps, before, perturbation.edits)
+    weights = perturbation.layer.get_weights()
+    perturbation.layer.set_weights([perturbation.kernel, *weights[1:]])
     try:
-        return run_steps(steps, before, harm.edits)
+        return run_steps(steps, before, perturbation.edits)
     finally:
-        harm.layer.set_weights(weights)
+        perturbation.layer.set_weights(weights)
 
 
 def _divergence(old: np.ndarray, new: np.ndarray) -> float:
-    """The sum over images of the Kullback-Leibler divergence of the new answers from the old, in nats."""
+    """Computes the Kullback-Leibler divergence of new outputs from old ones, in nats, summed over images."""
     old, new = (x - np.logaddexp.reduce(x, axis=-1, keepdims=True) for x in (old, new))
     return float(np.sum(np.exp(old) * (old - new)))
 
@@ -202,7 +205,7 @@ def _without_smallest(kernel: np.ndarray, share: float) -> np.ndarray:
 
 
 def _kernel_in_8_bits(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
-    """Rounded to -127..127 times a scale: one for each output channel, but one for all of a dense layer."""
+    """Rounds a kernel to -127..127 times a scale: a scale for each output channel, a single one for a dense layer."""
     axes = tuple(range(kernel.ndim)) if isinstance(layer, keras.layers.Dense) else tuple(range(kernel.ndim - 1))
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         axes = (0, 1)
@@ -211,13 +214,13 @@ def _kernel_in_8_bits(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarr
 
 
 def _round_to_8_bits(value: tf.Tensor) -> tf.Tensor:
-    """Rounded to 256 steps between its extremes, zero among them."""
+    """Rounds values to 256 steps between their extremes, including zero."""
     low, high = min(float(tf.reduce_min(value)), 0.0), max(float(tf.reduce_max(value)), 0.0)
     return tf.quantization.fake_quant_with_min_max_args(value, low, high) if high > low else value
 
 
 def _fused_end(steps: Sequence[Step], number: int) -> int:
-    """The last of the steps that become one operator with a layer: batch normalization and ReLU right behind it."""
+    """Finds the last step that is fused with a layer: batch normalization and ReLU that follow it directly."""
     while True:
         readers = [n for n, step in enumerate(steps) if set(steps[number].outputs) & set(step.inputs)]
         if len(readers) != 1 or type(steps[readers[0]].layer) not in _FUSED:
@@ -226,13 +229,13 @@ def _fused_end(steps: Sequence[Step], number: int) -> int:
 
 
 class _Without:
-    """Puts the mean of each removed channel in its place."""
+    """Replaces each removed channel by its mean."""
 
     def __init__(self, removed: np.ndarray) -> None:
         self.removed = removed
 
     def __call__(self, value: tf.Tensor) -> tf.Tensor:
-        gone = np.zeros(value.shape[-1], bool)
-        gone[self.removed] = True
+        removed = np.zeros(value.shape[-1], bool)
+        removed[self.removed] = True
         mean = tf.reduce_mean(value, list(range(value.shape.rank - 1)), keepdims=True)
-        return tf.where(gone, mean, value)
+        return tf.where(removed, mean, value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher's own files beside the students': what plain conversion would have given.
+"""Adds plain conversions of the teacher to the students' files, as baselines.
 
-They are measured as all files are and never chosen. A teacher that cannot be converted is no reason to stop: what
-stands in the way is kept as a note.
+They are measured like all other files and never chosen. If the teacher cannot be converted, the run continues and a
+note gives the reason.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from learn2compress.schemas.manifests import (
 from learn2compress.schemas.progress import Task
 from learn2compress.tflite.model_file import Int8Proof, prove_full_int8
 
-STUDENT = "teacher"  # what stands for a student's name in these files' names
+STUDENT = "teacher"  # takes the place of a student's name in the names of these files
 
 
 def add_baselines(
@@ -41,21 +41,21 @@ def add_baselines(
     """Adds the teacher's files to an `OnDeviceModelSet` on disk.
 
     Args:
-        folder: Of the artifact.
-        manifest: Of what it holds.
-        teacher_folder: Of the `Teacher`.
-        variants: Which files to write: float32, float16, dynamic, int8.
+        folder: Artifact directory.
+        manifest: Manifest of the artifact.
+        teacher_folder: Artifact directory of the `Teacher`.
+        variants: Variants to write: float32, float16, dynamic, int8.
         images: Representative training images, each [h, w, c] uint8.
-        ids: Their ids.
+        ids: Ids of these images.
 
     Returns:
-        The manifest with the files, and a note for each that could not be made.
+        The manifest with the files, and a note for each file that could not be written.
     """
     if not variants:
         return manifest
     folder, task = Path(folder), manifest.task
     if any(model.student == STUDENT for model in manifest.models):
-        return _finish(folder, manifest, [], [f"the teacher was not converted: a student is called {STUDENT} too"])
+        return _finish(folder, manifest, [], [f"the teacher was not converted: a student is named {STUDENT} as well"])
     models, notes = [], []
     teacher = open_imported(teacher_folder)
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
@@ -88,7 +88,7 @@ def add_baselines(
 
 
 def open_imported(folder: str | Path) -> LoadedTeacher:
-    """Loads the teacher of a `Teacher` as its importer understood it."""
+    """Loads the model of a `Teacher` artifact with the settings in its manifest."""
     manifest = read_manifest(folder, TeacherManifest)
     return load_teacher(
         Path(folder, manifest.model),
@@ -103,7 +103,8 @@ def open_imported(folder: str | Path) -> LoadedTeacher:
 
 
 def _not_full(name: str, proof: Int8Proof) -> str:
-    return f"{name} is not full int8, for TensorFlow Lite cannot do all of it in 8 bits: {'; '.join(proof.reasons)}"
+    reasons = "; ".join(proof.reasons)
+    return f"{name} is not full int8, since TensorFlow Lite does not support all of it in 8 bits: {reasons}"
 
 
 def _finish(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a Keras student to a .tflite file in each variant: converted, compacted, and parsed for what follows.
+"""Converts a Keras student to a .tflite file in each variant, and compacts and parses it.
 
 float32    as trained; float input 0..255, normalized inside
 float16    the same with weights stored in 16 bits
@@ -23,28 +23,33 @@ from learn2compress.tflite.transformations.compaction import compact
 from learn2compress.tflite.transformations.end_names import name_ends
 
 INPUT_NAME = "image"
-# What an app calls the output; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
+# Name of the output for an app; every variant ends in a softmax, whose int8 form has a fixed scale of 1/256.
 OUTPUT_NAME = "probability"
 INTEGER_TYPES = {"int8": tf.int8, "uint8": tf.uint8}
 
 
 def with_app_input(student: keras.Model, inputs: StudentInput) -> keras.Model:
-    """Makes the student as an app wants it: normalized inside (images: from floats 0..255), to probabilities."""
+    """Builds the student for an app: it normalizes its input (images: floats 0..255) and outputs probabilities.
+
+    Args:
+        student: Model from normalized examples [batch, …] float32 to logits [batch, classes].
+        inputs: Student input of the modality.
+    """
     entered, normalized = inputs.app_input(student.input_shape[1:])
     probability = keras.layers.Softmax(name=OUTPUT_NAME)(student(normalized))
     return keras.Model(entered, probability, name=student.name)
 
 
 def with_probabilities(student: keras.Model) -> keras.Model:
-    """The student with a softmax at its end; its input stays normalized."""
+    """Adds a softmax to the output of a student; its input stays normalized."""
     return keras.Model(student.input, keras.layers.Softmax(name=OUTPUT_NAME)(student.output), name=student.name)
 
 
 def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
-    """A converter of the student as one function of one image.
+    """Creates a converter of the student as a single function of one image.
 
-    The converter's own way from a Keras model writes a SavedModel first, which traces every layer by itself and takes
-    some thirty times as long.
+    `TFLiteConverter.from_keras_model` writes a SavedModel first, for which every layer is traced separately; this takes
+    about thirty times as long.
     """
     signature = tf.TensorSpec([1, *student.input_shape[1:]], student.inputs[0].dtype, name=INPUT_NAME)
     function = tf.function(lambda image: student(image, training=False), autograph=False)
@@ -52,15 +57,15 @@ def _converter(student: keras.Model) -> tf.lite.TFLiteConverter:
 
 
 def finish(data: bytes) -> ParsedFile:
-    """Parses what the converter has written, names its input and output for an app, and compacts it."""
+    """Parses the output of the converter, names its input and output for an app, and compacts it."""
     return compact(name_ends(parse_file(data), INPUT_NAME, OUTPUT_NAME))
 
 
 def convert_reference(student: keras.Model) -> ParsedFile:
-    """Converts a float student for comparison with its int8 file: the same operators, nothing lost of their names.
+    """Converts a float student for comparison with its int8 file: the same operators, with all of their names.
 
     Args:
-        student: Takes normalized pixels; so does the file.
+        student: Student with normalized input, which is also the input of the file.
     """
     return parse_file(_converter(with_probabilities(student)).convert())
 
@@ -69,9 +74,9 @@ def convert_float(student: keras.Model, variant: str, inputs: StudentInput | Non
     """Converts a float student.
 
     Args:
-        student: Takes normalized pixels.
+        student: Student with normalized input.
         variant: "float32", "float16" or "dynamic".
-        inputs: Of the modality; default: images.
+        inputs: Student input of the modality; default: images.
     """
     converter = _converter(with_app_input(student, inputs or modality_named().student_input))
     if variant != "float32":
@@ -85,7 +90,7 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> ParsedFile
     """Converts a student cut from a quantization-aware family.
 
     Args:
-        student: With the ranges it learned.
+        student: Quantization-aware student with its ranges.
         variant: "int8" or "uint8".
     """
     converter = _converter(with_probabilities(student))
@@ -98,16 +103,16 @@ def convert_quantization_aware(student: keras.Model, variant: str) -> ParsedFile
 def convert_post_training(
     student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
 ) -> ParsedFile:
-    """Converts a float student with ranges taken from a representative data set; all of it to 8 bits.
+    """Converts a float student completely to 8 bits, with ranges from a representative data set.
 
     Args:
-        student: Takes normalized examples.
+        student: Student with normalized input.
         variant: "int8" or "uint8".
-        examples: Training examples as stored: of images, each [h, w, c] uint8.
-        inputs: Of the modality; default: images.
+        examples: Training examples as stored; images: each [h, w, c] uint8.
+        inputs: Student input of the modality; default: images.
 
     Raises:
-        DataError: There are none.
+        DataError: There are no examples.
     """
     return _convert_by_examples(student, variant, examples, inputs, [])
 
@@ -115,7 +120,7 @@ def convert_post_training(
 def convert_mixed(
     student: keras.Model, variant: str, examples: Iterable[np.ndarray], inputs: StudentInput | None = None
 ) -> ParsedFile:
-    """As `convert_post_training`; operators that there are not in 8 bits stay in float."""
+    """Converts a student as `convert_post_training`; operators without an 8-bit implementation stay in float."""
     return _convert_by_examples(student, variant, examples, inputs, [tf.lite.OpsSet.TFLITE_BUILTINS])
 
 
@@ -132,10 +137,10 @@ def _convert_by_examples(
     converter = _converter(with_probabilities(student))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
-    # Newer converters give each class a scale of its own, 8 bytes a class; quantization-aware training gives all one.
-    # Older ones know no other way and do not look at this.
+    # Newer converters use a scale for each class, 8 bytes a class; after quantization-aware training there is one scale
+    # for all. Older converters always use one scale and ignore this setting.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    # Without the second, an operator that there is not in 8 bits would be an error instead of staying in float.
+    # Without the additional set, an operator without an 8-bit implementation is an error instead of staying in float.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, *also]
     converter.inference_input_type = converter.inference_output_type = INTEGER_TYPES[variant]
     return finish(converter.convert())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 8 bits do to each student: the ranking of its layers and, where asked for, a file with the worst in float."""
+"""Ranks the layers of each student by their quantization error, and writes mixed-precision files if enabled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from learn2compress.compression.quantization.layer_error import (
     ranking_images,
     whole_error,
 )
-from learn2compress.compression.quantization.mixed_precision import Rescued, rescue_layers
+from learn2compress.compression.quantization.mixed_precision import MixedPrecisionFile, choose_float_layers
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_file
 from learn2compress.compression.quantization.qat import without_rounding
 from learn2compress.modalities import modality_of
 from learn2compress.modalities.protocol import StudentInput
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
+    FloatFallback,
     LayerError,
     OnDeviceModel,
     OnDeviceModelSetManifest,
     QuantizationError,
-    Rescue,
     write_manifest,
 )
 from learn2compress.schemas.progress import Task
@@ -40,18 +40,18 @@ from learn2compress.tflite.parsed_file import ParsedFile
 from learn2compress.tflite.transformations.compaction import compact
 from learn2compress.tflite.transformations.splicing import Pair, pair_files
 
-RESCUED = "-rescued"  # after a variant: some of its layers are in float
+FALLBACK_SUFFIX = "-rescued"  # of a variant with some layers in float; part of file names
 
 
 @dataclass(frozen=True)
-class RescueSettings:
-    """When and how far to rescue.
+class MixedPrecisionSettings:
+    """Settings of mixed-precision files.
 
     Attributes:
-        drop: Accuracy that int8 may lose against float32.
-        layers: That may be in float.
-        images: [n, h, w, c] uint8 of the validation split.
-        labels: [n].
+        drop: Largest accepted drop in accuracy from float32 to int8.
+        layers: Largest number of layers in float.
+        images: Images of the validation split [n, h, w, c] uint8.
+        labels: Labels [n] integers.
     """
 
     drop: float
@@ -62,7 +62,7 @@ class RescueSettings:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A student's int8 file, looked through."""
+    """Ranking of the layers of a student's int8 file."""
 
     pair: Pair
     layers: list[list[str]]
@@ -77,47 +77,50 @@ def diagnose(
     manifest: OnDeviceModelSetManifest,
     family: QuantizedFamily,
     images: Sequence[np.ndarray],
-    rescue: RescueSettings | None = None,
+    mixed_precision: MixedPrecisionSettings | None = None,
 ) -> OnDeviceModelSetManifest:
-    """Ranks the layers of each student's int8 file, and rescues it where that is asked for and needed.
+    """Ranks the layers of each student's int8 file, and writes a mixed-precision file if int8 loses too much accuracy.
 
     Args:
-        folder: Of an `OnDeviceModelSet`, as `write_models` left it.
-        manifest: Of what it holds.
-        family: The students that it was made from.
+        folder: Artifact directory of an `OnDeviceModelSet` that `write_models` has written.
+        manifest: Manifest of the artifact.
+        family: Students that the files were converted from.
         images: Representative training images, each [h, w, c] uint8.
-        rescue: None: write no further files.
+        mixed_precision: Settings of mixed-precision files; None: none are written.
 
     Returns:
-        The manifest with the rankings, the files that were rescued, and a note wherever something could not be done.
+        The manifest with the rankings, the mixed-precision files, and notes on them and on files that could not be
+        ranked.
     """
     folder = Path(folder)
     integer = [model for model in manifest.models if model.variant.split("-")[0] in INTEGER_TYPES]
     floating, inputs = cut_students(family.floating, family.students), modality_of(manifest.task).student_input
     errors: list[QuantizationError] = []
-    rescued: list[OnDeviceModel] = []
+    mixed: list[OnDeviceModel] = []
     notes: list[str] = []
-    task = Task("looking for the layers that 8 bits hurt", len({model.student for model in integer}))
+    task = Task("ranking layers by quantization error", len({model.student for model in integer}))
     for student in dict.fromkeys(model.student for model in integer):
         models = [model for model in integer if model.student == student]
         try:
             found = [_rank(folder, model, family, floating[student], images, inputs, errors) for model in models[:1]]
             found += [
-                _rank(folder, model, family, floating[student], images, inputs, None) for model in models[1:] if rescue
+                _rank(folder, model, family, floating[student], images, inputs, None)
+                for model in models[1:]
+                if mixed_precision
             ]
         except ModelFileError as error:
             notes.append(f"the layers of {student} could not be ranked: {error}")
             task.advance(detail=notes[-1])
             continue
         task.advance(detail=f"{student}: {_worst(errors[-1])}")
-        if rescue is not None:
+        if mixed_precision is not None:
             for model, ranked in zip(models, found, strict=True):
-                file, note = _rescue(folder, manifest, model, ranked, floating[student], rescue)
-                rescued += [file] if file else []
+                file, note = _fall_back(folder, manifest, model, ranked, floating[student], mixed_precision)
+                mixed += [file] if file else []
                 notes.append(note)
     manifest = manifest.model_copy(
         update={
-            "models": [*manifest.models, *rescued],
+            "models": [*manifest.models, *mixed],
             "quantization_error": errors,
             "notes": [*manifest.notes, *notes],
         }
@@ -135,12 +138,12 @@ def _rank(
     inputs: StudentInput,
     errors: list[QuantizationError] | None,
 ) -> _Ranked:
-    """Ranks a file's layers; adds to `errors` what was found."""
+    """Ranks the layers of a file, and adds the errors to `errors`."""
     learned = family.students if family.learned is None else family.learned
     trained = family.aware is not None and model.student in learned
-    # What training for 8 bits changed in the weights is no rounding.
+    # The changes of the weights by quantization-aware training are not rounding errors.
     floating = convert_reference(without_rounding(family.aware, student) if trained else student)
-    # The bytes that ship are what is ranked, so they are read back from the artifact: the file's one further parse.
+    # The bytes in the artifact are ranked, so the file is read and parsed again.
     pair = pair_files(floating, read_bytes(folder / model.file.path), file=model.name)
     layers = layers_of_steps(pair, student)
     few = ranking_images(pair, pair.floating.facts.macs, images, inputs)
@@ -162,19 +165,19 @@ def _rank(
 
 def _worst(error: QuantizationError) -> str:
     if not error.layers or error.layers[0].logits_sqnr_db is None:
-        return "nothing is lost"
-    return f"most in {error.layers[0].layer}, which leaves the logits at {error.layers[0].logits_sqnr_db:.0f} dB"
+        return "no quantization error"
+    return f"largest error in {error.layers[0].layer}: logits SQNR {error.layers[0].logits_sqnr_db:.0f} dB"
 
 
-def _rescue(
+def _fall_back(
     folder: Path,
     manifest: OnDeviceModelSetManifest,
     model: OnDeviceModel,
     ranked: _Ranked,
     student: keras.Model,
-    settings: RescueSettings,
+    settings: MixedPrecisionSettings,
 ) -> tuple[OnDeviceModel | None, str]:
-    """Writes a file with the worst layers in float, if that is called for; says what was done in either case."""
+    """Writes a mixed-precision file if it is needed and helps, and returns it with a note on the result."""
     modality, scaling = modality_of(manifest.task), manifest.normalization
 
     def accuracy_of(converted: ParsedFile, **options: Any) -> float:
@@ -186,12 +189,12 @@ def _rescue(
     before = accuracy(ranked.pair.integer)
     on = f"on {len(settings.labels):,} validation images"
     if before >= float32:
-        return None, f"{model.name} loses nothing against float32 {on}: there was nothing to rescue"
+        return None, f"{model.name} loses nothing against float32 {on}: mixed precision is not needed"
     lost = f"{model.name} loses {format_points(float32 - before)} against float32 {on}"
-    # Differences of two shares of images: a hair over the limit in binary is not over it.
+    # The difference of two fractions may exceed the limit by a rounding error.
     if float32 - before <= settings.drop + 1e-9:
-        return None, f"{lost}, no more than quantize.rescue_drop: there was nothing to rescue"
-    found = rescue_layers(
+        return None, f"{lost}, at most quantize.mixed_precision_drop: mixed precision is not needed"
+    found = choose_float_layers(
         ranked.pair,
         ranked.ranking,
         accuracy,
@@ -200,12 +203,12 @@ def _rescue(
         most=settings.layers,
     )
     if found is None:
-        return None, f"{lost}; its worst layers in float, {settings.layers} at most, would not make it more accurate"
+        return None, f"{lost}; float fallback of at most {settings.layers} layers does not improve its accuracy"
     file = _write(folder, manifest, model, ranked, found, float32, before, len(settings.labels))
     gain = format_points(found.accuracy - before)
     added = file.file.bytes - model.file.bytes
     return file, (
-        f"{lost}; {file.name} has {', '.join(ranked.names(found.steps))} in float, which brings {gain} "
+        f"{lost}; {file.name} keeps {', '.join(ranked.names(found.steps))} in float, which gains {gain} "
         f"for {added:,} bytes"
     )
 
@@ -215,28 +218,28 @@ def _write(
     manifest: OnDeviceModelSetManifest,
     model: OnDeviceModel,
     ranked: _Ranked,
-    found: Rescued,
+    found: MixedPrecisionFile,
     float32: float,
     before: float,
     images: int,
 ) -> OnDeviceModel:
-    name = model.name + RESCUED
+    name = model.name + FALLBACK_SUFFIX
     file = write_file(
         folder, name, compact(found.spliced), manifest.task, "distilled by Learn2Compress", manifest.normalization
     )
     kept = {layer for step in found.steps for layer in ranked.layers[step]}
-    why = "8 bits cost too much accuracy here"
+    why = "its quantization error costs too much accuracy"
     return OnDeviceModel(
         name=name,
         student=model.student,
-        variant=model.variant + RESCUED,
+        variant=model.variant + FALLBACK_SUFFIX,
         file=file,
         layers=[
             layer.model_copy(update={"method": "float", "why": why}) if layer.layer in kept else layer
             for layer in model.layers
         ],
         calibration=model.calibration,
-        rescue=Rescue(
+        rescue=FloatFallback(
             model=model.name,
             layers=ranked.names(found.steps),
             bytes_added=file.bytes - model.file.bytes,

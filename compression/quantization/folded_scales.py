@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the scales of kernels with a folded batch normalization within what 8-bit arithmetic can do.
+"""Keeps the scales of kernels with a folded batch normalization within the limits of 8-bit arithmetic.
 
 The converter folds y = f (k·x + b - mean) + beta, f = gamma / √(variance + ε), into the kernel, whose scale in channel
-c, r / 127 for the range r, becomes |f_c| r / 127. Of a channel that has died, or was pruned away, f is 0, or next to
-it. A scale of 0 is none, and the converter leaves the whole layer in float. Of a scale next to 0 the bias, an integer
-of 32 bits times that scale and the input's, no longer fits: of a depthwise layer the channel then gives something else.
+c, r / 127 for the range r, becomes |f_c| r / 127. If a channel is dead or was pruned, f is 0 or nearly 0. A scale of 0
+is not valid, and the converter leaves the whole layer in float. With a scale near 0, the bias, a 32-bit integer times
+this scale and the scale of the input, overflows: the output of the channel of a depthwise layer is then wrong.
 
-Such channels are written in another way, which gives the same y for each x and leaves r as it is: for a factor t
+Such channels are rewritten, with the same y for each x and the same r, for a factor t:
 
     k → t k,  b → t b,  mean → t mean,  gamma → gamma / t
 
-A channel's |f| r becomes at least 1/256 of the largest of its layer, and 1/4096 of what its bias comes to. Its kernel
-is rounded more coarsely by that, by far less than the 8 bits of the layer's output show.
+The |f| r of a channel becomes at least 1/256 of the largest of its layer, and at least 1/4096 of its folded bias. Its
+kernel is rounded more coarsely, but by far less than the rounding of the layer's output.
 """
 
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ _FOLDED_INTO = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.
 
 @contextmanager
 def sound_scales(student: keras.Model) -> Iterator[None]:
-    """Rewrites such channels while the block runs; afterwards all weights are as before.
+    """Rewrites such channels within the `with` block; afterwards all weights are restored.
 
     Args:
-        student: Made by `compression.quantization.quantization_aware`, or cut out of what it made.
+        student: Model from `quantization_aware`, or a student of it.
     """
     before: list[tuple[tf.Variable, np.ndarray]] = []
     try:
@@ -50,11 +50,11 @@ def sound_scales(student: keras.Model) -> Iterator[None]:
 
 
 def _folded(wrapper: keras.layers.Layer) -> keras.layers.Layer | None:
-    """The batch normalization that the converter folds into a layer's kernel, if there is one."""
+    """Finds the batch normalization that the converter folds into a layer's kernel, if there is one."""
     layer: Any = getattr(wrapper, "layer", None)
     if type(layer) not in _FOLDED_INTO or not getattr(wrapper, "_weight_vars", ()):
         return None
-    # tfmot puts its own around an activation, and in the place of none.
+    # tfmot wraps the activation, and replaces a missing one.
     activation = getattr(layer.activation, "activation", layer.activation)
     if activation is not keras.activations.linear and not isinstance(
         activation, quantize_aware_activation.NoOpActivation
@@ -68,13 +68,13 @@ def _folded(wrapper: keras.layers.Layer) -> keras.layers.Layer | None:
 
 
 def _rewritten(wrapper: keras.layers.Layer, normalization: keras.layers.Layer) -> list[tuple[tf.Variable, np.ndarray]]:
-    """The variables that change, and what they become; all [channels], kernels of the shapes that Keras gives them."""
+    """Computes the new values of the variables that change: [channels], kernels in their Keras shapes."""
     kernel, _, ranges = wrapper._weight_vars[0]
     gamma = normalization.gamma.numpy().astype(np.float64)
     deviation = np.sqrt(normalization.moving_variance.numpy() + normalization.epsilon)
     mean = normalization.moving_mean.numpy().astype(np.float64)
     bias = wrapper.layer.bias if wrapper.layer.use_bias else None
-    # One range for all channels, one for each, or, of a depthwise kernel, one for each of the outputs of an input.
+    # One range for all channels, one for each, or (depthwise kernel) one for each output of an input channel.
     width = np.maximum(np.abs(ranges["min_var"].numpy()), np.abs(ranges["max_var"].numpy())).reshape(-1)
     width = np.tile(width, len(gamma) // len(width))
     factor = gamma / deviation
@@ -82,7 +82,7 @@ def _rewritten(wrapper: keras.layers.Layer, normalization: keras.layers.Layer) -
     shift = factor * ((0 if bias is None else bias.numpy()) - mean)
     shift += normalization.beta.numpy() if normalization.center else 0
     least = np.maximum(scale.max() * _OF_LARGEST, np.abs(shift) * _OF_BIAS)
-    least = np.where(least > 0, least, width)  # a layer that gives nothing but zeros: any scale will do
+    least = np.where(least > 0, least, width)  # if the layer outputs only zeros, any scale is valid
     small = (scale < least) & (width > 0)
     if not small.any():
         return []

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which layer of a student loses accuracy in 8 bits: a ranking, worst first.
+"""Ranks the layers of a student by their quantization error, largest first.
 
-Every layer behind a bad one looks bad when a whole int8 file is compared with a float one. So each operator of the
-emitted file is put by itself, with its kernel, ranges and rounding, into the float student
-(tflite/transformations/splicing.py), and compared with the same student in which that operator is in float too but
-reads the same rounded inputs: what earlier layers lost is not charged to it. Two figures are those of TensorFlow's
-quantization debugger:
+If a whole int8 file is compared with a float file, the error of one layer is also attributed to every layer behind it.
+Therefore each operator of the written file is inserted on its own, with its kernel, ranges and rounding, into the float
+student (tflite/transformations/splicing.py), and compared with the same student in which that operator is in float but
+reads the same rounded inputs: the error of earlier layers is not attributed to it. Two figures are those of
+TensorFlow's quantization debugger:
 
-    SQNR        10 log10( sum y² / sum (y8 - y)² ) dB        y: what the float operator gives, y8: the int8 one
+    SQNR        10 log10( sum y² / sum (y8 - y)² ) dB        y: output of the float operator, y8: of the int8 operator
     RMSE/scale  sqrt( mean (y8 - y)² ) / scale               rounding alone gives 1/sqrt(12) = 0.29
 
-Neither says what a loss matters: one channel a thousand times the others hides in both that the others are gone. What
-ranks is the SQNR of the logits, which that one operator's rounding leaves at the end of the float student (with each
-image's mean taken away, which the softmax does not see).
+Neither is suitable for a ranking: if one channel is a thousand times as large as the others, they do not show that the
+others are rounded to nothing. Layers are ranked by the SQNR of the logits of the float student with only this operator
+quantized (after subtraction of each image's mean, to which the softmax is invariant).
 
-The cause is the output's range where rounding y alone to the output's scale makes at least half of the squared error,
-and else the weights. A bad range is mended only if the operators that read it are in float as well.
+The cause is the range of the output if rounding y alone to the output's scale causes at least half of the squared
+error; otherwise it is the weights. The error of a range is only removed if the operators that read it are in float too.
 
 Source: https://www.tensorflow.org/lite/performance/quantization_debugger
 """
@@ -32,41 +32,53 @@ from learn2compress.tflite.interpreter import run_images
 from learn2compress.tflite.transformations.splicing import Pair, splice
 
 MOST_IMAGES, FEWEST_IMAGES = 64, 8
-# Multiply-accumulates that a ranking may take: seconds of a processor's core.
+# Multiply-accumulates of a ranking: seconds of one processor core.
 _BUDGET = 20e9
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
 
 def ranking_images(pair: Pair, macs: int, images: Sequence[np.ndarray], inputs: StudentInput) -> np.ndarray:
-    """As many of the representative images as a ranking has time for, normalized: [n, h, w, c] float32."""
+    """Selects and normalizes representative images, as many as the budget of a ranking allows.
+
+    Args:
+        pair: Files of a student.
+        macs: Multiply-accumulates of the student for one image.
+        images: Representative images, each [h, w, c] uint8.
+        inputs: Student input of the modality.
+
+    Returns:
+        [n, h, w, c] float32.
+    """
     count = int(np.clip(_BUDGET / (2 * max(1, macs) * len(pair.steps)), FEWEST_IMAGES, MOST_IMAGES))
     return inputs.normalize(np.stack(images[:count])).numpy()
 
 
 def whole_error(pair: Pair, images: np.ndarray) -> tuple[float | None, float]:
-    """What all layers in 8 bits do to the logits.
+    """Measures the quantization error of the logits with all layers in 8 bits.
 
     Args:
-        pair: A student's two files.
-        images: [n, h, w, c] float32, normalized.
+        pair: Float and int8 file of a student.
+        images: Normalized images [n, h, w, c] float32.
 
     Returns:
-        The SQNR of the logits, and the share of images whose class changes.
+        SQNR of the logits in dB (None: no error), and the fraction of images whose predicted class changes.
     """
     exact, found = (_logits(pair, in_float, images) for in_float in (_all(pair), ()))
     return _logits_sqnr(exact, found, exact), _changed(exact, found)
 
 
 def rank_steps(pair: Pair, names: Sequence[str], images: np.ndarray) -> list[tuple[int, LayerError]]:
-    """Looks at each operator that a file has in integers, by itself.
+    """Measures the quantization error of each integer operator of a file on its own.
 
     Args:
-        pair: A student's two files.
-        names: Of the layer of each step.
-        images: [n, h, w, c] float32, normalized.
+        pair: Float and int8 file of a student.
+        names: Name of the layer of each step.
+        images: Normalized images [n, h, w, c] float32.
 
     Returns:
-        Steps by place and what was found of them, worst first. A softmax at the end is not among them.
+        Index and error of each step, largest error first, without a softmax at the end.
+
+    Source: https://www.tensorflow.org/lite/performance/quantization_debugger
     """
     exact = _logits(pair, _all(pair), images)
     found = []
@@ -100,13 +112,16 @@ def rank_steps(pair: Pair, names: Sequence[str], images: np.ndarray) -> list[tup
 
 
 def layers_of_steps(pair: Pair, student: keras.Model) -> list[list[str]]:
-    """The student's layers that each step computes, the one that gave it its name last.
+    """Finds the student's layers that each step computes.
 
     Args:
-        pair: A student's two files; the float one has the converter's names, which list the layers that an operator
-            was fused from.
-        student: Whose layers they are. What no name lists, as a batch normalization that went into a kernel, is counted
-            to the step of the layer before it.
+        pair: Float and int8 file of a student; the float file has the converter's names, which list the layers that an
+            operator was fused from.
+        student: The Keras student. A layer that no name lists, such as a folded batch normalization, is assigned to the
+            step of the layer before it.
+
+    Returns:
+        Names of the layers of each step; the last one is the layer after which the step is named.
     """
     own = {layer.name for layer in student.layers if not isinstance(layer, keras.layers.InputLayer)}
     tensors = pair.floating.facts.tensors
@@ -127,7 +142,7 @@ def layers_of_steps(pair: Pair, student: keras.Model) -> list[list[str]]:
 
 
 def name_of_step(layers: Sequence[Sequence[str]], index: int) -> str:
-    """What a person calls a step: the layer, or its place where no layer is known for it."""
+    """Names a step after its layer, or by its index if it has no known layer."""
     return layers[index][-1] if layers[index] else f"operator {index}"
 
 
@@ -163,11 +178,11 @@ def _logits_sqnr(exact: np.ndarray, found: np.ndarray, signal: np.ndarray) -> fl
 
 
 def _sqnr(signal: np.ndarray, noise: np.ndarray) -> float | None:
-    """In dB; None where there is no noise."""
+    """Computes the SQNR in dB; None if there is no noise."""
     power = np.sum(np.square(noise, dtype=np.float64))
     if not power:
         return None
-    # A signal of nothing but zeros drowns in any noise.
+    # The lower bound is for a signal of zeros.
     return float(10 * np.log10(max(np.sum(np.square(signal, dtype=np.float64)), 1e-30) / power))
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping the worst few layers of an int8 file in float, where 8 bits cost more accuracy than they may.
+"""Float fallback: keeps the layers of an int8 file with the largest quantization error in float.
 
-Layers are taken from the ranking, worst first, until the file is accurate enough or as many are in float as may be.
-With a layer whose output has a bad range go those that read it, since between two int8 operators that output is in 8
-bits whoever computes it. The file's input and output stay integers.
+Layers are taken from the ranking, largest error first, until the file is accurate enough or the largest allowed number
+of layers is in float. If the cause of an error is the range of a layer's output, the layers that read it are kept in
+float as well, since an output between two int8 operators is always in 8 bits. The input and output of the file stay
+integers.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +16,15 @@ from learn2compress.tflite.transformations.splicing import Pair, splice
 
 
 @dataclass(frozen=True)
-class Rescued:
-    """A file with some steps in float, and how accurate it is."""
+class MixedPrecisionFile:
+    """A file with some steps in float, and its accuracy."""
 
     steps: tuple[int, ...]
     spliced: ParsedFile
     accuracy: float
 
 
-def rescue_layers(
+def choose_float_layers(
     pair: Pair,
     ranking: Sequence[tuple[int, LayerError]],
     accuracy_of: Callable[[ParsedFile], float],
@@ -31,24 +32,25 @@ def rescue_layers(
     at_least: float,
     before: float,
     most: int,
-) -> Rescued | None:
-    """Looks for the fewest layers to keep in float.
+) -> MixedPrecisionFile | None:
+    """Finds the smallest number of layers to keep in float.
 
     Args:
-        pair: A student's two files.
-        ranking: As `rank_steps` gives it.
-        accuracy_of: Measures a file.
-        at_least: The accuracy to reach.
-        before: That of the file with all layers in 8 bits.
-        most: Layers that may be in float.
+        pair: Float and int8 file of a student.
+        ranking: Ranking from `rank_steps`.
+        accuracy_of: Function that measures the accuracy of a file.
+        at_least: Accuracy to reach.
+        before: Accuracy of the file with all layers in 8 bits.
+        most: Largest number of layers in float.
 
     Returns:
-        The first file that reaches it, or else the most accurate; None if none is more accurate than before.
+        The first file that reaches the accuracy, or else the most accurate one; None if no file is more accurate than
+        before.
     """
     best = None
     for steps in _attempts(pair, ranking, most):
         spliced = splice(pair, steps)
-        tried = Rescued(tuple(sorted(steps)), spliced, accuracy_of(spliced))
+        tried = MixedPrecisionFile(tuple(sorted(steps)), spliced, accuracy_of(spliced))
         if tried.accuracy > (best.accuracy if best else before):
             best = tried
         if tried.accuracy >= at_least:
@@ -57,7 +59,7 @@ def rescue_layers(
 
 
 def _attempts(pair: Pair, ranking: Sequence[tuple[int, LayerError]], most: int) -> list[set[int]]:
-    """Growing sets of steps, at most so many large; a step that does not fit with its readers is passed over."""
+    """Lists growing sets of at most `most` steps; a step that does not fit together with its readers is skipped."""
     attempts: list[set[int]] = []
     steps: set[int] = set()
     for index, error in ranking:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The set of files that ships: every student in every variant, converted, compacted, labelled, proved.
+"""Writes the .tflite files: every student in every variant, converted, compacted, with labels, and verified.
 
-A file called full int8 has been looked through: no float tensor in it, integers in and out. Each is parsed once, when
-it comes from the converter, and packed once, when it is written; what is said of it is read off the parsed objects.
+A file that is called full int8 was checked: it has no float tensor, and integer input and output. Each file is parsed
+once, after conversion, and packed once, when it is written; its description is read from the parsed objects.
 """
 
 from collections.abc import Sequence
@@ -51,13 +51,14 @@ PIXELS = Scaling.named("none")
 
 @dataclass(frozen=True)
 class QuantizedFamily:
-    """A family in float and, where it was trained for it, aware of 8 bits.
+    """A family in float and, after quantization-aware training, with the learned ranges.
 
     Attributes:
-        floating: With an output for each of the students.
-        aware: With an output for each of those that could be trained for 8 bits.
-        students: Their names.
-        learned: The names of those that could be trained for 8 bits; None: all of them.
+        floating: Float model with an output for each student.
+        aware: Quantization-aware model with an output for each student that was trained; None: there was no such
+            training.
+        students: Names of the students.
+        learned: Names of the students with quantization-aware training; None: all of them.
     """
 
     floating: keras.Model
@@ -78,16 +79,20 @@ def write_models(
     """Writes an `OnDeviceModelSet`.
 
     Args:
-        folder: Of the artifact.
-        family: The students.
-        source: The manifest of the students that they were made from.
-        variants: Which files to write of each student.
+        folder: Artifact directory.
+        family: Students.
+        source: Manifest of the `StudentSet` that the students are from.
+        variants: Variants to write of each student.
         images: Representative training images, each [h, w, c] uint8.
-        ids: Their ids.
-        curves: The training so far.
+        ids: Ids of these images.
+        curves: Epochs of all trainings so far.
+
+    Returns:
+        The manifest of the artifact.
 
     Raises:
-        ModelFileError: A file that should be full int8 holds a float tensor, or an integer file has no range to go by.
+        ModelFileError: A file that must be full int8 has a float tensor.
+        DataError: There are no images for the ranges of an integer file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +113,7 @@ def write_models(
                 converted = convert_quantization_aware(aware[student], variant)
                 layers = describe_layers(family.aware, floating[student], plans[student])
             elif source.module is not None:
-                # Of a user's own layers some may not be there in 8 bits; the file is named as what it is.
+                # Some user-defined layers may have no 8-bit implementation; the file's name says so.
                 converted = convert_mixed(floating[student], variant, images, inputs)
                 full = prove_full_int8(converted.facts).holds
                 kind = variant if full else f"{variant}-mixed"
@@ -149,7 +154,7 @@ def _write_model(
         converted,
         source.task,
         "distilled by Learn2Compress",
-        # A float file normalizes inside and takes pixels; an integer file's normalization is its input's scale.
+        # A float file normalizes its input, which is pixels; in an integer file the scale of the input normalizes.
         source.normalization if integer else PIXELS,
     )
     proof = prove_full_int8(converted.facts)
@@ -172,12 +177,15 @@ def write_file(folder: Path, name: str, converted: ParsedFile, task: Task, made:
     """Writes a .tflite file with labels and normalization as metadata.
 
     Args:
-        folder: Of the artifact.
-        name: student-variant.
-        converted: The model; the metadata are written into it.
-        task: Whose classes are the labels.
-        made: How, for the file's description.
-        normalization: What its input means: (pixel - mean) / std.
+        folder: Artifact directory.
+        name: Name of the file without its suffix: student-variant.
+        converted: Model, into which the metadata are written.
+        task: Task, whose classes are the labels.
+        made: Origin of the model, for the description in the metadata.
+        normalization: Normalization of the input: (pixel - mean) / std.
+
+    Returns:
+        Path, digest and size of the file.
     """
     modality_of(task).device_format.write_metadata(
         converted, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds out before training how each layer will come to 8 bits, by trying it: nothing shall fail after hours.
+"""Preflight: determines before training, by a trial, how each layer can be quantized, so that no run fails after hours.
 
-    quantization-aware  tfmot wraps the layer: it learns with weights and output rounded
-    output-only         tfmot refuses the layer; with its output alone rounded its student's file is full int8
-    post-training       the layer's student cannot be trained for 8 bits; it is quantized after training, as a whole
-    float               even so the layer stays in float in the int8 file, which is named as what it is: mixed
+    quantization-aware  tfmot supports the layer: it is trained with rounded weights and rounded output output-only
+    tfmot refuses the layer; with only its output rounded the file of its student is full int8 post-training       the
+    student of the layer cannot be trained for 8 bits, and is quantized as a whole after training
+    float               even then the layer stays in float in the int8 file, whose name says so: mixed
 
-A file is either made of ranges that were learned or of ranges taken afterwards, so one layer that cannot be trained
-decides over its student; the other students are trained all the same. What is tried is the real thing: tfmot on the
-layer, tfmot on all students together, a step of training, and the converter on each student.
+The ranges of a file are either all learned or all determined after training, so a single layer that cannot be trained
+for 8 bits determines the method of its student; the other students are not affected. The trials are the real
+operations: tfmot on the layer, tfmot on all students together, a training step, and the converter on each student.
 """
 
 import json
@@ -35,19 +35,19 @@ from learn2compress.schemas.manifests import LayerQuantization, Student, quantiz
 from learn2compress.tflite.model_file import ModelFile, prove_full_int8
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
-# tfmot folds batch normalization into these, and knows it in no other place.
+# tfmot folds batch normalization into these layers, and supports it only behind them.
 _FOLDED_INTO = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
-_OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}  # what Keras makes of `x * 2`
+_OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}  # layers that Keras creates for `x * 2`
 _IMAGES = 4
 
 
 @dataclass(frozen=True)
 class StudentPlan:
-    """What preflight found of one student.
+    """Result of preflight for one student.
 
     Attributes:
-        layers: How each comes to 8 bits.
-        parameters: Of its float file, where batch normalization is folded.
+        layers: Quantization method of each layer.
+        parameters: Number of parameters of its float file, in which batch normalization is folded.
         macs: Multiply-accumulates for one image.
     """
 
@@ -57,39 +57,41 @@ class StudentPlan:
 
 
 def trained_for_8_bits(layers: Sequence[LayerQuantization]) -> bool:
-    """Whether a student with these layers can be trained for 8 bits."""
+    """Tells whether a student with these layers can be trained for 8 bits."""
     return not {layer.method for layer in layers} & {"post-training", "float"}
 
 
 def output_only_layers(students: Sequence[Student]) -> set[str]:
-    """The layers whose outputs alone are rounded while the students are trained for 8 bits."""
+    """Lists the layers of which only the output is rounded in quantization-aware training."""
     return {layer.layer for student in students for layer in student.preflight if layer.method == "output-only"}
 
 
 def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPlan]:
-    """Tries everything that will be done with the students once they are trained.
+    """Tries all operations that follow the training of the students.
 
     Args:
-        family: A functional model without nested models, an output for each of the names. Its weights are altered.
-        names: The students.
+        family: Functional model without nested models, with an output for each name. Its weights are changed.
+        names: Names of the students.
 
     Returns:
-        What was found, by student.
+        The result by student.
 
     Raises:
-        StudentModuleError: A student cannot be made into a TensorFlow Lite file at all.
+        StudentModuleError: A student cannot be converted to a TensorFlow Lite file at all.
     """
-    _stir(family)
+    _perturb_weights(family)
     students = cut_students(family, tuple(names))
     floats = {name: _float_file(name, student) for name, student in students.items()}
     trials = _Trials()
     refused = {layer.name: why for layer in _layers(family) if (why := trials.refused(layer))}
-    stuck = {
+    untrainable = {
         name: f"{why}, nor its output alone"
         for name, why in refused.items()
         if trials.refused(family.get_layer(name), output_only=True)
     }
-    left = tuple(name for name, student in students.items() if not any(layer.name in stuck for layer in student.layers))
+    left = tuple(
+        name for name, student in students.items() if not any(layer.name in untrainable for layer in student.layers)
+    )
     failed = _try_training(family, tuple(names), left, set(refused))
     plans = {}
     for name, student in students.items():
@@ -101,7 +103,7 @@ def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPla
                 for layer in _layers(student)
             ]
         else:
-            bad = {layer.name: stuck[layer.name] for layer in _layers(student) if layer.name in stuck}
+            bad = {layer.name: untrainable[layer.name] for layer in _layers(student) if layer.name in untrainable}
             bad = bad or _floating(student, trials, refused)
             layers = _after_training(name, student, trials, bad, failed.get(name, ""))
         plans[name] = StudentPlan(tuple(layers), floats[name].parameters, floats[name].macs)
@@ -109,10 +111,10 @@ def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPla
 
 
 def describe_preflight(plans: Mapping[str, StudentPlan]) -> str:
-    """For a person: a line a student, and for each reason the layers that are not trained for 8 bits for it."""
+    """Describes each student in a line, followed by a line for each reason why layers are not trained for 8 bits."""
     lines = []
     for name, plan in plans.items():
-        lines.append(f"{name}: {len(plan.layers)} layers, to 8 bits: {quantized_how(plan.layers)}")
+        lines.append(f"{name}: {len(plan.layers)} layers, quantization: {quantized_how(plan.layers)}")
         reasons: dict[tuple[str, str], list[str]] = {}
         for layer in plan.layers:
             if layer.method != "quantization-aware":
@@ -122,21 +124,21 @@ def describe_preflight(plans: Mapping[str, StudentPlan]) -> str:
 
 
 class _Trials:
-    """Tries layers by themselves, each kind of layer once."""
+    """Trials of single layers, with the results of equal layers cached."""
 
     def __init__(self) -> None:
         self._found: dict[tuple, str] = {}
 
     def refused(self, layer: keras.layers.Layer, output_only: bool = False) -> str:
-        """Why tfmot does not take a layer; empty if it does."""
+        """Gives the reason why tfmot does not support a layer; empty if it does."""
         if not output_only and _is_folded(layer):
             return ""
         if type(layer).__name__ in _OPERATIONS:
-            return "tfmot knows no bare TensorFlow operation"
+            return "tfmot supports no bare TensorFlow operation"
         return self._remember(layer, f"wrap {output_only}", lambda: _wrap(_alone(layer), output_only))
 
     def stays_float(self, layer: keras.layers.Layer, aware: bool, output_only: bool = False) -> str:
-        """Why the file of a layer by itself is not full int8; empty if it is."""
+        """Gives the reason why the file of a single layer is not full int8; empty if it is."""
         if aware and _is_folded(layer) and not output_only:
             return ""
         return self._remember(
@@ -145,7 +147,7 @@ class _Trials:
 
     def _remember(self, layer: keras.layers.Layer, what: str, attempt: Callable[[], str]) -> str:
         config = {key: value for key, value in layer.get_config().items() if key != "name"}
-        # Of the call that is tried: a layer that is called in several places may have no one shape.
+        # The shapes of the first call: a layer that is called in several places may have several.
         shapes = [str(tensor.shape) for tensor in tf.nest.flatten(layer.inbound_nodes[0].input_tensors)]
         key = (what, type(layer), json.dumps(config, sort_keys=True, default=repr), *shapes)
         if key not in self._found:
@@ -156,20 +158,20 @@ class _Trials:
 def _try_training(
     family: keras.Model, names: tuple[str, ...], left: tuple[str, ...], output_only: set[str]
 ) -> dict[str, str]:
-    """Which of the students left cannot be trained for 8 bits, and why."""
+    """Finds which of the remaining students cannot be trained for 8 bits, and the reason by student."""
     if not left:
         return {}
     part = outputs_of(family, names, left)
     made: list[keras.Model] = []
 
     def train() -> str:
-        aware = quantization_aware(part, True, output_only)  # as after pruning; without it less is asked
+        aware = quantization_aware(part, True, output_only)  # as after pruning, the stricter case
         images = _random_images(family)
         calibrate(aware, part, [images])
         with tf.GradientTape() as tape:
             loss = tf.add_n([tf.reduce_mean(output**2) for output in tf.nest.flatten(aware(images, training=True))])
         if any(g is None for g in tape.gradient(loss, aware.trainable_variables)):
-            return "some of its weights do not learn"
+            return "some of its weights have no gradient"
         made.append(aware)
         return ""
 
@@ -179,16 +181,16 @@ def _try_training(
     return {
         name: why
         for name, student in cut_students(made[0], left).items()
-        if (why := _reason_of(partial(_left_over_in_int8, student)))
+        if (why := _reason_of(partial(_int8_faults, student)))
     }
 
 
-def _left_over_in_int8(student: keras.Model) -> str:
+def _int8_faults(student: keras.Model) -> str:
     return _unproved(convert_quantization_aware(student, "int8"))
 
 
 def _floating(student: keras.Model, trials: _Trials, refused: Mapping[str, str]) -> dict[str, str]:
-    """The layers that would stay in float in the file of a student that was trained for 8 bits."""
+    """Finds the layers that would stay in float in the file of a student after quantization-aware training."""
     found = {}
     for layer in _layers(student):
         why = trials.stays_float(layer, aware=True, output_only=layer.name in refused)
@@ -198,36 +200,43 @@ def _floating(student: keras.Model, trials: _Trials, refused: Mapping[str, str])
                 if layer.name in refused
                 else "trained for 8 bits"
             )
-            found[layer.name] = f"{start} it leaves {why}"
+            found[layer.name] = f"{start}, its file has {why}"
     return found
 
 
 def _after_training(
     name: str, student: keras.Model, trials: _Trials, bad: Mapping[str, str], failed: str
 ) -> list[LayerQuantization]:
-    """A student that is quantized as a whole after training, or as much of it as can be."""
+    """Describes the layers of a student that is quantized as a whole, or as far as possible, after training."""
     images = np.rint((_random_images(student) + 1) * 127.5).astype(np.uint8)
-    left_over = _reason_of(lambda: _unproved(convert_post_training(student, "int8", images)))
-    if left_over:
+    faults = _reason_of(lambda: _unproved(convert_post_training(student, "int8", images)))
+    if faults:
         _convert_or_refuse(name, lambda: convert_mixed(student, "int8", images), "as int8")
     others = f"its student has {_some(list(bad))}" if bad else f"its student cannot be trained for 8 bits: {failed}"
     rows = []
     for layer in _layers(student):
-        floats = trials.stays_float(layer, aware=False) if left_over else ""
+        floats = trials.stays_float(layer, aware=False) if faults else ""
         if floats:
-            rows.append(_row(layer, "float", f"quantized after training it leaves {floats}"))
+            rows.append(_row(layer, "float", f"quantized after training, its file has {floats}"))
         else:
             rows.append(_row(layer, "post-training", bad.get(layer.name, others)))
-    if left_over and not any(row.method == "float" for row in rows):
-        # Each by itself could be quantized; together they cannot, and no layer is to blame more than another.
-        rows = [
-            row.model_copy(update={"method": "float", "why": f"its student's file has {left_over}"}) for row in rows
-        ]
+    if faults and not any(row.method == "float" for row in rows):
+        # Each layer can be quantized on its own but not all together, and no single layer can be named as the cause.
+        rows = [row.model_copy(update={"method": "float", "why": f"its student's file has {faults}"}) for row in rows]
     return rows
 
 
 def outputs_of(family: keras.Model, names: Sequence[str], wanted: Sequence[str]) -> keras.Model:
-    """The family with the outputs of some students alone; it goes on sharing its variables."""
+    """Selects the outputs of some students of a family.
+
+    Args:
+        family: Functional model with an output for each name.
+        names: Names of all students, in the order of the outputs.
+        wanted: Names of the selected students.
+
+    Returns:
+        A model with these outputs, which shares its variables with the family.
+    """
     if tuple(names) == tuple(wanted):
         return family
     outputs = dict(zip(names, tf.nest.flatten(family.output), strict=True))
@@ -249,16 +258,16 @@ def _convert_or_refuse(name: str, convert: Callable[[], ParsedFile], how: str = 
     if why:
         raise StudentModuleError(
             f"student {name!r} must be one that TensorFlow Lite can run{' ' + how if how else ''}; {why}. "
-            "Build it of other layers."
+            "Build it from other layers."
         )
     return made[0]
 
 
 def _unproved(converted: ParsedFile) -> str:
-    """Why a file is not full int8; empty if it is."""
+    """Gives the reason why a file is not full int8; empty if it is."""
     proof = prove_full_int8(converted.facts)
     if proof.float_tensors:
-        return f"{len(proof.float_tensors)} tensors in float"
+        return f"{len(proof.float_tensors)} float tensors"
     return "; ".join(proof.reasons)
 
 
@@ -270,7 +279,7 @@ def _is_folded(layer: keras.layers.Layer) -> bool:
 
 
 def _alone(layer: keras.layers.Layer) -> keras.Model:
-    """A model of nothing but the layer, a new one of its kind."""
+    """Builds a model of a new layer of the same configuration alone."""
     node = layer.inbound_nodes[0]
     tensors = tf.nest.flatten(node.input_tensors)
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors]
@@ -307,20 +316,20 @@ def _convert_alone(model: keras.Model, aware: bool, output_only: bool) -> str:
 
 
 def _reason_of(attempt: Callable[[], str]) -> str:
-    """What an attempt says of why it failed, or the error that it ended in, in a line."""
+    """Runs an attempt and returns its reason of failure, or its error, in one line; empty if it succeeded."""
     try:
         return attempt()
-    # tfmot, Keras and the converter raise anything; whatever it is, it is the answer that was asked for.
+    # tfmot, Keras and the converter raise errors of all types, and any of them is the result of the trial.
     except Exception as error:
         unknown = re.search(r"Layer \S+:<class '\S+?(\w+)'> is not supported", str(error))
         if unknown:
-            return f"tfmot knows no {unknown[1]}"
+            return f"tfmot does not support {unknown[1]}"
         text = " ".join(str(error).split())
         return f"{type(error).__name__}: {text[:160]}{'…' if len(text) > 160 else ''}"
 
 
-def _stir(model: keras.Model) -> None:
-    """Moves initial weights a little: the converter would leave out biases of zero and factors of one."""
+def _perturb_weights(model: keras.Model) -> None:
+    """Changes initial weights slightly, since the converter would remove biases of zero and factors of one."""
     rng = np.random.default_rng(0)
     for variable in model.variables:
         if variable.dtype == tf.float32:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantization-aware training: the model computes with the rounding that 8-bit arithmetic will do (1712.05877).
+"""Quantization-aware training: the model is trained with the rounding of 8-bit arithmetic (1712.05877).
 
-By tfmot: weights per output channel to int8, symmetric; activations per tensor to 8 bits, asymmetric; batch
-normalization folded into the convolution before it. A pruned model takes the scheme that keeps its zeros exactly
-(plain quantization-aware training moves them away from zero).
+The scheme is tfmot's: weights symmetric and per output channel to int8, activations asymmetric and per tensor to 8
+bits, batch normalization folded into the convolution before it. For a pruned model, the scheme that keeps its zeros
+exactly is used (plain quantization-aware training moves them away from zero).
 """
 
 import hashlib
@@ -32,45 +32,47 @@ from learn2compress.schemas.manifests import LayerQuantization
 
 
 class OutputOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):
-    """Rounds what a layer gives, and leaves its weights and its inner values as they are."""
+    """Quantizes the output of a layer only, not its weights and inner values."""
 
 
 class _KeepZerosWherePruned(prune_preserve_quantize_registry.Default8bitPrunePreserveQuantizeRegistry):
-    """tfmot's own refuses layers that it trains for 8 bits elsewhere: those have no zeros to keep."""
+    """Registry that, unlike tfmot's own, accepts layers without zeros to keep if tfmot can quantize them otherwise."""
 
     def supports(self, layer: keras.layers.Layer) -> bool:
-        """As without zeros."""
+        """Tells whether tfmot can quantize a layer, with or without zeros to keep."""
         return default_8bit_quantize_registry.Default8BitQuantizeRegistry().supports(layer)
 
     def get_quantize_config(self, layer: keras.layers.Layer) -> tfmot.quantization.keras.QuantizeConfig:
-        """With zeros kept where tfmot knows how."""
+        """Returns the configuration that keeps zeros, or else the default one."""
         if super().supports(layer):
             return super().get_quantize_config(layer)
         return default_8bit_quantize_registry.Default8BitQuantizeRegistry().get_quantize_config(layer)
 
 
 class KeepZeros(prune_preserve.Default8BitPrunePreserveQuantizeScheme):
-    """Quantization-aware training in which zeros of kernels stay zeros."""
+    """Scheme of quantization-aware training that keeps the zeros of kernels."""
 
     def get_quantize_registry(self) -> _KeepZerosWherePruned:
-        """Which layers it knows."""
+        """Returns the registry of the scheme."""
         return _KeepZerosWherePruned()
 
 
-# Keras would otherwise look through the source of each layer for loops to convert, which takes most of the time.
+# Without this, AutoGraph analyzes the source of each layer, which takes most of the time.
 @tf.autograph.experimental.do_not_convert
 def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collection[str] = ()) -> keras.Model:
-    """Wraps a model so that training it is aware of 8-bit arithmetic.
+    """Wraps a model for quantization-aware training.
 
     Args:
-        model: A functional model of the layers that tfmot knows, with one or more outputs.
-        keep_zeros: Whether weights that are zero now stay zero.
-        output_only: Names of layers that tfmot does not know and whose outputs alone are rounded; for
-            `compression.preflight` to find out.
+        model: Functional model of layers that tfmot supports, with one or more outputs.
+        keep_zeros: Whether weights that are zero stay zero.
+        output_only: Names of layers that tfmot does not support, whose outputs alone are quantized; determined by
+            `preflight`.
 
     Returns:
-        A model of its own, with the weights of the one given and ranges still to be set by `calibrate`. Its input range
-        is [-1, 1] and does not move: pixels enter as they are, see compression/family/model.py.
+        A separate model with the same weights, whose ranges are to be set by `calibrate`. Its input range is fixed to
+        [-1, 1], the range of normalized pixels, see compression/family/model.py.
+
+    Source: Jacob et al., 1712.05877.
     """
 
     def annotate(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -89,7 +91,7 @@ def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collec
             quantized = tfmot.quantization.keras.quantize_apply(annotated)
     for layer in quantized.layers:
         if isinstance(layer, quantize_layer.QuantizeLayer):
-            # It keeps the widest range it has seen, and normalized pixels are within this one.
+            # The layer keeps the widest range so far, and normalized pixels are within this one.
             _assign_range(layer, "_min", -1.0)
             _assign_range(layer, "_max", 1.0)
     return quantized
@@ -97,22 +99,22 @@ def quantization_aware(model: keras.Model, keep_zeros: bool, output_only: Collec
 
 @tf.autograph.experimental.do_not_convert
 def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) -> None:
-    """Sets the ranges of weights and activations from real images before anything is trained.
+    """Sets the ranges of weights and activations from images before the training.
 
-    tfmot starts every activation at [-6, 6] and moves a thousandth of the way a step: a short training would end with
-    ranges that have nothing to do with the model, and logits cut off at 6.
+    tfmot initializes the range of every activation to [-6, 6] and updates it by a thousandth a step: after a short
+    training the ranges would not fit the model, and logits would be clipped at 6.
 
     Args:
-        quantized: As `quantization_aware` made it; its weights stay as they are.
+        quantized: Model from `quantization_aware`; its weights are not changed.
         floating: The model that it was made from.
-        batches: Of normalized images, [b, h, w, c] float32. A range is the mean of the batches' extremes, as tfmot's
-            moving average would have it in the end.
+        batches: Batches of normalized images [b, h, w, c] float32. A range is the mean of the extremes of the batches,
+            to which tfmot's moving average would converge.
 
     Raises:
-        DataError: There are none.
+        DataError: There are no batches.
     """
     wrappers = [layer for layer in quantized.layers if _output_ranges(layer)]
-    # A layer that is called in several places has one range for all of them.
+    # A layer that is called in several places has a single range.
     calls: dict[str, list] = defaultdict(list)
     for step in steps_of(floating):
         calls[step.layer.name] += tf.nest.flatten(step.node.outputs)
@@ -127,7 +129,7 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
     ]
     if not extremes:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
-    # [layers, 2]; zero must be within a range, for it has to be representable.
+    # [layers, 2]; zero must be representable, hence within each range.
     for wrapper, (low, high) in zip(wrappers, np.mean(extremes, axis=0), strict=True):
         _assign_range(wrapper, "_min", min(low, 0.0), _output_ranges(wrapper))
         _assign_range(wrapper, "_max", max(high, 0.0), _output_ranges(wrapper))
@@ -135,18 +137,21 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
 
 
 def settle_weight_ranges(quantized: keras.Model) -> None:
-    """Sets the ranges of all weights to what the weights are now: training does so in each step, assigning does not."""
+    """Updates the ranges of all weights from their present values, which only training steps do by themselves."""
     for layer in quantized.layers:
         for weight, quantizer, ranges in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, ranges)
 
 
 def without_rounding(quantized: keras.Model, floating: keras.Model) -> keras.Model:
-    """A float model with what a quantization-aware one has learned: what its int8 file would be without 8 bits.
+    """Copies the weights of a quantization-aware model to a float model, which equals its int8 file before rounding.
 
     Args:
-        quantized: The quantization-aware family.
-        floating: A float student of the family.
+        quantized: Quantization-aware family.
+        floating: Float student of the family.
+
+    Returns:
+        A copy of the student with the learned weights.
 
     Raises:
         TrainingError: A layer of the student is not in the family.
@@ -167,12 +172,15 @@ def _plain_name(weight: tf.Variable) -> str:
 def describe_layers(
     quantized: keras.Model, student: keras.Model, plan: Sequence[LayerQuantization] = ()
 ) -> list[LayerQuantization]:
-    """Says of each layer of a student how it was brought to 8 bits.
+    """Describes how each layer of a student was quantized.
 
     Args:
-        quantized: The quantization-aware family.
-        student: The float student, whose layers' names are looked up.
-        plan: What preflight found of the student.
+        quantized: Quantization-aware family.
+        student: Float student, with the same layer names.
+        plan: Result of preflight for the student.
+
+    Returns:
+        Name, type and method of each layer.
     """
     configs = {
         layer.layer.name: layer.quantize_config for layer in quantized.layers if hasattr(layer, "quantize_config")
@@ -191,12 +199,15 @@ def describe_layers(
 def after_training_layers(
     student: keras.Model, plan: Sequence[LayerQuantization] = (), full: bool = True
 ) -> list[LayerQuantization]:
-    """Says of each layer of a student that it was quantized after training, or stayed in float.
+    """Describes for each layer of a student whether it was quantized after training or stayed in float.
 
     Args:
-        student: The float student.
-        plan: What preflight found of it, where it was asked.
-        full: Whether nothing in the file is in float.
+        student: Float student.
+        plan: Result of preflight for the student, if there is one.
+        full: Whether the file has no float tensors.
+
+    Returns:
+        Name, type and method of each layer.
     """
     known = {layer.layer: layer for layer in plan if layer.method in ("post-training", "float")}
     rows = []
@@ -214,12 +225,12 @@ def _computing(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def representative_ids_digest(ids: list[str]) -> str:
-    """SHA-256 over the sorted identifiers of a representative data set, one a line."""
+    """Computes the SHA-256 of the sorted ids of a representative data set, one a line."""
     return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()
 
 
 def _output_ranges(layer: keras.layers.Layer) -> list[tf.Variable]:
-    """The variables that hold the range of a wrapped layer's output."""
+    """Lists the variables that hold the range of a wrapped layer's output."""
     if not hasattr(layer, "quantize_config"):
         return []
     names = ("output_min", "output_max", "post_activation_min", "post_activation_max")

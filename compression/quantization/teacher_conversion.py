@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher itself as a .tflite file, converted as anybody would: what the students have to be better than.
+"""Converts the teacher itself to a .tflite file without training: the baseline for the students.
 
-The file takes pixels as the students' files do (floats 0..255, or int8 with input = pixel - 128) and gives
-probabilities: scaling, resizing, the order of classes and the softmax are inside.
+The input is the same as that of the students' files (floats 0..255, or int8 with input = pixel - 128), the output is
+probabilities: scaling, resizing, the order of the classes and the softmax are part of the file.
 
 float16    weights stored in 16 bits
 dynamic    weights in int8, activations quantized on the fly
-int8       everything in int8, with ranges from training images; operators that there are not in int8 stay in float
+int8       everything in int8, with ranges from training images; operators without an int8 implementation in float
 """
 
 import re
@@ -29,14 +29,17 @@ def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Se
     """Converts a teacher.
 
     Args:
-        teacher: Of any format.
-        task: Of the data.
+        teacher: Teacher of any format.
+        task: Task of the data.
         variant: "float32", "float16", "dynamic" or "int8".
-        images: Training images that set the ranges of int8, each [h, w, c] uint8.
+        images: Training images for the ranges of int8, each [h, w, c] uint8.
+
+    Returns:
+        The file, parsed and compacted.
 
     Raises:
-        TeacherError: It cannot be converted; names the operator that there is not, or says what the converter says.
-        DataError: There are no images to set ranges by.
+        TeacherError: The teacher cannot be converted; the message names the missing operator or the converter's error.
+        DataError: There are no images for the ranges.
     """
     teacher.check_examples(task.input_shape)
     batch = teacher.opened.input.batch
@@ -51,20 +54,20 @@ def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Se
     function = tf.function(lambda image: _probabilities(teacher, image), autograph=False)
     try:
         concrete = function.get_concrete_function(signature)
-        # Were the model itself handed over, its layers would be traced one by one, which takes minutes.
+        # With the model itself, the converter would trace its layers one by one, which takes minutes.
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
         if variant != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if variant == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if variant == "int8":
-            # The two extremes give the input the scale 1, so that pixels enter as they are.
+            # The two extremes give the input the scale 1, so that pixels are represented exactly.
             shown = [*modality_of(task).student_input.extremes(task.input_shape), *images]
             converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in shown)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.inference_input_type = converter.inference_output_type = tf.int8
         data = converter.convert()
-    except Exception as error:  # a stranger's model: converter and TensorFlow raise errors of every kind
+    except Exception as error:  # converter and TensorFlow raise errors of all types for such models
         raise TeacherError(
             f"teacher {teacher.path.name} cannot be converted to {variant}: {_reason(error)}."
         ) from error
@@ -83,7 +86,7 @@ def _probabilities(teacher: LoadedTeacher, image: tf.Tensor) -> tf.Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """What stands in the way, in one line: the converter's own words are pages of call sites."""
+    """Gives the reason in one line, since the converter's message consists of pages of call sites."""
     text = str(error)
     found = _OPERATOR.findall(text)
     if found:

@@ -7,6 +7,7 @@ Steps are matched by the name of their node. A step that both models share (the 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from learn2compress.schemas.config.former_names import use_current_parameters
 from learn2compress.schemas.lineage import Chain, Difference, DiffReport, LineageReport, Step, status_of
 
 _NOT_FIGURES = {"name", "student", "variant", "file", "sha256", "layers", "calibration", "rescue"}
@@ -53,7 +54,7 @@ def _steps(a: Chain, b: Chain) -> Iterator[Difference]:
 
 
 def _step(node: str, a: Step, b: Step) -> Iterator[Difference]:
-    yield from _mapping(node, "parameter", a.parameters, b.parameters)
+    yield from _mapping(node, "parameter", use_current_parameters(a.parameters), use_current_parameters(b.parameters))
     if a.seed != b.seed:
         yield Difference(node=node, what="seed", name="seed", a=a.seed, b=b.seed)
     yield from environment_differences(node, a, b)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from learn2compress.schemas.config.data import DataConfig
 from learn2compress.schemas.config.distill import DistillConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
+from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.config.kubeflow import KubeflowConfig
 from learn2compress.schemas.config.pipeline import PipelineConfig
 from learn2compress.schemas.config.prune import PruneConfig
@@ -176,6 +177,12 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node = node[parent]
     if not isinstance(node, dict):
         raise ConfigError(f"--set {key} must name a field of a section; {section} is not a mapping.")
+    if not parents:
+        # Under either name, the override replaces what the file has under the other.
+        for former, name in FORMER_NAMES.get(section, {}).items():
+            if leaf in (former, name):
+                node.pop(former, None)
+                leaf = name
     node[leaf] = value
 
 
@@ -210,8 +217,7 @@ def _explain(error: Any, model: type[BaseModel], place: str) -> str:
     location = shorten(".".join([*filter(None, [place]), *map(str, error["loc"])]) or "config", _MAX_VALUE)
     if error["type"] == "extra_forbidden":
         key = shorten(str(error["loc"][-1]), _MAX_VALUE)
-        near = difflib.get_close_matches(key, _known_keys(model, error["loc"][:-1]), n=1, cutoff=0.0)
-        return f"{location} is no known key." + (f" Did you mean {near[0]}?" if near else "")
+        return f"{location} is no known key.{_suggest(key, _model_at(model, error['loc'][:-1]))}"
     if error["type"] == "missing":
         override = "" if place else f" or pass --set {location}=VALUE"
         return f"{location} must be given. Add it to the config{override}."
@@ -235,9 +241,15 @@ def _default_value(model: type[BaseModel], location: tuple[Any, ...]) -> bool | 
     return info.default if info and isinstance(info.default, bool | int | float | str) else None
 
 
-def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    found = _model_at(model, location)
-    return list(found.model_fields) if found else []
+def _suggest(key: str, section: type[BaseModel] | None) -> str:
+    """Asks whether the nearest key of a section is meant; for a former key, its present name is given as well."""
+    former = section.FORMER_NAMES if section is not None and issubclass(section, Section) else {}
+    near = difflib.get_close_matches(key, [*(section.model_fields if section else ()), *former], n=1, cutoff=0.0)
+    if not near:
+        return ""
+    return (
+        f" Did you mean {former[near[0]]} (formerly {near[0]})?" if near[0] in former else f" Did you mean {near[0]}?"
+    )
 
 
 def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, NonNegativeInt, PositiveInt, Rate, Section
 
 Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]
@@ -12,7 +13,9 @@ TeacherVariant = Literal["float32", "float16", "dynamic", "int8"]
 
 
 class QuantizeConfig(Section):
-    """Training for 8-bit arithmetic, and the files that come out."""
+    """Quantization-aware training, and the files that are written."""
+
+    FORMER_NAMES = FORMER_NAMES["quantize"]
 
     epochs: NonNegativeInt = Field(4, description="of quantization-aware training; 0: quantize after training only")
     learning_rate: Rate = Field(5e-4, description="at the start; cosine decay to zero")
@@ -20,13 +23,17 @@ class QuantizeConfig(Section):
         ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
     )
     calibration_images: PositiveInt = Field(256, description="training images that set ranges")
-    rescue: bool = Field(
-        False, description="where int8 loses too much, write a further file with the layers that lose most in float"
+    mixed_precision: bool = Field(
+        False,
+        description="if int8 loses too much accuracy, write an additional mixed-precision file that keeps the layers "
+        "with the largest quantization error in float",
     )
-    rescue_drop: Fraction = Field(
-        0.005, description="accuracy on the validation split that int8 may lose against float32 before it is rescued"
+    mixed_precision_drop: Fraction = Field(
+        0.005, description="largest accepted drop in validation accuracy from float32 to int8"
     )
-    rescue_layers: PositiveInt = Field(4, description="layers of a rescued file that may be in float")
+    mixed_precision_layers: PositiveInt = Field(
+        4, description="largest number of layers in float in a mixed-precision file"
+    )
     teacher_variants: list[TeacherVariant] = Field(
         ["float16", "dynamic", "int8"],
         description="the teacher itself, plainly converted, to compare with: float32, float16, dynamic, int8; []: none",

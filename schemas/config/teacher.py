@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 from learn2compress.schemas.scaling import Scaling
 
@@ -32,7 +33,9 @@ class JointTeacherConfig(TeacherModeConfig):
 
 
 class TeacherImportConfig(TeacherModeConfig):
-    """Where the teacher is, what it expects and gives, and what it is shown."""
+    """Where the teacher is, its input and output, and the views of its logits."""
+
+    FORMER_NAMES = FORMER_NAMES["teacher"]
 
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
     scaling: Scaling = Field(
@@ -46,7 +49,9 @@ class TeacherImportConfig(TeacherModeConfig):
     class_order: list[int] | None = Field(
         None, description="for each class of the data, the index of the teacher's output that stands for it"
     )
-    insist: bool = Field(False, description="go on with a teacher that scores near chance on the data")
+    allow_near_chance: bool = Field(
+        False, description="continue with a teacher whose accuracy on the data is near chance"
+    )
     views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
@@ -63,6 +68,6 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
     """The large model that works."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
-        "path", "scaling", "resize", "signature", "output", "class_order", "insist", "views", "view_shift",
+        "path", "scaling", "resize", "signature", "output", "class_order", "allow_near_chance", "views", "view_shift",
         "view_flip", *JointTeacherConfig.model_fields, "feature_layer",
     )  # fmt: skip

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the sections are made of: the base class, and numbers with their bounds and units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
+from learn2compress.schemas.config.former_names import use_current_keys
 from learn2compress.schemas.units import parse_bytes, parse_count
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -25,6 +34,13 @@ class Section(BaseModel):
 
     ORDER: ClassVar[tuple[str, ...]] = ()
     """The fields in the order in which a person reads them, where some are inherited; otherwise as declared."""
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {}
+    """Present name of each former key, which is accepted as well."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_current_keys(cls, values: Any) -> Any:
+        return use_current_keys(values, cls.FORMER_NAMES) if isinstance(values, dict) else values
 
     @model_serializer(mode="wrap")
     def _write_in_order(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

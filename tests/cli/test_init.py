@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from learn2compress.cli.init import init, register
 from learn2compress.schemas.config import Config, load_config, parse_config
+from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.errors import OutputError
 
 
@@ -49,6 +50,15 @@ def test_init_shows_every_field_with_its_default_and_its_description(app, tmp_pa
     # A file with every default written out equals one without any.
     given = {"teacher": {"path": tree["teacher"]["path"]}, "data": {"path": tree["data"]["path"]}}
     assert parse_config(tree) == parse_config(given)
+
+
+def test_init_shows_no_former_name_of_a_key(app, tmp_path):
+    CliRunner().invoke(app, ["init", str(tmp_path / "c.yaml")])
+
+    text = (tmp_path / "c.yaml").read_text()
+    former = [former for names in FORMER_NAMES.values() for former in names]
+    assert former
+    assert not [name for name in former if re.search(rf"\b{name}:", text)]
 
 
 def test_init_refuses_to_overwrite_a_file(tmp_path):

@@ -66,7 +66,7 @@ def test_pruner_writes_students_with_the_configured_sparsity(run, stripes, tmp_p
     for name in ("trunk1_1_pw", "large_logits"):
         assert layers[name].sparsity == pytest.approx(kernel_sparsity(family, [name]), abs=0.03)
     assert len({layer.sparsity for layer in layers.values()}) > 3
-    assert manifest.notes[1].endswith(", spread by sensitivity")
+    assert manifest.notes[1].endswith(", allocated by sensitivity")
 
 
 def test_pruner_allocates_equal_sparsity_when_sensitivity_is_not_measured(run):
@@ -166,7 +166,7 @@ def test_pruner_keeps_the_architecture_of_a_users_own_students(run, distilled, t
 
     after = read_manifest(run(NARROWER, students=copy).uri, StudentSetManifest)
 
-    assert after.notes[1] == "no channels were removed: the students' shape is not ours to change"
+    assert after.notes[1] == "no channels were removed: channel pruning supports the built-in family only"
     assert after.students[-1].parameters == manifest.students[-1].parameters
     assert after.sensitivity.layers
 
@@ -179,7 +179,7 @@ def test_pruner_copies_the_students_when_sparsity_is_zero(run, distilled):
     for old, new in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(new, old)
     assert after.stage == "pruned"
-    assert after.notes == ["a note", "no magnitude pruning was asked for"]
+    assert after.notes == ["a note", "no magnitude pruning: prune.sparsity is 0"]
     assert after.sensitivity is None
 
 

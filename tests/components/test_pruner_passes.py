@@ -50,7 +50,7 @@ def test_pruner_prunes_nothing_without_passes(run, distilled):
     before = read_manifest(distilled, StudentSetManifest)
     for ours, theirs in zip(family.get_weights(), load_model(distilled, before.family).get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert manifest.notes == ["a note", "no pruning pass was asked for"]
+    assert manifest.notes == ["a note", "no pruning: prune.passes is empty"]
     assert [student.validation_accuracy for student in manifest.students] == [1.0, 1.0]
 
 
@@ -114,7 +114,7 @@ def test_pruner_refuses_a_pass_whose_code_differs_from_the_recorded_version(run,
     module = example_pass / "kernel_grid.py"
     module.write_text(module.read_text().replace("np.round", "np.floor"))
 
-    with pytest.raises(PassError, match=r"must be those that the run began with, kernel_grid: .* wherever the Pruner"):
+    with pytest.raises(PassError, match=r"must be those that the run started with, kernel_grid: .* wherever"):
         run(prune, recorded)
 
 

@@ -101,32 +101,36 @@ def test_quantizer_quantizes_after_training_when_epochs_are_zero(run, stripes):
     assert manifest.models[0].calibration.images == stripes.COUNTS["train"]
 
 
-def test_quantizer_ranks_layers_and_rescues_when_asked(run, stripes, monkeypatch):
-    asked = []
+def test_quantizer_ranks_layers_and_passes_the_settings_of_mixed_precision_on(run, stripes, monkeypatch):
+    given = []
     before = quantizer.diagnose
 
-    def diagnose(folder, manifest, family, images, rescue=None):
-        asked.append(rescue)
-        return before(folder, manifest, family, images, rescue)
+    def diagnose(folder, manifest, family, images, settings=None):
+        given.append(settings)
+        return before(folder, manifest, family, images, settings)
 
     monkeypatch.setattr(quantizer, "diagnose", diagnose)
-    _, manifest = run(QuantizeConfig(epochs=0, variants=["int8"], rescue=True, rescue_drop=0.9, rescue_layers=3))
+    _, manifest = run(
+        QuantizeConfig(
+            epochs=0, variants=["int8"], mixed_precision=True, mixed_precision_drop=0.9, mixed_precision_layers=3
+        )
+    )
 
     assert [error.model for error in manifest.quantization_error] == ["small-int8", "large-int8"]
     assert all(error.layers for error in manifest.quantization_error)
-    (settings,) = asked
+    (settings,) = given
     assert (settings.drop, settings.layers, len(settings.labels)) == (0.9, 3, stripes.COUNTS["validation"])
     assert len(manifest.notes) == 2
 
 
-def test_quantizer_refuses_to_rescue_without_validation_images(run, stripes_artifacts, tmp_path):
+def test_quantizer_refuses_mixed_precision_without_validation_images(run, stripes_artifacts, tmp_path):
     shutil.copytree(stripes_artifacts[0], tmp_path / "examples")
     data = read_manifest(stripes_artifacts[0], DataManifest)
     none = {"counts": {**data.counts, "validation": 0}, "shards": {**data.shards, "validation": []}}
     write_manifest(tmp_path / "examples", data.model_copy(update=none))
 
-    with pytest.raises(DataError, match=r"must have validation images to rescue by; got none\. Set quantize\.rescue"):
-        run(QuantizeConfig(epochs=0, variants=["int8"], rescue=True), examples=tmp_path / "examples")
+    with pytest.raises(DataError, match=r"must have validation images for mixed precision; got none\. Set"):
+        run(QuantizeConfig(epochs=0, variants=["int8"], mixed_precision=True), examples=tmp_path / "examples")
 
 
 def test_quantizer_adds_plain_conversions_of_the_teacher(run, stripes):

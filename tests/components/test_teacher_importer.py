@@ -138,7 +138,7 @@ def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_pa
     with pytest.raises(TeacherError, match=r"bad\.keras must score above chance on the data; got 0\.333 of 33 images"):
         run(path)
 
-    teacher, _ = run(path, insist=True)
+    teacher, _ = run(path, allow_near_chance=True)
     assert read_manifest(teacher.uri, TeacherManifest).accuracy["validation"] < 0.5
 
 
@@ -146,7 +146,7 @@ def test_importer_refuses_a_teacher_whose_outputs_are_nan(run, stripes, tmp_path
     path = save_teacher(tmp_path / "nan.keras", stripes, kernel=np.full((*stripes.SHAPE, 3), np.nan, np.float32))
 
     with pytest.raises(TeacherError, match=r"nan\.keras must answer with finite numbers; got NaN for .* images"):
-        run(path, insist=True)
+        run(path, allow_near_chance=True)
     assert not list(tmp_path.rglob("Split-*"))
 
 

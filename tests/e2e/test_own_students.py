@@ -30,8 +30,8 @@ def test_run_compresses_the_students_of_a_module(tmp_path):
     reported = result.stdout.splitlines()
     # The students are described once, before the first node.
     first_node = next(i for i, line in enumerate(reported) if line.startswith("[1/"))
-    assert any("small: 11 layers, to 8 bits: trained for it" in line for line in reported[:first_node])
-    assert sum("to 8 bits" in line for line in reported) == 2
+    assert any("small: 11 layers, quantization: quantization-aware training" in line for line in reported[:first_node])
+    assert sum(" layers, quantization: " in line for line in reported) == 2
     report = Report.model_validate_json((output / "report.json").read_text())
     students = [path.stem for path in (output / "models").glob("*.tflite") if not path.stem.startswith("teacher-")]
     assert set(students) == {
@@ -50,4 +50,4 @@ def test_run_compresses_the_students_of_a_module(tmp_path):
         assert candidates[f"{student.name}-float32"].macs == student.macs
     page = (output / "report.html").read_text()
     assert "Tried before training: how large comes to 8 bits (after training)" in page
-    assert "tfmot knows no LayerNormalization" in page
+    assert "tfmot does not support LayerNormalization" in page

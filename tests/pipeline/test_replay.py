@@ -121,3 +121,29 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
     source = read_module(config.students.module)
     assert (source.name, source.function, source.text) == ("mine.py", "make", recorded["module_text"])
     assert config.distill.epochs == 2
+
+
+def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(
+    make_run, tmp_path: Path, monkeypatch
+) -> None:
+    run = make_run(tmp_path / "recorded")
+    graph = open_graph(tmp_path / "recorded")
+    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+    recorded = {
+        "teacher_sha256": "a" * 64,
+        "data_digest": "b" * 64,
+        "data_path": "digits",
+        "teacher_insist": 1,
+        "quantize_rescue": 1,
+        "quantize_rescue_drop": 0.25,
+        "quantize_rescue_layers": 2,
+    }
+    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
+    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
+    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
+
+    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+
+    quantize = config.quantize
+    assert config.teacher.allow_near_chance
+    assert (quantize.mixed_precision, quantize.mixed_precision_drop, quantize.mixed_precision_layers) == (True, 0.25, 2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from learn2compress.report.page import render_report
-from learn2compress.schemas.manifests import Rescue
+from learn2compress.schemas.manifests import FloatFallback
 from learn2compress.schemas.reports import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -84,7 +84,7 @@ def test_report_page_ranks_layers_by_quantization_error(page):
 
 def test_report_page_does_not_call_a_file_with_float_fallback_full_int8(sample):
     report, thumbnails = sample
-    rescue = Rescue(
+    rescue = FloatFallback(
         model="medium-int8",
         layers=["trunk2_1_dw", "trunk2_1_pw"],
         bytes_added=9_300,

@@ -157,8 +157,14 @@ def test_every_field_says_what_it_is():
         ),
         ({"data": {"path": "d", "channels": 2}}, r"data\.channels is wrong: .*1 or 3; got 2"),
         ({"quantize": {"variants": ["int4"]}}, r"quantize\.variants\.0 is wrong: .*'int8'.*; got 'int4'"),
-        ({"quantize": {"rescue_drop": 2}}, r"quantize\.rescue_drop is wrong: .*less than or equal to 1; got 2"),
-        ({"quantize": {"rescue_layers": 0}}, r"quantize\.rescue_layers is wrong: .*or equal to 1; got 0"),
+        (
+            {"quantize": {"mixed_precision_drop": 2}},
+            r"quantize\.mixed_precision_drop is wrong: .*less than or equal to 1; got 2",
+        ),
+        (
+            {"quantize": {"rescue_layers": 0}},
+            r"quantize\.mixed_precision_layers is wrong: .*or equal to 1; got 0",
+        ),
         ({"quantize": {"calibration_images": 0}}, r"quantize\.calibration_images is wrong: .*or equal to 1; got 0"),
         ({"quantize": {"teacher_variants": ["uint8"]}}, r"quantize\.teacher_variants\.0 is wrong: .*; got 'uint8'"),
         ({"quantize": {"variants": []}}, r"quantize\.variants must have at least 1; got none\. Add to it, or"),

@@ -126,6 +126,26 @@ def test_decode_gives_the_default_for_what_was_left_out():
     assert parameters.decode(DistillConfig, "distill", encoded).epochs == DistillConfig().epochs
 
 
+def test_decode_understands_the_former_parameter_names_of_earlier_runs():
+    recorded = {"quantize_rescue": 1, "quantize_rescue_drop": 0.25, "quantize_rescue_layers": 2}
+
+    quantize = parameters.decode(QuantizeConfig, "quantize", recorded)
+    teacher = parameters.decode(TeacherConfig, "teacher", {"teacher_path": "t.keras", "teacher_insist": 1})
+
+    assert (quantize.mixed_precision, quantize.mixed_precision_drop, quantize.mixed_precision_layers) == (True, 0.25, 2)
+    assert teacher.allow_near_chance
+    encoded = parameters.encode(quantize=quantize, teacher=teacher)
+    assert (encoded["quantize_mixed_precision_drop"], encoded["teacher_allow_near_chance"]) == (0.25, 1)
+    assert not {*recorded, "teacher_insist"} & set(encoded)
+
+
+@pytest.mark.parametrize(("present", "expected"), [(None, True), (0, False)])
+def test_decode_takes_the_present_name_of_a_parameter_before_the_former_one(present, expected):
+    given = {"quantize_mixed_precision": present, "quantize_rescue": 1}
+
+    assert parameters.decode(QuantizeConfig, "quantize", given).mixed_precision is expected
+
+
 def test_decode_checks_as_a_file_is_checked():
     with pytest.raises(ValidationError, match="epochs"):
         parameters.decode(DistillConfig, "distill", {"distill_epochs": -1})

@@ -27,7 +27,7 @@ def _outputs(interpreter, pixels):
 
 
 @pytest.mark.parametrize("variant", EVERY_VARIANT)
-def test_compact_changes_no_bit_of_any_output(tflite_models, pixels, variant):
+def test_compact_keeps_all_outputs_bit_for_bit(tflite_models, pixels, variant):
     from tensorflow import lite
 
     before, after = tflite_models[variant], compact(tflite_models[variant])
@@ -47,7 +47,7 @@ def test_compact_changes_no_bit_of_any_output(tflite_models, pixels, variant):
 
 
 @pytest.mark.parametrize("variant", EVERY_VARIANT)
-def test_compact_keeps_what_can_be_read_from_a_file(tflite_models, variant):
+def test_compact_keeps_the_description_of_a_file(tflite_models, variant):
     before, after = read_model(tflite_models[variant]), read_model(compact(tflite_models[variant]))
     assert after.op_counts == before.op_counts
     assert (after.macs, after.parameters, after.sparsity) == (before.macs, before.parameters, before.sparsity)
@@ -58,11 +58,11 @@ def test_compact_keeps_what_can_be_read_from_a_file(tflite_models, variant):
     ]
 
 
-def test_compact_takes_a_fifth_off_a_small_int8_file(tflite_models):
+def test_compact_reduces_a_small_int8_file_by_a_fifth(tflite_models):
     assert len(compact(tflite_models["int8"])) < 0.8 * len(tflite_models["int8"])
 
 
-def test_compact_of_a_compacted_file_is_the_same_file(tflite_models):
+def test_compact_does_not_change_a_compacted_file(tflite_models):
     once = compact(tflite_models["int8"])
     assert compact(once) == once
 
@@ -78,12 +78,12 @@ def test_compact_keeps_the_signature_and_the_names_of_inputs_and_outputs(tflite_
     assert sum(name is not None for name in inner) == 2
 
 
-def test_compact_keeps_names_when_asked(tflite_models):
+def test_compact_keeps_names_if_requested(tflite_models):
     kept = unpack(compact(tflite_models["int8"], keep_names=True)).subgraphs[0].tensors
     assert [t.name for t in kept] == [t.name for t in unpack(tflite_models["int8"]).subgraphs[0].tensors]
 
 
-def test_compact_drops_buffers_codes_ranges_and_metadata_nobody_uses(tflite_models):
+def test_compact_removes_unused_buffers_codes_ranges_and_metadata(tflite_models):
     model = unpack(tflite_models["int8"])
     model.operatorCodes.insert(0, schema.OperatorCodeT(builtinCode=0, version=7))
     for operator in model.subgraphs[0].operators:
@@ -126,12 +126,12 @@ def test_compact_keeps_files_appended_to_the_model(tflite_models):
     assert split_files(small) == (compact(tflite_models["int8"]), files)
 
 
-def test_compact_refuses_a_file_cut_short(tflite_models):
+def test_compact_refuses_a_truncated_file(tflite_models):
     with pytest.raises(ModelFileError, match=r"got student.tflite, and it is cut short"):
         compact(tflite_models["int8"][:3_000], file="student.tflite")
 
 
-def test_compact_refuses_a_file_that_contradicts_itself(tflite_models):
+def test_compact_refuses_an_inconsistent_file(tflite_models):
     model = unpack(tflite_models["int8"])
     model.metadata = [schema.MetadataT(name="reduced_precision_support", buffer=999)]
     data = pack(model)

@@ -111,7 +111,7 @@ def test_dynamic_range_is_told_by_its_float_activations(tmp_path, units, words):
     assert inspect_file(tmp_path / "dense.tflite").quantization.startswith(words)
 
 
-def test_a_file_without_metadata_has_none(tmp_path, tflite_models):
+def test_read_metadata_returns_none_for_a_file_without_metadata(tmp_path, tflite_models):
     (tmp_path / "plain.tflite").write_bytes(tflite_models["int8"])
     assert inspect_file(tmp_path / "plain.tflite").metadata is None
 

@@ -9,7 +9,7 @@ from learn2compress.tflite.macs import macs
     [
         # Each of the 5·5·4 values takes 3·3·2 products.
         ("CONV_2D", [(1, 5, 5, 2), (4, 3, 3, 2), (4,)], (1, 5, 5, 4), 1_800),
-        # In two groups each value sees one of the two input channels.
+        # In two groups each value depends on one of the two input channels.
         ("CONV_2D", [(1, 5, 5, 2), (4, 3, 3, 1), (4,)], (1, 5, 5, 4), 900),
         ("DEPTHWISE_CONV_2D", [(1, 4, 4, 6), (1, 3, 3, 6), (6,)], (1, 2, 2, 6), 216),
         ("FULLY_CONNECTED", [(1, 8), (4, 8), None], (1, 4), 32),
@@ -21,7 +21,7 @@ from learn2compress.tflite.macs import macs
         ("ADD", [(1, 8), (1, 8)], (1, 8), 0),
     ],
 )
-def test_macs_are_those_counted_by_hand(operator, inputs, output, expected):
+def test_macs_equal_those_counted_by_hand(operator, inputs, output, expected):
     assert macs(operator, inputs, [output]) == expected
 
 

@@ -25,7 +25,7 @@ def _described(data, **changes):
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8", "uint8"])
-def test_metadata_written_are_read_back(tflite_models, variant):
+def test_read_metadata_returns_what_was_written(tflite_models, variant):
     described = _described(
         tflite_models[variant],
         mean=[127.5, 120.0, 110.25],
@@ -50,19 +50,19 @@ def test_metadata_written_are_read_back(tflite_models, variant):
     )
 
 
-def test_texts_not_given_are_empty(tflite_models):
+def test_read_metadata_returns_empty_texts_if_none_were_written(tflite_models):
     read = read_metadata(_described(tflite_models["uint8"]))
     assert (read.version, read.author, read.license) == ("", "", "")
     assert (read.mean, read.std, read.output_name) == ((0.0,), (1.0,), "probability")
 
 
 @pytest.mark.parametrize("variant", ["float32", "int8", "uint8"])
-def test_a_file_with_metadata_predicts_the_same(tflite_models, pixels, variant):
+def test_write_metadata_does_not_change_predictions(tflite_models, pixels, variant):
     plain, described = tflite_models[variant], _described(tflite_models[variant])
     assert np.array_equal(open_model(plain).predict(pixels), open_model(described).predict(pixels))
 
 
-def test_labels_are_packed_as_a_zip_archive_that_stores_them(tflite_models):
+def test_write_metadata_packs_labels_uncompressed_in_a_zip_archive(tflite_models):
     described = _described(tflite_models["uint8"])
     with zipfile.ZipFile(io.BytesIO(described)) as archive:
         assert archive.testzip() is None
@@ -73,7 +73,7 @@ def test_labels_are_packed_as_a_zip_archive_that_stores_them(tflite_models):
     assert "tench\ngreat white shark\nKäfer\nostrich\n".encode() in described
 
 
-def test_metadata_lie_where_the_schema_says(tflite_models):
+def test_write_metadata_uses_the_slots_of_the_schema(tflite_models):
     model = unpack(_described(tflite_models["uint8"], license="Apache-2.0"))
     entry = next(entry for entry in model.metadata if entry.name == b"TFLITE_METADATA")
     content = model.buffers[entry.buffer].data.tobytes()
@@ -113,7 +113,7 @@ def test_metadata_lie_where_the_schema_says(tflite_models):
     assert content[labels.Offset(8) + labels.Pos] == 2  # TENSOR_AXIS_LABELS
 
 
-def test_metadata_written_again_replace_the_old_ones(tflite_models):
+def test_write_metadata_replaces_existing_metadata(tflite_models):
     first = _described(tflite_models["uint8"])
     second = _described(first, name="Renamed", labels=["a", "b", "c", "d"])
     assert read_metadata(second).name == "Renamed"
@@ -122,28 +122,28 @@ def test_metadata_written_again_replace_the_old_ones(tflite_models):
     assert _described(second) == first
 
 
-def test_other_files_in_the_model_are_kept(tflite_models):
+def test_write_metadata_keeps_other_files_in_the_model(tflite_models):
     described = _described(append_files(tflite_models["uint8"], {"readme.txt": b"hello"}))
     assert split_files(described)[1]["readme.txt"] == b"hello"
 
 
-def test_metadata_survive_compaction(tflite_models):
+def test_compact_keeps_metadata(tflite_models):
     described = _described(tflite_models["uint8"])
     assert read_metadata(compact(described)) == read_metadata(described)
     assert _described(compact(tflite_models["uint8"])) == compact(described)
 
 
-def test_a_file_without_metadata_has_none(tflite_models):
+def test_read_metadata_returns_none_for_a_file_without_metadata(tflite_models):
     assert read_metadata(tflite_models["uint8"]) is None
 
 
-def test_write_metadata_refuses_labels_that_do_not_fit_the_classes(tflite_models):
+def test_write_metadata_refuses_labels_that_do_not_match_the_classes(tflite_models):
     with pytest.raises(ModelFileError, match=r"got 3 labels for 4 classes of student.tflite"):
         _described(tflite_models["uint8"], labels=LABELS[:3], file="student.tflite")
 
 
 @pytest.mark.parametrize("label", ["", "  ", "two\nlines"])
-def test_write_metadata_refuses_a_label_that_is_no_line(tflite_models, label):
+def test_write_metadata_refuses_a_label_that_is_not_one_line(tflite_models, label):
     with pytest.raises(ModelFileError, match=r"A label must be one line that is not empty; got "):
         _described(tflite_models["uint8"], labels=[*LABELS[:3], label])
 
@@ -152,19 +152,19 @@ def test_write_metadata_refuses_a_label_that_is_no_line(tflite_models, label):
     ("mean", "std"),
     [([0.0, 0.0], [1.0, 1.0]), ([0.0], [1.0, 1.0, 1.0]), ([0.0], [0.0]), ([float("nan")], [1.0]), ([], [])],
 )
-def test_write_metadata_refuses_a_normalization_that_does_not_fit(tflite_models, mean, std):
+def test_write_metadata_refuses_a_normalization_that_does_not_match(tflite_models, mean, std):
     with pytest.raises(ModelFileError, match=r"one mean and std, or one a channel \(3\), with std not 0; got mean"):
         _described(tflite_models["uint8"], mean=mean, std=std)
 
 
-def test_write_metadata_refuses_a_model_that_takes_no_image(tflite_models):
+def test_write_metadata_refuses_a_model_whose_input_is_not_an_image(tflite_models):
     model = unpack(tflite_models["uint8"])
     model.subgraphs[0].tensors[int(model.subgraphs[0].inputs[0])].shape = [1, 432]
     with pytest.raises(ModelFileError, match=r"images \[1, height, width, 1 or 3\]; got the input \[1, 432\]"):
         _described(pack(model))
 
 
-def test_read_metadata_refuses_a_file_whose_labels_are_cut_off(tflite_models):
+def test_read_metadata_refuses_a_file_without_its_labels(tflite_models):
     described = _described(tflite_models["uint8"])
     with pytest.raises(ModelFileError, match=r"got cut.tflite.*labels 'labels.txt', which are not packed into it"):
         read_metadata(described[:-30], file="cut.tflite")
@@ -178,7 +178,7 @@ def test_read_metadata_refuses_another_format(tflite_models):
         read_metadata(pack(model))
 
 
-def test_read_metadata_raises_nothing_but_its_error_on_damaged_files(tflite_models):
+def test_read_metadata_raises_no_other_error_on_damaged_files(tflite_models):
     described, chance = _described(compact(tflite_models["uint8"])), random.Random(9)
     start = len(split_files(described)[0])
     metadata = described.index(b"M001")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever bytes there are, readers of .tflite files give a value or the product's own error."""
+"""For any bytes, readers of .tflite files return a value or raise a Learn2CompressError."""
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -27,7 +27,7 @@ DESCRIBED = described()
 
 
 def with_metadata(content: bytes) -> bytes:
-    """The model with other bytes in the place of its metadata."""
+    """The model with other bytes as its metadata."""
     model = unpack(DESCRIBED)
     (entry,) = (entry for entry in model.metadata if entry.name == ENTRY)
     model.buffers[entry.buffer] = schema.BufferT(data=list(content))
@@ -35,7 +35,7 @@ def with_metadata(content: bytes) -> bytes:
 
 
 def metadata_bytes() -> bytes:
-    """The metadata's own flatbuffer."""
+    """The flatbuffer of the metadata."""
     model = unpack(DESCRIBED)
     (entry,) = (entry for entry in model.metadata if entry.name == ENTRY)
     return buffer_content(model.buffers[entry.buffer], DESCRIBED).tobytes()
@@ -74,7 +74,7 @@ def test_read_model_reads_or_refuses_any_file(data: bytes) -> None:
     assert isinstance(model, ModelFile)
 
 
-def test_damaged_files_come_to_both_ends() -> None:
+def test_damaged_files_are_both_read_and_refused() -> None:
     assert read_metadata(DESCRIBED).labels == ("cat", "dog")
     assert read_metadata(with_metadata(metadata_bytes())).labels == ("cat", "dog")
     with pytest.raises(ModelFileError, match="its metadata cannot be read"):

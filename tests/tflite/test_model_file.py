@@ -16,7 +16,7 @@ EVERY_VARIANT = ["float32", "float16", "dynamic", "int8", "uint8", "int8-float-e
 
 
 @pytest.mark.parametrize("variant", EVERY_VARIANT)
-def test_read_model_counts_what_was_counted_by_hand(tflite_models, variant):
+def test_read_model_counts_parameters_and_macs_as_by_hand(tflite_models, variant):
     model = read_model(tflite_models[variant])
     assert model.macs == 50_720
     assert model.parameters == 414
@@ -54,7 +54,7 @@ def test_read_model_gives_each_operator_its_weights(tflite_models):
 
 
 @pytest.mark.parametrize("variant", ["int8", "uint8"])
-def test_prove_full_int8_holds_for_integers_from_end_to_end(tflite_models, variant):
+def test_prove_full_int8_holds_for_integers_from_input_to_output(tflite_models, variant):
     proof = prove_full_int8(read_model(tflite_models[variant]))
     assert proof.holds
     assert proof.float_tensors == proof.reasons == []
@@ -62,7 +62,7 @@ def test_prove_full_int8_holds_for_integers_from_end_to_end(tflite_models, varia
 
 
 @pytest.mark.parametrize("variant", ["float32", "float16", "dynamic", "int8-float-ends"])
-def test_prove_full_int8_says_why_not(tflite_models, variant):
+def test_prove_full_int8_gives_the_reasons_if_it_fails(tflite_models, variant):
     proof = prove_full_int8(read_model(tflite_models[variant]))
     assert not proof.holds
     assert f"{len(proof.float_tensors)} float tensor(s): " in proof.reasons[0]
@@ -87,20 +87,20 @@ def test_sparsity_compares_with_the_zero_point_of_each_channel(tflite_models):
     assert read.sparsity == 18 / 72
 
 
-def test_read_model_refuses_a_file_cut_short_at_any_length(tflite_models):
+def test_read_model_refuses_a_file_truncated_at_any_length(tflite_models):
     data = tflite_models["int8"]
     for length in [*range(0, 64), *range(64, len(data) - 1, 97), len(data) - 64]:
         with pytest.raises(ModelFileError, match=r"complete .tflite file; got student.tflite, and .* Convert or"):
             read_model(data[:length], file="student.tflite")
 
 
-def test_read_model_refuses_or_reads_damaged_bytes_and_raises_nothing_else(tflite_models):
+def test_read_model_reads_or_refuses_damaged_bytes_and_raises_no_other_error(tflite_models):
     data, chance = tflite_models["int8"], random.Random(5)
     refused = 0
     for trial in range(400):
         damaged = bytearray(data)
         for _ in range(1 + trial % 4):
-            # Most of a file is weights, which may be anything: aim at the tables before them as well.
+            # Most of a file is weights, which may have any value: change the tables before them as well.
             at = chance.randrange(len(data) if trial % 2 else 1_500)
             damaged[at] = chance.randrange(256)
         try:
@@ -118,21 +118,24 @@ def test_read_model_refuses_or_reads_damaged_bytes_and_raises_nothing_else(tflit
         (lambda m: setattr(m.subgraphs[0].tensors[0], "buffer", 999), "has no buffer"),
         (lambda m: setattr(m.subgraphs[0].tensors[0], "type", 99), "has the type 99"),
         (lambda m: setattr(m.subgraphs[0].tensors[0], "shape", [1, -2]), r"has the shape \(1, -2\)"),
-        (lambda m: setattr(m.subgraphs[0].operators[0], "inputs", [999]), "reads a tensor not there"),
-        (lambda m: setattr(m.subgraphs[0].operators[0], "outputs", [-1]), "writes a tensor not there"),
+        (lambda m: setattr(m.subgraphs[0].operators[0], "inputs", [999]), "reads a tensor that does not exist"),
+        (lambda m: setattr(m.subgraphs[0].operators[0], "outputs", [-1]), "writes a tensor that does not exist"),
         (lambda m: setattr(m.subgraphs[0].operators[0], "inputs", None), "has no inputs or outputs"),
         (lambda m: setattr(m.subgraphs[0].operators[0], "opcodeIndex", 99), "an operator has no code"),
         (lambda m: setattr(m.operatorCodes[0], "builtinCode", 9_999), "operator code 0 is 9999"),
-        (lambda m: setattr(m.subgraphs[0], "outputs", [999]), "an input or output is not there"),
+        (lambda m: setattr(m.subgraphs[0], "outputs", [999]), "an input or output does not exist"),
         (lambda m: m.subgraphs[0].operators.reverse(), "is read before it is written"),
         (lambda m: m.subgraphs[0].operators.append(m.subgraphs[0].operators[0]), "is written twice, or a constant"),
-        (lambda m: m.buffers[_kernel(m).buffer].__dict__.update(data=[0] * 9), "needs 72 bytes and has 9"),
-        (lambda m: setattr(_kernel(m).quantization, "zeroPoint", [0]), "has not as many zero points as scales"),
+        (lambda m: m.buffers[_kernel(m).buffer].__dict__.update(data=[0] * 9), "must have 72 bytes; it has 9"),
+        (
+            lambda m: setattr(_kernel(m).quantization, "zeroPoint", [0]),
+            "different numbers of zero points and scales",
+        ),
         (lambda m: setattr(_kernel(m).quantization, "quantizedDimension", 4), "along the dimension 4"),
         (lambda m: setattr(_kernel(m).quantization, "quantizedDimension", 1), r"8 scales for the shape \(1, 3, 3, 8\)"),
     ],
 )
-def test_read_model_refuses_a_file_that_contradicts_itself(tflite_models, change, message):
+def test_read_model_refuses_an_inconsistent_file(tflite_models, change, message):
     model = unpack(tflite_models["int8"])
     change(model)
     with pytest.raises(ModelFileError, match=message):
@@ -143,24 +146,24 @@ def _kernel(model):
     return next(t for t in model.subgraphs[0].tensors if t.shape is not None and list(t.shape) == [1, 3, 3, 8])
 
 
-def test_read_model_refuses_what_is_no_model():
+def test_read_model_refuses_bytes_that_are_no_model():
     with pytest.raises(ModelFileError, match=r"got notes.txt, and its bytes 4 to 7 are b'is n'"):
         read_model(b"thisis no model", file="notes.txt")
 
 
-def test_read_model_file_names_a_file_that_is_not_there(tmp_path):
+def test_read_model_file_names_a_missing_file(tmp_path):
     with pytest.raises(ModelFileError, match=r"must be readable; got .*missing.tflite \(No such file"):
         read_model_file(tmp_path / "missing.tflite")
 
 
-def test_read_model_file_names_the_file_that_is_cut_short(tmp_path, tflite_models):
+def test_read_model_file_names_a_truncated_file(tmp_path, tflite_models):
     path = tmp_path / "half.tflite"
     path.write_bytes(tflite_models["float32"][:2_000])
     with pytest.raises(ModelFileError, match=r"half.tflite, and it is cut short"):
         read_model_file(path)
 
 
-def test_one_input_is_asked_for_where_there_are_two(tflite_models):
+def test_input_is_refused_when_there_are_two(tflite_models):
     model = unpack(tflite_models["int8"])
     model.subgraphs[0].inputs = [*model.subgraphs[0].inputs, *model.subgraphs[0].inputs]
     read = read_model(pack(model), file="two.tflite")

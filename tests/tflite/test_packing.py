@@ -12,7 +12,7 @@ EVERY_VARIANT = ["float32", "float16", "dynamic", "int8", "uint8", "int8-float-e
 
 
 def _content(value):
-    """All that an object of the schema holds, in plain comparable form."""
+    """Contents of an object of the schema in a comparable form."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, str):
@@ -33,7 +33,7 @@ def _minimal(**tensors):
 
 
 @pytest.mark.parametrize("variant", EVERY_VARIANT)
-def test_pack_keeps_all_that_is_in_a_model(tflite_models, variant):
+def test_pack_keeps_all_contents_of_a_model(tflite_models, variant):
     model = unpack(tflite_models[variant])
     packed = pack(model)
     assert _content(unpack(packed)) == _content(model)
@@ -91,7 +91,7 @@ def test_pack_aligns_every_vector_to_its_elements_and_buffers_to_16():
     assert [b.data.tolist() for b in unpack(packed).buffers[1:]] == [c.tolist() for c in contents]
 
 
-def test_pack_shares_a_vector_wanted_with_two_alignments_under_the_wider_one():
+def test_pack_aligns_a_shared_vector_to_the_larger_of_two_alignments():
     # Four zero bytes as a buffer (16), and a count of four one-byte elements elsewhere with the same content.
     model = _minimal(a={}, b={})
     model.buffers.append(schema.BufferT(data=np.zeros(4, np.uint8)))
@@ -105,7 +105,7 @@ def test_pack_shares_a_vector_wanted_with_two_alignments_under_the_wider_one():
     assert (packed.rfind(struct.pack("<II", 4, 0)) + 4) % 16 == 0
 
 
-def test_pack_leaves_out_defaults_and_keeps_what_differs_from_them():
+def test_pack_omits_default_values_only():
     model = _minimal(a={"isVariable": True, "type": schema.TensorType.INT8, "hasRank": True}, b={})
     again = unpack(pack(model)).subgraphs[0].tensors
     assert (again[0].isVariable, again[0].type, again[0].hasRank) == (True, schema.TensorType.INT8, True)

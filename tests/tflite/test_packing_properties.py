@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random models, written by our packer and by flatbuffers' own Builder, which is the oracle."""
+"""Random models, written by our packer and by the Builder of flatbuffers, which is the oracle."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,7 +29,7 @@ def built(model: schema.ModelT) -> bytes:
 
 
 def content(value: Any) -> Any:
-    """All that an object of the schema holds, in plain comparable form."""
+    """Contents of an object of the schema in a comparable form."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, list):

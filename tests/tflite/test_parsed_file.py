@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file that is edited in one go comes out as one that is written and parsed again between the steps."""
+"""Edits in memory give the same bytes as edits with writing and parsing in between."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ STEPS = (
 
 
 @pytest.mark.parametrize("variant", EVERY_VARIANT)
-def test_transformations_give_the_bytes_of_writing_after_each_of_them(tflite_models, variant):
+def test_transformations_in_memory_give_the_same_bytes_as_with_writing_in_between(tflite_models, variant):
     data = append_files(tflite_models[variant], {"readme.txt": b"hello"})
     at_once, one_by_one = parse_file(data), data
     for step in STEPS:
@@ -49,14 +49,14 @@ def test_a_parsed_file_is_described_run_and_edited_with_one_parse_and_one_pack(t
     assert np.array_equal(scores, open_model(parsed.to_bytes()).predict(pixels))
 
 
-def test_to_bytes_of_an_unedited_file_are_its_bytes(tflite_models, monkeypatch):
+def test_to_bytes_returns_the_source_of_an_unedited_file(tflite_models, monkeypatch):
     data, calls = tflite_models["float32"], count_calls(monkeypatch)
 
     assert parse_file(data).to_bytes() == data
     assert calls["pack"] == 0
 
 
-def test_edit_makes_bytes_and_facts_anew(tflite_models):
+def test_edit_resets_bytes_and_facts(tflite_models):
     parsed = parse_file(tflite_models["int8"])
     before = parsed.to_bytes(), parsed.facts
     parsed.edit().subgraphs[0].tensors[0].name = b"renamed"
@@ -66,20 +66,20 @@ def test_edit_makes_bytes_and_facts_anew(tflite_models):
     assert parsed.to_bytes() != before[0]
 
 
-def test_facts_refuse_objects_that_contradict_each_other(tflite_models):
+def test_facts_refuse_inconsistent_objects(tflite_models):
     parsed = parse_file(tflite_models["int8"], file="student.tflite")
     parsed.edit().subgraphs[0].tensors[0].buffer = 999
 
-    with pytest.raises(ModelFileError, match=r"got student\.tflite, and its tables make no sense: tensor .* no buffer"):
+    with pytest.raises(ModelFileError, match=r"got student\.tflite, and its tables are inconsistent: .* no buffer"):
         _ = parsed.facts
 
 
-def test_parse_file_takes_a_parsed_file_as_it_is(tflite_models):
+def test_parse_file_returns_a_parsed_file_unchanged(tflite_models):
     parsed = parse_file(tflite_models["int8"])
 
     assert parse_file(parsed, file="another name") is parsed
 
 
-def test_parse_file_names_a_file_that_is_cut_short(tflite_models):
+def test_parse_file_names_a_truncated_file(tflite_models):
     with pytest.raises(ModelFileError, match=r"got cut\.tflite, and it is cut short"):
         parse_file(tflite_models["int8"][:1000], file="cut.tflite")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two files of one student, operator by operator, and files made of both."""
+"""Matching of the operators of a student's two files, and files combined from both."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def everything(pair):
     return range(len(pair.steps))
 
 
-def test_pair_files_finds_each_operator_of_the_one_in_the_other(pair, files):
+def test_pair_files_matches_each_operator(pair, files):
     ops = [operator.name for operator in read_model(files[0]).operators]
 
     assert [step.op for step in pair.steps] == ops
@@ -58,11 +58,11 @@ def test_pair_files_follows_a_value_through_its_readers(pair):
     ops = [step.op for step in pair.steps]
 
     assert ops[:4] == ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD"]
-    assert pair.readers(0) == {1, 3}  # the block, and the sum with what went around it
+    assert pair.readers(0) == {1, 3}  # the block, and the residual sum
     assert pair.readers(2) == {3}
 
 
-def test_splice_of_all_of_one_file_is_that_file(pair, files, images):
+def test_splice_of_all_operators_of_one_file_equals_that_file(pair, files, images):
     inputs = normalize(images).numpy()
     floating = splice(pair, everything(pair), float_ends=True)
     integer = splice(pair, ())
@@ -74,7 +74,7 @@ def test_splice_of_all_of_one_file_is_that_file(pair, files, images):
     assert not [tensor for tensor in floating.facts.tensors if tensor.dtype == "int8"]
 
 
-def test_splice_is_run_without_parsing_what_it_packs(pair, images, monkeypatch):
+def test_splice_is_run_without_parsing_it_again(pair, images, monkeypatch):
     calls = count_calls(monkeypatch)
 
     spliced = splice(pair, {2}, float_ends=True)
@@ -85,13 +85,13 @@ def test_splice_is_run_without_parsing_what_it_packs(pair, images, monkeypatch):
 
 
 @pytest.mark.parametrize("in_float", [(), (0,), (1, 2)])
-def test_splice_compacts_to_the_bytes_of_a_file_written_before(pair, in_float):
+def test_splice_compacts_to_the_same_bytes_as_after_writing_and_parsing(pair, in_float):
     floats = [tensor.quantization for tensor in pair.floating.objects.subgraphs[0].tensors]
     before = [found and (found.min, found.max) for found in floats]
     again = compact(parse_file(splice(pair, in_float).to_bytes())).to_bytes()
 
     assert compact(splice(pair, in_float)).to_bytes() == again
-    # What a spliced file shares with the two is left as it is.
+    # Objects that a spliced file shares with the two files are not changed.
     assert [found and (found.min, found.max) for found in floats] == before
 
 
@@ -109,14 +109,14 @@ def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, im
     assert np.abs(found - exact).max() < 0.1
 
 
-def test_splice_passes_a_float_value_on_to_a_float_operator_as_it_is(pair):
-    # The stem's output is read by two; both being in float, nothing passes through 8 bits but the block's end.
+def test_splice_passes_a_float_value_to_a_float_operator_unconverted(pair):
+    # Two operators in float read the stem's output, so that only the end of the block is converted to 8 bits.
     model = splice(pair, {0, 1, 2, 3}).facts
 
     assert (model.op_counts["DEQUANTIZE"], model.op_counts["QUANTIZE"]) == (1, 1)
 
 
-def test_splice_rounds_the_inputs_of_a_float_operator_when_asked(pair, images):
+def test_splice_rounds_the_inputs_of_a_float_operator_if_requested(pair, images):
     inputs = normalize(images).numpy()
     value = pair.steps[1].writes[0]
     exact = run_images(splice(pair, everything(pair), float_ends=True, outputs=[value]), inputs)[0]
@@ -126,7 +126,7 @@ def test_splice_rounds_the_inputs_of_a_float_operator_when_asked(pair, images):
     assert 0 < np.abs(rounded - exact).mean() < 0.02 * np.ptp(exact)
 
 
-def test_truth_values_are_passed_on_as_they_are(images):
+def test_splice_passes_booleans_unconverted(images):
     image = keras.Input(images.shape[1:])
     x = keras.layers.ThresholdedReLU(0.1)(keras.layers.Conv2D(4, 3)(image))
     student = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
@@ -144,13 +144,13 @@ def test_truth_values_are_passed_on_as_they_are(images):
 
 def test_pair_files_refuses_another_graph(files):
     with pytest.raises(
-        ModelFileError, match="other must have the operators of its float file; its ADD at 3 has no like"
+        ModelFileError, match="other must have the operators of its float file; its ADD at 3 has no counterpart"
     ):
         pair_files(_without(files[0], 3), files[1], file="other")
 
 
 def _without(data, place):
-    """A file that lacks an operator: its readers read what it read."""
+    """A file without one operator, whose readers read its input instead."""
     model = unpack(data)
     operators = model.subgraphs[0].operators
     gone = operators.pop(place)
@@ -159,7 +159,7 @@ def _without(data, place):
     return pack(model)
 
 
-def test_pair_files_refuses_a_file_that_stops_early(files):
+def test_pair_files_refuses_a_file_that_lacks_the_last_operators(files):
     model = unpack(files[1])
     last = model.subgraphs[0].operators.pop()
     model.subgraphs[0].outputs = [int(last.inputs[0])]

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a .tflite file smaller without touching what it computes: every output stays the same, bit for bit.
+"""Makes a .tflite file smaller without changing its outputs, which stay equal bit for bit.
 
-Of a small int8 model a third is not weights: tensor names a line long, ranges nobody reads, one empty buffer
-per tensor, the same vectors of zero points again and again. What is done about it keeps to the format of
-2018, so that runtimes (tried: TensorFlow 1.14 to 2.21, LiteRT), flatbuffer verifiers, the Task Library and
-MediaPipe accept the result:
+A third of a small int8 model is not weights: long tensor names, unused ranges, an empty buffer for each tensor, and
+repeated vectors of zero points. The following changes use only the format of 2018, so that runtimes (tried: TensorFlow
+1.14 to 2.21, LiteRT), flatbuffer verifiers, the Task Library and MediaPipe accept the result:
 
-- Names of inner tensors go; those of inputs, outputs and signatures stay. `name` is optional ("for
-  debugging"), and readers take its absence for an empty name.
-- `quantization.min` and `.max` go: they record calibration, kernels and delegates use scale and zero point.
-  Empty quantization tables go.
-- Tensors that hold no constant use buffer 0, which the format keeps empty for that; constants of equal
-  content share a buffer; other buffers go.
-- Operator codes nothing uses go; equal ones become one.
-- The converter's own description and the metadata entries `min_runtime_version` and `CONVERSION_METADATA`,
-  which say how the file was made, go; all other metadata (and files appended to the model) stay.
-- Equal tables, vectors and strings are stored once, and padding is filled (see tflite/packing.py). This makes the
-  per-channel zero points, 8 bytes a channel for each kernel and each bias, almost free.
+- Names of inner tensors are removed; those of inputs, outputs and signatures are kept. `name` is optional ("for
+  debugging"), and readers treat a missing name as an empty one.
+- `quantization.min` and `.max` are removed: they record calibration, whereas kernels and delegates use scale and zero
+  point. Empty quantization tables are removed.
+- Tensors without a constant use buffer 0, which is empty by the format; constants of equal content share a buffer;
+other
+  buffers are removed.
+- Unused operator codes are removed, and equal ones are merged.
+- The converter's description and the metadata entries `min_runtime_version` and `CONVERSION_METADATA`, which describe
+  how the file was made, are removed; all other metadata (and files appended to the model) are kept.
+- Equal tables, vectors and strings are stored once, and padding is filled (see tflite/packing.py). The per-channel zero
+  points, 8 bytes a channel for each kernel and each bias, then take almost no space.
 
-What would save more and is not done, because some reader does not take it:
+The following would save more, but some readers do not accept it:
 
 - A single zero point for many scales: refused ("... 1 zero_point values and 16 scale values. Must have same
   number").
@@ -41,26 +41,26 @@ _DISPENSABLE_METADATA = frozenset({b"min_runtime_version", b"CONVERSION_METADATA
 
 
 def compact(parsed: ParsedFile, *, keep_names: bool = False) -> ParsedFile:
-    """Makes a file smaller, in place; it predicts the same, bit for bit.
+    """Makes a file smaller, in place; its outputs stay equal bit for bit.
 
     Args:
-        parsed: the file; files appended to it are kept.
-        keep_names: keep the names of inner tensors, for somebody who wants to look into the file.
+        parsed: The file; files appended to it are kept.
+        keep_names: Whether the names of inner tensors are kept, for inspection.
 
     Returns:
         The same file.
 
     Raises:
-        ModelFileError: the objects contradict each other, or keep weights outside their flatbuffer.
+        ModelFileError: The objects are inconsistent, or weights are outside of the flatbuffer.
     """
     model, file = parsed.objects, parsed.file
-    # Contradictory objects must not be rewritten: read with unchecked indices they would come out as another model.
+    # Inconsistent objects are refused: with unchecked indices, another model would be written.
     _ = parsed.facts
     operators = [operator for subgraph in model.subgraphs for operator in subgraph.operators or []]
     outside = [buffer for buffer in model.buffers if buffer.data is None and buffer.offset > 1]
     if outside or model.externalBuffers or any(operator.largeCustomOptionsSize for operator in operators):
         raise ModelFileError(
-            f"A file to compact must keep all it needs in its flatbuffer; got {file}, which refers to data "
+            f"A file to compact must have all of its data in the flatbuffer; got {file}, which refers to data "
             "outside of it. Leave it as it is."
         )
     parsed.edit()
@@ -85,9 +85,9 @@ def _strip(model: schema.ModelT, keep_names: bool) -> None:
 def _without_ranges(found: schema.QuantizationParametersT | None) -> schema.QuantizationParametersT | None:
     if found is None:
         return None
-    found = copy.copy(found)  # a spliced file shares it with the file that it comes from
+    found = copy.copy(found)  # a spliced file shares it with its source
     found.min = found.max = None
-    # Without a scale and without a custom scheme a tensor is not quantized: the table says nothing.
+    # Without a scale and without a custom scheme a tensor is not quantized, and the table has no information.
     quantized = found.scale is not None and len(found.scale) > 0
     return found if quantized or found.details is not None else None
 
@@ -115,7 +115,7 @@ def _share_buffers(model: schema.ModelT, file: str) -> None:
         content = old[index].data
         if content is None:
             return 0
-        # A buffer that is there and empty is a constant without elements, and remains one.
+        # A buffer with empty content is a constant without elements, and is kept as one.
         key = content.tobytes()
         if key not in new:
             new[key] = len(buffers)

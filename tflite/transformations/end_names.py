@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names a file's input and output for an app: the converter's own names are those of inner operators."""
+"""Names a file's input and output for an app, since the converter names them after inner operators."""
 
 from learn2compress.tflite.parsed_file import ParsedFile
 
@@ -9,7 +9,8 @@ def name_ends(parsed: ParsedFile, input_name: str, output_name: str) -> ParsedFi
 
     Args:
         parsed: The file.
-        input_name, output_name: The new names.
+        input_name: New name of the input.
+        output_name: New name of the output.
 
     Returns:
         The same file.

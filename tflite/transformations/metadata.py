@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes TensorFlow Lite Metadata into a file: the description, labels and normalization that an app reads.
 
-What they are, and how they are read back, is in tflite/metadata.py.
+tflite/metadata.py describes the format and reads them.
 """
 
 from collections.abc import Sequence
@@ -36,21 +36,26 @@ def write_metadata(
     output_name: str = "probability",
     file: str | None = None,
 ) -> ParsedFile:
-    """Writes metadata and labels into an image classifier, in place of those it may have had.
+    """Writes metadata and labels into an image classifier, and replaces existing ones.
 
     Args:
-        parsed: the file; other files appended to it are kept.
-        name, description, version, author, license: of the model, for its users.
-        labels: the classes, in the order of the model's output.
-        mean, std: the float model takes (pixel - mean) / std of pixels 0..255; one value, or one a channel.
-        output_name: what an app calls the output, such as `probability` or `logits`.
-        file: what errors call the model; by default what they have called it so far.
+        parsed: The file; other files appended to it are kept.
+        name: Name of the model.
+        description: Description of the model.
+        labels: Names of the classes, in the order of the model's output.
+        mean: Mean in the input of the float model, (pixel - mean) / std of pixels 0..255: one value, or one a channel.
+        std: Standard deviation in the same formula: one value, or one a channel.
+        version: Version of the model.
+        author: Author of the model.
+        license: License of the model.
+        output_name: Name of the output for an app, such as `probability` or `logits`.
+        file: Name of the file in error messages; default: that of the parsed file.
 
     Returns:
         The same file.
 
     Raises:
-        ModelFileError: the file is no image classifier, or labels or normalization do not fit it.
+        ModelFileError: The file is not an image classifier, or labels or normalization do not match it.
     """
     model_file, file = parsed.facts, file or parsed.file
     channels = _channels(model_file.input, file)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One .tflite file of two: some operators of a student's int8 file, the others of its float file.
+"""Combines two .tflite files: some operators from a student's int8 file, the others from its float file.
 
-Both come from one graph by one converter, so that each operator of the one has its like in the other. Where a value
-passes from an operator in float to one in 8 bits, or back, a QUANTIZE or a DEQUANTIZE does it with the int8 file's own
-scale. Thus an operator can be looked at by itself in 8 bits while all else is in float, and a file can keep a few of
-its operators in float: with the kernels, ranges and rounding of the file that ships, and without converting again.
+Both are conversions of the same graph, so that each operator of one file has a counterpart in the other. Between an
+operator in float and one in 8 bits, a QUANTIZE or DEQUANTIZE operator converts the value with the scale of the int8
+file. Thus a single operator can be measured in 8 bits while all others are in float, and a file can keep a few
+operators in float: with the kernels, ranges and rounding of the int8 file, and without another conversion.
 """
 
 import copy
@@ -18,7 +18,7 @@ from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _PASSING = ("QUANTIZE", "DEQUANTIZE")
-# Of DEQUANTIZE, by what it reads, and of QUANTIZE where it changes a scale: what older runtimes ask for.
+# Versions of DEQUANTIZE by input type, and of QUANTIZE from integers to integers, as older runtimes require.
 _DEQUANTIZE_VERSIONS = {schema.TensorType.UINT8: 1, schema.TensorType.INT8: 2}
 _REQUANTIZE_VERSION = 2
 
@@ -27,12 +27,16 @@ _REQUANTIZE_VERSION = 2
 class Step:
     """An operator that both files have.
 
+    A value is identified by the index of its tensor in the float file.
+
     Attributes:
-        op: Its name, such as CONV_2D.
-        integer, floating: It, in either file.
-        place: Of `floating` among the operators of its file.
-        reads, writes: Values; a value is called by its tensor's index in the float file.
-        rounded: Whether what it writes is in integers with a scale in the int8 file. Truth values and counts are not.
+        op: Name of the operator, such as CONV_2D.
+        integer: Operator in the int8 file.
+        floating: Operator in the float file.
+        place: Index of `floating` among the operators of its file.
+        reads: Values that the operator reads.
+        writes: Values that the operator writes.
+        rounded: Whether its output in the int8 file is integers with a scale. Booleans and counts have none.
     """
 
     op: str
@@ -46,11 +50,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Pair:
-    """A student's two files, operator by operator.
+    """The int8 and float file of a student, with their operators matched.
 
     Attributes:
-        integer, floating: The two.
-        values: What each activation of the int8 file is in the float file, by its tensor's index.
+        integer: The int8 file.
+        floating: The float file.
+        steps: Operators that both files have, in the order of the int8 file.
+        values: Index of each activation's tensor in the float file, by its index in the int8 file.
     """
 
     integer: ParsedFile
@@ -60,31 +66,34 @@ class Pair:
 
     @property
     def logits(self) -> int:
-        """The value that enters the softmax at the end, or the output where there is none."""
+        """The input of the softmax at the end, or the output if there is no softmax."""
         output = int(self.floating.objects.subgraphs[0].outputs[0])
         last = self.steps[-1]
         return last.reads[0] if last.op == "SOFTMAX" and last.writes == (output,) else output
 
     def readers(self, step: int) -> set[int]:
-        """The steps that read what a step writes."""
+        """Finds the steps that read the output of a step."""
         written = set(self.steps[step].writes)
         return {index for index, other in enumerate(self.steps) if written & set(other.reads)}
 
     def written(self, step: int) -> schema.TensorT:
-        """What a step writes, as the int8 file has it."""
+        """Returns the output tensor of a step in the int8 file."""
         return self.integer.objects.subgraphs[0].tensors[int(self.steps[step].integer.outputs[0])]
 
 
 def pair_files(floating: bytes | ParsedFile, integer: bytes | ParsedFile, *, file: str = "the model") -> Pair:
-    """Finds the operators of an int8 file in the float file of the same student.
+    """Matches the operators of an int8 file with those of the float file of the same student.
 
     Args:
-        floating: A float32 file.
-        integer: Int8, with any part of it in float.
-        file: What errors call the int8 file.
+        floating: Float32 file.
+        integer: Int8 file, any part of which may be in float.
+        file: Name of the int8 file in error messages.
+
+    Returns:
+        Both files with their operators matched.
 
     Raises:
-        ModelFileError: They are not of the same graph, or have more than one subgraph.
+        ModelFileError: The files are not conversions of the same graph, or have more than one subgraph.
     """
     files = [parse_file(source, file=file) for source in (floating, integer)]
     pair = [found.objects for found in files]
@@ -92,7 +101,7 @@ def pair_files(floating: bytes | ParsedFile, integer: bytes | ParsedFile, *, fil
         raise ModelFileError(f"{file} must have one subgraph to be compared with its float file; it has control flow.")
     first, second = (model.subgraphs[0] for model in pair)
     values = {int(i): int(f) for i, f in zip(second.inputs, first.inputs, strict=True)}
-    left = dict(enumerate(first.operators))
+    unmatched = dict(enumerate(first.operators))
     steps: list[Step] = []
     for operator in second.operators:
         op = _name(pair[1], operator)
@@ -101,26 +110,26 @@ def pair_files(floating: bytes | ParsedFile, integer: bytes | ParsedFile, *, fil
             values[int(operator.outputs[0])] = reads[0]
             continue
         shapes = _shapes(second, operator)
-        like = next(
+        counterpart = next(
             (
                 place
-                for place, other in left.items()
+                for place, other in unmatched.items()
                 if _name(pair[0], other) == op
                 and _activations(pair[0], other) == reads
                 and _shapes(first, other) == shapes
             ),
             None,
         )
-        if like is None:
+        if counterpart is None:
             raise ModelFileError(
-                f"{file} must have the operators of its float file; its {op} at {len(steps)} has no like there."
+                f"{file} must have the operators of its float file; its {op} at {len(steps)} has no counterpart there."
             )
-        other = left.pop(like)
+        other = unmatched.pop(counterpart)
         writes = tuple(int(i) for i in other.outputs)
         values.update(zip((int(i) for i in operator.outputs), writes, strict=True))
-        steps.append(Step(op, operator, other, like, reads, writes, _is_rounded(second, operator)))
-    if left:
-        missing = ", ".join(_name(pair[0], other) for other in left.values())
+        steps.append(Step(op, operator, other, counterpart, reads, writes, _is_rounded(second, operator)))
+    if unmatched:
+        missing = ", ".join(_name(pair[0], other) for other in unmatched.values())
         raise ModelFileError(f"{file} must have the operators of its float file; it lacks {missing}.")
     return Pair(files[1], files[0], tuple(steps), values)
 
@@ -133,17 +142,17 @@ def splice(
     rounded: Collection[int] = (),
     outputs: Collection[int] | None = None,
 ) -> ParsedFile:
-    """Makes one file of two.
+    """Combines the int8 and the float file of a student into one file.
 
     Args:
-        pair: The two.
-        in_float: The steps to take from the float file, by place; the others are the int8 file's.
-        float_ends: Whether input and outputs are floats; else they are the int8 file's.
-        rounded: Those of `in_float` that shall read their inputs rounded as in the int8 file.
-        outputs: The values to give out; by default what the files give out.
+        pair: The two files.
+        in_float: Indices of the steps from the float file; the others are from the int8 file.
+        float_ends: Whether input and outputs are floats; otherwise they are those of the int8 file.
+        rounded: Steps among `in_float` whose inputs are rounded as in the int8 file.
+        outputs: Values that the file outputs; default: the outputs of the two files.
 
     Returns:
-        A file without metadata; it shares constants and scales with the two.
+        A file without metadata, which shares constants and scales with the two files.
     """
     builder = _Builder(pair)
     integer, floating = pair.integer.objects, pair.floating.objects
@@ -167,7 +176,7 @@ def splice(
 
 
 class _Builder:
-    """A model in the making. `given`: the tensors that hold a value so far, the one it was computed in first."""
+    """Builder of a model. `given` has the tensors of each value so far, the one in which it was computed first."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -183,7 +192,7 @@ class _Builder:
         self._codes: dict[tuple[int, int, int, bytes | None], int] = {}
 
     def tensor(self, source: schema.ModelT, index: int) -> int:
-        """Takes a tensor over, once, with what it holds."""
+        """Copies a tensor with its content into the model, once."""
         key = (id(source), index)
         if key not in self._moved:
             tensor = copy.copy(source.subgraphs[0].tensors[index])
@@ -197,13 +206,13 @@ class _Builder:
         return self._moved[key]
 
     def take(self, step: Step, in_float: bool, rounded: bool) -> None:
-        """Adds a step from either file, and what has to pass its inputs to it."""
+        """Adds a step from one of the files, and the operators that convert its inputs."""
         source = self.floating if in_float else self.integer
         found = step.floating if in_float else step.integer
         operator = copy.copy(found)
         code = source.operatorCodes[found.opcodeIndex]
         operator.opcodeIndex = self._code(code.builtinCode, code.deprecatedBuiltinCode, code.version, code.customCode)
-        # Where the int8 file has each of the values that the step reads.
+        # Indices in the int8 file of the values that the step reads.
         places = iter(i for i in map(int, step.integer.inputs) if i in self.pair.values)
         operator.inputs = []
         for place in map(int, found.inputs):
@@ -222,7 +231,7 @@ class _Builder:
             self.given[value] = [tensor]
 
     def in_float(self, value: int) -> int:
-        """A tensor that holds a value as the float file has it."""
+        """Returns a tensor with a value in float."""
         if not self._is_float(value):
             return self.given[value][0]
         for tensor in self.given[value]:
@@ -234,7 +243,7 @@ class _Builder:
         return wanted
 
     def as_in(self, value: int, place: int) -> int:
-        """A tensor that holds a value as the int8 file has it at a place."""
+        """Returns a tensor with a value in the type that it has in the int8 file, at the index `place`."""
         if not self._is_float(value):
             return self.given[value][0]
         wanted = self.tensor(self.integer, place)
@@ -247,7 +256,7 @@ class _Builder:
         return wanted
 
     def _rounded(self, value: int, place: int) -> int:
-        """A float tensor that holds what is left of a value after 8 bits."""
+        """Returns a float tensor with a value after rounding to 8 bits."""
         held = self.as_in(value, place)
         if not self._is_float(value) or self.graph.tensors[held].type == schema.TensorType.FLOAT32:
             return held
@@ -258,7 +267,7 @@ class _Builder:
         return len(self.graph.tensors) - 1
 
     def _is_float(self, value: int) -> bool:
-        """Whether 8 bits concern a value at all: a truth value or a count is the same in both files."""
+        """Tells whether a value is quantized in the int8 file; booleans and counts are the same in both files."""
         return self.floating.subgraphs[0].tensors[value].type == schema.TensorType.FLOAT32
 
     def _pass(self, start: int, end: int) -> None:
@@ -298,10 +307,10 @@ def _name(model: schema.ModelT, operator: schema.OperatorT) -> str:
 def _activations(
     model: schema.ModelT, operator: schema.OperatorT, values: dict[int, int] | None = None
 ) -> tuple[int, ...]:
-    """The values that an operator reads and that are no constants."""
+    """Lists the values that an operator reads, without constants."""
     tensors = model.subgraphs[0].tensors
     places = [i for i in map(int, operator.inputs) if i >= 0 and model.buffers[tensors[i].buffer].data is None]
-    # What was never computed is no value of the float file: -1 has no like there.
+    # A value that was never computed does not exist in the float file: -1 matches nothing there.
     return tuple(places) if values is None else tuple(values.get(i, -1) for i in places)
 
 

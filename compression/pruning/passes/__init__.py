@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pruning passes, one a file, and what a pass of the user's own is made of.
+"""The pruning passes, one a file, and the base classes for user-defined passes.
 
 Public: `Pass`, `PassParameters`, `Work`, `Context`, `fine_tune`; for the Pruner, `choose_passes`, `pass_versions` and
 `run_passes`.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pruning pass is: a class with a name, declared parameters and one method, `run(work, context) -> work`.
+"""Defines a pruning pass: a class with a name, declared parameters and one method, `run(work, context) -> work`.
 
-The Pruner node reads the configuration, makes the first `Work` and the `Context`, runs the passes of `prune.passes` in
-their order, each on what the one before returned, and writes the family of the last one. docs/pruning.md shows a pass
-in a package of its own.
+The Pruner node reads the configuration, creates the first `Work` and the `Context`, runs the passes of `prune.passes`
+in order, each on the result of the previous one, and writes the family of the last one. docs/pruning.md shows a pass in
+a package of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -28,27 +28,27 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class PassParameters(Section):
-    """The parameters of a pass: immutable, refusing names that are not declared; by itself, none.
+    """Base class of the parameters of a pass: immutable, and undeclared names are refused. It declares no parameters.
 
-    A pass declares its own in a subclass, each with a type, a default where it may be left out, and a description:
+    A pass declares its parameters in a subclass, each with a type, a description and, if it is optional, a default:
     `step: float = Field(0.1, gt=0, description="distance of two values")`.
     """
 
 
 @dataclass(frozen=True)
 class Work:
-    """The students between two passes. A pass returns a changed copy: `dataclasses.replace`, or the methods below.
+    """The students between two passes. A pass returns a changed copy, by `dataclasses.replace` or the methods below.
 
     Attributes:
-        names: Names of the students, in the order of the outputs, smallest first. A pass keeps them.
+        names: Names of the students, in the order of the outputs, smallest first. A pass does not change them.
         family: Functional tf_keras model from normalized pixels [batch, height, width, channels] float32 to a list of
-            logits [batch, classes], one for each student. A pass may change its weights in place, or put another model
-            with the same input and outputs here.
-        spec: Shape of the built-in family; None for students of a user's own architecture. A pass that changes the
+            logits [batch, classes], one for each student. A pass may change its weights in place, or replace it by
+            another model with the same input and outputs.
+        spec: Shape of the built-in family; None for students of a user-defined architecture. A pass that changes the
             shape of a layer returns the spec of the new shape, from which bytes and MACs are computed.
         curves: Epochs of all trainings so far.
-        notes: Sentences for the reader of the report and of the manifest.
-        sensitivity: How much each layer and channel group matters, where it was measured.
+        notes: Notes for the report and the manifest.
+        sensitivity: Sensitivity of each layer and channel group, if it was measured.
         trainings: Number of trainings in this node so far; see `Context.data_for`.
     """
 
@@ -61,14 +61,14 @@ class Work:
     trainings: int = 0
 
     def with_note(self, note: str) -> "Work":
-        """Adds a sentence for the reader of the report."""
+        """Adds a note for the report and the manifest."""
         return replace(self, notes=[*self.notes, note])
 
     def after_training(self, curves: Sequence[Epoch]) -> "Work":
-        """Counts a training, and adds its epochs; those of a stage that was trained before are numbered on from it.
+        """Counts a training and adds its epochs; the numbering of an earlier training of the same stage is continued.
 
         Args:
-            curves: The epochs that `JointTrainer.train` returned.
+            curves: Epochs that `JointTrainer.train` returned.
         """
         last = {epoch.stage: epoch.epoch for epoch in self.curves}
         added = [epoch.model_copy(update={"epoch": last.get(epoch.stage, 0) + epoch.epoch}) for epoch in curves]
@@ -77,17 +77,17 @@ class Work:
 
 @dataclass(frozen=True)
 class Context:
-    """What all passes of a node have in common.
+    """The data, recipe and devices that all passes of a node have in common.
 
-    In a training of several workers each of them runs every pass, on the same files and from the same seeds. What a
-    pass decides by measuring must be the same in all: see `remembered`.
+    If several workers train, each of them runs every pass, on the same files and with the same seeds. A decision based
+    on measurements must be the same in all workers: see `remembered`.
 
     Attributes:
         data: Training images with the teacher's logits, and validation images; never test images.
-        recipe: How to train with the distillation's loss: `dataclasses.replace` its epochs and learning rate. Its stage
-            is `pruned`, the name under which the epochs are drawn.
-        checkpoint: Place of the node's checkpoint, which a pass finds again after an interruption; see `file`.
-        distribution: Devices, and the processes that train together.
+        recipe: Recipe for training with the distillation loss: `dataclasses.replace` its epochs and learning rate. Its
+            stage is `pruned`, under which the report plots the epochs.
+        checkpoint: Path of the node's checkpoint, which exists again after an interruption; see `file`.
+        distribution: Devices and worker processes of the training.
     """
 
     data: TrainingData
@@ -96,7 +96,7 @@ class Context:
     distribution: Distribution
 
     def file(self, name: str) -> Path:
-        """Places a file of a pass beside the node's checkpoint; it is removed once the node has finished.
+        """Returns the path of a file of a pass beside the node's checkpoint; it is removed when the node has finished.
 
         Args:
             name: Name that no other pass uses, such as `my_pass.npz`.
@@ -104,16 +104,19 @@ class Context:
         return self.checkpoint.with_suffix(f".{name}")
 
     def data_for(self, work: Work) -> TrainingData:
-        """The data with training images in an order in which no earlier pass of the node has seen them."""
+        """Returns the data with the training images in an order that no earlier training of the node has used."""
         return replace(self.data, seed=self.data.seed + work.trainings)
 
     def remembered(self, name: str, kind: type[R], make: Callable[[], R]) -> R:
-        """Decides once: an interrupted run and the other workers go on with what was decided.
+        """Makes a decision once: a resumed run and the other workers read it from a file.
 
         Args:
-            name: Name of the file that it is written to, such as `my_pass.json`; see `file`.
+            name: Name of the file of the decision, such as `my_pass.json`; see `file`.
             kind: Type of the decision.
-            make: Makes the decision; called by the chief alone, and only if there is none yet.
+            make: Makes the decision; called by the chief only, and only if the file does not exist.
+
+        Returns:
+            The decision.
 
         Raises:
             TrainingError: The file is damaged.
@@ -122,12 +125,12 @@ class Context:
 
 
 class Pass(ABC, Generic[P]):
-    """One way to prune students.
+    """Base class of pruning passes.
 
     Attributes:
         name: Name of the pass in `prune.passes`, and of its entry point.
-        parameters_type: Declaration of its parameters.
-        parameters: The parameters of this run.
+        parameters_type: Class that declares its parameters.
+        parameters: Parameters of this run.
     """
 
     name: ClassVar[str]
@@ -137,13 +140,13 @@ class Pass(ABC, Generic[P]):
         self.parameters = parameters
 
     def check(self, work: Work) -> None:
-        """Refuses, before anything is trained, what the pass could not do with these students.
+        """Checks before any training whether the pass can be applied to these students.
 
         Args:
-            work: The students before the first pass.
+            work: Students before the first pass.
 
         Raises:
-            Learn2CompressError: It names what is out of reach.
+            Learn2CompressError: The pass cannot be applied; the message names the reason.
         """
 
     @abstractmethod
@@ -151,9 +154,9 @@ class Pass(ABC, Generic[P]):
         """Prunes the students.
 
         Args:
-            work: What the pass before returned.
-            context: Data, recipe, place for checkpoints and devices.
+            work: Students, as the previous pass returned them.
+            context: Data, recipe, path for checkpoints, and devices.
 
         Returns:
-            The students afterwards: the same names, input and outputs, finite weights.
+            The pruned students, with the same names, input and outputs, and finite weights.
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pass `channels`: removes whole channels, those that matter least, and fine-tunes what is left.
+"""The pass `channels`: removes the least important channels and fine-tunes the channel-pruned family.
 
-What shrinks is the file, the compute and the latency. How the channels are chosen: channel_pruning.py.
+It reduces the file size, the compute and the latency. See channel_pruning.py for the choice of the channels.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from learn2compress.schemas.progress import say
 
 
 class ChannelPass(Pass[ChannelPassConfig]):
-    """Removes channels, and lets the rest recover; students of a user's own architecture keep theirs."""
+    """Removes channels and fine-tunes the family; students of a user-defined architecture are not changed."""
 
     name = "channels"
     parameters_type = ChannelPassConfig
@@ -24,19 +24,22 @@ class ChannelPass(Pass[ChannelPassConfig]):
     def check(self, work: Work) -> None:
         """Refuses a target that no widths meet.
 
+        Args:
+            work: Students before the first pass.
+
         Raises:
-            FamilyError: It names the smallest target within reach.
+            FamilyError: No widths meet the target; the message names the smallest reachable value.
         """
         if self.parameters.channels and work.spec:
             check_reachable(work.spec, self.parameters.channels)
 
     def run(self, work: Work, context: Context) -> Work:
-        """Removes channels from a family of the built-in shape, if there is a target."""
+        """Removes channels from a built-in family, if a target is set; see `Pass.run`."""
         config, spec = self.parameters, work.spec
         if config.channels is None:
             return work
         if spec is None:
-            return work.with_note("no channels were removed: the students' shape is not ours to change")
+            return work.with_note("no channels were removed: channel pruning supports the built-in family only")
         data, recipe = context.data_for(work), context.recipe
         images, labels = data.first_validation(config.sensitivity_images)
         plan = context.remembered(

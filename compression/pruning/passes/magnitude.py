@@ -1,44 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pass `magnitude`: sets the smallest weights to zero while training goes on, more of them in layers that can spare
-them.
+"""The pass `magnitude`: sets the smallest weights to zero during training, fewer of them in sensitive layers.
 
-What shrinks is the compressed download. How the zeros come and stay: compression/pruning/magnitude.py.
+It reduces the size of the compressed download. See compression/pruning/magnitude.py for the masks.
 """
 
 from dataclasses import replace
 
-from learn2compress.compression.pruning.magnitude import healing_epoch, prunable_layers, prune_while_training
+from learn2compress.compression.pruning.magnitude import first_epoch_at_target, prunable_layers, prune_while_training
 from learn2compress.compression.pruning.passes.base import Context, Pass, Work
 from learn2compress.compression.pruning.sensitivity import layer_sensitivity
-from learn2compress.compression.pruning.sparsity_allocation import spread_sparsity
+from learn2compress.compression.pruning.sparsity_allocation import allocate_sparsity
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.schemas.config import MagnitudePassConfig
 from learn2compress.schemas.manifests import Sensitivity
 
 
 class MagnitudePass(Pass[MagnitudePassConfig]):
-    """Measures the layers' sensitivity, and trains while the smallest weights become zero."""
+    """Measures the sensitivity of the layers, and trains with a rising fraction of the smallest weights set to zero."""
 
     name = "magnitude"
     parameters_type = MagnitudePassConfig
 
     def run(self, work: Work, context: Context) -> Work:
-        """Prunes the kernels of the layers that suit it, if a sparsity is set."""
+        """Prunes the kernels of dense and convolutional layers, if a sparsity is set; see `Pass.run`."""
         config = self.parameters
         sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
         measured = self._measure(work, context)
         if measured is not None:
             if sparsity:
-                sparsity = spread_sparsity(measured.layers, config.sparsity, work.names)
+                sparsity = allocate_sparsity(measured.layers, config.sparsity, work.names)
                 given = [layer.model_copy(update={"sparsity": sparsity.get(layer.layer)}) for layer in measured.layers]
                 measured = measured.model_copy(update={"layers": given})
             channels = work.sensitivity.channels if work.sensitivity else []
             work = replace(work, sensitivity=measured.model_copy(update={"channels": channels}))
         if not sparsity:
-            why = "is possible: no layer suits it" if config.sparsity else "was asked for"
-            return work.with_note(f"no magnitude pruning {why}")
+            why = "no layer has a kernel that can be pruned" if config.sparsity else "prune.sparsity is 0"
+            return work.with_note(f"no magnitude pruning: {why}")
         work, layers = self._train(work, context, sparsity)
-        how = ", spread by sensitivity" if measured else ""
+        how = ", allocated by sensitivity" if measured else ""
         return work.with_note(f"magnitude pruning to a sparsity of {config.sparsity} in: {', '.join(layers)}{how}")
 
     def _measure(self, work: Work, context: Context) -> Sensitivity | None:
@@ -60,7 +59,7 @@ class MagnitudePass(Pass[MagnitudePassConfig]):
             context.recipe,
             epochs=config.epochs,
             learning_rate=config.learning_rate,
-            choose_from=healing_epoch(config.epochs),  # only epochs at the full sparsity count
+            choose_from=first_epoch_at_target(config.epochs),  # only epochs at the target sparsity
         )
         trainer = JointTrainer(
             pruned.model,

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes by name: the built-in ones, and those that installed packages declare as entry points.
+"""Finds passes by name: the built-in ones, and those that installed packages declare as entry points.
 
-A package declares a pass in its pyproject.toml, under the name that stands in `prune.passes`:
+A package declares a pass in its pyproject.toml, under the name used in `prune.passes`:
 
     [project.entry-points."learn2compress.passes"]
     my_pass = "my_package.my_module:MyPass"
 
-The results of such a pass depend on code that is not ours, so its distribution, version and a digest of its sources
-stand for it in the cache's key and in the lineage (`pass_versions`).
+Since the results of such a pass depend on code outside of this package, its distribution, version and a digest of its
+sources are part of the cache key and of the lineage (`pass_versions`).
 """
 
 import difflib
@@ -36,7 +36,7 @@ class ChosenPass:
     """A pass with its parameters, ready to run.
 
     Attributes:
-        step: The pass.
+        step: Instance of the pass.
         origin: Distribution, version and digest of the sources; None for a built-in pass.
     """
 
@@ -48,35 +48,46 @@ def choose_passes(prune: PruneConfig) -> tuple[ChosenPass, ...]:
     """Finds the passes that a configuration names, and checks their parameters.
 
     Args:
-        prune: Section with the passes in their order, and the parameters of the built-in ones.
+        prune: Section with the passes in order, and the parameters of the built-in ones.
+
+    Returns:
+        The passes in order.
 
     Raises:
-        PassError: A pass is not installed, is there twice, cannot be loaded, or is no pass.
+        PassError: A pass is not installed, is declared twice, cannot be loaded, or is not a subclass of `Pass`.
         ConfigError: A parameter is unknown, missing or wrong.
     """
     return tuple(_choose(choice, prune) for choice in prune.passes)
 
 
 def pass_versions(prune: PruneConfig) -> str:
-    """Names the code of the passes that are not built in, for the cache's key: empty where there are none.
+    """Names the code of the passes that are not built in, for the cache key.
+
+    Args:
+        prune: Section with the passes.
 
     Returns:
-        `my_pass: my-distribution 1.2+0123456789ab` for each, in their order, joined by semicolons.
+        `my_pass: my-distribution 1.2+0123456789ab` for each of them, in order, joined by semicolons; empty if there are
+        none.
     """
     chosen = choose_passes(prune)
     return "; ".join(f"{one.step.name}: {one.origin}" for one in chosen if one.origin)
 
 
 def check_versions(prune: PruneConfig, recorded: str | None) -> None:
-    """Refuses passes whose code is not the recorded one: changed since the run began, or another on this machine.
+    """Checks that the code of the passes is the recorded one: not changed since the run started, on any machine.
+
+    Args:
+        prune: Section with the passes.
+        recorded: Value of `pass_versions` when the run started.
 
     Raises:
-        PassError: It names both.
+        PassError: The code differs; the message names both versions.
     """
     found = pass_versions(prune)
     if recorded and recorded != found:
         raise PassError(
-            f"the passes must be those that the run began with, {recorded}; got {found}. Install the same packages "
+            f"the passes must be those that the run started with, {recorded}; got {found}. Install the same packages "
             "wherever the Pruner runs, and run again."
         )
 
@@ -101,7 +112,7 @@ def _choose(choice: PassChoice, prune: PruneConfig) -> ChosenPass:
 
 
 def _entry_points(name: str | None = None) -> list[EntryPoint]:
-    """The declared passes, of that name or all; once each, though a package may be on the path twice."""
+    """Lists the declared passes, all or those of a name; each one once, even if its package is on the path twice."""
     found = entry_points(group=GROUP) if name is None else entry_points(group=GROUP, name=name)
     return list({(one.name, one.value, _distribution(one)): one for one in found}.values())
 
@@ -162,9 +173,9 @@ def _origin(entry_point: EntryPoint, kind: type[Pass[Any]]) -> str:
 
 
 def _sources(module: str) -> dict[str, Path]:
-    """The files that a module's results may depend on: all Python files of its outermost package, or its own file.
+    """Lists the files that a module's results depend on: all Python files of its outermost package, or its own file.
 
-    A package without an `__init__` (a namespace) may be several distributions', so it is not taken whole.
+    A package without `__init__` (a namespace) may belong to several distributions and is not included.
     """
     parts = module.split(".")
     for end in range(1, len(parts)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs passes one after another; what a pass of the user's own returns is checked against the contract."""
+"""Runs passes in order; the result of a user-defined pass is checked against the contract."""
 
 import inspect
 import traceback
@@ -16,22 +16,22 @@ from learn2compress.schemas.errors import Learn2CompressError, PassError
 
 
 def run_passes(passes: Sequence[ChosenPass], work: Work, context: Context) -> Work:
-    """Runs the passes in their order.
+    """Runs the passes in order.
 
     Args:
         passes: Passes with their parameters.
-        work: The students as the Distiller left them.
-        context: What the passes have in common.
+        work: Students of the Distiller.
+        context: Data, recipe and devices of all passes.
 
     Returns:
-        The students after the last pass, with a note where nothing pruned them, and one for each pass that is not built
+        The students after the last pass, with a note if there are no passes, and one for each pass that is not built
         in.
 
     Raises:
-        PassError: A pass that is not built in failed, or what it returned breaks the contract.
+        PassError: A pass that is not built in failed, or its result violates the contract.
     """
     if not passes:
-        return work.with_note("no pruning pass was asked for")
+        return work.with_note("no pruning: prune.passes is empty")
     for one in passes:
         if one.origin is None:
             work = one.step.run(work, context)
@@ -64,13 +64,13 @@ def _run_checked(one: ChosenPass, work: Work, context: Context) -> Work:
 
 
 def _check_contract(what: str, before: Work, after: Any, shapes: list[tuple[int, ...]]) -> None:
-    """Refuses what the nodes after the Pruner could not go on with.
+    """Refuses results that the nodes after the Pruner cannot process.
 
     Args:
-        what: The pass, in messages.
-        before: What the pass was given; it may have changed the family in place.
-        after: What the pass returned.
-        shapes: Shapes of the family's weights before.
+        what: Name of the pass in messages.
+        before: Input of the pass, whose family may have been changed in place.
+        after: Result of the pass.
+        shapes: Shapes of the family's weights before the pass.
     """
     if not isinstance(after, Work):
         raise PassError(f"{what} must return a Work; got {after!r}. Return work, or dataclasses.replace(work, …).")
@@ -97,7 +97,7 @@ def _check_contract(what: str, before: Work, after: Any, shapes: list[tuple[int,
 
 
 def _place(step: Pass[Any], error: Exception) -> str:
-    """The line of the pass's own module that was reached last."""
+    """Names the last line of the pass's own module in the traceback."""
     module = Path(inspect.getfile(type(step)))
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == module]
     return f"{module.name}, line {lines[-1]}: " if lines else ""

@@ -6,7 +6,7 @@ import tf_keras as keras
 from learn2compress.compression.family.channels import channel_groups
 from learn2compress.compression.family.model import build_family, cut_students, normalize
 from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs
-from learn2compress.compression.pruning.channel_removal import mean_inputs, tensor_groups, thin_family
+from learn2compress.compression.pruning.channel_removal import build_pruned_family, mean_inputs, tensor_groups
 from learn2compress.schemas.errors import FamilyError
 
 KEPT = {
@@ -23,7 +23,7 @@ def images(stripes):
 
 
 def silence(family, groups, kept):
-    """Gives all channels that are not kept the output zero: no scale and no offset where they are made."""
+    """Sets the output of all channels that are not kept to zero, by scale and offset."""
     for group in groups:
         gone = np.setdiff1d(np.arange(group.width), kept.get(group.name, np.arange(group.width)))
         for block in group.blocks:
@@ -35,19 +35,19 @@ def silence(family, groups, kept):
                     layer.set_weights([scale, offset, *statistics])
 
 
-def test_thin_family_gives_the_same_logits_where_removed_channels_were_zero(trained_family, stripes, images):
+def test_build_pruned_family_keeps_the_logits_when_removed_channels_were_zero(trained_family, stripes, images):
     silence(trained_family, channel_groups(stripes.SPEC), KEPT)
 
-    thin, spec = thin_family(trained_family, stripes.SPEC, KEPT, mean_inputs(trained_family, [images]))
+    pruned, spec = build_pruned_family(trained_family, stripes.SPEC, KEPT, mean_inputs(trained_family, [images]))
 
-    for before, after in zip(trained_family(images), thin(images), strict=True):
+    for before, after in zip(trained_family(images), pruned(images), strict=True):
         assert np.ptp(before) > 1
         np.testing.assert_allclose(after, before, atol=1e-5)
     assert [block.filters for block in spec.path("large")] == [4, 4, 8, 8, 12]
 
 
-def test_thin_family_follows_every_kind_of_block_and_residual_sums(images):
-    """Dense and separable, with and without a stride, residual at once and behind a dense one, ends of all kinds."""
+def test_build_pruned_family_supports_every_kind_of_block_and_residual_sums(images):
+    """Dense and separable blocks, with and without stride, residual directly and behind a dense one, all ends."""
     spec = FamilySpec(
         (8, 8, 1),
         5,
@@ -72,59 +72,59 @@ def test_thin_family_follows_every_kind_of_block_and_residual_sums(images):
     kept = {group.name: np.sort(rng.permutation(group.width)[: group.width - 4]) for group in groups}
     silence(family, groups, kept)
 
-    thin, thin_spec = thin_family(family, spec, kept, mean_inputs(family, [images]))
+    pruned, pruned_spec = build_pruned_family(family, spec, kept, mean_inputs(family, [images]))
 
-    for before, after in zip(family(images), thin(images), strict=True):
+    for before, after in zip(family(images), pruned(images), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
-    assert thin.count_params() < family.count_params()
-    assert FamilySpec.from_dict(thin_spec.to_dict()) == thin_spec
+    assert pruned.count_params() < family.count_params()
+    assert FamilySpec.from_dict(pruned_spec.to_dict()) == pruned_spec
 
 
-def test_thin_family_puts_what_a_channel_gave_on_average_in_its_readers(trained_family, stripes, images):
-    """A channel that is the same everywhere is not missed, though it is not zero."""
+def test_build_pruned_family_adds_the_mean_of_a_removed_channel_to_its_readers(trained_family, stripes, images):
+    """Removing a constant channel does not change the logits, even if it is not zero."""
     kept = {"large_tail1": np.arange(4, 24)}
     norm = trained_family.get_layer("large_tail1_pw_bn")
     scale, offset, *statistics = norm.get_weights()
     scale[:4], offset[:4] = 0, 3
     norm.set_weights([scale, offset, *statistics])
 
-    thin, _ = thin_family(trained_family, stripes.SPEC, kept, mean_inputs(trained_family, [images]))
+    pruned, _ = build_pruned_family(trained_family, stripes.SPEC, kept, mean_inputs(trained_family, [images]))
 
-    np.testing.assert_allclose(thin(images)[1], trained_family(images)[1], atol=1e-5)
+    np.testing.assert_allclose(pruned(images)[1], trained_family(images)[1], atol=1e-5)
 
 
-def test_thin_family_copies_weights_and_statistics_of_what_stays(trained_family, stripes, images):
+def test_build_pruned_family_copies_weights_and_statistics_of_kept_channels(trained_family, stripes, images):
     kept = {"trunk2_1": np.array([1, 3, 5, 7, 8, 9, 10, 15])}
 
-    thin, spec = thin_family(trained_family, stripes.SPEC, kept, mean_inputs(trained_family, [images]))
+    pruned, spec = build_pruned_family(trained_family, stripes.SPEC, kept, mean_inputs(trained_family, [images]))
 
-    old, new = (model.get_layer("trunk2_1_pw_bn").get_weights() for model in (trained_family, thin))
+    old, new = (model.get_layer("trunk2_1_pw_bn").get_weights() for model in (trained_family, pruned))
     for before, after in zip(old, new, strict=True):
         np.testing.assert_array_equal(after, before[kept["trunk2_1"]])
     np.testing.assert_array_equal(
-        thin.get_layer("trunk2_2_dw").get_weights()[0],
+        pruned.get_layer("trunk2_2_dw").get_weights()[0],
         trained_family.get_layer("trunk2_2_dw").get_weights()[0][:, :, kept["trunk2_1"]],
     )
-    np.testing.assert_array_equal(thin(images)[0], trained_family(images)[0])
-    for name, student in cut_students(thin, spec.students).items():
+    np.testing.assert_array_equal(pruned(images)[0], trained_family(images)[0])
+    for name, student in cut_students(pruned, spec.students).items():
         kernels = sum(w.shape.num_elements() for w in student.trainable_variables if "kernel" in w.name)
         assert kernels + sum(family_outputs(spec, name)) + len(stripes.CLASSES) == family_costs(spec)[name].parameters
 
 
 def family_outputs(spec, student):
-    """Channels of each convolution on a student's path, where each has a bias once normalization is folded."""
+    """Channels of each convolution on a student's path, each of which has a bias after folding of the normalization."""
     channels = spec.input_shape[2]
     for block in spec.path(student):
         yield from [block.filters] if isinstance(block, Conv) else [channels, block.filters]
         channels = block.filters
 
 
-def test_thin_family_refuses_widths_that_make_another_network(images):
+def test_build_pruned_family_refuses_widths_that_change_the_connections(images):
     spec = FamilySpec((8, 8, 1), 2, (Conv("stem", 8),), (Branch("only", (Separable("a", 16),), ()),))
     family = build_family(spec)
 
     with pytest.raises(FamilyError, match="widths must leave each block residual or not, as it was"):
-        thin_family(family, spec, {"a": np.arange(8)}, mean_inputs(family, [images]))
+        build_pruned_family(family, spec, {"a": np.arange(8)}, mean_inputs(family, [images]))
 
 
 def test_tensor_groups_refuse_a_layer_whose_channels_cannot_be_followed(stripes):

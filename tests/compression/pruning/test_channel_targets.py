@@ -22,25 +22,25 @@ def spec():
 
 
 @pytest.fixture(scope="module")
-def damage(spec):
-    """A few channels that matter and many that matter little, as importances are."""
+def loss_increase(spec):
+    """A few important channels and many unimportant ones, as is typical."""
     rng = np.random.default_rng(0)
     return {group.name: rng.exponential(size=group.width) ** 2 for group in channel_groups(spec)}
 
 
-def shares(spec, thin, what):
-    """What each student has left."""
-    before, after = family_costs(spec), family_costs(thin)
+def shares(spec, pruned, what):
+    """Remaining fraction of each student."""
+    before, after = family_costs(spec), family_costs(pruned)
     return {name: getattr(after[name], what) / getattr(before[name], what) for name in before}
 
 
-def test_choose_widths_leaves_every_student_its_share_of_the_bytes(spec, damage):
-    widths = choose_widths(spec, ChannelTarget(bytes=0.5), damage)
+def test_choose_widths_reduces_every_student_to_its_share_of_the_bytes(spec, loss_increase):
+    widths = choose_widths(spec, ChannelTarget(bytes=0.5), loss_increase)
 
     left = shares(spec, with_widths(spec, widths), "int8_bytes")
     assert 0.475 <= left["large"] <= 0.5
     assert left["medium"] == pytest.approx(0.5, abs=0.1)
-    assert 0.48 <= left["small"] <= 0.65  # more of its file does not depend on the channels
+    assert 0.48 <= left["small"] <= 0.65  # a larger part of its file does not depend on the channels
     groups = {group.name: group for group in channel_groups(spec)}
     assert all(width % CHANNEL_STEP == 0 for width in widths.values())
     tails = [group for group in groups.values() if len(group.students) == 1 and group.students != ("large",)]
@@ -48,38 +48,38 @@ def test_choose_widths_leaves_every_student_its_share_of_the_bytes(spec, damage)
     assert all(groups[name].min_width <= width <= groups[name].width for name, width in widths.items())
 
 
-def test_choose_widths_takes_macs_as_a_share_or_a_count(spec, damage):
+def test_choose_widths_accepts_macs_as_a_share_or_a_count(spec, loss_increase):
     most = family_costs(spec)["large"].macs // 2
 
-    by_share, by_count = (choose_widths(spec, ChannelTarget(macs=value), damage) for value in (0.5, most))
+    by_share, by_count = (choose_widths(spec, ChannelTarget(macs=value), loss_increase) for value in (0.5, most))
 
     assert by_count == by_share
     assert 0.475 <= shares(spec, with_widths(spec, by_share), "macs")["large"] <= 0.5
 
 
-def test_choose_widths_meets_two_targets_and_little_more(spec, damage):
-    widths = choose_widths(spec, ChannelTarget(bytes=0.5, macs=0.4), damage)
+def test_choose_widths_meets_two_targets_and_little_more(spec, loss_increase):
+    widths = choose_widths(spec, ChannelTarget(bytes=0.5, macs=0.4), loss_increase)
 
-    thin = with_widths(spec, widths)
-    assert shares(spec, thin, "macs")["large"] <= 0.4
-    assert 0.4 <= shares(spec, thin, "int8_bytes")["large"] <= 0.5
-    for group in channel_groups(spec):  # of the large student's, nothing could have stayed
+    pruned = with_widths(spec, widths)
+    assert shares(spec, pruned, "macs")["large"] <= 0.4
+    assert 0.4 <= shares(spec, pruned, "int8_bytes")["large"] <= 0.5
+    for group in channel_groups(spec):  # no further channel of the large student could be kept
         wider = widths[group.name] + CHANNEL_STEP
         more = with_widths(spec, widths | {group.name: wider}) if wider <= group.width else None
         if more is not None and "large" in group.students:
             assert shares(spec, more, "macs")["large"] > 0.4 or shares(spec, more, "int8_bytes")["large"] > 0.5
-    by_macs = with_widths(spec, choose_widths(spec, ChannelTarget(macs=0.4), damage))
-    assert shares(spec, by_macs, "int8_bytes")["large"] > 0.5  # so that each of the two is needed
+    by_macs = with_widths(spec, choose_widths(spec, ChannelTarget(macs=0.4), loss_increase))
+    assert shares(spec, by_macs, "int8_bytes")["large"] > 0.5  # so that both targets are needed
 
 
-def test_choose_widths_takes_a_size(spec, damage):
-    widths = choose_widths(spec, ChannelTarget(bytes="50KB"), damage)
+def test_choose_widths_accepts_a_size(spec, loss_increase):
+    widths = choose_widths(spec, ChannelTarget(bytes="50KB"), loss_increase)
 
     assert 47_500 <= family_costs(with_widths(spec, widths))["large"].int8_bytes <= 50_000
 
 
-def test_choose_widths_takes_a_fraction_of_the_channels(spec, damage):
-    widths = choose_widths(spec, ChannelTarget(fraction=0.3), damage)
+def test_choose_widths_accepts_a_fraction_of_the_channels(spec, loss_increase):
+    widths = choose_widths(spec, ChannelTarget(fraction=0.3), loss_increase)
 
     for student in spec.students:
         groups = [group for group in channel_groups(spec) if student in group.students]
@@ -87,17 +87,17 @@ def test_choose_widths_takes_a_fraction_of_the_channels(spec, damage):
         assert left == pytest.approx(0.7, abs=0.06)
 
 
-def test_choose_widths_removes_where_the_damage_is_least():
+def test_choose_widths_removes_channels_with_the_least_increase_of_the_loss():
     spec = FamilySpec((8, 8, 1), 2, (Conv("a", 32, stride=2), Conv("b", 32, stride=2)), (Branch("only", (), ()),))
-    damage = {"a": np.full(32, 1.0), "b": np.full(32, 100.0)}
+    loss_increase = {"a": np.full(32, 1.0), "b": np.full(32, 100.0)}
 
-    widths = choose_widths(spec, ChannelTarget(fraction=0.25), damage)
+    widths = choose_widths(spec, ChannelTarget(fraction=0.25), loss_increase)
 
     assert widths == {"a": 16, "b": 32}
 
 
-def test_choose_widths_looks_beyond_a_width_that_saves_nothing():
-    """Two layers of one width share their zero points: to narrow one of them a little makes the file larger."""
+def test_choose_widths_tries_further_widths_when_the_next_one_saves_nothing():
+    """Two layers of the same width share their zero points: slightly narrowing one of them makes the file larger."""
     blocks = (Conv("a", 288), Conv("b", 288, kernel=1))
     spec = FamilySpec((8, 8, 1), 2, blocks, (Branch("only", (), ()),))
     before = family_costs(spec)["only"].int8_bytes
@@ -109,14 +109,16 @@ def test_choose_widths_looks_beyond_a_width_that_saves_nothing():
     assert 0.68 * before <= family_costs(with_widths(spec, widths))["only"].int8_bytes <= 0.7 * before
 
 
-def test_choose_widths_keeps_all_channels_where_the_target_is_met(spec, damage):
-    assert choose_widths(spec, ChannelTarget(bytes="1MB"), damage) == {g.name: g.width for g in channel_groups(spec)}
+def test_choose_widths_keeps_all_channels_where_the_target_is_met(spec, loss_increase):
+    assert choose_widths(spec, ChannelTarget(bytes="1MB"), loss_increase) == {
+        g.name: g.width for g in channel_groups(spec)
+    }
 
 
-def test_choose_widths_never_makes_another_network(spec, damage):
-    """Widths of neighbours that are not tied never coincide where that would make a block residual."""
+def test_choose_widths_never_changes_the_connections(spec, loss_increase):
+    """Widths of separate neighbours never coincide if this would make a block residual."""
     for share in np.arange(0.25, 0.95, 0.05):
-        assert with_widths(spec, choose_widths(spec, ChannelTarget(bytes=float(share)), damage)) is not None
+        assert with_widths(spec, choose_widths(spec, ChannelTarget(bytes=float(share)), loss_increase)) is not None
 
 
 @pytest.mark.parametrize(
@@ -126,16 +128,16 @@ def test_choose_widths_never_makes_another_network(spec, damage):
             {"bytes": "3KB"},
             r"student 'large'; got \{bytes: 3000\}, which is 3,000 B of its .* reachable is 1\d,\d{3} B\.",
         ),
-        ({"macs": "1%"}, r"got \{macs: 0\.01\}.* MACs, and the smallest reachable is .* MACs\. Ask for no less"),
+        ({"macs": "1%"}, r"got \{macs: 0\.01\}.* MACs, and the smallest reachable is .* MACs\. Set a larger value"),
         ({"bytes": "50%", "macs": "1%"}, r"got \{bytes: 0\.5, macs: 0\.01\}.* and the smallest reachable is .* MACs\."),
         ({"fraction": 0.97}, r"got \{fraction: 0\.97\}.* channels, and the smallest reachable is .* channels\."),
     ],
 )
-def test_choose_widths_refuses_what_no_widths_meet(spec, damage, target, message):
+def test_choose_widths_refuses_a_target_that_no_widths_meet(spec, loss_increase, target, message):
     target = ChannelTarget.model_validate(target)
 
     with pytest.raises(FamilyError, match=message):
-        choose_widths(spec, target, damage)
+        choose_widths(spec, target, loss_increase)
     with pytest.raises(FamilyError, match=message):
         check_reachable(spec, target)
 
@@ -148,10 +150,10 @@ def test_check_reachable_names_a_size_that_can_be_reached(spec):
     check_reachable(spec, ChannelTarget(bytes=least))
 
 
-def test_describe_widths_says_what_the_students_weigh_before_and_after(stripes):
-    thin = with_widths(stripes.SPEC, {"trunk2_1": 12})
+def test_describe_widths_gives_sizes_and_macs_before_and_after(stripes):
+    pruned = with_widths(stripes.SPEC, {"trunk2_1": 12})
 
-    text = describe_widths(stripes.SPEC, thin)
+    text = describe_widths(stripes.SPEC, pruned)
 
     assert text == (
         "channels: trunk2_1 16 → 12; small about 4.52 KB → 4.52 KB as int8, 16.6K → 16.6K MACs; "
@@ -160,7 +162,7 @@ def test_describe_widths_says_what_the_students_weigh_before_and_after(stripes):
 
 
 @pytest.mark.parametrize("target", [{"bytes": 0.6}, {"macs": 0.6}, {"fraction": 0.3}, {"bytes": "50KB"}])
-def test_target_alone_is_the_share_that_a_student_loses_in_its_family(spec, target):
+def test_target_alone_equals_the_reduction_of_the_student_in_its_family(spec, target):
     target = ChannelTarget.model_validate(target)
     largest = spec.students[-1]
     [(kind, value)] = target.model_dump(exclude_none=True).items()
@@ -180,7 +182,7 @@ def test_target_alone_keeps_each_of_two_targets(spec):
     assert target_alone(spec, ChannelTarget(bytes="1MB", macs=0.5), spec.students[0]).bytes is None
 
 
-def test_target_alone_goes_no_further_than_can_be_reached(spec):
+def test_target_alone_is_limited_to_what_can_be_reached(spec):
     student = spec.students[0]
 
     alone = target_alone(spec, ChannelTarget(bytes=0.01), student)
@@ -189,5 +191,5 @@ def test_target_alone_goes_no_further_than_can_be_reached(spec):
     assert 0.05 < alone.bytes < 1
 
 
-def test_target_alone_is_none_where_nothing_is_to_go(spec):
+def test_target_alone_is_none_when_nothing_is_removed(spec):
     assert target_alone(spec, ChannelTarget(bytes="1MB"), spec.students[0]) is None

@@ -17,8 +17,8 @@ def batch(stripes):
     return images, labels, stripes.StripesTeacher().logits(images)
 
 
-def test_taylor_importance_is_the_square_of_how_the_loss_moves_with_the_gate(trained_family, stripes, batch):
-    """Against a difference quotient: scale and offset of one channel a little smaller."""
+def test_taylor_importance_equals_the_squared_derivative_by_the_gate(trained_family, stripes, batch):
+    """Comparison with a difference quotient: slightly smaller scale and offset of one channel."""
     found = taylor_importance(trained_family, stripes.SPEC, [batch], LOSS)
 
     def total():
@@ -40,7 +40,7 @@ def test_taylor_importance_is_the_square_of_how_the_loss_moves_with_the_gate(tra
     norm.set_weights([scale, offset, *statistics])
 
 
-def test_taylor_importance_is_zero_for_channels_that_give_nothing(trained_family, stripes, batch):
+def test_taylor_importance_is_zero_for_channels_with_zero_output(trained_family, stripes, batch):
     norm = trained_family.get_layer("small_tail1_pw_bn")
     scale, offset, *statistics = norm.get_weights()
     scale[:3] = offset[:3] = 0

@@ -6,7 +6,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from learn2compress.compression.pruning.magnitude import (
-    healing_epoch,
+    first_epoch_at_target,
     kernel_sparsity,
     prunable_layers,
     prune_while_training,
@@ -36,13 +36,13 @@ def test_masks_zero_the_smallest_weights_of_a_kernel():
     np.testing.assert_array_equal(kernel, [[0, -8, 0], [0, 7, 0], [6, -5, 9]])
 
 
-def test_masks_keep_what_ties_with_the_smallest_weight_kept():
+def test_masks_keep_weights_equal_to_the_smallest_one_kept():
     kernel = prune_at_once(dense_model([[1, 2, 2, 3]]), 0.5)
 
     np.testing.assert_array_equal(kernel, [[0, 2, 2, 3]])
 
 
-def test_masks_zero_whole_blocks_of_four_when_asked_for_1x4():
+def test_masks_zero_whole_blocks_of_four_with_1x4():
     # Means of the blocks, with the last one of two columns: [2.5, 3, 5] and [4, 1.75, 2].
     kernel = [[1, 2, 3, 4, 3, -3, 3, 3, 5, 5], [4, 4, -4, 4, 1, 1, 1, 4, 2, 2]]
 
@@ -51,7 +51,7 @@ def test_masks_zero_whole_blocks_of_four_when_asked_for_1x4():
     np.testing.assert_array_equal(pruned, [[0, 0, 0, 0, 3, -3, 3, 3, 5, 5], [4, 4, -4, 4, 0, 0, 0, 0, 0, 0]])
 
 
-def test_masks_take_blocks_in_a_convolution_of_any_size(trained_family):
+def test_masks_support_blocks_in_a_convolution_of_any_size(trained_family):
     pruned = prune_while_training(trained_family, 0.5, total_steps=1, block="1x4")
 
     pruned.before_step(0)
@@ -62,7 +62,7 @@ def test_masks_take_blocks_in_a_convolution_of_any_size(trained_family):
     assert np.mean(kernel == 0) == 0.5
 
 
-def test_masks_are_those_of_tfmots_own_wrapper():
+def test_masks_equal_those_of_tfmots_wrapper():
     kernel = np.random.default_rng(0).normal(size=(20, 30))
     schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.7, begin_step=0, end_step=1, power=3, frequency=1)
     wrapper = tfmot.sparsity.keras.prune_low_magnitude(dense_model(kernel).get_layer("dense"), schedule)
@@ -91,7 +91,7 @@ def test_masks_follow_the_polynomial_and_end_at_the_target():
     assert found[39] == found[-1] == 0.8
 
 
-def test_masks_take_a_sparsity_for_each_layer(trained_family):
+def test_masks_support_a_sparsity_for_each_layer(trained_family):
     pruned = prune_while_training(trained_family, {"large_tail1_pw": 0.25, "small_logits": 0.5}, total_steps=1)
 
     pruned.before_step(0)
@@ -110,8 +110,8 @@ def test_update_steps_end_by_two_thirds_on_a_multiple(total, end, every):
 
 
 @pytest.mark.parametrize(("epochs", "first"), [(1, 0), (2, 1), (3, 2), (4, 3), (6, 4), (12, 8)])
-def test_healing_epoch_is_the_first_spent_at_the_target(epochs, first):
-    assert healing_epoch(epochs) == first
+def test_first_epoch_at_target_has_the_target_sparsity_in_all_steps(epochs, first):
+    assert first_epoch_at_target(epochs) == first
     if first * 10 < epochs * 10 - 10:
         assert update_steps(epochs * 10)[0] <= first * 10
 
@@ -138,7 +138,7 @@ def test_kernel_sparsity_is_zero_when_there_is_nothing_to_prune():
 
 @pytest.fixture(scope="module")
 def pruned_run(stripes, trained_weights):
-    """A family pruned to 75 % in six epochs of three steps, averaged, its best epoch put back, and what was kept."""
+    """A family pruned to 75 % in six epochs of three steps, with averaged weights of its best epoch, and the result."""
     from learn2compress.compression.family.model import build_family
 
     family = build_family(stripes.SPEC, seed=1)
@@ -149,7 +149,7 @@ def pruned_run(stripes, trained_weights):
     trainer = JointTrainer(
         pruned.model,
         stripes.SPEC.students,
-        Recipe("pruned", 6, 3, 5e-3, ema_decay=0.9, choose_from=healing_epoch(6)),
+        Recipe("pruned", 6, 3, 5e-3, ema_decay=0.9, choose_from=first_epoch_at_target(6)),
         before_step=pruned.before_step,
         after_step=pruned.apply_masks,
         after_restore=pruned.apply_masks,
@@ -177,13 +177,13 @@ def test_training_leaves_biases_depthwise_kernels_and_first_convolution_dense(pr
     assert all(np.all(v.numpy() != 0) for v in others)
 
 
-def test_training_still_learns_with_three_quarters_of_the_weights_gone(pruned_run, stripes):
+def test_training_reaches_its_accuracy_with_three_quarters_of_the_weights_zero(pruned_run, stripes):
     accuracy = pruned_run[1].accuracy(stripes.batches(*stripes.draw(33, 1)))
 
     assert min(accuracy.values()) >= 0.8  # a third would be chance
 
 
-def test_masks_zero_nothing_anew_once_weights_are_assigned(pruned_run, trained_weights):
+def test_masks_set_no_further_zeros_when_weights_are_assigned(pruned_run, trained_weights):
     pruned, _ = pruned_run
     pruned_weights = pruned.model.get_weights()
 
@@ -196,7 +196,7 @@ def test_masks_zero_nothing_anew_once_weights_are_assigned(pruned_run, trained_w
 
 
 def test_step_applies_the_masks_itself(pruned_run, stripes):
-    """Right after a step, before anything is put back."""
+    """Directly after a step, before weights are restored."""
     pruned, trainer = pruned_run
     images, labels = stripes.draw(32, 0)
     teacher = stripes.StripesTeacher().logits(images)

@@ -23,7 +23,7 @@ def held_out(stripes):
     return stripes.draw(33, 1)
 
 
-def test_layer_sensitivity_tries_zeros_where_they_may_be_and_8_bits_everywhere(trained_family, stripes, held_out):
+def test_layer_sensitivity_perturbs_all_layers_by_8_bits_and_prunable_ones_by_zeros(trained_family, stripes, held_out):
     before = trained_family.get_weights()
 
     found = layer_sensitivity(trained_family, stripes.SPEC.students, *held_out)
@@ -42,7 +42,7 @@ def test_layer_sensitivity_tries_zeros_where_they_may_be_and_8_bits_everywhere(t
         np.testing.assert_array_equal(new, old)
 
 
-def test_layer_sensitivity_is_that_of_the_model_with_those_zeros(trained_family, stripes, held_out):
+def test_layer_sensitivity_equals_that_of_a_model_with_those_zeros(trained_family, stripes, held_out):
     measured = layer_sensitivity(trained_family, stripes.SPEC.students, *held_out)
     (found,) = (one for one in measured if one.layer == "large_logits")
 
@@ -59,14 +59,14 @@ def test_layer_sensitivity_is_that_of_the_model_with_those_zeros(trained_family,
     assert found.zeros[2].divergence == pytest.approx(float(divergence), rel=1e-3)
 
 
-def test_layer_sensitivity_finds_a_layer_that_8_bits_ruin(trained_family, stripes, held_out):
-    """One weight a thousand times the others of its channel takes the whole scale; a factor behind makes up for it."""
+def test_layer_sensitivity_finds_a_layer_that_is_sensitive_to_8_bits(trained_family, stripes, held_out):
+    """One weight is a thousand times as large as the others of its channel, and determines the scale."""
     layer = trained_family.get_layer("trunk2_2_pw")
     kernel = layer.get_weights()[0]
     kernel[0, 0, 0] = 0
     dead = trained_family.get_layer("trunk2_2_dw_bn")
     scale, offset, *statistics = dead.get_weights()
-    scale[0] = offset[0] = 0  # so that what is large is multiplied by nothing
+    scale[0] = offset[0] = 0  # so that the large output is multiplied by zero
     dead.set_weights([scale, offset, *statistics])
     kernel[0, 0, 0] = 1e4
     layer.set_weights([kernel])

@@ -2,12 +2,16 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.pruning.sparsity_allocation import harm_factor, scale_importance, spread_sparsity
+from learn2compress.compression.pruning.sparsity_allocation import (
+    allocate_sparsity,
+    scale_importance,
+    sensitivity_coefficient,
+)
 from learn2compress.schemas.manifests import Drop, LayerSensitivity
 
 
 def layer(name, weights, divergence, students=("large",)):
-    """A layer whose answers diverge by as much where a quarter, a half and three quarters are zero."""
+    """A layer with the same divergence for a quarter, a half and three quarters of zeros."""
     zeros = [Drop(share=s, accuracy_drop=0.0, divergence=divergence) for s in (0.25, 0.5, 0.75)]
     return LayerSensitivity(layer=name, type="Conv2D", weights=weights, students=students, zeros=zeros, int8=None)
 
@@ -17,34 +21,34 @@ def total(layers, found, student):
     return sum(found[one.layer] * one.weights for one in own) / sum(one.weights for one in own)
 
 
-def test_harm_factor_is_the_measured_harm_over_that_of_the_formula():
+def test_sensitivity_coefficient_is_the_measured_divergence_over_that_of_the_formula():
     # s²/(1-s): 1/12, 1/2, 9/4, together 17/6.
-    assert harm_factor(layer("a", 1, 0.5).zeros) == pytest.approx(1.5 / (17 / 6))
+    assert sensitivity_coefficient(layer("a", 1, 0.5).zeros) == pytest.approx(1.5 / (17 / 6))
 
 
-def test_spread_sparsity_gives_equal_layers_the_same():
+def test_allocate_sparsity_gives_equal_layers_the_same():
     layers = [layer("a", 100, 0.1), layer("b", 100, 0.1)]
 
-    assert spread_sparsity(layers, 0.5, ["large"]) == pytest.approx({"a": 0.5, "b": 0.5})
+    assert allocate_sparsity(layers, 0.5, ["large"]) == pytest.approx({"a": 0.5, "b": 0.5})
 
 
-def test_spread_sparsity_gives_sensitive_layers_less_and_reaches_the_target():
+def test_allocate_sparsity_gives_sensitive_layers_less_and_reaches_the_target():
     layers = [layer("tough", 1000, 0.05), layer("middle", 500, 0.1), layer("tender", 300, 0.2)]
 
-    found = spread_sparsity(layers, 0.5, ["large"])
+    found = allocate_sparsity(layers, 0.5, ["large"])
 
     assert found["tough"] > 0.5 > found["tender"]
     assert found["tough"] > found["middle"] > found["tender"]
     assert total(layers, found, "large") == pytest.approx(0.5, abs=1e-6)
 
 
-def test_spread_sparsity_makes_one_more_zero_harm_alike_everywhere():
+def test_allocate_sparsity_gives_one_more_zero_the_same_effect_everywhere():
     layers = [layer("a", 400, 0.1), layer("b", 300, 0.12)]
 
-    found = spread_sparsity(layers, 0.6, ["large"])
+    found = allocate_sparsity(layers, 0.6, ["large"])
 
     margins = [
-        harm_factor(one.zeros) * (2 * s - s**2) / (1 - s) ** 2 / one.weights
+        sensitivity_coefficient(one.zeros) * (2 * s - s**2) / (1 - s) ** 2 / one.weights
         for one in layers
         for s in [found[one.layer]]
     ]
@@ -52,17 +56,17 @@ def test_spread_sparsity_makes_one_more_zero_harm_alike_everywhere():
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75, 0.9])
-def test_spread_sparsity_stays_within_half_and_twice_of_what_an_even_spread_leaves(sparsity):
+def test_allocate_sparsity_stays_within_half_and_twice_of_the_uniform_allocation(sparsity):
     layers = [layer("tough", 1000, 0.0), layer("tender", 1000, 50.0), layer("middle", 1000, 0.1)]
 
-    found = spread_sparsity(layers, sparsity, ["large"])
+    found = allocate_sparsity(layers, sparsity, ["large"])
 
     assert all(0 <= s <= 1 - (1 - sparsity) / 2 + 1e-9 for s in found.values())
     assert all(1 - s <= 2 * (1 - sparsity) + 1e-9 for s in found.values())
     assert total(layers, found, "large") == pytest.approx(sparsity, abs=1e-6)
 
 
-def test_spread_sparsity_lets_each_student_reach_the_target():
+def test_allocate_sparsity_lets_each_student_reach_the_target():
     both, small, large = ("small", "large"), ("small",), ("large",)
     layers = [
         layer("trunk", 400, 0.2, both),
@@ -72,23 +76,23 @@ def test_spread_sparsity_lets_each_student_reach_the_target():
         LayerSensitivity(layer="dense", type="DepthwiseConv2D", weights=90, students=both, zeros=[], int8=None),
     ]
 
-    found = spread_sparsity(layers, 0.75, ["small", "large"])
+    found = allocate_sparsity(layers, 0.75, ["small", "large"])
 
     assert "dense" not in found
     assert total(layers[:-1], found, "small") == pytest.approx(0.75, abs=1e-6)
     assert total(layers[:-1], found, "large") == pytest.approx(0.75, abs=1e-6)
 
 
-def test_spread_sparsity_comes_as_near_as_it_can_where_what_is_shared_took_too_little():
+def test_allocate_sparsity_comes_near_when_shared_layers_have_too_few_zeros():
     layers = [layer("trunk", 1000, 9.0, ("small", "large")), layer("small_tail", 1000, 0.01, ("small",))]
     layers += [layer("rest", 100, 0.1, ("large",))]
 
-    found = spread_sparsity(layers, 0.5, ["small", "large"])
+    found = allocate_sparsity(layers, 0.5, ["small", "large"])
 
     assert found["rest"] == 0.98
 
 
-def test_scale_importance_gives_each_group_the_height_that_was_measured():
+def test_scale_importance_scales_each_group_to_the_measured_divergence():
     importance = {"a": np.array([1.0, 1.0, 1.0, 1.0]), "b": np.array([0.0, 0.0, 5.0, 1.0]), "dead": np.zeros(4)}
     removed = [Drop(share=s, accuracy_drop=0.0, divergence=0.3) for s in (0.25, 0.5, 0.75)]
 

@@ -19,7 +19,7 @@ from learn2compress.schemas.scaling import Scaling
 
 @pytest.fixture
 def models(stripes, tmp_path):
-    """The folder and the manifest of a set with no file in it yet."""
+    """Directory and manifest of an `OnDeviceModelSet` without files."""
     manifest = OnDeviceModelSetManifest(
         task=Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES),
         normalization=Scaling.named("symmetric"),
@@ -34,7 +34,7 @@ def models(stripes, tmp_path):
 
 @pytest.fixture
 def teacher(stripes, tmp_path):
-    """The folder of a `Teacher` for images half as large, which have to be made smaller for it."""
+    """Directory of a `Teacher` for images of half the size, to which images are resized."""
     image = keras.Input((4, 4, 1))
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
     folder = tmp_path / "teacher"
@@ -58,7 +58,7 @@ def teacher(stripes, tmp_path):
     return folder
 
 
-def test_add_baselines_notes_what_stands_in_the_way_and_goes_on(models, teacher, stripes):
+def test_add_baselines_notes_the_reason_and_continues_when_a_conversion_fails(models, teacher, stripes):
     folder, manifest = models
     told = []
 
@@ -75,13 +75,13 @@ def test_add_baselines_notes_what_stands_in_the_way_and_goes_on(models, teacher,
     assert read_manifest(folder, OnDeviceModelSetManifest) == after
 
 
-def test_add_baselines_leaves_the_set_alone_when_no_variant_is_asked_for(models, tmp_path):
+def test_add_baselines_changes_nothing_without_variants(models, tmp_path):
     folder, manifest = models
 
     assert add_baselines(folder, manifest, tmp_path / "nowhere", [], [], []) is manifest
 
 
-def test_add_baselines_does_not_take_a_students_name(models, teacher):
+def test_add_baselines_converts_nothing_when_a_student_has_the_same_name(models, teacher):
     folder, manifest = models
     file = File(path="teacher-int8.tflite", sha256="0" * 64, bytes=1)
     mine = OnDeviceModel(name="teacher-int8", student="teacher", variant="int8", file=file)
@@ -90,4 +90,4 @@ def test_add_baselines_does_not_take_a_students_name(models, teacher):
     after = add_baselines(folder, manifest, teacher, ["int8"], [], [])
 
     assert after.models == [mine]
-    assert after.notes[-1] == "the teacher was not converted: a student is called teacher too"
+    assert after.notes[-1] == "the teacher was not converted: a student is named teacher as well"

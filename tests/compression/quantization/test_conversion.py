@@ -15,7 +15,7 @@ from learn2compress.schemas.errors import DataError
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 
-SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # of an 8-bit file, whose normalization is its input's scale
+SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # for 8-bit files, in which the scale of the input normalizes
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def images(stripes):
 
 @pytest.fixture(scope="module")
 def aware(sparse_family, stripes):
-    """Trained for 8 bits for two epochs."""
+    """The family after two epochs of quantization-aware training."""
     model = quantization_aware(sparse_family, keep_zeros=True)
     pixels, labels = stripes.draw(96, 0)
     calibrate(model, sparse_family, [normalize(pixels)])
@@ -77,7 +77,7 @@ def test_integer_files_agree_with_the_quantization_aware_model(files, aware, ima
 
     expected = keras_probabilities(aware, student, images, stripes)
     assert np.mean(found.argmax(-1) == expected.argmax(-1)) >= 0.98
-    # Folded batch normalization moves a rounding by a step here and there.
+    # Folded batch normalization changes single roundings by one step.
     assert np.abs(found - expected).mean() < 0.02
 
 
@@ -91,40 +91,40 @@ def test_post_training_files_agree_with_the_float_model(files, sparse_family, im
 
 
 @pytest.mark.parametrize("variant", ["int8", "uint8", "int8-ptq", "uint8-ptq"])
-def test_integer_files_hold_no_float_tensor_and_take_pixels_as_they_are(files, variant):
+def test_integer_files_have_no_float_tensor_and_represent_pixels_exactly(files, variant):
     model = read_model(files["large", variant])
 
     proof = prove_full_int8(model)
     kind = variant.removesuffix("-ptq")
     assert proof.holds, proof.reasons
     assert (proof.input_dtype, proof.output_dtype) == (kind, kind)
-    # (pixel - 127.5) / 127.5: a step of the input is a pixel; int8 is the pixel less 128.
+    # (pixel - 127.5) / 127.5: a step of the input is a pixel value; int8 is the pixel minus 128.
     assert model.input.scale[0] == pytest.approx(1 / 127.5, rel=1e-6)
     assert model.input.zero_point[0] in ({"int8": (-1, 0), "uint8": (127, 128)}[kind])
 
 
-def test_integer_files_differ_only_in_how_pixels_and_scores_are_written(files, images):
+def test_integer_files_differ_only_in_the_types_of_pixels_and_scores(files, images):
     signed = open_model(files["large", "int8"], **SYMMETRIC).predict(images)
     unsigned = open_model(files["large", "uint8"], **SYMMETRIC).predict(images)
 
     np.testing.assert_array_equal(signed, unsigned)
 
 
-def test_float_files_take_pixels_of_any_brightness(files):
+def test_float_files_accept_pixels_of_any_brightness(files):
     found = open_model(files["small", "float32"])
 
     assert found.model.input.dtype == "float32"
     assert found.model.input.shape == (1, 8, 8, 1)
 
 
-def test_files_call_their_ends_what_an_app_calls_them(files):
+def test_files_name_their_input_and_output_for_an_app(files):
     for data in files.values():
         model = read_model(data)
         assert (model.input.name, model.output.name) == ("image", "probability")
 
 
 def test_zeros_of_pruned_kernels_are_all_in_the_integer_file(files, aware, stripes):
-    """Layer by layer: kernels are told apart by their sizes, which all differ but for transposition."""
+    """Layer by layer: kernels are identified by their sizes, which all differ except for transposition."""
     layers = {layer.name for layer in cut_students(aware, stripes.SPEC.students)["large"].layers}
     kernels = [
         v
@@ -133,21 +133,21 @@ def test_zeros_of_pruned_kernels_are_all_in_the_integer_file(files, aware, strip
     ]
     expected = {int(np.prod(v.shape)): int(np.sum(v.numpy() == 0)) for v in kernels}
     pruned = {size: zeros for size, zeros in expected.items() if zeros}
-    assert len(pruned) == 5  # four pointwise kernels and the logits'
+    assert len(pruned) == 5  # four pointwise kernels and that of the logits
 
     model = read_model(files["large", "int8"])
 
     found = {t.elements: round(t.sparsity * t.elements) for t in model.tensors if t.sparsity is not None}
-    # Rounding may add zeros, of weights under half a step; it never takes one away.
+    # Rounding may add zeros, for weights under half a step; it never removes one.
     for size, zeros in pruned.items():
         assert zeros <= found[size] <= zeros + 0.03 * size, size
 
 
-def test_sizes_of_the_variants_are_in_the_order_that_one_expects(files):
+def test_sizes_of_the_variants_have_the_expected_order(files):
     size = {variant: len(data) for (student, variant), data in files.items() if student == "large"}
 
-    # Of a student this small, much is not weights: scales for int8, an operator for each float16 kernel. And dynamic
-    # leaves kernels of less than 1,024 weights as they are.
+    # A large part of such a small student is not weights: scales for int8, an operator for each float16 kernel. And
+    # dynamic does not quantize kernels of less than 1,024 weights.
     assert max(size["int8"], size["float16"]) < 0.8 * size["float32"]
     assert size["dynamic"] <= size["float32"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The set on disk after its files were looked through: rankings, files that were rescued, notes."""
+"""The artifact after the ranking of its files: quantization errors, mixed-precision files, notes."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 
 from learn2compress.compression.family.model import build_family, normalize
 from learn2compress.compression.quantization import diagnosis
-from learn2compress.compression.quantization.diagnosis import RescueSettings, diagnose
+from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware
 from learn2compress.schemas.errors import ModelFileError
@@ -44,15 +44,17 @@ def prepared(stripes, trained_weights, tmp_path_factory):
 @pytest.fixture
 def settings(stripes):
     images, labels = stripes.draw(60, 9)
-    return RescueSettings(drop=0.02, layers=2, images=images, labels=labels)
+    return MixedPrecisionSettings(drop=0.02, layers=2, images=images, labels=labels)
 
 
 @pytest.mark.parametrize("trained_for_it", [True, False])
-def test_diagnose_ranks_every_student_and_rescues_the_one_that_lost(prepared, settings, stripes, trained_for_it):
+def test_diagnose_ranks_every_student_and_falls_back_for_the_inaccurate_one(
+    prepared, settings, stripes, trained_for_it
+):
     folder, before, made = prepared[0 if trained_for_it else 1]
-    told = []
+    details = []
 
-    with listening(lambda progress: told.append(progress.detail)):
+    with listening(lambda progress: details.append(progress.detail)):
         after = diagnose(folder, before, made, prepared[2], settings)
 
     assert read_manifest(folder, OnDeviceModelSetManifest) == after
@@ -62,8 +64,8 @@ def test_diagnose_ranks_every_student_and_rescues_the_one_that_lost(prepared, se
     assert small.layers[0].logits_sqnr_db > 25 > large.layers[0].logits_sqnr_db
     assert large.layers[0].layer == "trunk2_2_pw"
     assert large.logits_sqnr_db < 20 < small.logits_sqnr_db
-    assert [detail.split(" ")[0] for detail in told] == ["small:", "large:"]
-    assert "most in trunk2_2_pw" in told[1]
+    assert [detail.split(" ")[0] for detail in details] == ["small:", "large:"]
+    assert "largest error in trunk2_2_pw" in details[1]
 
     wanted = ["int8"] if trained_for_it else ["int8", "uint8"]
     assert [model.name for model in after.models[len(before.models) :]] == [f"large-{v}-rescued" for v in wanted]
@@ -72,7 +74,7 @@ def test_diagnose_ranks_every_student_and_rescues_the_one_that_lost(prepared, se
     for variant in wanted:
         model, whole = by_name[f"large-{variant}-rescued"], by_name[f"large-{variant}"]
         path = folder / model.file.path
-        # It is not called what it is not; the other still is.
+        # The mixed-precision file is not called full int8; the other one still is.
         assert (model.full_int8, whole.full_int8) == (False, True)
         assert model.variant == f"{variant}-rescued"
         assert not prove_full_int8(read_model_file(path)).holds
@@ -91,10 +93,10 @@ def test_diagnose_ranks_every_student_and_rescues_the_one_that_lost(prepared, se
         assert read_metadata(path.read_bytes()).labels == tuple(stripes.CLASSES)
     notes = " ".join(after.notes)
     assert "small-int8 loses nothing against float32 on 60 validation images" in notes
-    assert "large-int8-rescued has trunk2_2_pw in float, which brings" in notes
+    assert "large-int8-rescued keeps trunk2_2_pw in float, which gains" in notes
 
 
-def test_diagnose_writes_no_file_unless_it_is_asked_to(prepared):
+def test_diagnose_writes_no_file_without_settings_of_mixed_precision(prepared):
     folder, before, made = prepared[0]
     files = sorted(path.name for path in folder.glob("*.tflite") if "rescued" not in path.name)
 
@@ -106,18 +108,18 @@ def test_diagnose_writes_no_file_unless_it_is_asked_to(prepared):
     assert sorted(path.name for path in folder.glob("*.tflite") if "rescued" not in path.name) == files
 
 
-def test_diagnose_says_why_nothing_was_rescued(prepared, settings, monkeypatch):
+def test_diagnose_notes_why_there_is_no_mixed_precision_file(prepared, settings, monkeypatch):
     folder, before, made = prepared[0]
 
     after = diagnose(folder, before, made, prepared[2], replace(settings, drop=0.9))
     assert after.models == before.models
     assert "large-int8 loses" in after.notes[1]
-    assert "no more than quantize.rescue_drop: there was nothing to rescue" in after.notes[1]
+    assert "at most quantize.mixed_precision_drop: mixed precision is not needed" in after.notes[1]
 
-    monkeypatch.setattr(diagnosis, "rescue_layers", lambda *_, **__: None)
+    monkeypatch.setattr(diagnosis, "choose_float_layers", lambda *_, **__: None)
     after = diagnose(folder, before, made, prepared[2], settings)
     assert after.models == before.models
-    assert f"its worst layers in float, {settings.layers} at most, would not make it more accurate" in after.notes[1]
+    assert f"float fallback of at most {settings.layers} layers does not improve its accuracy" in after.notes[1]
 
 
 def test_diagnose_notes_a_student_whose_files_cannot_be_compared(prepared, monkeypatch):
@@ -133,7 +135,7 @@ def test_diagnose_notes_a_student_whose_files_cannot_be_compared(prepared, monke
     assert after.notes[0] == "the layers of small could not be ranked: small-int8 must have one subgraph; it has two."
 
 
-def test_diagnose_has_nothing_to_say_of_float_files(prepared):
+def test_diagnose_changes_nothing_if_there_are_only_float_files(prepared):
     folder, before, made = prepared[0]
     floats = before.model_copy(update={"models": [m for m in before.models if m.variant == "float32"]})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of channels whose batch normalization gives next to nothing, in files of students trained for 8 bits."""
+"""Channels with a batch normalization scale near zero, in files of students with quantization-aware training."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
 
 KERNELS = ("conv", "depthwise")
-SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # of an 8-bit file, whose normalization is its input's scale
+SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # for 8-bit files, in which the scale of the input normalizes
 
 
 def student(activation: str | None = None) -> keras.Model:
@@ -59,7 +59,7 @@ def set_channels(model: keras.Model, gamma: float, beta: float, channels: slice)
     ("gamma", "beta", "channels"),
     [(0.0, 2.0, slice(1, 2)), (1e-7, 3.0, slice(1, 4)), (-1e-38, 3.0, slice(1, 2)), (0.0, 1.5, slice(None))],
 )
-def test_a_file_is_full_int8_and_answers_as_before_where_channels_have_died(pixels, gamma, beta, channels):
+def test_sound_scales_gives_a_full_int8_file_with_the_same_outputs_for_dead_channels(pixels, gamma, beta, channels):
     model = student()
     set_channels(model, gamma, beta, channels)
 
@@ -70,7 +70,7 @@ def test_a_file_is_full_int8_and_answers_as_before_where_channels_have_died(pixe
     np.testing.assert_allclose(answers, tf.nn.softmax(model(normalize(pixels))), atol=0.02)
 
 
-def test_the_function_is_the_same_and_the_weights_come_back(pixels):
+def test_sound_scales_keeps_the_function_and_restores_the_weights(pixels):
     model = student()
     set_channels(model, 1e-4, 3.0, slice(1, 4))
     aware = aware_of(model, pixels)
@@ -90,7 +90,7 @@ def test_the_function_is_the_same_and_the_weights_come_back(pixels):
         np.testing.assert_array_equal(new, old)
 
 
-def test_nothing_changes_where_all_channels_matter_or_something_lies_between(pixels):
+def test_sound_scales_changes_nothing_without_dead_or_folded_channels(pixels):
     healthy, between = student(), student("relu")
     set_channels(between, 0.0, 2.0, slice(1, 2))
     between.get_layer("depthwise_bn").gamma.assign(healthy.get_layer("depthwise_bn").gamma)

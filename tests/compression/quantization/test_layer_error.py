@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ranking finds the layer that causes a loss, and a rescue mends it, with training for 8 bits and without."""
+"""The ranking finds the layer that causes an error, and float fallback removes it, with and without QAT."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ from learn2compress.compression.quantization.layer_error import (
     ranking_images,
     whole_error,
 )
-from learn2compress.compression.quantization.mixed_precision import rescue_layers
+from learn2compress.compression.quantization.mixed_precision import choose_float_layers
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, without_rounding
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import TrainingError
@@ -81,7 +81,7 @@ def accuracy_on(images, labels):
     return accuracy
 
 
-def test_rank_steps_of_a_sound_student_finds_nothing_amiss(look, images):
+def test_rank_steps_finds_small_errors_only_in_an_unchanged_student(look, images):
     pair, ranking, _ = look()
 
     assert [error.op for _, error in ranking].count("SOFTMAX") == 0
@@ -105,7 +105,7 @@ def test_layers_of_steps_names_each_layer_once(look, stripes):
     assert sorted(name for names in layers for name in names) == sorted(layer.name for layer in student.layers[1:])
     assert layers[0][-1] == "stem"
     assert set(layers[0]) == {"stem", "stem_bn", "stem_relu"}
-    # The softmax is the file's own.
+    # The softmax is added by the converter.
     assert layers[-1] == []
     assert name_of_step(layers, len(layers) - 1) == f"operator {len(layers) - 1}"
 
@@ -118,46 +118,46 @@ def test_layers_of_steps_names_each_layer_once(look, stripes):
         ("weights", "trunk2_2_pw", {"trunk2_2_pw"}),
     ],
 )
-def test_a_layer_made_bad_on_purpose_is_ranked_worst_and_rescued(look, stripes, cause, worst, kept, trained_for_it):
+def test_layer_with_a_large_error_is_ranked_first_and_kept_in_float(look, stripes, cause, worst, kept, trained_for_it):
     pair, ranking, layers = look(cause, trained_for_it)
 
     assert all(step.rounded for step in pair.steps)
     first, second = ranking[0][1], ranking[1][1]
     assert (first.layer, first.cause) == (worst, cause)
     assert first.logits_sqnr_db < second.logits_sqnr_db
-    # Nothing that comes after it is blamed for it.
+    # Its error is not attributed to the layers behind it.
     behind = [error.logits_sqnr_db for _, error in ranking if error.layer not in kept]
     assert first.logits_sqnr_db < min(behind) - 20
 
     images, labels = stripes.draw(60, 9)
     accuracy = accuracy_on(images, labels)
     before = accuracy(splice(pair, ()))
-    found = rescue_layers(pair, ranking, accuracy, at_least=0.97, before=before, most=3)
+    found = choose_float_layers(pair, ranking, accuracy, at_least=0.97, before=before, most=3)
     assert before < 0.9
     assert found.accuracy >= 0.97
     assert {name_of_step(layers, step) for step in found.steps} == kept
 
 
-def test_rescue_layers_keeps_the_most_accurate_when_none_is_accurate_enough(look):
+def test_choose_float_layers_returns_the_most_accurate_file_when_none_is_accurate_enough(look):
     pair, ranking, _ = look("weights")
     accuracies = iter([0.5, 0.7, 0.6])
 
-    found = rescue_layers(pair, ranking, lambda _: next(accuracies), at_least=1.0, before=0.4, most=3)
+    found = choose_float_layers(pair, ranking, lambda _: next(accuracies), at_least=1.0, before=0.4, most=3)
 
     assert found.accuracy == 0.7
 
 
-def test_rescue_layers_finds_nothing_when_float_does_not_help(look):
+def test_choose_float_layers_returns_none_when_float_does_not_help(look):
     pair, ranking, _ = look()
 
-    assert rescue_layers(pair, ranking, lambda _: 0.4, at_least=1.0, before=0.4, most=2) is None
+    assert choose_float_layers(pair, ranking, lambda _: 0.4, at_least=1.0, before=0.4, most=2) is None
 
 
-def test_rescue_layers_never_keeps_more_than_it_may(look):
+def test_choose_float_layers_keeps_at_most_the_given_number(look):
     pair, ranking, _ = look("range")
 
-    # The range of what trunk2_1_dw gives concerns two layers.
-    assert rescue_layers(pair, ranking[:1], lambda _: 1.0, at_least=1.0, before=0.4, most=1) is None
+    # The range of the output of trunk2_1_dw concerns two layers.
+    assert choose_float_layers(pair, ranking[:1], lambda _: 1.0, at_least=1.0, before=0.4, most=1) is None
 
 
 def test_ranking_images_are_fewer_for_a_larger_model(look, images):

@@ -29,7 +29,7 @@ VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8")
 
 @pytest.fixture
 def source(stripes, trained_family, tmp_path):
-    """The manifest of the students."""
+    """Manifest of the students."""
     return stripes.write_family(tmp_path / "students", trained_family, stage="pruned", seed=3)
 
 
@@ -68,14 +68,14 @@ def test_write_models_writes_every_student_in_every_variant(write, source, train
         assert {layer.method for layer in model.layers} == ({"quantization-aware"} if integer else set())
         about = read_metadata(path.read_bytes(), file=str(path))
         assert about.labels == tuple(stripes.CLASSES)
-        # An integer file's normalization is its input's scale, a float file has it inside.
+        # In an integer file the scale of the input normalizes; a float file normalizes inside.
         assert (about.mean, about.std) == (((127.5,), (127.5,)) if integer else ((0.0,), (1.0,)))
     calibration = manifest.models[3].calibration
     assert (calibration.images, calibration.split) == (2, "train")
     assert calibration.digest == representative_ids_digest(["a", "b"])
 
 
-def test_write_models_quantizes_after_training_when_there_was_none_for_it(write, trained_family, tmp_path):
+def test_write_models_quantizes_after_training_without_a_quantization_aware_model(write, trained_family, tmp_path):
     manifest = write(trained_family, None, ["int8"])
 
     assert [m.name for m in manifest.models] == ["small-int8", "large-int8"]
@@ -94,7 +94,7 @@ def test_write_models_parses_and_packs_each_file_once(write, trained_family, mon
     assert calls == {"unpack": 6, "pack": 6}
 
 
-def test_write_models_costs_are_those_of_the_arithmetic(write, trained_family, stripes, tmp_path):
+def test_write_models_files_have_the_computed_costs(write, trained_family, stripes, tmp_path):
     manifest = write(trained_family, None, ["int8"])
 
     for model in manifest.models:
@@ -110,8 +110,8 @@ def test_write_models_refuses_an_int8_file_that_is_not_full_int8(write, trained_
         write(trained_family, None, ["int8"])
 
 
-def test_write_models_uint8_files_take_pixels_as_an_app_has_them(write, trained_family, stripes, tmp_path):
-    """As the Task Library and MediaPipe feed a uint8 file: the pixels themselves, whatever the normalization says."""
+def test_write_models_uint8_files_accept_raw_pixels(write, trained_family, stripes, tmp_path):
+    """The Task Library and MediaPipe pass raw pixels to a uint8 file, regardless of the normalization."""
     manifest = write(trained_family, None, ["uint8", "int8"])
 
     images, _ = stripes.draw(60, 9)
@@ -121,7 +121,7 @@ def test_write_models_uint8_files_take_pixels_as_an_app_has_them(write, trained_
         assert next(m for m in manifest.models if m.name == path.stem).full_int8
         for tensor, shape in ((model.input, (1, *stripes.SHAPE)), (model.output, (1, len(stripes.CLASSES)))):
             assert (tensor.dtype, tensor.shape, tensor.shape_signature[1:]) == ("uint8", shape, shape[1:])
-        # What the metadata say and what the input's scale says are the same: (pixel - 127.5) / 127.5.
+        # The metadata and the scale of the input give the same: (pixel - 127.5) / 127.5.
         assert about.mean[0] / about.std[0] == pytest.approx(model.input.zero_point[0] * model.input.scale[0], abs=4e-3)
         assert 1 / about.std[0] == pytest.approx(model.input.scale[0], rel=1e-6)
         assert (about.name, about.labels) == (path.stem, tuple(stripes.CLASSES))

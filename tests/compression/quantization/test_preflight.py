@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How layers come to 8 bits, found out by trying: each of the four ways, and that what was said holds."""
+"""Quantization methods of layers by preflight: each of the four methods, and agreement with the written files."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def own(example) -> OwnStudents:
     return OwnStudents(example, TASK)
 
 
-def test_a_user_s_students_are_said_once_with_what_was_found(example):
+def test_preflight_describes_user_defined_students_once(example):
     architecture._examine.cache_clear()
     said = []
     with listening(lambda progress: said.append(progress.detail)):
@@ -52,18 +52,19 @@ def test_a_user_s_students_are_said_once_with_what_was_found(example):
 
     assert said[0] == "Testing each layer of my_students.py for 8-bit quantization …"
     assert said[1:5] == [
-        "small: 11 layers, to 8 bits: trained for it, of some layers the outputs alone",
-        "  output-only: rescaling (Rescaling), rescaling_offset (Rescaling) – tfmot knows no Rescaling",
-        "  output-only: multiply (Multiply) – tfmot knows no Multiply",
-        "large: 13 layers, to 8 bits: after training",
+        "small: 11 layers, quantization: quantization-aware training, for some layers of the output only",
+        "  output-only: rescaling (Rescaling), rescaling_offset (Rescaling) – tfmot does not support Rescaling",
+        "  output-only: multiply (Multiply) – tfmot does not support Multiply",
+        "large: 13 layers, quantization: after training",
     ]
     assert any(
-        "layer_normalization (LayerNormalization) – tfmot knows no LayerNormalization" in line for line in said[5:]
+        "layer_normalization (LayerNormalization) – tfmot does not support LayerNormalization" in line
+        for line in said[5:]
     )
     assert any(line.endswith("– its student has layer_normalization") for line in said[5:])
 
 
-def test_the_guide_s_example_has_each_layer_s_way_and_measured_costs(own):
+def test_preflight_finds_methods_and_costs_of_the_example_of_the_guide(own):
     rows = {name: {row.layer: row for row in plan} for name, plan in own.preflight().items()}
 
     assert list(rows) == list(own.costs()) == ["small", "large"]
@@ -80,7 +81,7 @@ def test_the_guide_s_example_has_each_layer_s_way_and_measured_costs(own):
     assert large.macs > small.macs
 
 
-def test_what_preflight_says_holds_in_the_files(own, example, tmp_path):
+def test_preflight_agrees_with_the_written_files(own, example, tmp_path):
     family = own.build(0)
     manifest = write_students(
         tmp_path / "students",
@@ -116,7 +117,7 @@ def test_what_preflight_says_holds_in_the_files(own, example, tmp_path):
 
 @pytest.fixture(scope="module")
 def odd():
-    """Students whose layers come to 8 bits in the rarer ways, and what was found of them."""
+    """Students with layers of the less common methods, and their preflight."""
     image = keras.Input((8, 8, 1), name="image")
     x = layers.Conv2D(4, 3, name="first")(image)
     ends = {
@@ -134,32 +135,32 @@ def method_of(plans, student, layer):
     return next((row.method, row.why) for row in plans[student].layers if row.layer == layer)
 
 
-def test_preflight_finds_each_way(odd):
+def test_preflight_finds_each_method(odd):
     _, plans = odd
 
     assert {name: quantized_how(plan.layers).split(",")[0] for name, plan in plans.items()} == {
-        "prelu": "trained for it",
+        "prelu": "quantization-aware training",
         "swish": "after training",
         "operation": "after training",
         "elu": "after training",
     }
-    assert method_of(plans, "prelu", "prelu") == ("output-only", "tfmot knows no PReLU")
+    assert method_of(plans, "prelu", "prelu") == ("output-only", "tfmot does not support PReLU")
     assert method_of(plans, "prelu", "up") == ("quantization-aware", "")
-    # tfmot takes it, and yet the file would not be in 8 bits.
+    # tfmot supports it, but the file would not be in 8 bits.
     method, why = method_of(plans, "swish", "swish")
     assert method == "post-training"
-    assert re.fullmatch(r"trained for 8 bits it leaves \d+ tensors in float", why)
+    assert re.fullmatch(r"trained for 8 bits, its file has \d+ float tensors", why)
     method, why = method_of(plans, "operation", "tf.math.multiply")
     assert method == "post-training"
-    assert why == "tfmot knows no bare TensorFlow operation, nor its output alone"
+    assert why == "tfmot supports no bare TensorFlow operation, nor its output alone"
     method, why = method_of(plans, "elu", "elu")
     assert method == "float"
-    assert re.fullmatch(r"quantized after training it leaves \d+ tensors in float", why)
+    assert re.fullmatch(r"quantized after training, its file has \d+ float tensors", why)
     assert method_of(plans, "elu", "before") == ("post-training", "its student has elu")
     assert "  float: elu (ELU) – quantized" in describe_preflight(plans)
 
 
-def test_a_file_with_a_layer_in_float_is_named_as_what_it_is(odd, tmp_path):
+def test_write_models_names_a_file_with_a_layer_in_float_mixed(odd, tmp_path):
     family, plans = odd
     names = tuple(plans)
     alone = outputs_of(family, names, ("elu",))
@@ -204,7 +205,7 @@ def test_a_file_with_a_layer_in_float_is_named_as_what_it_is(odd, tmp_path):
 BUILT_COST = design(StudentsConfig(), None, TASK, {}).costs()["small"]
 
 
-def test_a_layer_that_is_called_at_two_resolutions_is_tried_as_any():
+def test_preflight_tries_a_layer_that_is_called_at_two_resolutions():
     image, relu = keras.Input((8, 8, 1)), layers.ReLU(name="relu")
     x = relu(layers.Conv2D(4, 3, padding="same")(image))
     x = relu(layers.Conv2D(4, 3, strides=2, padding="same")(x))
@@ -213,7 +214,7 @@ def test_a_layer_that_is_called_at_two_resolutions_is_tried_as_any():
     assert method_of(preflight(family, ("only",)), "only", "relu") == ("quantization-aware", "")
 
 
-def test_the_built_in_family_needs_no_trial():
+def test_preflight_is_empty_for_the_built_in_family():
     built = design(StudentsConfig(), None, TASK, {})
 
     assert isinstance(built, BuiltIn)

@@ -31,7 +31,7 @@ def calibrated(sparse_family, images):
 
 @pytest.fixture
 def aware(calibrated):
-    """The family made aware of 8 bits and calibrated, as good as new for each test."""
+    """The quantization-aware family after calibration, restored for each test."""
     model, weights = calibrated
     model.set_weights(weights)
     return model
@@ -39,7 +39,7 @@ def aware(calibrated):
 
 @pytest.fixture(scope="module")
 def plain(sparse_family):
-    """The same without the scheme that keeps zeros, not calibrated."""
+    """The quantization-aware family without the scheme that keeps zeros, not calibrated."""
     return quantization_aware(sparse_family, keep_zeros=False)
 
 
@@ -93,7 +93,7 @@ def test_calibrate_covers_every_call_of_a_layer_that_is_called_in_several_places
     assert [w.numpy() for w in wrapper.weights if w.name.split(":")[0].endswith("_max")] == [2.5]
 
 
-def test_calibrate_leaves_no_range_where_tfmot_put_it(aware):
+def test_calibrate_replaces_all_initial_ranges_of_tfmot(aware):
     assert not [name for name, (low, high) in ranges(aware).items() if np.all(low == -6) and np.all(high == 6)]
 
 
@@ -108,7 +108,7 @@ def test_calibrate_refuses_no_images(plain, sparse_family):
         calibrate(plain, sparse_family, [])
 
 
-def test_weight_ranges_are_those_of_the_weights_after_they_were_assigned(aware):
+def test_settle_weight_ranges_updates_ranges_after_an_assignment(aware):
     kernel, dense = variable(aware, "trunk2_1_pw/kernel"), variable(aware, "small_logits/kernel")
     for weights in (kernel, dense):
         weights.assign(weights * 3)
@@ -122,7 +122,7 @@ def test_weight_ranges_are_those_of_the_weights_after_they_were_assigned(aware):
     assert high == pytest.approx(np.abs(dense).max())
 
 
-def test_input_range_stays_while_training(aware, images):
+def test_input_range_is_fixed_during_training(aware, images):
     for _ in range(3):
         aware(0.5 * images, training=True)
 
@@ -131,7 +131,7 @@ def test_input_range_stays_while_training(aware, images):
     assert ranges(aware)[names[0]] == [-1, 1]
 
 
-def test_zeros_are_kept_while_training(aware, sparse_family, images):
+def test_zeros_are_kept_during_training(aware, sparse_family, images):
     optimizer = keras.optimizers.Adam(1e-2)
     for _ in range(3):
         with tf.GradientTape() as tape:
@@ -146,7 +146,7 @@ def test_zeros_are_kept_while_training(aware, sparse_family, images):
 
 
 def test_zeros_are_lost_without_the_scheme_that_keeps_them(plain, images):
-    """So that the test above can fail."""
+    """The counterpart of the test above."""
     kernel = variable(plain, "trunk2_1_pw/kernel")
     with tf.GradientTape() as tape:
         loss = tf.add_n([tf.reduce_mean(output**2) for output in plain(images, training=True)])
@@ -165,7 +165,7 @@ def test_describe_layers_names_each_layer_of_a_student_once(aware, sparse_family
     assert layers[0].type == "Conv2D"
 
 
-def test_describe_layers_says_post_training_of_a_layer_that_was_not_wrapped(aware):
+def test_describe_layers_gives_post_training_for_a_layer_that_was_not_wrapped(aware):
     image = keras.Input((8, 8, 1))
 
     layers = describe_layers(aware, keras.Model(image, keras.layers.ReLU(name="elsewhere")(image)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A teacher's file answers as the teacher does, whatever saved it; one that cannot be converted says why."""
+"""The file of a teacher of any format predicts as the teacher does; a failed conversion gives its reason."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def images():
 
 
 def build(library, softmax=False, shape=SHAPE, batch=None):
-    """A classifier of 4 classes with scores well apart."""
+    """A classifier of 4 classes with clearly different scores."""
     layers = library.layers
     image = library.Input(shape, batch_size=batch)
     x = layers.Conv2D(6, 3, padding="same", name="conv")(image)
@@ -56,14 +56,14 @@ def save(kind: str, folder: Path, **options) -> Path:
 
 
 def agreement(data, teacher, images) -> tuple[float, float]:
-    """The share of images of the same class, and the mean difference of probabilities."""
+    """The fraction of images with the same class, and the mean difference of probabilities."""
     expected = tf.nn.softmax(teacher.logits(images)).numpy()
     found = open_model(data).predict(images)
     return np.mean(found.argmax(1) == expected.argmax(1)), np.abs(found - expected).mean()
 
 
 @pytest.mark.parametrize("kind", ["keras3 .keras", "keras3 .h5", "keras2 .keras", "keras2 .h5", "keras3 export"])
-def test_convert_teacher_answers_as_the_teacher_whatever_saved_it(kind, images, tmp_path):
+def test_convert_teacher_keeps_the_predictions_for_every_format(kind, images, tmp_path):
     teacher = load_teacher(save(kind, tmp_path), scaling="imagenet", example_shape=SHAPE)
 
     float32 = convert_teacher(teacher, TASK, "float32")
@@ -76,7 +76,7 @@ def test_convert_teacher_answers_as_the_teacher_whatever_saved_it(kind, images, 
     assert difference < 0.05
     file = open_model(int8).model
     assert prove_full_int8(file).holds
-    # Pixels enter as the students' int8 files take them: pixel - 128.
+    # The input is that of the students' int8 files: pixel - 128.
     assert (file.input.scale, file.input.zero_point) == ((1.0,), (-128,))
 
 
@@ -104,15 +104,15 @@ def test_convert_teacher_resizes_inside_the_file(images, tmp_path):
     assert agreement(data, teacher, images) == (1.0, pytest.approx(0, abs=1e-5))
 
 
-def test_convert_teacher_names_the_operator_that_there_is_not(tmp_path):
-    # Making images smaller smoothly is an operator that TensorFlow Lite does not have.
+def test_convert_teacher_names_an_unsupported_operator(tmp_path):
+    # TensorFlow Lite has no operator for resizing with antialiasing.
     teacher = load_teacher(save("keras2 .keras", tmp_path, shape=(4, 4, 3)), resize=True, example_shape=SHAPE)
 
     with pytest.raises(TeacherError, match=r"t\.keras cannot be converted to float16: .* for ScaleAndTranslate\.$"):
         convert_teacher(teacher, TASK, "float16")
 
 
-def test_convert_teacher_keeps_in_float_what_there_is_not_in_8_bits(images, tmp_path):
+def test_convert_teacher_keeps_operators_without_an_8_bit_implementation_in_float(images, tmp_path):
     class Sines(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32)])
         def __call__(self, pixels):

@@ -36,6 +36,29 @@ def test_diff_lists_the_changes_between_two_runs(runs, tmp_path: Path) -> None:
     assert not any(what in ("package", "code", "platform", "step") for _, what, _ in found)
 
 
+def with_parameters(report, node: str, **parameters):
+    """The report as if the step of a node had further parameters."""
+    (chain, *others) = report.chains
+    steps = [
+        step.model_copy(update={"parameters": step.parameters | parameters}) if step.node == node else step
+        for step in chain.steps
+    ]
+    return report.model_copy(update={"chains": [chain.model_copy(update={"steps": steps}), *others]})
+
+
+def test_diff_compares_a_parameter_with_the_one_of_its_former_name(runs, tmp_path: Path) -> None:
+    old = with_parameters(trace(tmp_path, runs[0]), "Quantizer", quantize_rescue=0, quantize_rescue_drop=0.01)
+    new = with_parameters(
+        trace(tmp_path, runs[1]), "Quantizer", quantize_mixed_precision=0, quantize_mixed_precision_drop=0.02
+    )
+
+    found = {one.name: (one.a, one.b) for one in diff_of(old, new).differences if one.what == "parameter"}
+
+    assert found["quantize_mixed_precision_drop"] == (0.01, 0.02)
+    assert "quantize_mixed_precision" not in found
+    assert not [name for name in found if "rescue" in name]
+
+
 def test_diff_of_siblings_lists_figures_only(runs, tmp_path: Path) -> None:
     report = diff_of(trace(tmp_path, runs[0]), trace(tmp_path, runs[0], "small-int8"))
 

@@ -140,7 +140,7 @@ def test_pass_versions_change_with_a_byte_of_the_module(declare_pass):
     assert before.startswith("halve: acme 1.0+")
     assert pass_versions(prune) != before
     check_versions(prune, pass_versions(prune))
-    with pytest.raises(PassError, match=r"passes must be those that the run began with, halve: acme 1\.0\+.*; got"):
+    with pytest.raises(PassError, match=r"passes must be those that the run started with, halve: acme 1\.0\+.*; got"):
         check_versions(prune, before)
 
 

@@ -37,7 +37,7 @@ def test_run_passes_hands_each_pass_what_the_one_before_returned(work):
 
 
 def test_run_passes_says_that_there_are_none(work):
-    assert run(work).notes == ["no pruning pass was asked for"]
+    assert run(work).notes == ["no pruning: prune.passes is empty"]
 
 
 def nothing(_):
