@@ -20,7 +20,7 @@ help:
 	@echo "make demo    compress the digits classifier, leave everything in demo-output/"
 	@echo "make test    lint, the layers, then all the tests, quick ones first"
 	@echo "make setup   make .venv, once; the others call it"
-	@echo "make lint    ruff and import-linter alone"
+	@echo "make lint    ruff, import-linter and mypy alone"
 	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml (ARGS=--upgrade: to the newest)"
 	@echo "make image   build the container image of a cluster's steps (IMAGE=name:tag, ARGS=the builder's)"
 	@echo "make clean   remove what builds, tests and the demo left; .venv stays"
@@ -38,6 +38,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python scripts/lint_imports.py
+	.venv/bin/python scripts/check_types.py
 
 test: lint
 	$(PYTEST)
