@@ -5,7 +5,12 @@ A message reads `<what> must be <rule>; got <value>. <remedy>.` and names the fi
 The command line prints it as one line and exits with the error's `exit_status`.
 """
 
-from pydantic import ValidationError
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a command line that only prints help does without it
+    from pydantic import ValidationError
 
 
 def first_fault(error: ValidationError) -> str:

@@ -22,7 +22,6 @@ from learn2compress.cli.cluster.options import (
     open_endpoint,
     open_kube,
 )
-from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ClusterError, ConfigError
 
 
@@ -52,6 +51,8 @@ def doctor(
     proxy: str | None = PROXY,
 ) -> None:
     """Check what a run on the cluster needs: endpoint, rights, object store, image, teacher, data, settings."""
+    from learn2compress.schemas.config import load_config
+
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if config is None and settings:
         raise ConfigError("--set must go with a configuration; got none. Name the file.")

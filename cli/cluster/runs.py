@@ -29,7 +29,6 @@ from learn2compress.cli.cluster.options import (
 )
 from learn2compress.cli.interruption import InterruptedBySignal
 from learn2compress.pipeline.environment import prepare_environment
-from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ConfigError
 
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
@@ -76,6 +75,8 @@ def submit(
     proxy: str | None = PROXY,
 ) -> None:
     """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
+    from learn2compress.schemas.config import load_config
+
     endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     chosen, base = load_config(config, settings), load_config(config)
     if every and (wait or output):
