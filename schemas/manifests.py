@@ -158,7 +158,7 @@ class TeacherLogitsManifest(Record):
     examples_sha256: str = ""  # of the manifest of the examples; none where an older version wrote this
     recipe: ViewRecipe
     classes: int
-    shards: dict[Split, list[str]]  # none of train where the teacher is to be trained along and is asked afterwards
+    shards: dict[Split, list[str]]  # none of train if the teacher is jointly trained: its logits follow afterwards
     images: dict[Split, int]
     forward_passes: int  # of the teacher over training views, counted in images
     check_passes: int  # over held-out images: its accuracy, its fit, mirroring
@@ -315,8 +315,8 @@ class Epoch(Record):
     accuracy: dict[str, float]  # by student, validation
     learning_rate: float
     seconds: float
-    teacher_loss: float | None = None  # where it is trained along: its own, train
-    teacher_accuracy: float | None = None  # likewise, validation
+    teacher_loss: float | None = None  # of a jointly trained teacher, on train
+    teacher_accuracy: float | None = None  # of a jointly trained teacher, on validation
 
 
 class Calibration(Record):

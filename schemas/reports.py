@@ -189,6 +189,6 @@ class Report(Record):
     choice: Choice
     curves: list[Epoch]
     teacher_forward_passes: int  # over training images: of the views, and in the loop
-    trained_teacher: TrainedTeacherManifest | None = None  # where the teacher was trained along
+    trained_teacher: TrainedTeacherManifest | None = None  # of a jointly trained teacher
     quantization_error: list[QuantizationError] = []  # by student
     notes: list[str] = []  # files that could not be made, and why

@@ -47,7 +47,7 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if self.teacher.mode == "joint" and self.distill.strategy != "none":
             raise ValueError(
-                f"distill.strategy must be none where the teacher is trained along (teacher.mode joint); got "
+                f"distill.strategy must be none with a jointly trained teacher (teacher.mode joint); got "
                 f"{self.distill.strategy}"
             )
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))

@@ -54,7 +54,8 @@ class DistillConfig(TrainingConfig):
     )
     init: str = Field(
         "none",
-        description="what the students begin as, where data is scarce: none (at random), features (they first learn to "
-        "predict the teacher's, on data.unlabeled too), or the output folder of an earlier run with the same sizes",
+        description="how the students are initialized, where data is scarce: none (at random), features (they first "
+        "learn to predict the teacher's, on data.unlabeled too), or the output folder of an earlier run with the same "
+        "sizes",
     )
     init_epochs: PositiveInt = Field(10, description="of learning the teacher's features, where init is features")

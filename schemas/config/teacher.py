@@ -14,11 +14,11 @@ YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, va
 
 
 class TeacherModeConfig(Section):
-    """Whether the teacher stays as it is."""
+    """Whether the teacher is fixed or jointly trained."""
 
     mode: Literal["fixed", "joint"] = Field(
         "fixed",
-        description="fixed: as it is, its logits computed once; joint: a copy is trained along with the students, its "
+        description="fixed: its logits are computed once; joint: a copy is jointly trained with the students, with its "
         "forward pass in each step",
     )
 
@@ -55,7 +55,7 @@ class TeacherImportConfig(TeacherModeConfig):
     views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
-        "auto", description="mirror views left to right; auto: only if the teacher does not mind"
+        "auto", description="mirror views left to right; auto: only if the teacher's accuracy does not suffer"
     )
     feature_layer: str | None = Field(
         None,

@@ -171,7 +171,7 @@ def test_every_field_says_what_it_is():
         ({"pipeline": {"name": "My Run"}}, r"pipeline\.name is wrong: .*pattern.*; got 'My Run'"),
         (
             {"teacher": {"path": "t", "mode": "joint"}, "distill": {"strategy": "mirrored"}},
-            r"distill\.strategy must be none where the teacher is trained along \(teacher\.mode joint\); got mirrored",
+            r"distill\.strategy must be none with a jointly trained teacher \(teacher\.mode joint\); got mirrored",
         ),
         ({"distill": {"student_weights": {"huge": 2}}}, r"distill\.student_weights must name students; got \['huge'\]"),
     ],
