@@ -21,7 +21,7 @@ class GcsServer:
     """Serves the folder `root`, whose sub-folders are the buckets.
 
     Attributes:
-        refuse: HTTP methods that are answered with 403.
+        refuse: HTTP methods for which the response is 403.
     """
 
     def __init__(self, root: Path) -> None:
