@@ -354,7 +354,7 @@ def test_distiller_initializes_students_with_those_of_an_earlier_run(inputs, dis
             for ours, theirs in zip(after.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
                 np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
-    with pytest.raises(TrainingError, match=r"must have the SHA-256 0{16}… that they had when the run began; got"):
+    with pytest.raises(TrainingError, match=r"must have the SHA-256 0{16}… that they had at the start of the run; got"):
         execute(inputs, artifact(StudentSet, tmp_path / "2"), distill=distill, init_sha256="0" * 64)
 
 
