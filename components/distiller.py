@@ -54,27 +54,29 @@ class DistillerExecutor(BeamNodeExecutor):
         data = TrainingData.open(examples, logits, config.batch_size, seed)
         family, names = architecture.build(seed), tuple(architecture.costs())
         teacher = _teacher_to_train(execution, imported, task)
-        how, checkpoint = recipe(config, data), checkpoint_path(output, execution.inputs, execution.parameters)
-        beginning = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
+        training, checkpoint = recipe(config, data), checkpoint_path(output, execution.inputs, execution.parameters)
+        feature_checkpoint = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
         curves, initialization = [], None
         if earlier:
             initialization = earlier.copy_to(family)
         elif config.init == "features":
             features = FeatureData.open(examples, logits, config.batch_size, seed)
-            curves = learn_features(family, names, features, how, config.init_epochs, beginning, distribution)
+            curves = learn_features(
+                family, names, features, training, config.init_epochs, feature_checkpoint, distribution
+            )
             initialization = describe_features(logits, config.init_epochs)
 
         model = distribution.replicate(family)
-        trainer = JointTrainer(model, names, how, teacher=teacher, distribution=distribution)
-        learned = trainer.train(data.epoch, data.validation(), checkpoint)
+        trainer = JointTrainer(model, names, training, teacher=teacher, distribution=distribution)
+        epochs = trainer.train(data.epoch, data.validation(), checkpoint)
         if not distribution.is_chief:
             return
         distribution.gather(model, family)
 
         notes = []
         if teacher:
-            passes = len(learned) * data.steps * data.batch_size
-            trained = write_trained(execution, teacher, self._make_beam_pipeline(), len(learned), passes)
+            passes = len(epochs) * data.steps * data.batch_size
+            trained = write_trained(execution, teacher, self._make_beam_pipeline(), len(epochs), passes)
             notes.append(f"the teacher was jointly trained; the trained copy has SHA-256 {trained.sha256[:16]}…")
         students = write_students(
             output.uri,
@@ -85,7 +87,7 @@ class DistillerExecutor(BeamNodeExecutor):
             spec=architecture.spec,
             costs=architecture.costs(),
             accuracy=trainer.accuracy(data.validation()),
-            curves=[*curves, *learned],
+            curves=[*curves, *epochs],
             seed=seed,
             source=architecture.source,
             preflight=architecture.preflight(),
@@ -93,7 +95,7 @@ class DistillerExecutor(BeamNodeExecutor):
             initialization=initialization,
         )
         describe_students(output, students)
-        for file in (checkpoint, beginning):
+        for file in (checkpoint, feature_checkpoint):
             file.unlink(missing_ok=True)
 
 
@@ -168,5 +170,5 @@ def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Tas
     if config.mode == "fixed":
         return None
     copy = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
-    own = TeacherRecipe(config.learning_rate, config.mutual_weight)
-    return TeacherInLoop(copy, own, int(execution.parameters["seed"]))
+    teacher_recipe = TeacherRecipe(config.learning_rate, config.mutual_weight)
+    return TeacherInLoop(copy, teacher_recipe, int(execution.parameters["seed"]))

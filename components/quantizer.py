@@ -39,7 +39,7 @@ from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
-_RESCUE_IMAGES = 2000  # most validation images by which layers are chosen for the float fallback
+_MIXED_PRECISION_IMAGES = 2000  # most validation images by which the float layers are chosen
 
 
 class QuantizerExecutor(NodeExecutor):
@@ -88,9 +88,9 @@ class QuantizerExecutor(NodeExecutor):
             if not distribution.is_chief:
                 return
             distribution.gather(model, quantized)
-        made = QuantizedFamily(family, quantized, names, learning)
-        manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
-        manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
+        quantized_family = QuantizedFamily(family, quantized, names, learning)
+        manifest = write_models(output.uri, quantized_family, before, config.variants, images, ids, curves)
+        manifest = diagnose(output.uri, manifest, quantized_family, images, _mixed_precision_settings(config, data))
         manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
@@ -124,10 +124,11 @@ class Quantizer(Node):
     OPTIONAL = ("student",)
 
 
-def _rescue(config: QuantizeConfig, data: TrainingData) -> MixedPrecisionSettings | None:
+def _mixed_precision_settings(config: QuantizeConfig, data: TrainingData) -> MixedPrecisionSettings | None:
+    """Makes the settings of the mixed-precision file; None without one."""
     if not config.mixed_precision:
         return None
-    images, labels = data.first_validation(_RESCUE_IMAGES)
+    images, labels = data.first_validation(_MIXED_PRECISION_IMAGES)
     if not len(labels):
         raise DataError(
             f"the examples in {data.examples} must have validation images for mixed precision; got none. "

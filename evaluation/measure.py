@@ -56,8 +56,8 @@ class Tally(NamedTuple):
     classes: np.ndarray  # [images] int16, predicted
     confidences: np.ndarray  # [images] float16, of the predicted class
     ranks: np.ndarray  # [images] int16, rank of the true class among the scores; 0 means correct
-    lost: list[Flip]  # the first negative flips: the teacher is right and the file is wrong
-    won: list[Flip]  # the first positive flips: the file is right and the teacher is wrong
+    negative_flips: list[Flip]  # the first images on which the teacher is right and the file is wrong
+    positive_flips: list[Flip]  # the first images on which the file is right and the teacher is wrong
 
 
 def predictions_of(tallies: Mapping[tuple[Split, str], Tally], split: Split) -> SplitPredictions:
@@ -137,7 +137,7 @@ class Tallying:
         """Run inference of the file on the next images of the split."""
         part = _tally_batch(self._classifier, batch, [FLIPS - count for count in self._listed])
         self._parts.append(part)
-        self._listed = [self._listed[0] + len(part.lost), self._listed[1] + len(part.won)]
+        self._listed = [self._listed[0] + len(part.negative_flips), self._listed[1] + len(part.positive_flips)]
 
     def tally(self) -> Tally:
         """Return the tally of all images so far; at least one batch must have been added."""
@@ -157,8 +157,8 @@ def join(tallies: Sequence[Tally]) -> Tally:
         classes=np.concatenate([part.classes for part in tallies]),
         confidences=np.concatenate([part.confidences for part in tallies]),
         ranks=np.concatenate([part.ranks for part in tallies]),
-        lost=[flip for part in tallies for flip in part.lost][:FLIPS],
-        won=[flip for part in tallies for flip in part.won][:FLIPS],
+        negative_flips=[flip for part in tallies for flip in part.negative_flips][:FLIPS],
+        positive_flips=[flip for part in tallies for flip in part.positive_flips][:FLIPS],
     )
 
 
@@ -173,9 +173,9 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
     images, right = len(tally.labels), tally.ranks == 0
     k = min(top_k, classes)
     confusion = metrics.confusion_matrix(tally.labels, tally.classes, classes)
-    lost = won = agreement = None
+    negative = positive = agreement = None
     if tally.teacher is not None:
-        lost, won = (len(found) for found in metrics.flips(tally.labels, tally.teacher, tally.classes))
+        negative, positive = (len(found) for found in metrics.flips(tally.labels, tally.teacher, tally.classes))
         agreement = metrics.agreement(tally.teacher, tally.classes)
     return SplitFigures(
         images=images,
@@ -186,9 +186,9 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
         per_class=metrics.class_figures(confusion),
         confusion=confusion.tolist(),
         agreement=agreement,
-        lost=lost,
-        won=won,
-        flips=[*tally.lost, *tally.won],
+        lost=negative,
+        won=positive,
+        flips=[*tally.negative_flips, *tally.positive_flips],
         calibration_error=metrics.calibration_error(tally.confidences, right),
     )
 
@@ -262,11 +262,11 @@ def _tally_batch(classifier: Classifier, batch: Batch, most_flips: Sequence[int]
     scores = classifier.predict(batch.examples)
     classes = np.argmax(scores, axis=1)
     confidences = np.take_along_axis(metrics.probabilities(scores), classes[:, None], axis=1)[:, 0]
-    lost: list[Flip] = []
-    won: list[Flip] = []
+    negative: list[Flip] = []
+    positive: list[Flip] = []
     if batch.teacher is not None:
         flips = metrics.flips(batch.labels, batch.teacher, classes)
-        for named, found, most in zip((lost, won), flips, most_flips, strict=True):
+        for named, found, most in zip((negative, positive), flips, most_flips, strict=True):
             named += [
                 Flip(
                     id=f"{int(batch.ids[i]):016x}",
@@ -284,8 +284,8 @@ def _tally_batch(classifier: Classifier, batch: Batch, most_flips: Sequence[int]
         classes=classes.astype(np.int16),
         confidences=confidences.astype(np.float16),
         ranks=metrics.label_rank(scores, batch.labels).astype(np.int16),
-        lost=lost,
-        won=won,
+        negative_flips=negative,
+        positive_flips=positive,
     )
 
 

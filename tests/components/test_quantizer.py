@@ -18,6 +18,8 @@ from learn2compress.schemas.manifests import (
     DataManifest,
     OnDeviceModelSetManifest,
     StudentSetManifest,
+    TeacherLogitsManifest,
+    manifest_sha256,
     read_manifest,
     write_manifest,
 )
@@ -42,14 +44,14 @@ def pruned(distilled, stripes, tmp_path_factory):
 def run(stripes_artifacts, imported, pruned, artifact, tmp_path):
     """Executes the node without a runner; returns its output artifact and manifest."""
 
-    def run(quantize: QuantizeConfig, examples=None):
+    def run(quantize: QuantizeConfig, examples=None, logits=None):
         if "teacher_variants" not in quantize.model_fields_set:
             quantize = quantize.model_copy(update={"teacher_variants": []})
         output = artifact(OnDeviceModelSet, tmp_path / "Quantizer/models/1")
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, examples or stripes_artifacts[0])],
             "teacher": [artifact(Teacher, imported)],
-            "teacher_logits": [artifact(TeacherLogits, stripes_artifacts[1])],
+            "teacher_logits": [artifact(TeacherLogits, logits or stripes_artifacts[1])],
             "students": [artifact(StudentSet, pruned)],
         }
         properties = Quantizer.encode(quantize=quantize, distill=DISTILL)
@@ -128,9 +130,17 @@ def test_quantizer_refuses_mixed_precision_without_validation_images(run, stripe
     data = read_manifest(stripes_artifacts[0], DataManifest)
     none = {"counts": {**data.counts, "validation": 0}, "shards": {**data.shards, "validation": []}}
     write_manifest(tmp_path / "examples", data.model_copy(update=none))
+    shutil.copytree(stripes_artifacts[1], tmp_path / "logits")
+    logits = read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    same_examples = {"examples_sha256": manifest_sha256(tmp_path / "examples")}
+    write_manifest(tmp_path / "logits", logits.model_copy(update=same_examples))
 
     with pytest.raises(DataError, match=r"must have validation images for mixed precision; got none\. Set"):
-        run(QuantizeConfig(epochs=0, variants=["int8"], mixed_precision=True), examples=tmp_path / "examples")
+        run(
+            QuantizeConfig(epochs=0, variants=["int8"], mixed_precision=True),
+            examples=tmp_path / "examples",
+            logits=tmp_path / "logits",
+        )
 
 
 def test_quantizer_adds_plain_conversions_of_the_teacher(run, stripes):

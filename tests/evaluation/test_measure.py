@@ -95,8 +95,8 @@ def test_tally_of_many_batches_is_that_of_its_parts_joined(classifier):
     batches = [batch(*rng.integers(0, 4, (3, 16)), first_id=16 * i) for i in range(12)]
     whole, parts = tally(classifier, batches), join([tally(classifier, [one]) for one in batches])
 
-    assert (len(whole.lost), len(whole.won)) == (FLIPS, FLIPS)
-    assert (whole.lost, whole.won) == (parts.lost, parts.won)
+    assert (len(whole.negative_flips), len(whole.positive_flips)) == (FLIPS, FLIPS)
+    assert (whole.negative_flips, whole.positive_flips) == (parts.negative_flips, parts.positive_flips)
     for one, other in zip(whole[:6], parts[:6], strict=True):
         assert np.array_equal(one, other)
 

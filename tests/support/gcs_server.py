@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Google Cloud Storage, by its JSON API, over a folder: enough for the real client, with refusals to order."""
+"""Serves a folder by the part of the JSON API of Google Cloud Storage that the client uses; methods can be refused."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class GcsServer:
     """Serves the folder `root`, whose sub-folders are the buckets.
 
     Attributes:
-        refuse: HTTP methods that are answered with 403.
+        refuse: HTTP methods for which the response is 403.
     """
 
     def __init__(self, root: Path) -> None:

@@ -12,26 +12,26 @@ Json = dict[str, Any]
 
 
 def load_facts(version: str) -> dict[str, Any]:
-    """The facts of a version: driver, run, log_endpoint …"""
+    """Reads the facts of a version: driver, run, log_endpoint …"""
     return json.loads((FOLDER / f"kfp-{version}.json").read_text())
 
 
 def tasks_of(run: Json, api: Any, facts: Json) -> Json:
-    """The part of the api-server's answer that has the tasks.
+    """Makes the part of the api-server's response with the tasks.
 
     Args:
-        run: The run: nodes, and how many of them have been started (`done`).
+        run: Nodes of the run, and the number of started ones (`done`).
         api: Settings: fail_node, stuck_node, cached, attempts.
-        facts: What is recorded of the version's runs.
+        facts: Recorded facts of the version.
     """
     make = _argo_nodes if facts["workflow_node"] else _tasks
     tasks = [{key: value for key, value in one.items() if key in facts["task_fields"]} for one in make(run, api, facts)]
-    answer: Json = {}
-    place = answer
+    response: Json = {}
+    place = response
     for key in facts["tasks_at"][:-1]:
         place = place.setdefault(key, {})
     place[facts["tasks_at"][-1]] = tasks
-    return answer
+    return response
 
 
 def _steps(run: Json, api: Any) -> Iterator[tuple[int, str, str]]:

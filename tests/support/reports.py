@@ -89,9 +89,10 @@ def tally_at(rng, labels, teacher, ids, accuracy, classes):
             student=int(predicted[i]),
         )
 
-    lost = np.flatnonzero((teacher == labels) & ~right)[:24]
-    won = np.flatnonzero((teacher != labels) & right)[:24]
-    return Tally(ids, labels, teacher, predicted, confidence, ranks, [flip(i) for i in lost], [flip(i) for i in won])
+    negative = np.flatnonzero((teacher == labels) & ~right)[:24]
+    positive = np.flatnonzero((teacher != labels) & right)[:24]
+    flips = [[flip(i) for i in found] for found in (negative, positive)]
+    return Tally(ids, labels, teacher, predicted, confidence, ranks, *flips)
 
 
 def make_sensitivity(rng):
