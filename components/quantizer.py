@@ -90,7 +90,7 @@ class QuantizerExecutor(NodeExecutor):
             distribution.gather(model, quantized)
         made = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, made, before, config.variants, images, ids, curves)
-        manifest = diagnose(output.uri, manifest, made, images, _rescue(config, data))
+        manifest = diagnose(output.uri, manifest, made, images, _mixed_precision_settings(config, data))
         manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
@@ -124,7 +124,7 @@ class Quantizer(Node):
     OPTIONAL = ("student",)
 
 
-def _rescue(config: QuantizeConfig, data: TrainingData) -> MixedPrecisionSettings | None:
+def _mixed_precision_settings(config: QuantizeConfig, data: TrainingData) -> MixedPrecisionSettings | None:
     if not config.mixed_precision:
         return None
     images, labels = data.first_validation(_RESCUE_IMAGES)
