@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SHA-256 that names a file or a folder, so that content and not a path decides what is the same.
+"""Computes the SHA-256 of files and folders, by which content is identified independently of paths.
 
-Nothing here is known to this project alone: each digest can be computed again in a shell, which is what makes
-a record of it worth keeping. Files are read in pieces, so that memory does not grow with their size.
+Each digest can be computed with standard shell tools, so that records can be checked without this package. Files are
+read in chunks, so that memory does not grow with their size.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def file_sha256(path: str | Path) -> str:
         64 lower-case hexadecimal digits.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: The file cannot be read.
     """
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -31,25 +31,24 @@ def file_sha256(path: str | Path) -> str:
 
 
 def tree_sha256(path: str | Path) -> str:
-    r"""Compute the SHA-256 of a folder's files and of where in it they lie.
+    r"""Compute the SHA-256 of a folder from the contents and relative paths of its files.
 
-    The rule: a line `"<sha256>  <path>\n"` for each regular file below the folder, where `<path>` is relative
-    to it, with `/` between its parts; the lines sorted as UTF-8 bytes; the SHA-256 of all of them joined. In
-    a shell:
+    The rule: a line `"<sha256>  <path>\n"` for each regular file below the folder, where `<path>` is relative to it,
+    with `/` between its parts; the lines sorted as UTF-8 bytes; the SHA-256 of all lines joined. In a shell:
 
         find . -type f -printf '%P\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum
 
-    So neither the folder's own name and place, nor times, permissions, the order of listing or an empty
-    sub-folder count. A symbolic link to a file counts as the file that it points to.
+    The digest does not depend on the name and location of the folder, on times, permissions, the order of listing or
+    empty sub-folders. A symbolic link to a file counts as the file that it points to.
 
     Returns:
         64 lower-case hexadecimal digits.
 
     Raises:
-        NotADirectoryError: the path is no folder.
-        OSError: a file in it cannot be read.
-        LineageError: a linked sub-folder, or a name with a line break or a backslash, for which the rule is
-            not plain.
+        NotADirectoryError: The path is not a folder.
+        OSError: A file in it cannot be read.
+        LineageError: The folder has a linked sub-folder, or a name with a line break or a backslash, for which the rule
+            is ambiguous.
     """
     root = Path(path)
     if not root.is_dir():
@@ -75,7 +74,7 @@ def tree_sha256(path: str | Path) -> str:
 
 
 def path_sha256(path: str | Path) -> str:
-    """Compute the digest of whatever lies at a path: `tree_sha256` of a folder, else `file_sha256`."""
+    """Compute the digest of a file or folder: `tree_sha256` of a folder, otherwise `file_sha256`."""
     return tree_sha256(path) if Path(path).is_dir() else file_sha256(path)
 
 
@@ -88,5 +87,5 @@ def path_bytes(path: str | Path) -> int:
 
 
 def _raise(error: OSError) -> None:
-    # os.walk would pass over a folder that it may not list, and the digest would lack its files.
+    # By default, os.walk skips folders that it cannot list, and the digest would lack their files.
     raise error

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, and whose it is to mend.
+"""The errors that a user can correct, and their exit statuses.
 
-A message reads `<what> must be <rule>; got <value>. <remedy>.` and names the file, layer, student or field.
-The command line prints it as one line and exits with the error's `exit_status`.
+A message has the form `<what> must be <rule>; got <value>. <remedy>.` and names the file, layer, student or field. The
+command line prints it as one line and exits with the error's `exit_status`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:  # a command line that only prints help does without it
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first field of a document that is wrong, and the rule it breaks, in words."""
+    """Describes the first wrong field of a document and the rule that it violates."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'its JSON'}: {first['msg']}"
 
 
 class Learn2CompressError(Exception):
-    """Anything the user can mend."""
+    """Base class of the errors that a user can correct."""
 
     exit_status = 2
 
@@ -30,7 +30,7 @@ class ConfigError(Learn2CompressError):
 
 
 class UnitError(ConfigError, ValueError):
-    """A size or a count has a unit nobody knows. A ValueError too, so that a typed config names the field."""
+    """A size or a count has an unknown unit; also a ValueError, so that a typed configuration names the field."""
 
 
 class DataError(Learn2CompressError):
@@ -42,27 +42,27 @@ class TeacherError(Learn2CompressError):
 
 
 class FamilyError(Learn2CompressError):
-    """The students asked for cannot be built: a budget, a count or a shape is out of reach."""
+    """The configured students cannot be built: a budget, a count or a shape cannot be reached."""
 
 
 class StudentModuleError(Learn2CompressError):
-    """The user's own students cannot be built, or do not fit the data."""
+    """User-defined students cannot be built, or do not fit the data."""
 
 
 class PassError(Learn2CompressError):
-    """A pruning pass is not installed, cannot be loaded, or does not keep to its contract."""
+    """A pruning pass is not installed, cannot be loaded, or violates its contract."""
 
 
 class TrainingError(Learn2CompressError):
-    """Training cannot go on: a non-finite loss, a checkpoint of another family."""
+    """Training cannot continue: the loss is not finite, or a checkpoint is of another family."""
 
 
 class ModelFileError(Learn2CompressError):
-    """A .tflite file is unreadable, cut short, or not what it is said to be."""
+    """A .tflite file is unreadable, truncated, or not of the stated kind."""
 
 
 class OutputError(Learn2CompressError):
-    """The output folder cannot be used: it holds another run, or the disk is full."""
+    """The output folder cannot be used: it contains another run, or the disk is full."""
 
 
 class SelectionError(Learn2CompressError):
@@ -76,7 +76,7 @@ class LineageError(Learn2CompressError):
 
 
 class ClusterError(Learn2CompressError):
-    """A cluster, its object store or its pipeline refuses, or cannot be reached."""
+    """A cluster or its object store cannot be reached, or refuses a request or a pipeline."""
 
 
 class RunFailedError(ClusterError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifests that travel inside the artifacts: what a folder holds, by name and by digest.
+"""The manifests in the artifacts: the contents of a folder by name and digest.
 
-Every artifact of ours is a folder with a `manifest.json`; files are named relative to it, with their SHA-256, so that a
-manifest can be checked wherever the folder has been moved to. Shapes are [height, width, channels]; sizes are bytes;
+Every artifact of this package is a folder with a `manifest.json`; files are named relative to it, with their SHA-256,
+so that a manifest can be checked after the folder was moved. Shapes are [height, width, channels]; sizes are in bytes;
 accuracies are fractions in [0, 1].
 """
 
@@ -20,17 +20,17 @@ from learn2compress.schemas.scaling import Scaling
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
 ModalityName = Literal["image"]
-DEFAULT_MODALITY: ModalityName = "image"  # of manifests that name none
+DEFAULT_MODALITY: ModalityName = "image"  # the modality of manifests that name none
 
 
 class Record(BaseModel):
-    """Immutable; a field it does not know is kept out loud, not silently dropped."""
+    """Base class of manifests and reports: immutable, and unknown fields are refused instead of dropped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class File(Record):
-    """A file by name (relative to the manifest) and content."""
+    """A file, by its name relative to the manifest and its content."""
 
     path: str
     sha256: str
@@ -38,17 +38,17 @@ class File(Record):
 
     @classmethod
     def of(cls, folder: Path, path: str) -> "File":
-        """Describes folder/path as it is on disk now."""
+        """Describes the present content of folder/path."""
         return cls(path=path, sha256=file_sha256(folder / path), bytes=(folder / path).stat().st_size)
 
 
 class Task(Record):
-    """What is classified: the kind and the shape of an example, and the names of the classes, in label order.
+    """The classification task: modality and shape of an example, and the names of the classes in label order.
 
-    The modality says what the shape means (modalities/): of an image, it is [height, width, channels].
+    The modality determines the meaning of the shape (modalities/): for images, it is [height, width, channels].
     """
 
-    # Left out of a manifest where it is the default, so that manifests of images have the bytes that they always had.
+    # Left out of a manifest if it is the default, so that the bytes of manifests of images do not change.
     modality: ModalityName = Field(DEFAULT_MODALITY, exclude_if=lambda name: name == DEFAULT_MODALITY)
     input_shape: tuple[int, ...]
     classes: list[str]
@@ -68,9 +68,9 @@ class BadFile(Record):
 
 
 class Unlabeled(Record):
-    """Images without labels, in Split-unlabeled beside the splits: records as theirs, the label -1.
+    """Images without labels, in Split-unlabeled beside the splits, with the same records and the label -1.
 
-    No split: no statistics are taken of them, and nothing is measured on them.
+    This is not a split: no statistics are computed for these images, and nothing is measured on them.
     """
 
     count: int
@@ -78,32 +78,33 @@ class Unlabeled(Record):
 
 
 class DataManifest(Record):
-    """Of `Examples`, at `manifest.json` beside the Split-* folders.
+    """Manifest of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (where it
-    came from), and what the modality stores, of an image: `image` (height·width·channels raw uint8 bytes),
-    `original_height`, `original_width`, `brightness`; its id is of shape and pixels. Within a split, records lie in the
-    order of their ids, spread over shards by id: that order is random with respect to content and the same whatever the
-    number of workers.
+    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (its
+    origin), and the features of the modality; for images: `image` (height·width·channels raw uint8 bytes),
+    `original_height`, `original_width`, `brightness`; the id is of shape and pixels. Within a split, records are in the
+    order of their ids,
+    distributed over shards by id: this order is random with respect to content, and independent of the number of
+    workers.
     """
 
     task: Task
-    digest: str  # of the source files, see schemas/digests.py
+    digest: str  # digest of the source files, see schemas/digests.py
     counts: dict[Split, int]
     per_class: dict[Split, list[int]]
     shards: dict[Split, list[str]]  # file names under Split-<split>/
-    duplicates: dict[str, int]  # "train/test": how many images of one are in the other
-    duplicate_examples: list[tuple[str, str]]  # some of them, by source
+    duplicates: dict[str, int]  # "train/test": number of images of one split that are in the other
+    duplicate_examples: list[tuple[str, str]]  # some of the duplicates, by source
     skipped: list[BadFile]  # the first hundred
     skipped_count: int
     unlabeled: Unlabeled | None = None
 
 
 class ViewRecipe(Record):
-    """Which K views of a training image the teacher has seen; view 0 is the image itself.
+    """The K views of a training image with stored logits; view 0 is the image itself.
 
-    A view is a shift by (dy, dx) pixels, with reflection at the border, and possibly a mirroring left to right. The
-    parameters of each view are stored with its logits, so that a student sees exactly the teacher's view.
+    A view is a shift by (dy, dx) pixels, with reflection at the border, optionally mirrored left to right. The
+    parameters of each view are stored with its logits, so that a student is trained on exactly the same view.
     """
 
     count: int
@@ -113,12 +114,12 @@ class ViewRecipe(Record):
 
 
 class TeacherManifest(Record):
-    """Of a `Teacher`: the model file or folder, as it was given, and what was found out about it."""
+    """Manifest of a `Teacher`: the unchanged model file or folder, and its detected properties."""
 
     task: Task
-    model: str  # file or folder, relative
+    model: str  # relative path of the file or folder
     format: str
-    sha256: str  # of the file, or the tree digest of the folder
+    sha256: str  # digest of the file, or tree digest of the folder
     bytes: int
     output: Literal["logits", "probabilities"]
     output_name: str | None = None
@@ -133,21 +134,22 @@ class TeacherManifest(Record):
 
 
 class TeacherFeaturesManifest(Record):
-    """Of the folder `features` of a `TeacherLogits`: a shard for each one of the examples, the same records in order.
+    """Manifest of the folder `features` of a `TeacherLogits`: a shard for each shard of the examples.
 
-    A record is a tf.Example: `id`, `features` (float32 bytes, views x width), `views` (as of the logits).
+    A record is a tf.Example, in the order of the examples: `id`, `features` (float32 bytes, views x width), `views` (as
+    for the logits).
     """
 
     layer: str
-    side: Literal["input", "output"]  # of the layer: which of the two the features are
+    side: Literal["input", "output"]  # whether the features are the input or the output of the layer
     width: int
     shards: dict[Literal["train", "unlabeled"], list[str]]
     images: dict[Literal["train", "unlabeled"], int]
-    forward_passes: int  # of the teacher for these alone, counted in images: one that gave logits too is not among them
+    forward_passes: int  # images in passes for features alone, without those in passes that also computed logits
 
 
 class TeacherLogitsManifest(Record):
-    """Of `TeacherLogits`: for each shard of the examples, a shard of the same name with the same records in order.
+    """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
     A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: dy, dx,
     mirrored). Validation and test have one view, the image itself.
@@ -155,39 +157,39 @@ class TeacherLogitsManifest(Record):
 
     teacher_sha256: str
     data_digest: str
-    examples_sha256: str = ""  # of the manifest of the examples; none where an older version wrote this
+    examples_sha256: str = ""  # digest of the examples' manifest; empty if written by an older version
     recipe: ViewRecipe
     classes: int
-    shards: dict[Split, list[str]]  # none of train if the teacher is jointly trained: its logits follow afterwards
+    shards: dict[Split, list[str]]  # without train for a teacher to be trained jointly
     images: dict[Split, int]
-    forward_passes: int  # of the teacher over training views, counted in images
-    check_passes: int  # over held-out images: its accuracy, its fit, mirroring
-    flip_accuracy: float | None = None  # of the teacher on mirrored validation images
+    forward_passes: int  # of the teacher on training views, in images
+    check_passes: int  # of the teacher on held-out images, for its accuracy, input scaling and mirroring
+    flip_accuracy: float | None = None  # accuracy of the teacher on mirrored validation images
     seconds: float
     features: TeacherFeaturesManifest | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, values: Any) -> Any:
-        """Drops what older versions wrote: whether the logits of a fixed teacher lie elsewhere."""
+        """Drops a field of older versions: whether the logits of a fixed teacher are stored elsewhere."""
         return {k: v for k, v in values.items() if k != "as_imported"} if isinstance(values, dict) else values
 
     def require_features(self) -> TeacherFeaturesManifest:
         """Returns the manifest of the features.
 
         Raises:
-            DataError: The teacher's features were not taken.
+            DataError: The teacher's features were not computed.
         """
         if self.features is None:
             raise DataError(
-                "the teacher's logits must have its features beside them; got none. "
+                "the artifact of the teacher's logits must contain its features; got none. "
                 "Set distill.init: features and run again."
             )
         return self.features
 
 
 class TrainedTeacherManifest(Record):
-    """Manifest of a `TrainedTeacher`: what the students' training made of the teacher.
+    """Manifest of a `TrainedTeacher`: the teacher after joint training with the students.
 
     Older versions wrote one of a fixed teacher as well, without `teacher`.
     """
@@ -198,17 +200,17 @@ class TrainedTeacherManifest(Record):
     learning_rate: float | None = None
     mutual_weight: float | None = None
     epochs: int = 0
-    best_epoch: int | None = None  # whose weights these are: the best on the validation split
-    forward_passes: int = 0  # in the loop, counted in images
+    best_epoch: int | None = None  # epoch of the weights: the best one on the validation split
+    forward_passes: int = 0  # in the training loop, in images
 
 
 class LayerQuantization(Record):
-    """How a layer is brought to 8 bits."""
+    """Quantization method of a layer."""
 
     layer: str
-    type: str  # its class
+    type: str  # class of the layer
     method: Literal["quantization-aware", "output-only", "post-training", "float"]
-    why: str = ""  # where it is not quantization-aware
+    why: str = ""  # reason if it is not quantization-aware
 
 
 def quantized_how(layers: Sequence[LayerQuantization]) -> str:
@@ -228,78 +230,78 @@ class Student(Record):
     model: File  # tf_keras .h5; input: normalized pixels; output: logits
     parameters: int
     macs: int
-    predicted_int8_bytes: int | None = None  # none: a user's own architecture, of which nothing is predicted
-    validation_accuracy: float  # of the Keras model; only to follow the training
+    predicted_int8_bytes: int | None = None  # None for a user-defined architecture, for which there is no prediction
+    validation_accuracy: float  # of the Keras model, to monitor the training
     sparsity: float = 0.0  # of the pruned kernels
-    preflight: list[LayerQuantization] = []  # how each layer will come to 8 bits, found out before training
+    preflight: list[LayerQuantization] = []  # quantization method of each layer, determined before training
 
 
 class Drop(Record):
-    """What a change to one place of the students did to them, all else as it was."""
+    """Effect of a perturbation of one place of the students alone."""
 
-    share: float  # of the weights that were made zero, or of the channels that were removed
-    accuracy_drop: float  # mean over the students that have the place; below zero: it got better
-    divergence: float  # mean Kullback-Leibler divergence of the answers from what they were, in nats
+    share: float  # fraction of weights that were set to zero, or of channels that were removed
+    accuracy_drop: float  # mean over the students that have the place; negative if the accuracy increased
+    divergence: float  # mean Kullback-Leibler divergence of the outputs from the unperturbed ones, in nats
 
 
 class LayerSensitivity(Record):
-    """Of one layer alone."""
+    """Sensitivity of one layer."""
 
     layer: str
     type: str
-    weights: int  # in its kernel
-    students: list[str]  # which have it
-    zeros: list[Drop]  # its smallest weights made zero; none: it is left dense
-    int8: Drop | None  # its weights and its output rounded to 8 bits
-    sparsity: float | None = None  # the share of zeros that it was given
+    weights: int  # number of weights in its kernel
+    students: list[str]  # students that have it
+    zeros: list[Drop]  # with its smallest weights set to zero; empty: it stays dense
+    int8: Drop | None  # with its weights and its output rounded to 8 bits
+    sparsity: float | None = None  # allocated fraction of zeros
 
 
 class ChannelSensitivity(Record):
-    """Of the channels that several layers have in common: depthwise layers, residual sums."""
+    """Sensitivity of a group of channels that several layers share through depthwise layers and residual sums."""
 
-    group: str  # the first block that makes them
-    blocks: list[str]  # all that do
+    group: str  # first block that produces the channels
+    blocks: list[str]  # all blocks that produce them
     channels: int
     students: list[str]
-    removed: list[Drop]  # the least important channels gone
-    kept: int | None = None  # channels that it was left
+    removed: list[Drop]  # without the least important channels
+    kept: int | None = None  # number of channels that are kept
 
 
 class Sensitivity(Record):
-    """How much each layer matters, each tried alone on a few images."""
+    """Sensitivity of each layer and channel group, each perturbed alone, on a few images."""
 
     split: Literal["validation"] = "validation"
     images: int
     layers: list[LayerSensitivity]
-    channels: list[ChannelSensitivity] = []  # before any were removed
+    channels: list[ChannelSensitivity] = []  # before channel pruning
 
 
 class Initialization(Record):
-    """What the students began as, if not at random."""
+    """Initialization of the students, if it is not random."""
 
     kind: Literal["features", "students"]
-    source_sha256: str  # of the teacher whose features they learned, or of the StudentSet (tree digest)
-    new_logits: bool  # whether the layers of the logits began at random all the same
+    source_sha256: str  # digest of the teacher whose features they learned, or tree digest of the StudentSet
+    new_logits: bool  # whether the layers of the logits were initialized at random nevertheless
     feature_layer: str | None = None
-    epochs: int = 0  # of learning features
+    epochs: int = 0  # of feature distillation
     labeled_images: int = 0
     unlabeled_images: int = 0
-    forward_passes: int = 0  # of the teacher for this alone, counted in images: each view once, whatever the epochs
+    forward_passes: int = 0  # of the teacher for features alone, in images: each view once for any number of epochs
 
 
 class StudentSetManifest(Record):
-    """Of a `StudentSet`: students smallest first, and the family they were cut from while they share parameters."""
+    """Manifest of a `StudentSet`: students, smallest first, and the family that they are parts of, if there is one."""
 
     task: Task
     stage: Literal["distilled", "pruned"]
     normalization: Scaling
     teacher_sha256: str
     students: list[Student]
-    family: File | None  # tf_keras .h5 with one output a student, in their order
-    family_spec: dict[str, Any] | None  # as compression.family wrote it; none: the students are a user's own
-    module: File | None = None  # the text of the user's own architecture, which defines its custom layers too
+    family: File | None  # tf_keras .h5 with an output for each student, in their order
+    family_spec: dict[str, Any] | None  # written by compression.family; None for a user-defined architecture
+    module: File | None = None  # text of the user-defined architecture, including its custom layers
     curves: File  # curves.json: a list of Epoch
-    events: list[File] = []  # the same for TensorBoard
+    events: list[File] = []  # curves for TensorBoard
     seed: int
     notes: list[str] = []
     sensitivity: Sensitivity | None = None
@@ -307,53 +309,53 @@ class StudentSetManifest(Record):
 
 
 class Epoch(Record):
-    """One line of a training curve."""
+    """A point of a training curve."""
 
-    stage: Literal["features", "distilled", "thinned", "pruned", "quantized"]
+    stage: Literal["features", "distilled", "thinned", "pruned", "quantized"]  # thinned: after channel pruning
     epoch: int
-    loss: dict[str, float]  # by student, train
-    accuracy: dict[str, float]  # by student, validation
+    loss: dict[str, float]  # on train, by student
+    accuracy: dict[str, float]  # on validation, by student
     learning_rate: float
     seconds: float
-    teacher_loss: float | None = None  # of a jointly trained teacher, on train
-    teacher_accuracy: float | None = None  # of a jointly trained teacher, on validation
+    teacher_loss: float | None = None  # loss of a jointly trained teacher on train
+    teacher_accuracy: float | None = None  # accuracy of a jointly trained teacher on validation
 
 
 class Calibration(Record):
-    """The representative data set: from train only."""
+    """The representative data set, which is from the training split only."""
 
     images: int
     split: Literal["train"] = "train"
-    digest: str  # SHA-256 over the sorted ids
+    digest: str  # SHA-256 of the sorted ids
 
 
 class LayerError(Record):
-    """What 8 bits do to one operator of a file, all others being in float: see quantization/layer_error.py."""
+    """Quantization error of one operator of a file with all others in float: see quantization/layer_error.py."""
 
-    layer: str  # of the student
+    layer: str  # layer of the student
     op: str
-    cause: Literal["weights", "range"]  # rounding of its kernel, or of what it gives
-    sqnr_db: float | None  # of what it gives; none: nothing is lost
+    cause: Literal["weights", "range"]  # rounding of its kernel, or of its output
+    sqnr_db: float | None  # of its output; None: no error
     rmse_over_scale: float
-    logits_sqnr_db: float | None  # of the logits; what layers are ranked by
-    changed: float  # share of images whose class changes
+    logits_sqnr_db: float | None  # of the logits, by which layers are ranked; None: no error
+    changed: float  # fraction of images whose predicted class changes
 
 
 class QuantizationError(Record):
-    """Of a student's int8 file, on some training images."""
+    """Quantization error of a student's int8 file, on some training images."""
 
     student: str
-    model: str  # the file's name
+    model: str  # name of the file
     images: int
-    logits_sqnr_db: float | None  # all layers in 8 bits
+    logits_sqnr_db: float | None  # with all layers in 8 bits
     changed: float
-    layers: list[LayerError]  # worst first
+    layers: list[LayerError]  # largest error first
 
 
 class FloatFallback(Record):
-    """Layers of a file that were kept in float, what they cost, and what they brought on the validation split."""
+    """Layers of a mixed-precision file in float, their cost in bytes, and the accuracies on the validation split."""
 
-    model: str  # the full int8 file's name
+    model: str  # name of the full int8 file
     layers: list[str]
     bytes_added: int
     images: int
@@ -371,13 +373,13 @@ class OnDeviceModel(Record):
     file: File
     layers: list[LayerQuantization] = []
     calibration: Calibration | None = None
-    full_int8: bool = False  # proved from the file
+    full_int8: bool = False  # verified from the file
     baseline: bool = False  # a plain conversion of the teacher, not a candidate
-    rescue: FloatFallback | None = None  # int8, with some layers in float
+    rescue: FloatFallback | None = None  # if it is mixed-precision: int8 with some layers in float
 
 
 class OnDeviceModelSetManifest(Record):
-    """Of an `OnDeviceModelSet`."""
+    """Manifest of an `OnDeviceModelSet`."""
 
     task: Task
     normalization: Scaling
@@ -387,14 +389,23 @@ class OnDeviceModelSetManifest(Record):
     events: list[File] = []
     seed: int
     quantization_error: list[QuantizationError] = []
-    notes: list[str] = []  # what could not be made, and why
+    notes: list[str] = []  # files that could not be made, with reasons, and other notes
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST) -> Path:
-    """Writes a manifest, with sorted keys so that equal manifests are equal bytes."""
+    """Writes a manifest, with sorted keys so that equal manifests have equal bytes.
+
+    Args:
+        folder: Artifact directory.
+        manifest: Manifest to write.
+        name: Name of the file.
+
+    Returns:
+        Path of the file.
+    """
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -402,15 +413,20 @@ def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST
 
 
 def manifest_sha256(folder: str | Path) -> str:
-    """Computes the digest of an artifact's manifest, which stands for the artifact's contents."""
+    """Computes the digest of an artifact's manifest, which identifies the artifact's contents."""
     return file_sha256(Path(folder) / MANIFEST)
 
 
 def read_manifest(folder: str | Path, kind: type[M], name: str = MANIFEST) -> M:
     """Reads a manifest.
 
+    Args:
+        folder: Artifact directory.
+        kind: Class of the manifest.
+        name: Name of the file.
+
     Raises:
-        Learn2CompressError: It is missing or is not a `kind`.
+        Learn2CompressError: The file is missing or is not a manifest of this class.
     """
     path = Path(folder) / name
     try:

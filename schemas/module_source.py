@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of a user's own architecture: it travels as text, not as a path, so that it works on a cluster as it does
-here, is part of what the cache compares, and stands in the lineage with its digest.
+"""The source of a user-defined architecture.
+
+It is handed on as text and not as a path, so that it works on a cluster in the same way, is part of the cache key, and
+is recorded in the lineage with its digest.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from typing import Any
 from learn2compress.schemas.errors import StudentModuleError
 
 DEFAULT_FUNCTION = "build"
-# A step on a cluster gets it as part of one argument, which Linux limits to 128 KiB.
+# On a cluster it is part of a single argument, which Linux limits to 128 KiB.
 MOST_BYTES = 64 * 1024
 
 
@@ -21,9 +23,9 @@ class ModuleSource:
     """A Python file and the function to call in it.
 
     Attributes:
-        name: The file's name, without its folder.
-        function: What builds the students.
-        text: All of the file.
+        name: Name of the file without its folder.
+        function: Name of the function that builds the students.
+        text: Content of the file.
     """
 
     name: str
@@ -32,11 +34,11 @@ class ModuleSource:
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """Digest of the file."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def to_parameters(self) -> dict[str, str]:
-        """Writes it as a node's parameters."""
+        """Encodes the source as parameters of a node."""
         return {
             "module_name": self.name,
             "module_function": self.function,
@@ -46,7 +48,7 @@ class ModuleSource:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> "ModuleSource | None":
-        """Reads it from a node's parameters; None where they have none."""
+        """Decodes the source from a node's parameters; None if they have none."""
         if not parameters.get("module_text"):
             return None
         return cls(*(parameters[f"module_{field}"] for field in ("name", "function", "text")))
@@ -56,10 +58,13 @@ def read_module(setting: str) -> ModuleSource:
     """Reads the file that students.module names.
 
     Args:
-        setting: `my_students.py:build`; the function is `build` where none is named.
+        setting: Value of students.module, such as `my_students.py:build`; the default function is `build`.
+
+    Returns:
+        The source.
 
     Raises:
-        StudentModuleError: It cannot be read, is no text, or is too long to travel.
+        StudentModuleError: The file cannot be read, is not text, or is too long for a parameter.
     """
     place, colon, function = setting.rpartition(":")
     if not colon or "/" in function or function.endswith(".py"):
@@ -81,11 +86,11 @@ def read_module(setting: str) -> ModuleSource:
         raise StudentModuleError(f"students.module must be Python in UTF-8; {path}: {error}.") from error
     if len(content) > MOST_BYTES:
         raise StudentModuleError(
-            f"students.module must be at most {MOST_BYTES:,} bytes, since it travels as text; {path} has "
+            f"students.module must be at most {MOST_BYTES:,} bytes, since it is a parameter; {path} has "
             f"{len(content):,}. Install what it needs as a package."
         )
     if "{{$" in text:
         raise StudentModuleError(
-            f"students.module must not contain '{{{{$', which Kubeflow replaces; {path} does. Write it otherwise."
+            f"students.module must not contain '{{{{$', which Kubeflow replaces; {path} does. Write it in another way."
         )
     return ModuleSource(path.name, function, text)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration sections as node parameters, one scalar each, so that lineage reads plainly.
+"""Encodes configuration sections as node parameters, one scalar for each field, so that the lineage is readable.
 
-A field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A
-list or a mapping is written as YAML on one line (`[float32, int8]`); a field that is not set is left out.
+The field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A
+list or a mapping is written as YAML in one line (`[float32, int8]`); a field that is not set is left out.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Scalar = int | float | str
 
 
 def scalar_types(**sections: type[BaseModel]) -> dict[str, type[Scalar]]:
-    """Names the parameters of sections, each prefixed with its keyword, and their types."""
+    """Returns the types of the parameters of sections, by name prefixed with the keyword."""
     return {
         f"{name}_{field}": _scalar_type(info.annotation)
         for name, section in sections.items()
@@ -28,7 +28,7 @@ def scalar_types(**sections: type[BaseModel]) -> dict[str, type[Scalar]]:
 
 
 def encode(**sections: BaseModel) -> dict[str, Scalar]:
-    """Writes sections as parameter values, each prefixed with its keyword."""
+    """Encodes sections as values of parameters, by name prefixed with the keyword."""
     return {
         f"{name}_{field}": _to_scalar(value, type(section).model_fields[field].annotation)
         for name, section in sections.items()
@@ -37,7 +37,7 @@ def encode(**sections: BaseModel) -> dict[str, Scalar]:
 
 
 def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
-    """Reads a section back from the parameters of a node, with the same checks as a file's.
+    """Decodes a section from the parameters of a node, with the same checks as for a file.
 
     Args:
         section: Class of the section.
@@ -68,7 +68,7 @@ def _is_plain_text(annotation: Any) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The Python types that a field's value may have, with `Annotated` and `Literal` looked through."""
+    """Lists the Python types of a field's values, resolving `Annotated` and `Literal`."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]

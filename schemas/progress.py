@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What long work says while it goes on: to whoever listens, or else to the log.
+"""Progress of long-running work, which is sent to a listener or else to the log.
 
-The algorithms do not know who runs them. A command line sets a listener that draws bars; a step in a container leaves
-the default, a log line now and then.
+The algorithms do not depend on how they are run. The command line sets a listener that draws progress bars; a step in a
+container keeps the default, occasional log lines.
 """
 
 import logging
@@ -16,15 +16,15 @@ log = logging.getLogger("learn2compress")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work has come.
+    """Progress of a task.
 
     Attributes:
-        task: What is being done, in words.
-        done: Units finished.
-        total: Units in all, or None where that is not known.
-        detail: What is worth seeing of it, such as the accuracies of an epoch; empty if nothing.
-        seconds: Since the work began.
-        before: Units that had been finished before it began: of a training that goes on, its earlier epochs.
+        task: Description of the task.
+        done: Number of finished units.
+        total: Total number of units; None if it is not known.
+        detail: Result to display, such as the accuracies of an epoch; empty if there is none.
+        seconds: Time since the start of the task.
+        before: Number of units that were finished before the start, such as earlier epochs of a resumed training.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the pace so far."""
+        """Remaining time, estimated from the speed so far; None if it is not known."""
         if self.done <= self.before or self.total is None:
             return None
         return self.seconds / (self.done - self.before) * (self.total - self.done)
@@ -46,7 +46,7 @@ Listener = Callable[[Progress], None]
 
 
 class _LogNowAndThen:
-    """Logs when there is something to see, at most every ten seconds otherwise."""
+    """Listener that logs details at once, and other progress at most every ten seconds."""
 
     def __init__(self) -> None:
         self.last = 0.0
@@ -64,7 +64,7 @@ _listener: Listener = _LogNowAndThen()
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Sends all progress in this process to the listener while the block runs."""
+    """Sends all progress in this process to a listener within the `with` block."""
     global _listener
     before, _listener = _listener, listener
     try:
@@ -74,18 +74,18 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Task:
-    """A piece of work that is counted."""
+    """A task whose finished units are counted."""
 
     def __init__(self, name: str, total: int | None = None, before: int = 0) -> None:
         self.name, self.total, self.done, self.before, self.began = name, total, before, before, time.monotonic()
 
     def advance(self, units: int = 1, detail: str = "") -> None:
-        """Counts units as finished and tells the listener."""
+        """Counts units as finished and informs the listener."""
         self.done += units
         _listener(Progress(self.name, self.done, self.total, detail, time.monotonic() - self.began, self.before))
 
 
 def say(text: str) -> None:
-    """Tells the listener something that is worth keeping on the screen."""
+    """Sends a text to the listener that stays on the screen."""
     for line in text.splitlines():
         _listener(Progress("", 0, None, line, 0.0))

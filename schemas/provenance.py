@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The provenance record: what one execution of a node made, from what, and how, in a file of its own.
+"""The provenance record: a file with the outputs, inputs and parameters of one execution of a node.
 
-A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1) whose predicate is SLSA Provenance v1
-(https://slsa.dev/provenance/v1), so that tools other than ours can read it:
+A record is an in-toto Statement v1 (https://in-toto.io/Statement/v1) with an SLSA Provenance v1 predicate
+(https://slsa.dev/provenance/v1), so that other tools can read it:
 
     subject                 each output artifact: a folder by the digest of its tree, and each file in it by its SHA-256
     resolvedDependencies    each input artifact by the digest of its tree, with the record that made it; the code
     externalParameters      the node's parameters
-    internalParameters      node, pipeline, run, seed, code, platform, and what ML Metadata says of the execution
-    builder.version         versions of the packages that ran
-    runDetails.metadata     start, end, and whether the outputs were taken from the cache
+    internalParameters      node, pipeline, run, seed, code, platform, and the execution in ML Metadata
+    builder.version         versions of the installed packages
+    runDetails.metadata     start, end, and whether the outputs are from the cache
 
-A folder's digest goes by the name `sha256Tree`; its rule, which any shell can follow, is that of
-`schemas.digests.tree_sha256`. A file's subject is named by its output and its place in it, as in
-`models/large-int8.tflite`. URIs within the pipeline root are relative to it, so that a folder that was moved, or copied
-to a bucket, is still described; others stay as they are.
+The digest of a folder is named `sha256Tree`; its rule is that of `schemas.digests.tree_sha256` and can be followed in a
+shell. The subject of a file is named after its output and its path in it, such as `models/large-int8.tflite`. URIs
+within the pipeline root are relative to it, so that they are still valid after the folder was moved or copied to a
+bucket; other URIs are not changed.
 
-The record also seals itself: `learn2compress_record.seal` is the SHA-256 of the file with the seal's own 64 digits
-replaced by zeros. Any changed byte shows. It is no signature, for whoever changes a record can seal it again: what
-holds against intent is that the next record names this one by digest, or a key (see lineage/records/signing.py).
+The record has a seal: `learn2compress_record.seal` is the SHA-256 of the file with the 64 digits of the seal replaced
+by zeros, so that any changed byte is detected. It is not a signature, since a changed record can be sealed again: the
+protection against tampering is the digest of this record in the next one, or a key (see lineage/records/signing.py).
 
-Fields that we do not know are kept, whoever wrote them.
+Unknown fields are kept.
 """
 
 import hashlib
@@ -40,17 +40,17 @@ PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:learn2compress:node:v1"
 SUFFIX = ".intoto.json"
 LOCK_FILE = ".lock"
-"""Held by the command that works in an output folder; of no interest to a record."""
+"""Lock of the command that works in an output folder; not part of any record."""
 FOLDER = "provenance"
 TREE = "sha256Tree"
 FILE = "sha256"
 UNSEALED = "0" * 64
 EMPTY = hashlib.sha256().hexdigest()
-"""The tree digest of a folder without files, which says nothing about where it came from."""
+"""Tree digest of a folder without files, which does not identify its origin."""
 
 
 class _Open(BaseModel):
-    """Immutable, and keeping what it does not know."""
+    """Base class: immutable, and unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, alias_generator=to_camel)
 
@@ -65,7 +65,7 @@ class ResourceDescriptor(_Open):
 
 
 class BuildDefinition(_Open):
-    """What was to be done."""
+    """Definition of the execution: its parameters and dependencies."""
 
     build_type: str
     external_parameters: dict[str, Any]
@@ -74,14 +74,14 @@ class BuildDefinition(_Open):
 
 
 class Builder(_Open):
-    """Who did it: `urn:learn2compress:local` or `urn:learn2compress:kubeflow`, with the packages' versions."""
+    """The builder, `urn:learn2compress:local` or `urn:learn2compress:kubeflow`, with the versions of packages."""
 
     id: str = Field(min_length=1)
     version: dict[str, str] = {}
 
 
 class BuildMetadata(_Open):
-    """When."""
+    """Identifier and times of the execution."""
 
     invocation_id: str = ""
     started_on: str | None = None
@@ -90,14 +90,14 @@ class BuildMetadata(_Open):
 
 
 class RunDetails(_Open):
-    """How it was done."""
+    """Builder and metadata of the execution."""
 
     builder: Builder
     metadata: BuildMetadata
 
 
 class RecordNote(_Open):
-    """About the record itself: where it lies, relative to the pipeline root, and its seal."""
+    """The record's own path, relative to the pipeline root, and its seal."""
 
     format: int
     path: str = Field(min_length=1)
@@ -114,7 +114,7 @@ class Predicate(_Open):
 
 @dataclass(frozen=True)
 class FileDigest:
-    """A file's content."""
+    """Digest and size of a file."""
 
     sha256: str
     bytes: int
@@ -122,16 +122,17 @@ class FileDigest:
 
 @dataclass(frozen=True)
 class Output:
-    """An artifact that an execution made, or was given from the cache.
+    """An output artifact of an execution, newly made or from the cache.
 
     Attributes:
-        key: The output's name in the node; `index` counts where it holds several.
-        uri: Relative to the pipeline root, if it is inside.
+        key: Name of the output in the node.
+        uri: URI of the artifact, relative to the pipeline root if it is inside.
         type: Name of the artifact type.
         digest: `sha256Tree` of a folder, `sha256` of a single file.
-        files: By their path in the folder; the single file's path is "".
-        properties: The artifact's figures and marks, declared ones and custom ones.
-        metadata: What else ML Metadata says of it.
+        files: Files by their path in the folder; the path of a single file is "".
+        index: Index of the artifact if the output has several.
+        properties: Declared and custom properties of the artifact.
+        metadata: Further fields of the artifact in ML Metadata.
     """
 
     key: str
@@ -145,22 +146,29 @@ class Output:
 
     @property
     def name(self) -> str:
-        """Its subject's name."""
+        """Name of the artifact's subject."""
         return self.key if self.index == 0 else f"{self.key}[{self.index}]"
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a single file."""
+        """Whether the artifact is a single file."""
         return list(self.files) == [""]
 
 
 @dataclass(frozen=True)
 class Input:
-    """An artifact that an execution read.
+    """An input artifact of an execution.
 
     Attributes:
-        record: Path of the record that made it, relative to the pipeline root; none if it is not known.
-        record_sha256: Of that record's file.
+        key: Name of the input in the node.
+        uri: URI of the artifact, relative to the pipeline root if it is inside.
+        type: Name of the artifact type.
+        digest: `sha256Tree` of a folder, `sha256` of a single file.
+        index: Index of the artifact if the input has several.
+        is_file: Whether the artifact is a single file.
+        record: Path of the record that made it, relative to the pipeline root; None if it is not known.
+        record_sha256: Digest of the file of that record.
+        metadata: Further fields of the artifact in ML Metadata.
     """
 
     key: str
@@ -184,7 +192,7 @@ class Statement(_Open):
 
     @property
     def path(self) -> str:
-        """Where it lies, relative to the pipeline root."""
+        """Path of the record, relative to the pipeline root."""
         return self.predicate.record.path
 
     @property
@@ -204,7 +212,7 @@ class Statement(_Open):
 
     @property
     def invocation(self) -> str:
-        """Names the execution, whatever the store."""
+        """Identifier of the execution, independent of the store."""
         return self.predicate.run_details.metadata.invocation_id
 
     @property
@@ -219,12 +227,12 @@ class Statement(_Open):
 
     @property
     def packages(self) -> dict[str, str]:
-        """Versions of the packages that ran."""
+        """Versions of the installed packages."""
         return self.predicate.run_details.builder.version
 
     @property
     def cached(self) -> bool:
-        """Whether the outputs were made by an earlier execution."""
+        """Whether the outputs are those of an earlier execution."""
         return self.predicate.run_details.metadata.cached
 
     @property
@@ -239,7 +247,7 @@ class Statement(_Open):
 
     @property
     def outputs(self) -> list[Output]:
-        """The artifacts among the subjects, with their files."""
+        """Output artifacts, with their files, from the subjects."""
         files: dict[str, dict[str, FileDigest]] = {}
         for subject in self.subject:
             artifact, slash, path = subject.name.partition("/")
@@ -263,7 +271,7 @@ class Statement(_Open):
 
     @property
     def inputs(self) -> list[Input]:
-        """The artifacts among the dependencies."""
+        """Input artifacts, from the dependencies."""
         return [
             Input(
                 key=str(found.annotations["input"]),
@@ -281,7 +289,7 @@ class Statement(_Open):
         ]
 
     def to_bytes(self) -> bytes:
-        """Write the record, sealed: equal records are equal bytes."""
+        """Write the record with its seal; equal records have equal bytes."""
         tree = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         tree["predicate"]["learn2compress_record"]["seal"] = UNSEALED
         text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -305,12 +313,24 @@ def build_statement(
     cached: bool,
     code: Sequence[ResourceDescriptor] = (),
 ) -> Statement:
-    """Put a record together.
+    """Build a record.
 
     Args:
-        path: Where it will lie, relative to the pipeline root.
-        internal: Node, pipeline, run and the like.
-        code: Further dependencies: the source that ran.
+        path: Path of the record, relative to the pipeline root.
+        outputs: Output artifacts.
+        inputs: Input artifacts.
+        parameters: Parameters of the node.
+        internal: Node, pipeline, run and further internal parameters.
+        packages: Versions of the installed packages.
+        builder: URN of the builder.
+        invocation: Identifier of the execution.
+        started: Start in ISO 8601, UTC.
+        finished: End in ISO 8601, UTC.
+        cached: Whether the outputs are from the cache.
+        code: Source code that was executed, as further dependencies.
+
+    Returns:
+        The record.
     """
     subjects = []
     for output in outputs:
@@ -367,11 +387,11 @@ def parse_statement(raw: bytes, name: str) -> Statement:
     """Read a record.
 
     Args:
-        raw: The file.
-        name: What to call it in a message.
+        raw: Bytes of the file.
+        name: Name of the file in error messages.
 
     Raises:
-        LineageError: It is no provenance record of ours, or it is cut short.
+        LineageError: The bytes are not a provenance record of this package, or are truncated.
     """
     try:
         return Statement.model_validate_json(raw)
@@ -380,7 +400,7 @@ def parse_statement(raw: bytes, name: str) -> Statement:
 
 
 def is_sealed(raw: bytes, statement: Statement) -> bool:
-    """Tell whether a record's bytes are those that were sealed."""
+    """Tell whether a record's bytes match its seal."""
     seal = statement.predicate.record.seal.encode()
     if raw.count(seal) != 1:
         return False
@@ -388,12 +408,12 @@ def is_sealed(raw: bytes, statement: Statement) -> bool:
 
 
 def validate_statement(statement: Statement) -> None:
-    """Check a record against in-toto's and SLSA's own definitions, by their library.
+    """Check a record against the definitions of in-toto and SLSA with their library.
 
     Raises:
-        LineageError: It does not satisfy them.
+        LineageError: The record does not satisfy them.
     """
-    # A quarter of a second to import, and only writing and strict checking want it.
+    # The import takes a quarter of a second, and only writing and strict checking need it.
     from google.protobuf.json_format import ParseDict, ParseError
     from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
     from in_toto_attestation.v1.statement import Statement as InTotoStatement
@@ -401,7 +421,7 @@ def validate_statement(statement: Statement) -> None:
 
     tree = statement.model_dump(mode="json", by_alias=True, exclude_unset=True)
     try:
-        # What the definitions do not name is kept, as they ask of readers, and not checked.
+        # Fields outside the definitions are kept, as they require of readers, and not checked.
         message = ParseDict(tree, StatementMessage(), ignore_unknown_fields=True)
         InTotoStatement.copy_from_pb(message).validate()
         ParseDict(tree["predicate"], provenance_pb2.Provenance(), ignore_unknown_fields=True)

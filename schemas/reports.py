@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured of each file, and what was chosen: the records behind report.json and report.html.
+"""The figures of each file and the choice: the records of report.json and report.html.
 
-Everything here was measured from the bytes that would ship. The validation split chooses; the test split is for the
+All figures are measured on the bytes of the files. The validation split decides the choice; the test split is for the
 final figures. Accuracies, confidences and calibration errors are fractions in [0, 1]; latencies are milliseconds.
 """
 
@@ -22,7 +22,7 @@ from learn2compress.schemas.manifests import (
 )
 
 EVALUATION = "evaluation.json"  # an Evaluation, in ModelEvaluation
-THUMBNAILS = "thumbnails.json"  # pictures of the flips as data URIs by example id, in ModelEvaluation
+THUMBNAILS = "thumbnails.json"  # thumbnails of the flips as data URIs by example id, in ModelEvaluation
 SELECTION = "selection.json"  # a Choice, in Selection
 
 
@@ -34,7 +34,7 @@ class Interval(Record):
 
 
 class Flip(Record):
-    """An image on which the student and the teacher differ, one of them being right."""
+    """An image on which student and teacher differ, and one of them is correct."""
 
     id: str
     source: str
@@ -44,7 +44,7 @@ class Flip(Record):
 
 
 class ClassFigures(Record):
-    """Of one class."""
+    """Figures of one class."""
 
     precision: float
     recall: float
@@ -53,7 +53,7 @@ class ClassFigures(Record):
 
 
 class SplitFigures(Record):
-    """Of one file on one split."""
+    """Figures of one file on one split."""
 
     images: int
     top1: float
@@ -62,27 +62,27 @@ class SplitFigures(Record):
     k: int
     per_class: list[ClassFigures]
     confusion: list[list[int]]  # [label][prediction]; adds up to `images`
-    agreement: float | None  # share of images on which file and teacher agree
-    lost: int | None  # teacher right, file wrong
-    won: int | None  # file right, teacher wrong
-    flips: list[Flip]  # some of both, lost ones first
+    agreement: float | None  # fraction of images on which file and teacher agree
+    lost: int | None  # negative flips: teacher correct, file wrong
+    won: int | None  # positive flips: file correct, teacher wrong
+    flips: list[Flip]  # some of both, negative flips first
     calibration_error: float  # expected calibration error, 15 bins (1706.04599)
 
 
 class Latency(Record):
-    """Of one image, after warm-up. A phone's figures may lack some of it."""
+    """Latency for one image, after warm-up. Some figures may be missing for a phone."""
 
     threads: int
     p50_ms: float
     p90_ms: float | None
     p99_ms: float | None
     runs: int | None
-    statistic: Literal["median", "mean"] = "median"  # what p50_ms holds: some tools print nothing but a mean
-    peak_memory_bytes: int | None = None  # of the process, where the device's tool reports it
+    statistic: Literal["median", "mean"] = "median"  # statistic of p50_ms, since some tools only give a mean
+    peak_memory_bytes: int | None = None  # of the process, if the device's tool reports it
 
 
 class Host(Record):
-    """Where latency was measured: a desktop's figures are not a phone's."""
+    """The machine on which latency was measured: figures of a desktop do not apply to a phone."""
 
     name: str
     processor: str
@@ -102,12 +102,12 @@ class Candidate(Record):
     bytes: int
     gzip_bytes: int
     baseline: bool = False
-    failed: str | None = None  # why nothing could be measured
+    failed: str | None = None  # reason if nothing could be measured
     parameters: int | None = None
     macs: int | None = None
     arena_bytes: int | None = None  # see tflite/interpreter.py for the method
     ops: dict[str, int] = {}
-    sparsity: float | None = None  # share of zeros in the kernels
+    sparsity: float | None = None  # fraction of zeros in the kernels
     full_int8: bool = False
     float_tensors: list[str] = []
     latency: list[Latency] = []
@@ -118,7 +118,7 @@ class Candidate(Record):
 
     @property
     def arithmetic(self) -> str:
-        """In what the file computes, in words."""
+        """Describes the arithmetic of the file in words."""
         if self.full_int8:
             return "8-bit integers from input to output, verified from the file"
         if self.rescue is None:
@@ -128,7 +128,7 @@ class Candidate(Record):
 
 
 class TeacherFigures(Record):
-    """The reference: the teacher on the same images."""
+    """Figures of the teacher on the same images, as the reference."""
 
     sha256: str
     bytes: int
@@ -138,7 +138,7 @@ class TeacherFigures(Record):
 
 
 class Evaluation(Record):
-    """Of a `ModelEvaluation`, in evaluation.json."""
+    """Content of evaluation.json of a `ModelEvaluation`."""
 
     task: Task
     host: Host
@@ -148,7 +148,7 @@ class Evaluation(Record):
 
 
 class Limits(Record):
-    """What the choice must satisfy; see SelectConfig. Accuracies are the validation split's."""
+    """Limits of the choice; see SelectConfig. Accuracies are those of the validation split."""
 
     max_size: int | None = None
     max_latency_ms: float | None = None
@@ -158,7 +158,7 @@ class Limits(Record):
 
 
 class Verdict(Record):
-    """What became of a candidate, and why."""
+    """Verdict on a candidate, with its reason."""
 
     candidate: str
     status: Literal["chosen", "front", "dominated", "over limit", "failed", "baseline"]
@@ -166,18 +166,18 @@ class Verdict(Record):
 
 
 class Choice(Record):
-    """Of a `Selection`, in selection.json."""
+    """Content of selection.json of a `Selection`."""
 
     limits: Limits
     objective: Literal["accuracy", "size", "latency", "knee"]
-    chosen: str | None  # none: nothing satisfies the limits
+    chosen: str | None  # None: no candidate satisfies the limits
     sha256: str | None
     front: list[str]  # smallest first
     verdicts: list[Verdict]
 
 
 class Report(Record):
-    """OUT/report.json. schemas/report.schema.json is its JSON Schema."""
+    """Content of OUT/report.json, described by schemas/report.schema.json."""
 
     version: Literal[1] = 1
     created: str  # ISO 8601, UTC
@@ -188,7 +188,7 @@ class Report(Record):
     evaluation: Evaluation
     choice: Choice
     curves: list[Epoch]
-    teacher_forward_passes: int  # over training images: of the views, and in the loop
-    trained_teacher: TrainedTeacherManifest | None = None  # of a jointly trained teacher
+    teacher_forward_passes: int  # on training images: for the views, and in the training loop
+    trained_teacher: TrainedTeacherManifest | None = None  # if the teacher was jointly trained
     quantization_error: list[QuantizationError] = []  # by student
-    notes: list[str] = []  # files that could not be made, and why
+    notes: list[str] = []  # files that could not be made, with reasons, and other notes

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model expects of pixels: the one table of presets that config, teachers and file metadata share.
+"""The scaling of pixels that a model expects, with presets for the configuration, teachers and file metadata.
 
-Pixels are 0..255, as they come from the camera. A model sees (pixel - mean) / std, channel by channel, which
-is also how TensorFlow Lite's metadata states a normalization.
+Pixels are 0..255. The input of a model is (pixel - mean) / std for each channel, which is also the normalization in
+TensorFlow Lite's metadata.
 """
 
 import difflib
@@ -19,12 +19,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "none": {"mean": (0.0,), "std": (1.0,)},
     "unit": {"mean": (0.0,), "std": (255.0,)},
     "symmetric": {"mean": (127.5,), "std": (127.5,)},
-    # torchvision's, on pixels divided by 255.
+    # Normalization of torchvision, on pixels divided by 255.
     "imagenet": {
         "mean": tuple(255 * m for m in _IMAGENET_MEAN),
         "std": tuple(255 * s for s in _IMAGENET_STD),
     },
-    # keras.applications' preprocess_input of ResNet50, VGG16 and their like.
+    # preprocess_input of keras.applications for ResNet50, VGG16 and similar models.
     "caffe": {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "channel_order": "bgr"},
 }
 
@@ -32,10 +32,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Scaling(BaseModel):
     """(pixel - mean) / std for each channel of pixels in 0..255.
 
-    mean, std: one number for all channels, or one for each, in the model's channel order.
-    channel_order: `bgr` turns colour images around before the mean is taken off.
+    The name of a preset is accepted in place of a Scaling: `Scaling.model_validate("unit")`.
 
-    A preset's name is taken wherever a Scaling is: `Scaling.model_validate("unit")`.
+    Attributes:
+        mean: One number for all channels, or one for each, in the model's channel order.
+        std: One number for all channels, or one for each, in the model's channel order.
+        channel_order: With `bgr`, the channels of colour images are reversed before the mean is subtracted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -56,7 +58,7 @@ class Scaling(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> "Scaling":
         if not self.mean or not self.std:
-            raise ValueError("mean and std must hold a number for each channel; got none")
+            raise ValueError("mean and std must have at least one number; got none")
         if len({len(self.mean), len(self.std)} - {1}) > 1:
             raise ValueError(
                 f"mean and std must have as many numbers as each other; got {len(self.mean)} and {len(self.std)}"
@@ -69,10 +71,10 @@ class Scaling(BaseModel):
 
     @classmethod
     def named(cls, name: str) -> "Scaling":
-        """Look a preset up.
+        """Returns the preset of a name.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: There is no preset of this name.
         """
         if name not in PRESETS:
             raise ConfigError(_unknown(name))
@@ -80,25 +82,25 @@ class Scaling(BaseModel):
 
     @property
     def name(self) -> str | None:
-        """The preset that this is, or None."""
+        """Name of the preset that equals this scaling; None if there is none."""
         return next((name for name in PRESETS if Scaling.named(name) == self), None)
 
     @property
     def is_identity(self) -> bool:
-        """Whether pixels enter as they are."""
+        """Whether pixels are not changed."""
         return self.channel_order == "rgb" and set(self.mean) == {0.0} and set(self.std) == {1.0}
 
     def suits(self, channels: int) -> bool:
-        """Tell whether this can be applied to images of so many channels."""
+        """Tells whether this scaling can be applied to images of a number of channels."""
         if self.channel_order == "bgr" and channels != 3:
             return False
         return {len(self.mean), len(self.std)} <= {1, channels}
 
     def for_channels(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Write mean and std out, a number for each channel.
+        """Returns mean and std with a number for each channel.
 
         Raises:
-            ConfigError: this scaling is for another number of channels.
+            ConfigError: The scaling is for another number of channels.
         """
         if not self.suits(channels):
             raise ConfigError(

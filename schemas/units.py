@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and counts as a person writes them, everywhere the same.
+"""Reads and writes sizes and counts with units.
 
 A size is `60KB`, `1.5 MB` (1,000), `60KiB`, `2 MiB` (1,024), `512B` or a plain number of bytes; a count is
-`2M`, `500K`, `1.2G` or a plain number. Case matters: a `kb` could be a kilobit as well.
+`2M`, `500K`, `1.2G` or a plain number. Units are case-sensitive, since `kb` could also be a kilobit.
 """
 
 import re
@@ -20,10 +20,10 @@ def parse_bytes(size: int | float | str) -> int:
     """Reads a size in bytes.
 
     Args:
-        size: a whole number of bytes, or text such as `60KB`, `1.5 MiB`, `1,024 B`, `24000`.
+        size: Whole number of bytes, or text such as `60KB`, `1.5 MiB`, `1,024 B`, `24000`.
 
     Raises:
-        UnitError: another unit, no number, a negative size or a fraction of a byte.
+        UnitError: The unit is unknown, or the size is not a number, negative or a fraction of a byte.
     """
     return _parse(size, "A size", BYTE_UNITS, "48KB, 1.5MB, 64KiB or 24000 (bytes)")
 
@@ -32,10 +32,10 @@ def parse_count(count: int | float | str) -> int:
     """Reads a count, such as that of multiply-accumulates.
 
     Args:
-        count: a whole number, or text such as `2M`, `500K`, `1.2G`.
+        count: Whole number, or text such as `2M`, `500K`, `1.2G`.
 
     Raises:
-        UnitError: another unit, no number, a negative count or a fraction of one.
+        UnitError: The unit is unknown, or the count is not a number, negative or not whole.
     """
     return _parse(count, "A count", COUNT_UNITS, "2M, 500K or 1200000")
 
@@ -51,7 +51,7 @@ def format_count(count: float) -> str:
 
 
 def format_points(difference: float) -> str:
-    """Writes a difference of accuracies in points of a hundred: `0.4 points`, `1.0 point`, `0.03 points`."""
+    """Writes a difference of accuracies in percentage points: `0.4 points`, `1.0 point`, `0.03 points`."""
     points = f"{100 * difference:.1f}"
     if points in ("0.0", "-0.0"):
         points = f"{100 * difference:.2g}" if difference else "0.0"
@@ -76,7 +76,7 @@ def _format(number: float, units: tuple[tuple[str, int], ...], space: str) -> st
     if number < 0:
         return "-" + _format(-number, units, space)
     for unit, factor in units:
-        # The next unit takes over where three digits no longer do: 999,600 is 1 M, not 1000 K.
+        # The next unit is used if three digits are not enough: 999,600 is 1 M, not 1000 K.
         if number < 999.5 * factor or unit == units[-1][0]:
             break
     digits = f"{number / factor:.3g}" if number < 999.5 * factor else f"{number / factor:,.0f}"

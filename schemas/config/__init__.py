@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a run: typed, frozen, checked at the edge. Every default lives here and nowhere else.
+"""The configuration of a run: typed, immutable, and checked when it is read. All defaults are defined here.
 
-Accuracies, fractions and sparsities are fractions in [0, 1]; names end in their unit (`_bytes`, `_ms`).
-Sizes are written as 24KB, 1.5MB (1,000) or 24KiB (1,024), counts as 2M or 500K.
+Accuracies and sparsities are fractions in [0, 1]; names end in their unit (`_bytes`, `_ms`). Sizes are written as 24KB,
+1.5MB (1,000) or 24KiB (1,024), counts as 2M or 500K.
 """
 
 from learn2compress.schemas.config.config import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All sections together: reading a file, overrides, and what is wrong with either in one line."""
+"""The whole configuration: reads a file, applies overrides, and describes errors in one line."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _MAX_VALUE = 60
 
 
 class Config(Section):
-    """All of it."""
+    """The whole configuration."""
 
     teacher: TeacherConfig
     data: DataConfig
@@ -47,23 +47,25 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if self.teacher.mode == "joint" and self.distill.strategy != "none":
             raise ValueError(
-                f"distill.strategy must be none with a jointly trained teacher (teacher.mode joint); got "
+                f"distill.strategy must be none if the teacher is jointly trained (teacher.mode: joint); got "
                 f"{self.distill.strategy}"
             )
         unknown = sorted(set(self.distill.student_weights) - set(self.students.sizes))
-        if unknown and self.students.module is None:  # a module's names are known once it is built
+        if unknown and self.students.module is None:  # the names of a module are known only after it is built
             raise ValueError(f"distill.student_weights must name students; got {unknown}")
         if self.kubeflow.fan_out and self.students.module is not None:
-            raise ValueError("kubeflow.fan_out needs students.sizes: a module's students have names once it has run")
+            raise ValueError(
+                "kubeflow.fan_out needs students.sizes: a module's student names are known only after it ran"
+            )
         if self.data.unlabeled is not None and self.distill.init != "features":
             raise ValueError(
                 f"data.unlabeled must be left out unless distill.init is features; got {self.distill.init}, which "
-                "learns nothing from images without labels"
+                "does not use images without labels"
             )
         if self.distill.init == "features" and self.students.module is not None:
             raise ValueError(
-                "distill.init must be none or a folder where students.module is set; got features, which are learned "
-                "by the built-in family alone"
+                "distill.init must be none or a folder if students.module is set; got features, which only the "
+                "built-in family supports"
             )
         return self
 
@@ -71,19 +73,19 @@ class Config(Section):
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a YAML configuration and applies overrides.
 
-    Relative `teacher.path`, `data.path` and other paths in the file are taken from the file's folder; those in
-    overrides from the working directory.
+    Relative paths in the file, such as `teacher.path` and `data.path`, are relative to the file's folder; those in
+    overrides are relative to the working directory.
 
     Args:
-        path: The YAML file.
-        overrides: Strings such as `distill.epochs=3`; the value is read as YAML.
+        path: YAML file.
+        overrides: Overrides such as `distill.epochs=3`; the value is read as YAML.
 
     Raises:
-        ConfigError: The file is missing, is no YAML mapping, or a key or value is wrong.
+        ConfigError: The file is missing, is not a YAML mapping, or a key or value is wrong.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:  # no more than is needed to see that it is too long
+        with path.open("rb") as file:  # just enough to detect that it is too long
             tree = read_yaml(file.read(MAX_BYTES + 4).decode("utf-8")) or {}
     except (OSError, ValueError) as error:
         if isinstance(error, YamlTextError):
@@ -104,8 +106,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
     """Checks a mapping of sections.
 
+    Args:
+        tree: Fields by section.
+        source: Name of the configuration in error messages.
+
     Raises:
-        ConfigError: One line that names the field, the rule, the value and, for an unknown key, the nearest known one.
+        ConfigError: A key or value is wrong. The message is one line with the field, the rule, the value and, for an
+            unknown key, the nearest known one.
     """
     try:
         return Config.model_validate(tree)
@@ -114,16 +121,16 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
 
 
 def section_types() -> dict[str, type[Section]]:
-    """The class of each section, by its name in the file."""
+    """Maps the name of each section to its class."""
     types: dict[str, Any] = {name: info.annotation for name, info in Config.model_fields.items()}
     return types
 
 
-# Words that stand where a location may, and are none.
+# Words that may be given instead of a location.
 DATA_WORDS = ("digits",)
 INIT_WORDS = ("none", "features")
 _WORDS = {("data", "path"): DATA_WORDS, ("distill", "init"): INIT_WORDS}
-# The fields that hold locations; one of those words or a URL stays as it is.
+# Fields with locations; these words and URLs are not changed.
 PATH_FIELDS = (
     ("teacher", "path"),
     ("data", "path"),
@@ -171,14 +178,14 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             break
         if node.get(parent) is None:
-            # What is set by itself leaves the rest at its default: the other students go on being there.
+            # The other entries keep their defaults: the other students are not removed.
             default = _default_mapping(section, parent) if depth == 0 else {}
             node[parent] = default
         node = node[parent]
     if not isinstance(node, dict):
         raise ConfigError(f"--set {key} must name a field of a section; {section} is not a mapping.")
     if not parents:
-        # Under either name, the override replaces what the file has under the other.
+        # Under either of its names, the override replaces the value in the file.
         for former, name in FORMER_NAMES.get(section, {}).items():
             if leaf in (former, name):
                 node.pop(former, None)
@@ -187,13 +194,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _default_mapping(section: str, field: str) -> dict[str, Any]:
-    """The keys that a mapping such as students.sizes has by default."""
+    """Returns the default keys of a mapping such as students.sizes."""
     info = section_types()[section].model_fields.get(field) if section in Config.model_fields else None
     return dict.fromkeys(info.default) if info and isinstance(info.default, dict) else {}
 
 
 def _one_line(source: str, problems: list[str]) -> str:
-    """As many problems, the first at least, as fit into a line."""
+    """Joins the problems that fit into one line, at least the first one."""
     line = f"{source if len(source) <= _MAX_VALUE else '…' + source[1 - _MAX_VALUE :]}:"
     for number, problem in enumerate(problems):
         text = " ".join(shorten(problem, _MAX_PART).split())
@@ -203,12 +210,15 @@ def _one_line(source: str, problems: list[str]) -> str:
 
 
 def explain_faults(error: ValidationError, model: type[BaseModel], place: str = "") -> list[str]:
-    """Says what is wrong, each in a sentence or two; the first faults alone where there are many.
+    """Describes the first faults of a configuration, each in a sentence or two.
 
     Args:
-        error: Error that the validation of `model` raised.
-        model: The configuration, or a part of it.
-        place: Place of the part in the configuration, such as `prune.passes.my_pass`; empty for all of it.
+        error: Error of the validation of `model`.
+        model: Class of the configuration, or of a part of it.
+        place: Path of the part in the configuration, such as `prune.passes.my_pass`; empty for the whole.
+
+    Returns:
+        Descriptions of at most three faults.
     """
     return [_explain(fault, model, place) for fault in error.errors()[:3]]
 
@@ -235,7 +245,7 @@ def _explain(error: Any, model: type[BaseModel], place: str) -> str:
 
 
 def _default_value(model: type[BaseModel], location: tuple[Any, ...]) -> bool | int | float | str | None:
-    """What a field has that is not given, where that is a single value."""
+    """Returns the default of a field if it is a single value."""
     parent = _model_at(model, location[:-1])
     info = parent.model_fields.get(str(location[-1])) if parent and location else None
     return info.default if info and isinstance(info.default, bool | int | float | str) else None
@@ -253,7 +263,7 @@ def _suggest(key: str, section: type[BaseModel] | None) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """The model of what stands at a location, through the entries of lists and mappings; None if it is no model."""
+    """Finds the model at a location, through entries of lists and mappings; None if there is no model."""
     annotation: Any = model
     for part in location:
         annotation = _without_none(annotation)
@@ -261,13 +271,13 @@ def _model_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseMod
             field = annotation.model_fields.get(str(part))
             annotation = field.annotation if field else None
         else:
-            annotation = (get_args(annotation) or (None,))[-1]  # of an entry
+            annotation = (get_args(annotation) or (None,))[-1]  # type of an entry
     annotation = _without_none(annotation)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _without_none(annotation: Any) -> Any:
-    """The one alternative beside None; None where there are several."""
+    """Returns the only alternative to None; None if there are several."""
     if get_origin(annotation) not in (Union, UnionType):
         return annotation
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]

@@ -21,29 +21,35 @@ class DataConfig(Section):
     """The labelled examples."""
 
     path: str = Field(
-        description="an image folder (a class a sub-folder, with or without train/ and test/), a .npz file, "
+        description="image folder (a sub-folder for each class, with or without train/ and test/), .npz file, "
         "TFRecord files (a folder or a pattern), or the word digits"
     )
     format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = Field(
-        "auto", description="what path holds; auto: as it looks"
+        "auto", description="format of path; auto: detected"
     )
-    height: PositiveInt | None = Field(None, description="rows; images are resized to it (default: the teacher's)")
-    width: PositiveInt | None = Field(None, description="columns (default: the teacher's)")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour (default: the teacher's)")
+    height: PositiveInt | None = Field(
+        None, description="height in pixels to which images are resized (default: the teacher's)"
+    )
+    width: PositiveInt | None = Field(
+        None, description="width in pixels to which images are resized (default: the teacher's)"
+    )
+    channels: Literal[1, 3] | None = Field(None, description="1: grey, 3: colour (default: the teacher's)")
     classes: list[ClassName] | None = Field(
         None, description="class names in the teacher's order (default: the data's)"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="share of the training images kept apart to choose epochs and models"
+        0.1, description="fraction of the training images held out to choose epochs and models"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="share kept for the final figures, where the data has no test part of its own"
+        0.1, description="fraction held out for the final figures, if the data has no test part"
     )
     image_feature: str = Field("image/encoded", description="TFRecord: name of the image feature")
     label_feature: str = Field("image/class/label", description="TFRecord: name of the label feature")
     unlabeled: str | None = Field(
         None,
-        description="images without labels, for distill.init: features: a folder of any depth, a .npz file (images) or "
+        description="images without labels, for distill.init: features: folder of any depth, .npz file (images) or "
         "TFRecord files",
     )
-    max_bad_fraction: Fraction = Field(0.01, description="share of unreadable images that is skipped and counted")
+    max_bad_fraction: Fraction = Field(
+        0.01, description="largest fraction of unreadable images, which are skipped and counted"
+    )

@@ -7,46 +7,49 @@ from pydantic import Field
 
 from learn2compress.schemas.config.types import NonNegativeInt, Rate, Section
 
-# Memory as Kubernetes writes it.
+# Memory in the notation of Kubernetes.
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(K|M|G|T|Ki|Mi|Gi|Ti)$")]
 
 
 class NodeResources(Section):
-    """What a node's container asks for."""
+    """The resources of a node's container."""
 
-    cpu: Rate | None = Field(None, description="cores asked for")
-    cpu_limit: Rate | None = Field(None, description="cores at most (default: as cpu)")
-    memory: Quantity | None = Field(None, description="memory asked for, as 8Gi or 500M")
-    memory_limit: Quantity | None = Field(None, description="memory at most (default: as memory)")
-    gpu: NonNegativeInt = Field(0, description="accelerators")
-    accelerator: str = Field("nvidia.com/gpu", description="the cluster's name for one")
+    cpu: Rate | None = Field(None, description="requested cores")
+    cpu_limit: Rate | None = Field(None, description="limit of cores (default: as cpu)")
+    memory: Quantity | None = Field(None, description="requested memory, such as 8Gi or 500M")
+    memory_limit: Quantity | None = Field(None, description="limit of memory (default: as memory)")
+    gpu: NonNegativeInt = Field(0, description="number of accelerators")
+    accelerator: str = Field("nvidia.com/gpu", description="resource name of an accelerator in the cluster")
 
 
 class VolumeConfig(Section):
-    """A volume that every step sees."""
+    """A volume that is mounted in every step."""
 
     claim: str = Field(description="name of the PersistentVolumeClaim")
-    mount: str = Field("/data", pattern=r"^/[^/].*$", description="where it appears in the containers")
+    mount: str = Field("/data", pattern=r"^/[^/].*$", description="mount path in the containers")
 
 
 class KubeflowConfig(Section):
-    """How the same nodes run on a Kubeflow Pipelines cluster. The key `default` stands for all nodes not named."""
+    """Settings for runs on a Kubeflow Pipelines cluster. The key `default` applies to all nodes that are not named."""
 
-    image: str | None = Field(None, description="the container image that `make image` built (default: --image)")
-    pipeline_root: str | None = Field(None, description="where artifacts go: s3://, gs:// or minio://BUCKET/PATH")
-    teacher: str | None = Field(None, description="where the cluster finds the teacher, if not at teacher.path")
-    data: str | None = Field(None, description="where the cluster finds the data, if not at data.path")
-    resources: dict[str, NodeResources] = Field({}, description="by node: {cpu: 4, memory: 8Gi, gpu: 1}")
+    image: str | None = Field(None, description="container image built by `make image` (default: --image)")
+    pipeline_root: str | None = Field(
+        None, description="location of the artifacts: s3://, gs:// or minio://BUCKET/PATH"
+    )
+    teacher: str | None = Field(None, description="location of the teacher on the cluster, if it is not teacher.path")
+    data: str | None = Field(None, description="location of the data on the cluster, if it is not data.path")
+    resources: dict[str, NodeResources] = Field({}, description="resources by node: {cpu: 4, memory: 8Gi, gpu: 1}")
     fan_out: bool = Field(
         False,
-        description="prune and quantize each student in tasks of its own, at the same time: Pruner-small, "
-        "Quantizer-small …; it is cut out of the family first",
+        description="prune and quantize each student in separate parallel tasks (Pruner-small, Quantizer-small …), "
+        "after it was cut out of the family",
     )
-    retries: dict[str, NonNegativeInt] = Field({}, description="by node: how often a failed step is tried again")
+    retries: dict[str, NonNegativeInt] = Field({}, description="number of retries of a failed step, by node")
     cache: dict[str, bool] = Field(
-        {}, description="by node: whether an earlier run's result may be taken (default: by all but StudentSelector)"
+        {},
+        description="whether cached results of an earlier run are used, by node (default: all except StudentSelector)",
     )
-    env: dict[str, str] = Field({}, description="environment variables of every step, as AWS_ENDPOINT_URL")
+    env: dict[str, str] = Field({}, description="environment variables of every step, such as AWS_ENDPOINT_URL")
     secret: str | None = Field(
         None, description="secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to read teacher and data"
     )

@@ -7,15 +7,20 @@ from learn2compress.schemas.config.types import NonNegativeInt, PositiveInt, Sec
 
 
 class PipelineConfig(Section):
-    """How the run itself is done."""
+    """Settings of the run."""
 
     name: str = Field(
-        "learn2compress", pattern=r"^[a-z][a-z0-9-]{1,40}$", description="of the pipeline: an output folder holds one"
+        "learn2compress",
+        pattern=r"^[a-z][a-z0-9-]{1,40}$",
+        description="name of the pipeline; an output folder has a single pipeline",
     )
-    seed: NonNegativeInt = Field(0, description="of views, initial weights and the order of images")
-    workers: PositiveInt = Field(1, description="processes of Beam's DirectRunner")
-    beam_args: list[str] = Field([], description="further Beam arguments, to use another runner")
+    seed: NonNegativeInt = Field(0, description="seed of views, initial weights and the order of images")
+    workers: PositiveInt = Field(1, description="number of processes of Beam's DirectRunner")
+    beam_args: list[str] = Field([], description="additional Beam arguments, for another runner")
     metadata: str | None = Field(
-        None, description="mysql://, postgresql:// or grpc:// address (default: SQLite in the output folder)"
+        None,
+        description="ML Metadata address, mysql://, postgresql:// or grpc:// (default: SQLite in the output folder)",
     )
-    push_to: str | None = Field(None, description="folder to which the standard Pusher copies a blessed choice")
+    push_to: str | None = Field(
+        None, description="folder to which the standard Pusher copies the chosen file, if it is blessed"
+    )

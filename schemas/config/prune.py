@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section `prune`: which passes prune, in which order, and the parameters of the built-in ones.
+"""The section `prune`: the passes in order, and the parameters of the built-in passes.
 
-The section inherits the parameters of the built-in passes, one part a pass. A pass of the user's own declares its
-parameters itself (compression/pruning/passes/base.py), and they are written beside its name.
+The section inherits the parameters of the built-in passes, one part for each pass. A user-defined pass declares its own
+parameters (compression/pruning/passes/base.py), which are given beside its name.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from learn2compress.schemas.units import parse_bytes, parse_count
 
 
 def _share_or(parse: Any) -> BeforeValidator:
-    """Reads 0.5 or 50% as a share, everything else with `parse`."""
+    """Reads 0.5 or 50% as a fraction, all other values with `parse`."""
 
     def read(value: Any) -> Any:
         text = str(value).strip()
@@ -27,21 +27,25 @@ def _share_or(parse: Any) -> BeforeValidator:
         if isinstance(value, bool) or (share >= 1 and not text.endswith("%")):
             return parse(value)
         if not 0 < share < 1:
-            raise ValueError(f"a share must be above 0 and below 1; got {value}. Write for example 0.5 or 50%")
+            raise ValueError(f"a fraction must be above 0 and below 1; got {value}. Write for example 0.5 or 50%")
         return share
 
     return BeforeValidator(read)
 
 
 class ChannelTarget(Section):
-    """How many channels the largest student loses; where several targets are given, all of them hold."""
+    """Target of channel pruning for the largest student; if several are given, all of them must be met."""
 
-    fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="so many of its channels go, as 0.3")
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="fraction of its channels to remove, such as 0.3"
+    )
     bytes: Annotated[float | int, _share_or(parse_bytes)] | None = Field(
-        None, description="its int8 .tflite has at most so many bytes, as 50KB, or such a share of them, as 0.5 or 50%"
+        None, description="largest size of its int8 .tflite, such as 50KB, or fraction of its present size, such as 50%"
     )
     macs: Annotated[float | int, _share_or(parse_count)] | None = Field(
-        None, description="it has at most so many multiply-accumulates, as 5M, or such a share of them, as 0.5 or 50%"
+        None,
+        description="largest number of multiply-accumulates, such as 5M, or fraction of its present number, such as "
+        "50%",
     )
 
     @model_validator(mode="after")
@@ -56,10 +60,10 @@ BUILT_IN_PASSES = ("channels", "magnitude")
 
 
 class PassChoice(Section):
-    """A pass by its name, with its parameters if it is one of the user's own."""
+    """A pass by name, with its parameters if it is user-defined."""
 
     name: str = Field(min_length=1, description="name of a built-in pass, or of an installed package's entry point")
-    parameters: dict[str, Any] = Field({}, description="parameters of a pass of your own, by name")
+    parameters: dict[str, Any] = Field({}, description="parameters of a user-defined pass, by name")
 
     @model_validator(mode="before")
     @classmethod
@@ -94,11 +98,11 @@ def _listed(value: Any) -> Any:
 
 
 class PassOrderConfig(Section):
-    """Which passes prune, and in which order."""
+    """The pruning passes in order."""
 
     passes: Annotated[list[PassChoice], BeforeValidator(_listed)] = Field(
         [PassChoice(name=name) for name in BUILT_IN_PASSES],
-        description="what prunes, in this order; []: nothing. A pass of your own, from a package that is installed, is "
+        description="pruning passes in order; []: none. A user-defined pass of an installed package is written as "
         "{name: my_pass, parameters: {step: 0.1}}, see docs/pruning.md",
     )
 
@@ -117,12 +121,12 @@ class PassOrderConfig(Section):
 
 
 class SensitivityConfig(Section):
-    """How sensitivity is measured; both built-in passes measure it."""
+    """Measurement of sensitivity, by both built-in passes."""
 
     sensitivity_images: NonNegativeInt = Field(
         256,
-        description="validation images by which each layer's sensitivity is measured, to spread zeros and removed "
-        "channels over the layers; 0: not measured, zeros spread evenly",
+        description="validation images for measuring the sensitivity of each layer, by which zeros and removed "
+        "channels are allocated; 0: not measured, uniform sparsity",
     )
 
 
@@ -131,17 +135,19 @@ class ChannelPassConfig(SensitivityConfig):
 
     channels: ChannelTarget | None = Field(
         None,
-        description="remove whole channels until the largest student has {bytes: 50%} or {bytes: 50KB} as int8, "
-        "{macs: 50%} or {macs: 5M}, both {bytes: 50%, macs: 60%}, or is without {fraction: 0.3} of its channels; the "
-        "smaller ones lose the same share (default: none)",
+        description="target to which channels of the largest student are removed: {bytes: 50%} or {bytes: 50KB} of "
+        "its int8 file, {macs: 50%} or {macs: 5M}, both {bytes: 50%, macs: 60%}, or {fraction: 0.3} of its channels "
+        "removed; smaller students are reduced by the same fraction (default: no channel pruning)",
     )
     criterion: Literal["taylor", "magnitude"] = Field(
         "taylor",
-        description="which channels matter least: taylor, by how the loss would change (1906.10771), or magnitude, by "
-        "their weights",
+        description="importance of channels: taylor, by the estimated change of the loss (1906.10771), or magnitude, "
+        "by their weights",
     )
-    channel_epochs: PositiveInt = Field(10, description="of fine-tuning once the channels are gone")
-    channel_learning_rate: Rate = Field(2e-3, description="of that, at the start; cosine decay to zero")
+    channel_epochs: PositiveInt = Field(10, description="epochs of fine-tuning after the removal of channels")
+    channel_learning_rate: Rate = Field(
+        2e-3, description="initial learning rate of this fine-tuning; cosine decay to zero"
+    )
 
 
 class MagnitudePassConfig(SensitivityConfig):
@@ -149,12 +155,14 @@ class MagnitudePassConfig(SensitivityConfig):
 
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.5,
-        description="share of zeros in the pruned kernels (magnitude pruning); 0: none. Biases, batch normalization, "
-        "depthwise kernels and the first convolution stay dense",
+        description="fraction of zeros in the pruned kernels (magnitude pruning); 0: none. Biases, batch "
+        "normalization, depthwise kernels and the first convolution stay dense",
     )
-    block: Literal["1x1", "1x4"] = Field("1x1", description="zeros singly or in blocks")
-    epochs: PositiveInt = Field(6, description="of fine-tuning while the sparsity rises (1710.01878)")
-    learning_rate: Rate = Field(1e-3, description="at the start; cosine decay to zero")
+    block: Literal["1x1", "1x4"] = Field(
+        "1x1", description="single zeros (1x1) or blocks of four along the output channels (1x4)"
+    )
+    epochs: PositiveInt = Field(6, description="epochs of training while the sparsity increases (1710.01878)")
+    learning_rate: Rate = Field(1e-3, description="initial learning rate; cosine decay to zero")
 
 
 class PruneConfig(MagnitudePassConfig, ChannelPassConfig, PassOrderConfig):

@@ -17,12 +17,14 @@ class QuantizeConfig(Section):
 
     FORMER_NAMES = FORMER_NAMES["quantize"]
 
-    epochs: NonNegativeInt = Field(4, description="of quantization-aware training; 0: quantize after training only")
-    learning_rate: Rate = Field(5e-4, description="at the start; cosine decay to zero")
-    variants: list[Variant] = Field(
-        ["float32", "int8"], description="float32, float16, dynamic, int8, uint8", min_length=1
+    epochs: NonNegativeInt = Field(
+        4, description="epochs of quantization-aware training; 0: post-training quantization only"
     )
-    calibration_images: PositiveInt = Field(256, description="training images that set ranges")
+    learning_rate: Rate = Field(5e-4, description="initial learning rate; cosine decay to zero")
+    variants: list[Variant] = Field(
+        ["float32", "int8"], description="files of each student: float32, float16, dynamic, int8, uint8", min_length=1
+    )
+    calibration_images: PositiveInt = Field(256, description="number of training images for the ranges")
     mixed_precision: bool = Field(
         False,
         description="if int8 loses too much accuracy, write an additional mixed-precision file that keeps the layers "
@@ -36,5 +38,5 @@ class QuantizeConfig(Section):
     )
     teacher_variants: list[TeacherVariant] = Field(
         ["float16", "dynamic", "int8"],
-        description="the teacher itself, plainly converted, to compare with: float32, float16, dynamic, int8; []: none",
+        description="plain conversions of the teacher as baselines: float32, float16, dynamic, int8; []: none",
     )

@@ -9,13 +9,14 @@ from learn2compress.schemas.config.types import Bytes, Count, Fraction, Rate, Se
 
 
 class SelectConfig(Section):
-    """The limits, and what is best within them. Accuracies are those of the validation split."""
+    """The limits and the objective of the choice. Accuracies are those of the validation split."""
 
-    max_size: Bytes | None = Field(None, description="of the file, such as 60KB")
-    max_latency_ms: Rate | None = Field(None, description="median of an invocation, in milliseconds")
-    max_macs: Count | None = Field(None, description="multiply-accumulates of an image, such as 2M")
-    min_accuracy: Fraction | None = Field(None, description="top-1")
-    max_accuracy_drop: Fraction | None = Field(None, description="below the teacher")
+    max_size: Bytes | None = Field(None, description="largest size of the file, such as 60KB")
+    max_latency_ms: Rate | None = Field(None, description="largest median latency of an invocation, in milliseconds")
+    max_macs: Count | None = Field(None, description="largest number of multiply-accumulates for an image, such as 2M")
+    min_accuracy: Fraction | None = Field(None, description="smallest top-1 accuracy")
+    max_accuracy_drop: Fraction | None = Field(None, description="largest drop in accuracy from the teacher")
     objective: Literal["accuracy", "size", "latency", "knee"] = Field(
-        "accuracy", description="what is best within the limits; knee: the best trade of accuracy for bytes"
+        "accuracy",
+        description="what is optimized within the limits; knee: the best trade-off between accuracy and size",
     )

@@ -9,11 +9,11 @@ from learn2compress.schemas.config.types import Bytes, Count, Rate, Section
 
 
 class StudentSize(Section):
-    """How large a student may be: one of the three."""
+    """Size of a student, by one of three measures."""
 
-    multiplier: Rate | None = Field(None, description="of the default large student's bytes")
-    size_bytes: Bytes | None = Field(None, description="at most so many bytes as int8 .tflite")
-    macs: Count | None = Field(None, description="at most so many multiply-accumulates an image")
+    multiplier: Rate | None = Field(None, description="multiple of the size of the default large student")
+    size_bytes: Bytes | None = Field(None, description="largest size of its int8 .tflite")
+    macs: Count | None = Field(None, description="largest number of multiply-accumulates for an image")
 
     @model_validator(mode="before")
     @classmethod
@@ -34,8 +34,8 @@ class FamilyConfig(Section):
 
     sizes: dict[str, StudentSize] = Field(
         {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()},
-        description="a name (tiny, small, medium, large, xlarge) alone, or with a multiplier, {size_bytes: 24KB} "
-        "or {macs: 2M}",
+        description="students by name: tiny, small, medium, large or xlarge alone, or any name with a multiplier, "
+        "{size_bytes: 24KB} or {macs: 2M}",
         min_length=2,
         max_length=6,
     )
@@ -45,11 +45,12 @@ class StudentsConfig(FamilyConfig):
     """The family to train: two to six students, smallest first."""
 
     module: str | None = Field(
-        None, description="your own students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply"
+        None,
+        description="user-defined students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply",
     )
 
     @model_validator(mode="after")
     def _one_architecture(self) -> "StudentsConfig":
         if self.module is not None and self.sizes != type(self).model_fields["sizes"].default:
-            raise ValueError("only one of sizes and module may be given: a module's students have the sizes it builds")
+            raise ValueError("only one of sizes and module may be given: a module determines the sizes of its students")
         return self

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section `teacher`, and its two parts: what TeacherImporter takes of it and what Distiller does."""
+"""The section `teacher`, and its two parts, for TeacherImporter and for the Distiller."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,26 +9,28 @@ from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 from learn2compress.schemas.scaling import Scaling
 
-# YAML reads a bare yes or no as a truth value.
+# YAML reads an unquoted yes or no as a boolean.
 YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
 
 
 class TeacherModeConfig(Section):
-    """Whether the teacher is fixed or jointly trained."""
+    """Whether the teacher is trained jointly with the students."""
 
     mode: Literal["fixed", "joint"] = Field(
         "fixed",
-        description="fixed: its logits are computed once; joint: a copy is jointly trained with the students, with its "
-        "forward pass in each step",
+        description="fixed: the teacher is not trained, its logits are computed once; joint: a copy is trained "
+        "jointly with the students, with a forward pass in each step",
     )
 
 
 class JointTeacherConfig(TeacherModeConfig):
-    """How the teacher is trained jointly with the students."""
+    """Settings of joint training of the teacher."""
 
-    learning_rate: Rate = Field(1e-4, description="joint: of the teacher, at its peak; warm-up and decay as distill's")
+    learning_rate: Rate = Field(
+        1e-4, description="joint: peak learning rate of the teacher; warm-up and decay as in distill"
+    )
     mutual_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="joint: weight of the students' answers in the teacher's loss, beside the labels (1706.00384)"
+        0.0, description="joint: weight of the students' logits in the teacher's loss, beside the labels (1706.00384)"
     )
 
 
@@ -40,32 +42,33 @@ class TeacherImportConfig(TeacherModeConfig):
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
     scaling: Scaling = Field(
         Scaling(),
-        description="what the teacher expects of pixels 0..255: none, unit (0..1), symmetric (-1..1), imagenet, caffe, "
-        "or {mean: [..], std: [..]}",
+        description="scaling of pixels 0..255 that the teacher expects: none, unit (0..1), symmetric (-1..1), "
+        "imagenet, caffe, or {mean: [..], std: [..]}",
     )
-    resize: bool = Field(False, description="resize images for the teacher alone, where the data has another size")
-    signature: str | None = Field(None, description="of a SavedModel (default: serving_default, or the only one)")
-    output: str | None = Field(None, description="name of the output to use, where the model has several")
-    class_order: list[int] | None = Field(
-        None, description="for each class of the data, the index of the teacher's output that stands for it"
+    resize: bool = Field(False, description="resize images for the teacher only, if the data has another size")
+    signature: str | None = Field(
+        None, description="signature of a SavedModel (default: serving_default, or the only one)"
     )
+    output: str | None = Field(None, description="name of the output, if the model has several")
+    class_order: list[int] | None = Field(None, description="index of the teacher's output for each class of the data")
     allow_near_chance: bool = Field(
         False, description="continue with a teacher whose accuracy on the data is near chance"
     )
     views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
-    view_shift: Fraction = Field(0.1, description="largest shift of a view, as a share of the image's side")
+    view_shift: Fraction = Field(0.1, description="largest shift of a view, as a fraction of the image's side")
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
-        "auto", description="mirror views left to right; auto: only if the teacher's accuracy does not suffer"
+        "auto",
+        description="mirror views left to right; auto: only if the teacher's accuracy does not drop on mirrored images",
     )
     feature_layer: str | None = Field(
         None,
-        description="layer whose output the students learn where distill.init is features (default: what enters the "
+        description="layer whose output the students learn if distill.init is features (default: the input of the "
         "layer of the logits)",
     )
 
 
 class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
-    """The large model that works."""
+    """The large model that is compressed."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "allow_near_chance", "views", "view_shift",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sections are made of: the base class, and numbers with their bounds and units."""
+"""The base class of the sections, and the types of numbers with bounds and units."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, cast
@@ -28,12 +28,12 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: immutable, refusing keys it does not know."""
+    """Base class of parts of the configuration: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ORDER: ClassVar[tuple[str, ...]] = ()
-    """The fields in the order in which a person reads them, where some are inherited; otherwise as declared."""
+    """Fields in the order for the reader, if some are inherited; otherwise they are in the order of declaration."""
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {}
     """Present name of each former key, which is accepted as well."""
 
@@ -49,12 +49,12 @@ class Section(BaseModel):
 
     @classmethod
     def part_of(cls, section: "Section") -> Self:
-        """Takes the fields of this section from one that inherits from it, or from one like it."""
+        """Creates this section from the fields of one that inherits from it or has the same fields."""
         values: dict[str, Any] = {name: getattr(section, name) for name in cls.model_fields}
         return cast(Self, cls.model_construct(section.model_fields_set & set(cls.model_fields), **values))
 
     @classmethod
     def ordered_fields(cls) -> Iterator[tuple[str, FieldInfo]]:
-        """Goes through the fields as a config file shows them."""
+        """Yields the fields in the order of a configuration file."""
         for name in cls.ORDER or cls.model_fields:
             yield name, cls.model_fields[name]

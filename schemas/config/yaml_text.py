@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML that a person wrote, read with bounds: whatever the text is, the result is plain values or one error.
+"""Reads YAML within limits: for any text, the result is plain values or a single type of error.
 
-Dates stay text, since no field is a date. Aliases are refused: a few lines of them can stand for gigabytes.
+Dates are read as text, since no field is a date. Aliases are refused, since a few lines of them can expand to
+gigabytes.
 """
 
 from typing import Any
@@ -14,11 +15,11 @@ _MAX_REASON = 160
 
 
 class YamlTextError(ValueError):
-    """The text is no YAML, or more than a configuration may be."""
+    """The text is not YAML, or exceeds the limits of a configuration."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with a bounded depth, without aliases and without dates."""
+    """SafeLoader with a limited depth, without aliases and without dates."""
 
     depth = 0
 
@@ -47,10 +48,10 @@ def read_yaml(text: str) -> Any:
         text: At most `MAX_BYTES` characters, nested at most `MAX_DEPTH` levels deep.
 
     Returns:
-        Plain values: mappings, lists, strings, numbers, truth values, None.
+        Plain values: mappings, lists, strings, numbers, booleans, None.
 
     Raises:
-        YamlTextError: The text is something else. The message goes on a sentence: `must be …; got …`.
+        YamlTextError: The text is not such a document. The message continues a sentence: `must be …; got …`.
     """
     if len(text) > MAX_BYTES:
         raise YamlTextError(f"must have at most {MAX_BYTES:,} characters; it has more")
@@ -61,7 +62,7 @@ def read_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise YamlTextError(f"must be YAML; {shorten(' '.join(str(error).split()), _MAX_REASON)}") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        # PyYAML converts scalars by int(), float(), a mapping and a regular expression, and lets their errors through.
+        # PyYAML converts scalars by int(), float(), a mapping and a regular expression, whose errors it does not catch.
         reason = shorten(" ".join(str(error).split()), _MAX_REASON)
         raise YamlTextError(
             f"must be YAML with values that suit their tags; a value cannot be read ({reason})"

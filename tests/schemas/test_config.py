@@ -56,14 +56,14 @@ def test_section_that_inherits_its_fields_shows_each_of_them_once_in_its_own_ord
     assert list(section(**({"path": "t"} if section is TeacherConfig else {})).model_dump()) == list(section.ORDER)
 
 
-def test_part_of_a_section_is_what_is_given_there():
+def test_part_of_takes_the_values_of_the_section():
     whole = parse_config(PATHS | {"distill": {"temperature": 2, "epochs": 3, "strategy": "mirrored"}}).distill
 
     assert LossConfig.part_of(whole) == LossConfig(temperature=2)
     assert TrainingConfig.part_of(whole) == TrainingConfig(temperature=2, strategy="mirrored")
 
 
-def test_every_field_says_what_it_is():
+def test_every_field_has_a_description():
     def undocumented(model: type[BaseModel], place: str) -> list[str]:
         found = []
         for name, field in model.model_fields.items():
@@ -95,7 +95,7 @@ def test_every_field_says_what_it_is():
         ),
         (
             {"students": {"sizes": {"a": 1, "b": 2}, "module": "m.py"}},
-            r"students: only one of sizes and module may be given: a module's students have the sizes it builds\.$",
+            r"students: only one of sizes and module may be given: a module determines the sizes of its students\.$",
         ),
         ({"students": {"sizes": {"small": None}}}, r"students\.sizes must have at least 2; got small\. Add to it, or"),
         ({"students": {"sizes": dict.fromkeys("abcdefg", 1)}}, r"must have at most 6 entries; got a, b, c, d, e, f, g"),
@@ -109,9 +109,12 @@ def test_every_field_says_what_it_is():
         ({"prune": {"channels": {"fraction": 1}}}, r"prune\.channels\.fraction is wrong: .*less than 1; got 1\."),
         (
             {"prune": {"channels": {"bytes": "100%"}}},
-            r"prune\.channels\.bytes: a share must be above 0 and below 1; got 100%",
+            r"prune\.channels\.bytes: a fraction must be above 0 and below 1; got 100%",
         ),
-        ({"prune": {"channels": {"bytes": -0.5}}}, r"prune\.channels\.bytes: a share must be above 0 .*; got -0\.5\."),
+        (
+            {"prune": {"channels": {"bytes": -0.5}}},
+            r"prune\.channels\.bytes: a fraction must be above 0 .*; got -0\.5\.",
+        ),
         ({"prune": {"channels": {"macs": "5 TMACs"}}}, r"prune\.channels\.macs: A count must be a whole number"),
         (
             {"prune": {"channels": {}}},
@@ -171,7 +174,7 @@ def test_every_field_says_what_it_is():
         ({"pipeline": {"name": "My Run"}}, r"pipeline\.name is wrong: .*pattern.*; got 'My Run'"),
         (
             {"teacher": {"path": "t", "mode": "joint"}, "distill": {"strategy": "mirrored"}},
-            r"distill\.strategy must be none with a jointly trained teacher \(teacher\.mode joint\); got mirrored",
+            r"distill\.strategy must be none if the teacher is jointly trained \(teacher\.mode: joint\); got mirrored",
         ),
         ({"distill": {"student_weights": {"huge": 2}}}, r"distill\.student_weights must name students; got \['huge'\]"),
     ],
@@ -199,13 +202,13 @@ def test_parse_config_names_the_first_three_of_many_faults():
         ({"macs": "1.5M"}, StudentSize(macs=1_500_000)),
     ],
 )
-def test_student_size_is_a_name_alone_a_number_or_a_budget(given, expected):
+def test_parse_config_accepts_a_student_by_name_number_or_budget(given, expected):
     sizes = {"sizes": {"small": given, "other": 1}}
 
     assert parse_config(PATHS | {"students": sizes}).students.sizes["small"] == expected
 
 
-def test_load_config_takes_a_module_from_the_folder_of_the_config_and_its_students_names_as_given(config_file):
+def test_load_config_finds_a_module_in_the_config_folder_and_accepts_any_student_names(config_file):
     path = config_file(MINIMAL + "students: {module: mine.py:make}\ndistill: {student_weights: {any_name: 2}}\n")
 
     config = load_config(path)
@@ -215,7 +218,7 @@ def test_load_config_takes_a_module_from_the_folder_of_the_config_and_its_studen
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", "yes"), ("no", "no"), ("'no'", "no"), ("auto", "auto")])
-def test_load_config_reads_a_bare_yes_or_no_as_one_writes_it(config_file, text, value):
+def test_load_config_reads_an_unquoted_yes_or_no_as_text(config_file, text, value):
     path = config_file(f"teacher: {{path: t, view_flip: {text}}}\ndata: {{path: digits}}\n")
 
     assert load_config(path).teacher.view_flip == value
@@ -227,13 +230,13 @@ def test_load_config_reads_numbers_as_class_names(config_file):
     assert load_config(path).data.classes == ["0", "1", "seven"]
 
 
-def test_load_config_takes_an_empty_section_for_its_defaults(config_file):
+def test_load_config_uses_the_defaults_of_an_empty_section(config_file):
     config = load_config(config_file(MINIMAL + "distill:\nstudents:\n"))
 
     assert config == load_config(config_file(MINIMAL))
 
 
-def test_load_config_takes_relative_paths_from_the_files_folder(config_file, tmp_path):
+def test_load_config_resolves_relative_paths_from_the_folder_of_the_file(config_file, tmp_path):
     path = config_file(
         "teacher: {path: ../t.keras}\ndata: {path: images/}\n"
         "evaluate: {device_results: phone.json}\npipeline: {push_to: /srv/models}\n"
@@ -248,11 +251,11 @@ def test_load_config_takes_relative_paths_from_the_files_folder(config_file, tmp
 
 
 @pytest.mark.parametrize("location", ["digits", "s3://bucket/images", "/data/images"])
-def test_load_config_leaves_words_addresses_and_absolute_paths_alone(config_file, location):
+def test_load_config_does_not_change_words_addresses_and_absolute_paths(config_file, location):
     assert load_config(config_file(f"teacher: {{path: t}}\ndata: {{path: {location}}}\n")).data.path == location
 
 
-def test_load_config_takes_overrides_as_yaml(config_file):
+def test_load_config_reads_overrides_as_yaml(config_file):
     overrides = [
         "distill.epochs=3",
         "distill.learning_rate=1e-3",
@@ -284,7 +287,7 @@ def test_load_config_takes_overrides_as_yaml(config_file):
         ),
     ],
 )
-def test_load_config_overrides_one_student_and_leaves_the_others(config_file, students, sizes):
+def test_load_config_overrides_one_student_and_keeps_the_others(config_file, students, sizes):
     config = load_config(config_file(MINIMAL + students), ["students.sizes.small.macs=2M"])
 
     assert {name: size.model_dump(exclude_none=True) for name, size in config.students.sizes.items()} == sizes
@@ -336,7 +339,7 @@ def test_load_config_refuses_a_file(config_file, text, message):
         load_config(config_file(text))
 
 
-def test_load_config_refuses_a_file_that_is_no_text(config_file):
+def test_load_config_refuses_a_binary_file(config_file):
     path = config_file("")
     path.write_bytes(b"\xff\xfe\x00teacher")
 
@@ -344,12 +347,12 @@ def test_load_config_refuses_a_file_that_is_no_text(config_file):
         load_config(path)
 
 
-def test_load_config_refuses_a_file_that_is_not_there(tmp_path):
+def test_load_config_refuses_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml must be a readable file; No such file.*learn2compress init"):
         load_config(tmp_path / "none.yaml")
 
 
-def test_the_demos_config_is_read():
+def test_load_config_reads_the_config_of_the_demo():
     config = load_config(Path(__file__).parents[2] / "examples/digits/config.yaml")
 
     assert config.data.path == "digits"
@@ -369,7 +372,7 @@ def test_the_demos_config_is_read():
         ({"macs": "5M"}, {"macs": 5_000_000}),
     ],
 )
-def test_channel_target_is_a_share_or_an_amount(written, meant):
+def test_channel_target_is_a_fraction_or_an_amount(written, meant):
     config = parse_config(PATHS | {"prune": {"channels": written}})
 
     assert config.prune.channels.model_dump(exclude_none=True) == meant
@@ -377,7 +380,7 @@ def test_channel_target_is_a_share_or_an_amount(written, meant):
     assert type(getattr(config.prune.channels, *meant)) is type(value)
 
 
-def test_passes_are_names_and_those_of_other_packages_have_parameters(config_file):
+def test_passes_are_names_with_parameters_for_passes_of_other_packages(config_file):
     config = load_config(
         config_file(MINIMAL), ["prune.passes=[magnitude, {name: mine, parameters: {step: 0.1}}, {name: other}]"]
     )
@@ -390,7 +393,7 @@ def test_passes_are_names_and_those_of_other_packages_have_parameters(config_fil
     assert load_config(config_file(MINIMAL), ["prune.passes=[]"]).prune.passes == []
 
 
-def test_init_is_a_word_or_a_folder_that_is_taken_from_the_files(tmp_path):
+def test_init_is_a_word_or_a_folder_relative_to_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     for init, expected in (("none", "none"), ("features", "features"), ("../out", f"{tmp_path}/../out")):
         path.write_text(f"teacher: {{path: t.keras}}\ndata: {{path: digits}}\ndistill: {{init: {init}}}\n")
@@ -406,11 +409,11 @@ def test_init_is_a_word_or_a_folder_that_is_taken_from_the_files(tmp_path):
         ),
         (
             {"distill": {"init": "features"}, "students": {"module": "own.py"}},
-            "distill.init must be none or a folder where students.module is set; got features",
+            "distill.init must be none or a folder if students.module is set; got features",
         ),
         ({"teacher": {"path": "t", "mode": "both"}}, "teacher.mode is wrong: input should be 'fixed' or 'joint'"),
     ],
 )
-def test_settings_without_an_effect_are_refused(sections, message):
+def test_parse_config_refuses_settings_without_an_effect(sections, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"teacher": {"path": "t"}, "data": {"path": "digits"}} | sections)

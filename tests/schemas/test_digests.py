@@ -23,12 +23,12 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def test_file_sha256_is_the_files_own(tmp_path: Path) -> None:
+def test_file_sha256_is_the_digest_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_file_sha256_reads_files_longer_than_a_piece(tmp_path: Path) -> None:
+def test_file_sha256_reads_files_longer_than_a_chunk(tmp_path: Path) -> None:
     content = os.urandom(2 * CHUNK_BYTES + 17)
     (tmp_path / "long").write_bytes(content)
     assert file_sha256(tmp_path / "long") == hashlib.sha256(content).hexdigest()
@@ -39,7 +39,7 @@ def test_file_sha256_raises_when_the_file_is_missing(tmp_path: Path) -> None:
         file_sha256(tmp_path / "nothing")
 
 
-def test_tree_sha256_is_worked_out_by_hand(tree: Path) -> None:
+def test_tree_sha256_equals_the_digest_computed_by_hand(tree: Path) -> None:
     lines = sorted(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
         for name, content in (
@@ -52,13 +52,13 @@ def test_tree_sha256_is_worked_out_by_hand(tree: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the shell has no sha256sum")
-def test_tree_sha256_is_what_the_documented_command_prints(tree: Path) -> None:
+def test_tree_sha256_equals_the_output_of_the_documented_command(tree: Path) -> None:
     command = r"find . -type f -printf '%P\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
     printed = subprocess.run(command, shell=True, cwd=tree, check=True, capture_output=True, text=True).stdout
     assert printed.split()[0] == tree_sha256(tree)
 
 
-def test_tree_sha256_does_not_depend_on_place_or_times(tree: Path, tmp_path: Path) -> None:
+def test_tree_sha256_does_not_depend_on_location_or_times(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(tree, copy)
     os.utime(copy / "saved_model.pb", (0, 0))
@@ -101,12 +101,12 @@ def test_tree_sha256_refuses_names_that_make_the_rule_ambiguous(tree: Path, name
         tree_sha256(tree)
 
 
-def test_tree_sha256_refuses_what_is_no_folder(tmp_path: Path) -> None:
+def test_tree_sha256_refuses_a_file(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="must be a folder"):
         tree_sha256(tmp_path / "nothing")
 
 
-def test_path_sha256_and_path_bytes_take_both(tree: Path) -> None:
+def test_path_sha256_and_path_bytes_accept_files_and_folders(tree: Path) -> None:
     assert path_sha256(tree) == tree_sha256(tree)
     assert path_sha256(tree / "saved_model.pb") == file_sha256(tree / "saved_model.pb")
     assert path_bytes(tree) == 10

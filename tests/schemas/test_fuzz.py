@@ -114,5 +114,5 @@ def test_load_config_reads_or_refuses_any_file(content: bytes, tmp_path: Path) -
 @example(key="distill.epochs", value=3000 * "[")
 @example(key="distill", value="3")
 @example(key="students.sizes.small.bytes.x", value="3")
-def test_load_config_takes_or_refuses_any_override(key: str, value: str, tmp_path: Path) -> None:
+def test_load_config_accepts_or_refuses_any_override(key: str, value: str, tmp_path: Path) -> None:
     load_or_refuse(tmp_path / "c.yaml", CONFIG, (f"{key}={value}",))

@@ -29,7 +29,7 @@ def test_resources_are_read_by_node():
         ({"retry": {}}, r"kubeflow\.retry is no known key\. Did you mean retries\?"),
     ],
 )
-def test_wrong_value_is_named(kubeflow, message):
+def test_parse_config_names_a_wrong_value(kubeflow, message):
     with pytest.raises(ConfigError, match=message):
         parse(**kubeflow)
 
@@ -37,5 +37,5 @@ def test_wrong_value_is_named(kubeflow, message):
 def test_fan_out_needs_students_with_known_names():
     students = {"module": "mine.py:build"}
 
-    with pytest.raises(ConfigError, match=r"kubeflow\.fan_out needs students\.sizes: a module's students"):
+    with pytest.raises(ConfigError, match=r"kubeflow\.fan_out needs students\.sizes: a module's student names"):
         parse_config({**PATHS, "students": students, "kubeflow": {"fan_out": True}})

@@ -8,7 +8,7 @@ from learn2compress.schemas.module_source import MOST_BYTES, ModuleSource, read_
 
 
 @pytest.mark.parametrize(("after", "function"), [("", "build"), (":build", "build"), (":make_tiny", "make_tiny")])
-def test_read_module_takes_a_file_and_a_function(tmp_path, after, function):
+def test_read_module_accepts_a_file_and_a_function(tmp_path, after, function):
     (tmp_path / "mine.py").write_text("x = 'ä'\n", encoding="utf-8")
 
     source = read_module(f"{tmp_path}/mine.py{after}")
@@ -34,7 +34,7 @@ def test_read_module_refuses(tmp_path, setting, content, message):
         read_module(f"{tmp_path}/{setting}")
 
 
-def test_module_source_survives_as_parameters():
+def test_module_source_is_decoded_from_its_parameters():
     source = ModuleSource("mine.py", "build", "x = 'ä'\n")
 
     written = source.to_parameters()

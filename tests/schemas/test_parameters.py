@@ -67,7 +67,7 @@ SECTIONS = {
 
 @pytest.mark.parametrize("config", [parse_config(PATHS), parse_config(OTHER)], ids=["defaults", "others"])
 @pytest.mark.parametrize("name", SECTIONS)
-def test_sections_survive_as_parameters_of_their_declared_types(config: Config, name: str):
+def test_decode_returns_encoded_sections_with_parameters_of_the_declared_types(config: Config, name: str):
     section = getattr(config, name)
 
     encoded = parameters.encode(**{name: section})
@@ -82,7 +82,7 @@ def test_sections_survive_as_parameters_of_their_declared_types(config: Config, 
         assert type(value) is type(section.model_dump()[key]), key
 
 
-def test_sections_survive_tfx_making_them_execution_properties():
+def test_decode_ignores_parameters_that_are_none():
     """TFX hands over what is not set as None."""
     config = parse_config(PATHS)
     properties = dict.fromkeys(parameters.scalar_types(select=SelectConfig), None)
@@ -92,7 +92,7 @@ def test_sections_survive_tfx_making_them_execution_properties():
     assert parameters.decode(SelectConfig, "select", properties) == config.select
 
 
-def test_encode_reads_plainly_in_the_lineage():
+def test_encode_writes_readable_values():
     config = parse_config(OTHER)
 
     encoded = parameters.encode(students=config.students, quantize=config.quantize, distill=config.distill)
@@ -105,7 +105,7 @@ def test_encode_reads_plainly_in_the_lineage():
     assert encoded["distill_temperature"] == 4.0
 
 
-def test_encode_leaves_out_what_is_not_set():
+def test_encode_omits_fields_that_are_not_set():
     assert "distill_patience" not in parameters.encode(distill=parse_config(PATHS).distill)
 
 
@@ -119,7 +119,7 @@ def test_part_of_a_section_has_the_parameters_of_its_own_fields_alone():
     assert parameters.decode(LossConfig, "distill", encoded).student_weights == {"z": 2, "a": 0.5}
 
 
-def test_decode_gives_the_default_for_what_was_left_out():
+def test_decode_uses_the_default_of_a_missing_parameter():
     encoded = parameters.encode(distill=parse_config(OTHER).distill)
     del encoded["distill_epochs"]
 
@@ -146,7 +146,7 @@ def test_decode_takes_the_present_name_of_a_parameter_before_the_former_one(pres
     assert parameters.decode(QuantizeConfig, "quantize", given).mixed_precision is expected
 
 
-def test_decode_checks_as_a_file_is_checked():
+def test_decode_refuses_an_invalid_value():
     with pytest.raises(ValidationError, match="epochs"):
         parameters.decode(DistillConfig, "distill", {"distill_epochs": -1})
 

@@ -16,7 +16,7 @@ SECTIONS = {name: info.annotation for name, info in Config.model_fields.items()}
 @pytest.mark.parametrize("name", SECTIONS)
 @examples(25)
 @given(data=st.data())
-def test_decode_gives_back_any_section_that_encode_wrote(name: str, data: st.DataObject) -> None:
+def test_decode_returns_any_encoded_section(name: str, data: st.DataObject) -> None:
     kind: Any = SECTIONS[name]
     section = data.draw(sections(kind))
 

@@ -7,7 +7,7 @@ from learn2compress.schemas import progress
 from learn2compress.schemas.progress import Progress, Task, listening, say
 
 
-def test_task_counts_units_and_tells_the_listener():
+def test_task_counts_units_and_informs_the_listener():
     seen = []
 
     with listening(seen.append):
@@ -19,7 +19,7 @@ def test_task_counts_units_and_tells_the_listener():
     assert 0 <= seen[0].seconds <= seen[1].seconds
 
 
-def test_listening_ends_with_its_block_and_nests():
+def test_listening_ends_with_its_block_and_can_be_nested():
     outer, inner = [], []
 
     def work() -> None:
@@ -36,7 +36,7 @@ def test_listening_ends_with_its_block_and_nests():
     assert [p.detail for p in outer] == ["out"]
 
 
-def test_say_tells_a_line_at_a_time():
+def test_say_sends_each_line():
     seen = []
 
     with listening(seen.append):
@@ -48,11 +48,11 @@ def test_say_tells_a_line_at_a_time():
 @pytest.mark.parametrize(
     ("done", "total", "left"), [(0, 4, None), (1, None, None), (1, 4, 30.0), (3, 4, 10 / 3), (4, 4, 0.0)]
 )
-def test_seconds_left_follow_from_the_pace_so_far(done, total, left):
+def test_seconds_left_are_estimated_from_the_speed_so_far(done, total, left):
     assert Progress("t", done, total, "", 10.0).seconds_left == (None if left is None else pytest.approx(left))
 
 
-def test_what_was_done_before_says_nothing_of_the_pace():
+def test_seconds_left_ignore_units_finished_before():
     seen = []
     with listening(seen.append):
         Task("epoch", 60, before=24).advance()
@@ -62,7 +62,7 @@ def test_what_was_done_before_says_nothing_of_the_pace():
     assert Progress("epoch", 24, 60, "", 100.0, before=24).seconds_left is None
 
 
-def test_log_gets_what_is_worth_seeing_and_the_rest_at_most_every_ten_seconds(caplog, monkeypatch):
+def test_default_listener_logs_details_and_other_progress_every_ten_seconds(caplog, monkeypatch):
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     listener = progress._LogNowAndThen()

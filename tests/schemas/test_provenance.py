@@ -73,7 +73,7 @@ def test_record_is_a_statement_that_names_every_file_and_folder() -> None:
     assert dependency["annotations"]["record"] == "Gen/provenance/1.intoto.json"
 
 
-def test_unknown_fields_are_kept() -> None:
+def test_parse_statement_keeps_unknown_fields() -> None:
     tree = json.loads(statement().to_bytes())
     tree["theirs"] = [1]
     tree["predicate"]["runDetails"]["theirs"] = {"a": 2.0}
@@ -86,7 +86,7 @@ def test_unknown_fields_are_kept() -> None:
     assert again["subject"][0]["downloadLocation"] == "https://example.org/x"
 
 
-def test_seal_breaks_with_any_changed_byte() -> None:
+def test_is_sealed_is_false_after_any_changed_byte() -> None:
     raw = statement().to_bytes()
     assert is_sealed(raw, parse_statement(raw, "x"))
 
@@ -111,16 +111,16 @@ def test_seal_breaks_with_any_changed_byte() -> None:
         (b'{"_type": "other"}', "_type: Input should be"),
     ],
 )
-def test_reading_names_a_broken_record_and_the_fault(raw: bytes, reason: str) -> None:
+def test_parse_statement_names_a_broken_record_and_the_fault(raw: bytes, reason: str) -> None:
     with pytest.raises(LineageError, match=rf"^a/b\.json must be a provenance record; {reason}"):
         parse_statement(raw, "a/b.json")
 
 
-def test_validation_accepts_ours() -> None:
+def test_validate_statement_accepts_our_records() -> None:
     validate_statement(statement())
 
 
-def test_validation_refuses_a_subject_without_digest() -> None:
+def test_validate_statement_refuses_a_subject_without_digest() -> None:
     tree = json.loads(statement().to_bytes())
     del tree["subject"][1]["digest"]
 
@@ -128,12 +128,12 @@ def test_validation_refuses_a_subject_without_digest() -> None:
         validate_statement(parse_statement(json.dumps(tree).encode(), "x"))
 
 
-def test_validation_refuses_a_time_that_is_none() -> None:
+def test_validate_statement_refuses_an_invalid_time() -> None:
     with pytest.raises(LineageError, match="must be an in-toto statement"):
         validate_statement(statement(started="yesterday"))
 
 
-def test_tree_digest_is_that_of_the_folder(tmp_path: Path) -> None:
+def test_digest_of_tree_equals_that_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "ü").write_bytes(b"1")
     (tmp_path / "a").write_bytes(b"")

@@ -19,7 +19,7 @@ from learn2compress.schemas.scaling import PRESETS, Scaling
         ("imagenet", (255, 255, 255), (2.2489, 2.4286, 2.64)),
     ],
 )
-def test_scaling_named_does_the_preset(name: str, pixel: tuple[float, ...], expected: tuple[float, ...]) -> None:
+def test_scaling_named_applies_the_preset(name: str, pixel: tuple[float, ...], expected: tuple[float, ...]) -> None:
     mean, std = Scaling.named(name).for_channels(3)
     np.testing.assert_allclose((np.array(pixel) - mean) / std, expected, atol=1e-4)
 
@@ -31,13 +31,13 @@ def test_scaling_caffe_is_in_bgr_order() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_scaling_knows_its_name_and_survives_json(name: str) -> None:
+def test_scaling_has_its_name_after_a_round_trip_through_json(name: str) -> None:
     scaling = Scaling.model_validate(name)
     assert scaling.name == name
     assert Scaling.model_validate_json(scaling.model_dump_json()) == scaling
 
 
-def test_scaling_without_a_name_says_its_numbers() -> None:
+def test_scaling_without_a_name_is_shown_by_its_numbers() -> None:
     scaling = Scaling(mean=(1, 2, 3), std=(4,))
     assert scaling.name is None
     assert str(scaling) == "mean [1.0, 2.0, 3.0], std [4.0]"
@@ -60,13 +60,13 @@ def test_scaling_validation_names_the_presets() -> None:
         ({"std": (0.0,)}, "std must be above 0; got 0"),
         ({"std": (-1.0,)}, "std must be above 0"),
         ({"mean": (1, 2), "std": (1, 2, 3)}, "as many numbers as each other; got 2 and 3"),
-        ({"mean": ()}, "a number for each channel; got none"),
+        ({"mean": ()}, "must have at least one number; got none"),
         ({"mean": (float("nan"),)}, "finite"),
         ({"channel_order": "bgr", "mean": (1, 2, 3, 4)}, "bgr must come with 3 channels"),
         ({"median": (1,)}, "median"),
     ],
 )
-def test_scaling_refuses_what_makes_no_sense(fields: dict, message: str) -> None:
+def test_scaling_refuses_invalid_fields(fields: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Scaling(**fields)
 

@@ -76,7 +76,7 @@ def test_format_bytes_keeps_three_digits(size, text):
 
 
 @pytest.mark.parametrize("size", [0, 7, 999, 1_000, 48_200, 98_500, 1_930_000, 25_000_000])
-def test_what_format_bytes_writes_parse_bytes_reads(size):
+def test_parse_bytes_reads_the_output_of_format_bytes(size):
     assert parse_bytes(format_bytes(size)) == size
 
 

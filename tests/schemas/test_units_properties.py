@@ -27,7 +27,7 @@ PAIRS = pytest.mark.parametrize(("parse", "write"), [(parse_bytes, format_bytes)
 @PAIRS
 @examples(50)
 @given(amount=AMOUNTS)
-def test_parse_reads_what_format_wrote_to_three_digits(parse: Parse, write: Write, amount: int) -> None:
+def test_parse_reads_formatted_values_to_three_digits(parse: Parse, write: Write, amount: int) -> None:
     read = parse(write(amount))
 
     assert abs(read - amount) <= 0.005 * amount

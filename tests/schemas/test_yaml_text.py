@@ -71,7 +71,7 @@ def test_load_config_refuses_in_one_short_line(text, tmp_path):
     assert len(str(refused.value).replace(str(tmp_path), "")) <= 300
 
 
-def test_load_config_names_the_user_whose_home_is_unknown(tmp_path):
+def test_load_config_names_a_user_without_a_known_home(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("teacher: {path: ~nosuchuser/x}\ndata: {path: digits}")
 

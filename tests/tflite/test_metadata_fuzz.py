@@ -13,7 +13,9 @@ from learn2compress.tflite.associated_files import append_files
 from learn2compress.tflite.metadata import ENTRY, ModelMetadata, read_metadata
 from learn2compress.tflite.model_file import ModelFile, read_model
 from learn2compress.tflite.packing import pack
+from learn2compress.tflite.parsed_file import parse_file
 from learn2compress.tflite.schema import buffer_content, unpack
+from learn2compress.tflite.transformations.metadata import write_metadata
 
 
 def described() -> bytes:
@@ -21,7 +23,9 @@ def described() -> bytes:
     tensors = [schema.TensorT(name="image", shape=[1, 4, 4, 3]), schema.TensorT(name="scores", shape=[1, 2])]
     graph = schema.SubGraphT(tensors=tensors, operators=[], inputs=[0], outputs=[1])
     model = schema.ModelT(version=3, operatorCodes=[], subgraphs=[graph], buffers=[schema.BufferT()])
-    return write_metadata(pack(model), name="Two", description="Tells two.", labels=["cat", "dog"], mean=[1], std=[2])
+    parsed = parse_file(pack(model))
+    write_metadata(parsed, name="Two", description="Two classes.", labels=["cat", "dog"], mean=[1], std=[2])
+    return parsed.to_bytes()
 
 
 DESCRIBED = described()

@@ -26,7 +26,7 @@ def config_file(tmp_path):
     return write
 
 
-def test_every_former_name_belongs_to_a_field_and_is_none_itself():
+def test_former_names_refer_to_fields_and_are_no_fields():
     for section, names in FORMER_NAMES.items():
         fields = section_types()[section].model_fields
         assert set(names.values()) <= set(fields)
