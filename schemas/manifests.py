@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
@@ -397,7 +398,7 @@ def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST
     """Writes a manifest, with sorted keys so that equal manifests are equal bytes."""
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     return path
 
 

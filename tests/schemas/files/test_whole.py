@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from learn2compress.storage.whole_files import write_whole
+from learn2compress.schemas.files.whole import write_whole
 
 
 def test_write_whole_replaces_the_content(tmp_path):
