@@ -7,7 +7,6 @@ replaced last, so that a failure to write the record changes nothing.
 """
 
 import os
-import shutil
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +21,7 @@ from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, sa
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import read_manifest, write_manifest
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Choice, Evaluation, Limits, Report
 
@@ -83,9 +83,7 @@ def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
     execution, selection = _record(output, folder, report, choice, select, metadata)
     write_report(output, changed, read_thumbnails(folder))
     selected = output / "selected.tflite"
-    fresh = output / ".selected.tflite"
-    shutil.copyfile(source, fresh)
-    os.replace(fresh, selected)
+    copy_whole(source, selected)
     path = _replace_bundle(output, bundle)
     record_another_choice(output, selection)
     return Picked(changed, selected, execution, path)
