@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     DataManifest,
     Epoch,
@@ -138,7 +139,7 @@ def write_report(folder: str | Path, report: Report, thumbnails: dict[str, str])
 
     page = Path(folder, PAGE)
     data = write_manifest(folder, report, REPORT)
-    page.write_text(render_report(report, thumbnails), encoding="utf-8")
+    write_whole(page, render_report(report, thumbnails))
     return data, page
 
 

@@ -17,6 +17,7 @@ from learn2compress.compression.training.curves import write_curves
 from learn2compress.compression.training.event_files import write_events
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     Epoch,
     File,
@@ -191,5 +192,5 @@ def _save(model: keras.Model, path: Path) -> None:
 def _write_module(folder: Path, source: ModuleSource) -> File:
     path = folder / "module" / source.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(source.text.encode())
+    write_whole(path, source.text)
     return File.of(folder, f"module/{source.name}")

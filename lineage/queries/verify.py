@@ -279,7 +279,7 @@ class _Verifier:
         Outside the pipeline root it may be newer than its record, if the command that replaced it was interrupted; a
         model is then still a copy of a recorded file.
         """
-        replaced = uri.startswith("../") and self.interrupted
+        replaced = uri.startswith("../") and self.interrupted is not None
         if replaced and where.endswith(MODEL_SUFFIX):
             replaced = bool(self.graph.index.files_with(self.graph.home.sha256(where)))
         if replaced:
