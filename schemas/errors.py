@@ -71,6 +71,10 @@ class OutputError(Learn2CompressError):
     """The output folder cannot be used: it holds another run, or the disk is full."""
 
 
+class UnsafePathError(Learn2CompressError, ValueError):
+    """A path from outside leads out of its folder. A ValueError too, so that a typed document names the field."""
+
+
 class SelectionError(Learn2CompressError):
     """No candidate satisfies the limits."""
 

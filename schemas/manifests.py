@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
+from learn2compress.schemas.files.inside import RelativePath
 from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.scaling import Scaling
 
@@ -33,7 +34,7 @@ class Record(BaseModel):
 class File(Record):
     """A file by name (relative to the manifest) and content."""
 
-    path: str
+    path: RelativePath
     sha256: str
     bytes: int
 
@@ -75,7 +76,7 @@ class Unlabeled(Record):
     """
 
     count: int
-    shards: list[str]
+    shards: list[RelativePath]
 
 
 class DataManifest(Record):
@@ -92,7 +93,7 @@ class DataManifest(Record):
     digest: str  # of the source files, see schemas/digests.py
     counts: dict[Split, int]
     per_class: dict[Split, list[int]]
-    shards: dict[Split, list[str]]  # file names under Split-<split>/
+    shards: dict[Split, list[RelativePath]]  # file names under Split-<split>/
     duplicates: dict[str, int]  # "train/test": how many images of one are in the other
     duplicate_examples: list[tuple[str, str]]  # some of them, by source
     skipped: list[BadFile]  # the first hundred
@@ -117,7 +118,7 @@ class TeacherManifest(Record):
     """Of a `Teacher`: the model file or folder, as it was given, and what was found out about it."""
 
     task: Task
-    model: str  # file or folder, relative
+    model: RelativePath  # file or folder
     format: str
     sha256: str  # of the file, or the tree digest of the folder
     bytes: int
@@ -142,7 +143,7 @@ class TeacherFeaturesManifest(Record):
     layer: str
     side: Literal["input", "output"]  # of the layer: which of the two the features are
     width: int
-    shards: dict[Literal["train", "unlabeled"], list[str]]
+    shards: dict[Literal["train", "unlabeled"], list[RelativePath]]
     images: dict[Literal["train", "unlabeled"], int]
     forward_passes: int  # of the teacher for these alone, counted in images: one that gave logits too is not among them
 
@@ -159,7 +160,8 @@ class TeacherLogitsManifest(Record):
     examples_sha256: str = ""  # of the manifest of the examples; none where an older version wrote this
     recipe: ViewRecipe
     classes: int
-    shards: dict[Split, list[str]]  # none of train where the teacher is to be trained along and is asked afterwards
+    # None of train where the teacher is to be trained along and is asked afterwards.
+    shards: dict[Split, list[RelativePath]]
     images: dict[Split, int]
     forward_passes: int  # of the teacher over training views, counted in images
     check_passes: int  # over held-out images: its accuracy, its fit, mirroring
