@@ -3,7 +3,8 @@
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ml_metadata import MetadataStore, errors
@@ -39,6 +40,19 @@ def open_store(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfi
     except _FAILURES as error:
         raise LineageError(_explain(name, error)) from error
     return store
+
+
+@contextmanager
+def store_errors(name: str) -> Iterator[None]:
+    """Name what is wrong with a store that fails while it is used.
+
+    Raises:
+        LineageError: ML Metadata, or the database below it, refused.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        raise LineageError(_explain(name, error)) from error
 
 
 def open_sqlite(path: Path) -> MetadataStore:
