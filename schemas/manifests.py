@@ -301,7 +301,7 @@ class StudentSetManifest(Record):
     family: File | None  # tf_keras .h5 with one output a student, in their order
     family_spec: dict[str, Any] | None  # as compression.family wrote it; none: the students are a user's own
     module: File | None = None  # the text of the user's own architecture, which defines its custom layers too
-    curves: File  # curves.json: a list of Epoch
+    curves: File | None = None  # curves.json: a list of Epoch; none in a report, which leaves out what depends on time
     events: list[File] = []  # the same for TensorBoard
     seed: int
     notes: list[str] = []
