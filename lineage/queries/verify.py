@@ -110,6 +110,8 @@ def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> Ver
         files=1,
         bytes=report.bytes,
         signatures=verifier.signatures.count if public_key else None,
+        signed=verifier.signatures.envelopes,
+        signers=sorted(verifier.signatures.signers),
         problems=problems,
         copies=[],
         unrecorded=[],
@@ -139,6 +141,7 @@ class _Verifier:
             for read in self.graph.index.inputs_of(entry.id):
                 self.problems.append(self.graph.source(entry, read)[1])
             self.problems.append(self.signatures.check(entry))
+        self.problems += self.signatures.check_list(self.graph.index.entries())
 
     def claims(self) -> dict[str, tuple[Entry, Output]]:
         """Map each artifact's URI to the latest record that describes it."""
@@ -260,6 +263,8 @@ class _Verifier:
             files=self.counts.files,
             bytes=self.counts.bytes,
             signatures=self.signatures.count if self.signed else None,
+            signed=self.signatures.envelopes,
+            signers=sorted(self.signatures.signers),
             problems=problems,
             copies=copies,
             unrecorded=unrecorded,
