@@ -18,7 +18,7 @@ from learn2compress.cli import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
 from learn2compress.cli.lineage import trace as lineage
-from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.errors import Learn2CompressError, full_disk
 
 # Some versions of typer bundle their own click, so the exception is taken from typer.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
@@ -77,6 +77,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Learn2CompressError as error:
         typer.echo(f"learn2compress: {error}", err=True)
         sys.exit(error.exit_status)
+    except Exception as error:
+        full = full_disk(error)
+        if full is None:
+            raise
+        typer.echo(f"learn2compress: {full}", err=True)
+        sys.exit(full.exit_status)
     sys.exit(status or 0)
 
 

@@ -5,12 +5,13 @@ Exit status: 0 the figures agree within the tolerance; 2 usage error; 3 no recor
 5 incomplete; 6 the figures differ by more than the tolerance.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.output import AT, JSON, STATUSES, graph_for, print_report
+from learn2compress.cli.lineage.output import AT, JSON, STATUSES, graph_for, new_console, print_report, show_problems
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,12 +34,16 @@ def replay(
     tolerance: float = typer.Option(0.02, min=0, help="Largest allowed difference of an accuracy, as a fraction."),
     teacher: Path | None = typer.Option(None, help="Path of the teacher, if it was moved."),
     data: str | None = typer.Option(None, help="Path of the data, if they were moved."),
+    trust: bool = typer.Option(False, "--trust", help="Run a Python module that the records hold, without asking."),
     as_json: bool = JSON,
 ) -> int:
     """Make a file again by its recorded steps, and compare the result with the original.
 
     On the same machine with the same packages and seed the bytes are equal;
     otherwise the first step that is not deterministic is named.
+
+    If the records hold a Python module (students.module), the command shows it
+    and asks before running it. Records that were changed are refused.
     """
     from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.errors import LineageError, OutputError
@@ -53,9 +58,48 @@ def replay(
     if report.status == "unknown":
         typer.echo(f"learn2compress: no record at {report.location} lists the bytes of {file}.", err=True)
         return EXIT_STATUS[report.status]
+    if report.status == "tampered":
+        show_problems(new_console(sys.stderr), report.problems)
+        typer.echo(f"learn2compress: the records behind {file} were changed; they are not replayed.", err=True)
+        return EXIT_STATUS[report.status]
+    if not trust:
+        _ask_to_run_module(graph, report)
     compared = _run(graph, report, output.resolve(), tolerance, teacher, data, as_json)
     status = print_report(compared, as_json, lambda console: _print(console, compared))
     return status or (0 if compared.within_tolerance else _NOT_REPRODUCED)
+
+
+def _ask_to_run_module(graph: "Graph", report: "LineageReport") -> None:
+    """Show the module that the records hold, if they do, and whose it is; raise unless the user agrees to run it."""
+    from learn2compress.lineage.records.signing import envelope_path
+    from learn2compress.pipeline.replay import recorded_module
+    from learn2compress.schemas.errors import LineageError
+
+    source = recorded_module(graph, report)
+    if source is None:
+        return
+    chain = report.chains[0]
+    record = next(step.record for step in chain.steps if step.parameters.get("module_text"))
+    signed = "signed" if graph.home.exists(envelope_path(record)) else "not signed"
+    whose = f"pipeline {chain.pipeline!r}, record {graph.home.join(record)}{_owner_of(graph, record)}, {signed}"
+    if not sys.stdin.isatty():
+        raise LineageError(
+            f"the Python module {source.name!r} of {whose}, must be trusted to be run. Read module_text in that "
+            "record, then add --trust."
+        )
+    typer.echo(source.text, err=True)
+    typer.echo(f"This module, {source.name!r} (SHA-256 {source.sha256[:16]}…), is of {whose}.", err=True)
+    typer.confirm("Run it?", abort=True, err=True)
+
+
+def _owner_of(graph: "Graph", record: str) -> str:
+    """Write who owns a record's file, where a local file system tells."""
+    if graph.home.local is None:
+        return ""
+    try:
+        return f" (file of {(graph.home.local / record).owner()})"
+    except (OSError, KeyError):
+        return ""
 
 
 def _run(

@@ -9,7 +9,6 @@ The lineage records the limits and the objective as parameters, and as propertie
 its SHA-256, and its accuracy on the validation split, which decides the choice, and on the test split, which does not.
 """
 
-import shutil
 from pathlib import Path
 
 from tfx.types import Artifact, standard_artifacts
@@ -22,6 +21,7 @@ from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, 
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import OnDeviceModelSetManifest, read_manifest, write_manifest
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Candidate, Choice, Evaluation, Limits
 
@@ -90,7 +90,7 @@ def _copy_model(folder: Path, chosen: Candidate, model: Artifact) -> None:
         )
     serving = Path(path_utils.serving_model_dir(model.uri))
     serving.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, serving / source.name)
+    copy_whole(source, serving / source.name)
     model.set_string_custom_property("chosen", chosen.name)
     model.set_string_custom_property("sha256", chosen.sha256)
 

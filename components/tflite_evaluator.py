@@ -38,6 +38,7 @@ from learn2compress.schemas.artifacts import ModelEvaluation, OnDeviceModelSet, 
 from learn2compress.schemas.config import Config, EvaluateConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     DataManifest,
     OnDeviceModel,
@@ -216,7 +217,7 @@ def _write_thumbnails(output: Path, evaluation: Evaluation, data: DataManifest, 
     found = look_up_examples(shards, data.task, ids)
     preview = modality_of(data.task).presentation(data.task).preview
     pictures = {identity: preview(example) for identity, example in sorted(found.items())}
-    (output / THUMBNAILS).write_text(json.dumps(pictures, indent=0) + "\n", encoding="utf-8")
+    write_whole(output / THUMBNAILS, json.dumps(pictures, indent=0) + "\n")
 
 
 def _record(output: Any, evaluation: Evaluation) -> None:

@@ -113,6 +113,12 @@ def order_classes(found: Sequence[str], wanted: Sequence[str] | None, where: str
             )
     if len(set(found)) < len(found):
         raise DataError(f"the class names of {where} must differ; got {_some(found)}. Rename one.")
+    broken = next((name for name in found if len(name.splitlines()) > 1 or not name.isprintable()), None)
+    if broken is not None:
+        raise DataError(
+            f"the class names of {where} must be one printable line each, as labels.txt has them; got {broken[:80]!r}. "
+            "Rename the class."
+        )
     if len(found) < 2:
         raise DataError(
             f"{where} must hold at least two classes; got {_some(found) or 'none'}. A classifier needs at least "

@@ -12,6 +12,8 @@
 Two files can therefore be compared image by image (McNemar's test, flips) without running them again.
 """
 
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -22,6 +24,11 @@ from learn2compress.schemas.errors import Learn2CompressError
 from learn2compress.schemas.manifests import Split
 
 PREDICTIONS = "predictions.npz"
+# What NumPy and zipfile raise on bytes that are no archive, or a damaged one.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, EOFError, IndexError, TypeError, RuntimeError, SyntaxError, MemoryError),
+    *(BadZipFile, zlib.error, struct.error),
+)
 
 
 class ModelPredictions(NamedTuple):
@@ -79,7 +86,7 @@ def read_predictions(path: str | Path) -> dict[Split, SplitPredictions]:
                         },
                     )
             return splits
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except _DAMAGED as error:
         raise Learn2CompressError(f"{path} must be a file of predictions; {error}.") from error
 
 
@@ -88,4 +95,8 @@ def validation_correctness(path: str | Path) -> dict[str, np.ndarray]:
     validation = read_predictions(path).get("validation")
     if validation is None:
         return {}
+    images = validation.labels.shape
+    strange = next((name for name, model in validation.models.items() if model.classes.shape != images), None)
+    if strange is not None:
+        raise Learn2CompressError(f"{path} must be a file of predictions; those of {strange} are not one an image.")
     return {name: model.classes == validation.labels for name, model in validation.models.items()}

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from learn2compress.schemas.digests import digest_of_tree
 from learn2compress.schemas.errors import LineageError
-from learn2compress.schemas.provenance import EMPTY, Statement, digest_of_tree, is_sealed, parse_statement
+from learn2compress.schemas.provenance import EMPTY, Statement, is_sealed, parse_statement
 from learn2compress.storage.location import Found, Location
 
 INDEX_FILE = "provenance-index.sqlite"

@@ -36,12 +36,15 @@ from learn2compress.lineage.records.provenance import write_record
 from learn2compress.modalities import modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.pipeline.leftovers import remove_leftovers
 from learn2compress.pipeline.output_folder import claim_output
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config
 from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.module_source import read_module
+from learn2compress.schemas.progress import say
 from learn2compress.schemas.reports import Report
 
 
@@ -107,7 +110,9 @@ def run_pipeline(
     claim_output(output, config.pipeline.name)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
-    open_store(connection)  # raises before any work is done if the database cannot be used
+    store = open_store(connection)  # raises before any work is done if the database cannot be used
+    if removed := remove_leftovers(store, output):
+        say(f"{len(removed)} leftovers of interrupted attempts were removed")
     root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}
@@ -184,7 +189,7 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for file in sorted(result.artifacts[part_of("Quantizer.models", result.artifacts)].glob("*.tflite")):
-        shutil.copyfile(file, fresh / file.name)
+        copy_whole(file, fresh / file.name)
     shutil.rmtree(models, ignore_errors=True)
     fresh.rename(models)
     trained = output / TRAINED_TEACHER
@@ -193,7 +198,7 @@ def collect_outputs(result: RunResult, output: Path) -> Path:
         shutil.copytree(jointly_trained / "model", trained)
     selected = output / "selected.tflite"
     (chosen,) = result.artifacts["StudentSelector.model"].rglob("*.tflite")
-    shutil.copyfile(chosen, selected)
+    copy_whole(chosen, selected)
     return selected
 
 

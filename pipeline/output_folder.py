@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.provenance import LOCK_FILE
-from learn2compress.storage.whole_files import write_whole
 
 RUN_FILE = "run.json"
 # Files that a run may leave if it ends before it has claimed its folder.

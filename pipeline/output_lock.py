@@ -2,7 +2,8 @@
 """Locks an output folder, so that only one process at a time works in it.
 
 The lock is the kernel's (flock) and ends with its process. On a network file system it is effective between hosts only
-if that file system supports such locks. The description of the holder in the file is used for error messages only.
+if that file system supports such locks. The description of the holder in the file is used for error messages only;
+a command that ends without an error empties it, so that `verify` recognizes an interruption.
 """
 
 import fcntl
@@ -50,6 +51,7 @@ def hold_output(output: Path, command: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
         yield
+        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -7,7 +7,6 @@ replaced last, so that a failure to write the record changes nothing.
 """
 
 import os
-import shutil
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +20,8 @@ from learn2compress.report.assembly import HIDDEN, REPORT, read_thumbnails, writ
 from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, save_bundle
 from learn2compress.schemas.config import SelectConfig
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError
+from learn2compress.schemas.errors import LineageError, ModelFileError, OutputError, full_disk
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import read_manifest, write_manifest
 from learn2compress.schemas.reports import EVALUATION, SELECTION, Choice, Evaluation, Limits, Report
 
@@ -66,7 +66,12 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
     if not (output / REPORT).is_file():
         raise OutputError(f"{output} must hold a finished run; there is no {REPORT}. Run `learn2compress run` first.")
     with hold_output(output, "pick"):
-        return _pick(output, select, metadata)
+        try:
+            return _pick(output, select, metadata)
+        except OSError as error:
+            raise full_disk(error) or OutputError(
+                f"output {output} must be readable and writable; {error}. Change its permissions, or copy it elsewhere."
+            ) from error
 
 
 def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
@@ -83,9 +88,7 @@ def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
     execution, selection = _record(output, folder, report, choice, select, metadata)
     write_report(output, changed, read_thumbnails(folder))
     selected = output / "selected.tflite"
-    fresh = output / ".selected.tflite"
-    shutil.copyfile(source, fresh)
-    os.replace(fresh, selected)
+    copy_whole(source, selected)
     path = _replace_bundle(output, bundle)
     record_another_choice(output, selection)
     return Picked(changed, selected, execution, path)
@@ -128,11 +131,7 @@ def _record(
 ) -> tuple[int, Path]:
     """Writes the Selection and its records; returns the id of the execution and the folder of the Selection."""
     # Imported here, because it takes half a second and no other function needs it.
-    from ml_metadata import MetadataStore
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-
-    from learn2compress.lineage.mlmd.address import connection_config
-    from learn2compress.lineage.records.provenance import write_record
+    from learn2compress.lineage.mlmd.store import store_errors
 
     section = report.config.get("pipeline")
     address = address or (section.get("metadata") if isinstance(section, dict) else None)
@@ -141,8 +140,21 @@ def _record(
             f"the metadata store of the run must be known; got {address or f'no {output}/metadata.db'}. "
             "Give its address by --metadata."
         )
+    with store_errors(address or f"{output}/metadata.db"):
+        return _record_in(address, output, folder, report, choice, select)
+
+
+def _record_in(
+    address: str | None, output: Path, folder: Path, report: Report, choice: Choice, select: SelectConfig
+) -> tuple[int, Path]:
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from learn2compress.lineage.mlmd.address import connection_config
+    from learn2compress.lineage.mlmd.store import open_store
+    from learn2compress.lineage.records.provenance import write_record
+
     root = (output / "pipeline").resolve()
-    store = MetadataStore(connection_config(address, output.resolve()))
+    store = open_store(connection_config(address, output.resolve()))
     evaluation = _evaluation_artifact(store, folder)
     contexts = _contexts(store, evaluation)
     execution = mlmd.Execution(

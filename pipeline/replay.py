@@ -20,7 +20,10 @@ from learn2compress.lineage.queries.trace import lineage_of_digest
 from learn2compress.schemas import config as configuration
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError, first_fault
+from learn2compress.schemas.files.inside import path_inside
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.lineage import Chain, LineageReport, ReplayedFigure, ReplayReport, status_of
+from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.parameters import decode
 from learn2compress.schemas.provenance import Output
 
@@ -37,6 +40,22 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 # Keys of values that depend on the time or on the machine.
 _TIMES = {"seconds", "created", "latency", "host"}
 _FIGURES = ("top1", "agreement")
+
+
+def recorded_module(graph: Graph, report: LineageReport) -> ModuleSource | None:
+    """Read the Python module of a user's own students from the records, which a replay would run.
+
+    Raises:
+        LineageError: Its text is not the one whose digest was recorded.
+    """
+    parameters = _parameters(graph, _chain(report))
+    source = ModuleSource.from_parameters(parameters)
+    if source is not None and source.sha256 != parameters.get("module_sha256"):
+        raise LineageError(
+            f"the recorded module {source.name!r} must have the SHA-256 {parameters.get('module_sha256')}; got "
+            f"{source.sha256}. The records were changed; take them from their source again."
+        )
+    return source
 
 
 def replay_config(
@@ -66,11 +85,12 @@ def replay_config(
     found["teacher_path"] = str(_find_teacher(graph, chain, parameters, teacher))
     if data is not None:
         found["data_path"] = data
-    if "module_text" in parameters:
-        module = output / "replayed" / Path(parameters["module_name"]).name
+    source = recorded_module(graph, report)
+    if source is not None:
+        module = path_inside(output / "replayed", source.name)
         module.parent.mkdir(parents=True, exist_ok=True)
-        module.write_text(parameters["module_text"], encoding="utf-8")
-        found["students_module"] = f"{module}:{parameters['module_function']}"
+        write_whole(module, source.text)
+        found["students_module"] = f"{module}:{source.function}"
     # Figures measured on a phone are not measured again here.
     found.pop("evaluate_device_results", None)
     try:

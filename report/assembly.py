@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     DataManifest,
     Epoch,
@@ -77,7 +78,7 @@ def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], creat
         config=_without_password(config),
         data=data.model_dump(mode="json", exclude={"shards"}),
         teacher=read_manifest(teacher_dir, TeacherManifest),
-        students=read_manifest(students_dir, StudentSetManifest),
+        students=_without_times(read_manifest(students_dir, StudentSetManifest)),
         evaluation=read_manifest(evaluation_dir, Evaluation, EVALUATION),
         choice=read_manifest(selection_dir, Choice, SELECTION),
         curves=_read_curves(Path(models_dir, models.curves.path)),
@@ -92,6 +93,11 @@ def part_of(part: str, artifacts: Container[str]) -> str:
     """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
     collected = COLLECTED.get(part, part)
     return collected if collected in artifacts else part
+
+
+def _without_times(students: StudentSetManifest) -> StudentSetManifest:
+    """Remove the digests of curves and event files, which hold seconds: equal runs have equal reports."""
+    return students.model_copy(update={"curves": None, "events": []})
 
 
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +144,7 @@ def write_report(folder: str | Path, report: Report, thumbnails: dict[str, str])
 
     page = Path(folder, PAGE)
     data = write_manifest(folder, report, REPORT)
-    page.write_text(render_report(report, thumbnails), encoding="utf-8")
+    write_whole(page, render_report(report, thumbnails))
     return data, page
 
 

@@ -13,7 +13,6 @@ Equal runs give equal bytes: entries are sorted, stored uncompressed, and have a
 """
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from learn2compress.report.golden import golden_examples, golden_files
 from learn2compress.report.model_card import render_model_card
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError, OutputError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import MANIFEST, DataManifest, read_manifest
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.interpreter import Classifier
@@ -66,10 +66,8 @@ def save_bundle(output: str | Path, content: bytes) -> Path:
         OutputError: The file cannot be written.
     """
     path = Path(output, BUNDLE)
-    fresh = path.with_name(f".{BUNDLE}")
     try:
-        fresh.write_bytes(content)
-        os.replace(fresh, path)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(f"{path} must be writable; {error.strerror}. Make it writable and run again.") from error
     return path

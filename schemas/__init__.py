@@ -6,6 +6,7 @@ __all__ = [
     "config",
     "digests",
     "errors",
+    "files",
     "lineage",
     "manifests",
     "module_source",

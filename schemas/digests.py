@@ -7,6 +7,7 @@ read in chunks, so that memory does not grow with their size.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from learn2compress.schemas.errors import LineageError
@@ -71,6 +72,12 @@ def tree_sha256(path: str | Path) -> str:
                 )
             lines.append(f"{file_sha256(file)}  {relative}\n".encode())
     return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+
+
+def digest_of_tree(files: Mapping[str, str]) -> str:
+    """Compute a folder's digest from its files' paths and SHA-256, by the rule of `tree_sha256`."""
+    lines = sorted(f"{sha256}  {path}\n".encode() for path, sha256 in files.items())
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def path_sha256(path: str | Path) -> str:

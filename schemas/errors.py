@@ -7,10 +7,16 @@ command line prints it as one line and exits with the error's `exit_status`.
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a command line that only prints help does without it
     from pydantic import ValidationError
+
+# TensorFlow, SQLite, HDF5 and Beam tell of a full disk in words alone.
+_FULL = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", os.strerror(errno.ENOSPC), "disk is full")
 
 
 def first_fault(error: ValidationError) -> str:
@@ -65,6 +71,10 @@ class OutputError(Learn2CompressError):
     """The output folder cannot be used: it contains another run, or the disk is full."""
 
 
+class UnsafePathError(Learn2CompressError, ValueError):
+    """A path from outside leads out of its folder. A ValueError too, so that a typed document names the field."""
+
+
 class SelectionError(Learn2CompressError):
     """No candidate satisfies the limits."""
 
@@ -83,3 +93,25 @@ class RunFailedError(ClusterError):
     """A run on a cluster has failed or was cancelled."""
 
     exit_status = 3
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Iterate over an error, its cause, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def full_disk(error: BaseException) -> OutputError | None:
+    """Build the error to report instead of one that a full disk or an exhausted quota caused; None for others."""
+    for cause in causes(error):
+        by_number = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if by_number or any(words in str(cause) for words in _FULL):
+            number = cause.errno if isinstance(cause, OSError) and cause.errno else errno.ENOSPC
+            return OutputError(
+                f"the disk must have room for the output; got: {os.strerror(number)}. "
+                "Free some space; the same command then goes on."
+            )
+    return None

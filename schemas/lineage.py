@@ -168,6 +168,8 @@ class VerifyReport(QueryResult):
     files: int
     bytes: int
     signatures: int | None = None  # number of valid signatures, if a key was given
+    signed: int = 0  # number of records that have signatures, whether or not these were checked
+    signers: list[str] = []  # ids of the keys that they name
     problems: list[Problem]
     copies: list[str]  # copies of recorded files outside the artifacts
     unrecorded: list[str]  # files that no record lists

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
+from learn2compress.schemas.files.inside import RelativePath
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
@@ -32,7 +34,7 @@ class Record(BaseModel):
 class File(Record):
     """A file, by its name relative to the manifest and its content."""
 
-    path: str
+    path: RelativePath
     sha256: str
     bytes: int
 
@@ -74,7 +76,7 @@ class Unlabeled(Record):
     """
 
     count: int
-    shards: list[str]
+    shards: list[RelativePath]
 
 
 class DataManifest(Record):
@@ -92,7 +94,7 @@ class DataManifest(Record):
     digest: str  # digest of the source files, see schemas/digests.py
     counts: dict[Split, int]
     per_class: dict[Split, list[int]]
-    shards: dict[Split, list[str]]  # file names under Split-<split>/
+    shards: dict[Split, list[RelativePath]]  # file names under Split-<split>/
     duplicates: dict[str, int]  # "train/test": number of images of one split that are in the other
     duplicate_examples: list[tuple[str, str]]  # some of the duplicates, by source
     skipped: list[BadFile]  # the first hundred
@@ -117,7 +119,7 @@ class TeacherManifest(Record):
     """Manifest of a `Teacher`: the unchanged model file or folder, and its detected properties."""
 
     task: Task
-    model: str  # relative path of the file or folder
+    model: RelativePath  # path of the file or folder
     format: str
     sha256: str  # digest of the file, or tree digest of the folder
     bytes: int
@@ -143,7 +145,7 @@ class TeacherFeaturesManifest(Record):
     layer: str
     side: Literal["input", "output"]  # whether the features are the input or the output of the layer
     width: int
-    shards: dict[Literal["train", "unlabeled"], list[str]]
+    shards: dict[Literal["train", "unlabeled"], list[RelativePath]]
     images: dict[Literal["train", "unlabeled"], int]
     forward_passes: int  # images in passes for features alone, without those in passes that also computed logits
 
@@ -160,7 +162,7 @@ class TeacherLogitsManifest(Record):
     examples_sha256: str = ""  # digest of the examples' manifest; empty if written by an older version
     recipe: ViewRecipe
     classes: int
-    shards: dict[Split, list[str]]  # without train for a teacher to be trained jointly
+    shards: dict[Split, list[RelativePath]]  # without train for a teacher to be trained jointly
     images: dict[Split, int]
     forward_passes: int  # of the teacher on training views, in images
     check_passes: int  # of the teacher on held-out images, for its accuracy, input scaling and mirroring
@@ -300,7 +302,7 @@ class StudentSetManifest(Record):
     family: File | None  # tf_keras .h5 with an output for each student, in their order
     family_spec: dict[str, Any] | None  # written by compression.family; None for a user-defined architecture
     module: File | None = None  # text of the user-defined architecture, including its custom layers
-    curves: File  # curves.json: a list of Epoch
+    curves: File | None = None  # curves.json: a list of Epoch; None in a report
     events: list[File] = []  # curves for TensorBoard
     seed: int
     notes: list[str] = []
@@ -408,7 +410,7 @@ def write_manifest(folder: str | Path, manifest: BaseModel, name: str = MANIFEST
     """
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     return path
 
 

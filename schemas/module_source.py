@@ -6,6 +6,7 @@ is recorded in the lineage with its digest.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def read_module(setting: str) -> ModuleSource:
             f"students.module must be FILE.py:FUNCTION; got {setting}. Write my_students.py:{DEFAULT_FUNCTION}."
         )
     path = Path(place)
+    _check_owner(path)
     try:
         content = path.read_bytes()
         text = content.decode()
@@ -94,3 +96,20 @@ def read_module(setting: str) -> ModuleSource:
             f"students.module must not contain '{{{{$', which Kubeflow replaces; {path} does. Write it in another way."
         )
     return ModuleSource(path.name, function, text)
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse to run another user's file; where all belongs to root, as in a container, nothing can be told.
+
+    Raises:
+        StudentModuleError: Another user but root owns the file.
+    """
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return  # reading it says why
+    if os.geteuid() != 0 and owner not in (0, os.geteuid()):
+        raise StudentModuleError(
+            f"students.module must belong to the user who runs it, since it is run as Python; {path} belongs to user "
+            f"{owner}. Read it, and copy it to a file of your own."
+        )

@@ -28,9 +28,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from learn2compress.schemas.errors import LineageError, first_fault
@@ -49,6 +49,22 @@ EMPTY = hashlib.sha256().hexdigest()
 """Tree digest of a folder without files, which does not identify its origin."""
 
 
+def _check_values(values: dict[str, Any]) -> dict[str, Any]:
+    for key in [key for key in _KINDS if key in values]:
+        value, kinds = values[key], _KINDS[key]
+        if not isinstance(value, kinds) or (isinstance(value, int) and abs(value) >= 2**63):
+            raise ValueError(f"{key} must be {kinds[0].__name__}; got {str(value)[:40]!r}")
+    return values
+
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("output", "input", "type", "node", "run", "pipeline"), (str,)), "index": (int,), "bytes": (int,),
+    **dict.fromkeys(("record", "record_sha256", "platform"), (str, type(None))), "seed": (int, type(None)),
+    "properties": (dict,), "code": (dict,), "ml_metadata": (dict, type(None)),
+}  # fmt: skip
+Values = Annotated[dict[str, Any], AfterValidator(_check_values)]
+
+
 class _Open(BaseModel):
     """Base class: immutable, and unknown fields are kept."""
 
@@ -61,7 +77,7 @@ class ResourceDescriptor(_Open):
     name: str = ""
     uri: str | None = None
     digest: dict[str, str] = {}
-    annotations: dict[str, Any] = {}
+    annotations: Values = {}
 
 
 class BuildDefinition(_Open):
@@ -69,7 +85,7 @@ class BuildDefinition(_Open):
 
     build_type: str
     external_parameters: dict[str, Any]
-    internal_parameters: dict[str, Any]
+    internal_parameters: Values
     resolved_dependencies: list[ResourceDescriptor] = []
 
 
@@ -427,12 +443,6 @@ def validate_statement(statement: Statement) -> None:
         ParseDict(tree["predicate"], provenance_pb2.Provenance(), ignore_unknown_fields=True)
     except (ParseError, ValueError) as error:
         raise LineageError(f"{statement.path} must be an in-toto statement with SLSA provenance; {error}.") from error
-
-
-def digest_of_tree(files: Mapping[str, str]) -> str:
-    """Compute a folder's digest from its files' paths and SHA-256, by the rule of `schemas.digests.tree_sha256`."""
-    lines = sorted(f"{sha256}  {path}\n".encode() for path, sha256 in files.items())
-    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def timestamp(milliseconds: int) -> str:

@@ -60,13 +60,24 @@ def _summary(report: "VerifyReport") -> str:
         f"  {report.records:,} records, {report.artifacts:,} artifacts, {report.files:,} files "
         f"({format_bytes(report.bytes)}) checked",
     ]
-    if report.signatures is not None:
-        lines.append(f"  {report.signatures:,} valid signatures")
+    lines.append(f"  {_signed(report)}")
     if report.copies:
         lines.append(f"  {len(report.copies)} copies of recorded files: {_some(report.copies)}")
     if report.unrecorded:
-        lines.append(f"  {len(report.unrecorded)} files without a record: {_some(report.unrecorded)}")
+        lines.append(f"  {len(report.unrecorded)} files that no record covers: {_some(report.unrecorded)}")
     return "\n".join(lines)
+
+
+def _signed(report: "VerifyReport") -> str:
+    """Describe who vouches for the records."""
+    if not report.signed:
+        return "unsigned: whoever can write here could have written these records, too"
+    checked = "not checked, name the key with --public-key"
+    if report.signatures is not None:
+        checked = f"{report.signatures:,} valid signatures by the given key"
+    keys = ", ".join(f"{key[:16]}…" for key in report.signers)
+    part = "" if report.signed == report.records else f"partly, {report.signed:,} of {report.records:,} records, "
+    return f"signed {part}by key {keys} ({checked})"
 
 
 def _some(names: list[str]) -> str:

@@ -29,6 +29,7 @@ from learn2compress.data.stored_examples import read_shard, read_teacher_classes
 from learn2compress.evaluation.measure import Batch, Tally, Tallying, join
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import Split, Task
 from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
@@ -156,7 +157,7 @@ class WriteTally(beam.DoFn):
     def process(self, element: tuple[tuple[str, str], Iterable[tuple[int, Tally]]]) -> None:
         (split, name), parts = element
         joined = join([part for _, part in sorted(parts, key=lambda part: part[0])])
-        Path(self.folder, _tally_name(split, name)).write_bytes(pickle.dumps(joined))
+        write_whole(Path(self.folder, _tally_name(split, name)), pickle.dumps(joined))
 
 
 def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:

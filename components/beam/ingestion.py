@@ -26,6 +26,7 @@ import tensorflow as tf
 from learn2compress.components.beam.options import user_errors
 from learn2compress.data.example_records import PARTS, SPLITS, Plan, make_record, open_shard
 from learn2compress.data.raw_examples import Piece
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import BadFile
 
 NAMED_BAD_FILES = 100
@@ -218,7 +219,7 @@ class WriteReport(beam.DoFn):
             # Pairs from two splits come first, because they affect the measured accuracy.
             "duplicate_examples": [pair[2:] for pair in sorted(pairs)[:NAMED_DUPLICATES]],
         }
-        Path(self.path).write_text(json.dumps(report), encoding="utf-8")
+        write_whole(Path(self.path), json.dumps(report))
 
 
 def _fetch(plan: Plan, spill: str, index: np.ndarray) -> Iterator[tuple[int, bytes]]:

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the Beam arguments of a run on one machine, and recovers user errors from the exceptions that Beam raises."""
 
-import errno
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from learn2compress.schemas import errors
-from learn2compress.schemas.errors import Learn2CompressError, OutputError
+from learn2compress.schemas.errors import Learn2CompressError, causes, full_disk
 
 _LOGGER = logging.getLogger(__name__)
 # Beam's message names the error's class by its full path, and ends with the step that failed, once or more.
@@ -63,22 +61,10 @@ def user_errors() -> Iterator[None]:
 
 def find_user_error(error: BaseException) -> Learn2CompressError | None:
     """Find the user error in an exception that Beam raised; None if there is none."""
-    texts = [f"{type(e).__module__}.{type(e).__qualname__}: {e}" for e in _chain(error)]
+    texts = [f"{type(e).__module__}.{type(e).__qualname__}: {e}" for e in causes(error)]
     for text in texts:
         for name, message in _USER_ERROR.findall(text):
             kind = getattr(errors, name, None)
             if isinstance(kind, type) and issubclass(kind, Learn2CompressError):
                 return kind(message)
-    if any(f"[Errno {errno.ENOSPC}]" in text for text in texts):
-        return OutputError(
-            f"the disk must have room for the output; got: {os.strerror(errno.ENOSPC)}. Free some space."
-        )
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    return full_disk(error)

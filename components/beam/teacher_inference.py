@@ -7,7 +7,6 @@ kept in a file beside it until all shards are finished, so that a later attempt 
 has finished. The module is separate from the nodes, so that workers import no TFX.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -23,6 +22,7 @@ from learn2compress.compression.teacher.logits import ShardCount, write_outputs_
 from learn2compress.data.batches import FEATURES_FOLDER
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.config import TeacherImportConfig
+from learn2compress.schemas.files.whole import remove_asides, write_whole
 from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherManifest, ViewRecipe
 from learn2compress.schemas.progress import Task as Progress
 from learn2compress.schemas.progress import say
@@ -138,6 +138,7 @@ def run_teacher_inference(
 
 def move_outputs(collected: Path, output: str) -> None:
     """Moves the complete outputs of `run_teacher_inference` to the artifact's folder."""
+    remove_asides(collected)
     Path(output).mkdir(parents=True, exist_ok=True)
     for part in collected.iterdir():
         shutil.move(part, Path(output, part.name))
@@ -185,10 +186,7 @@ def _counts_path(outputs: Mapping[str, str]) -> Path:
 
 
 def _write_count(outputs: Mapping[str, str], count: ShardCount) -> None:
-    path = _counts_path(outputs)
-    partial = Path(f"{path}.partial")
-    partial.write_text(",".join(map(str, astuple(count))), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(_counts_path(outputs), ",".join(map(str, astuple(count))))
 
 
 def _read_count(outputs: Mapping[str, str]) -> ShardCount | None:

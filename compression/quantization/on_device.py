@@ -30,6 +30,7 @@ from learn2compress.compression.training.curves import write_curves
 from learn2compress.compression.training.event_files import write_events
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     Calibration,
     Epoch,
@@ -191,5 +192,5 @@ def write_file(folder: Path, name: str, converted: ParsedFile, task: Task, made:
         converted, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization
     )
     path = f"{name}.tflite"
-    (folder / path).write_bytes(converted.to_bytes())
+    write_whole(folder / path, converted.to_bytes())
     return File.of(folder, path)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Combines sets of one student each: copies their files unchanged, and merges manifests and training curves."""
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -9,6 +8,7 @@ from typing import get_args
 from learn2compress.compression.students.files import check_bytes
 from learn2compress.compression.training.curves import read_curves, write_curves
 from learn2compress.compression.training.event_files import write_events
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import (
     Epoch,
     File,
@@ -120,4 +120,4 @@ def _copy(source: Path, target: Path, files: Iterable[File]) -> None:
     for file in files:
         check_bytes(source, file)
         (target / file.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file.path, target / file.path)
+        copy_whole(source / file.path, target / file.path)

@@ -17,6 +17,8 @@ from learn2compress.compression.training.curves import write_curves
 from learn2compress.compression.training.event_files import write_events
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.files.inside import path_inside
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import (
     Epoch,
     File,
@@ -171,6 +173,7 @@ def check_bytes(folder: str | Path, file: File) -> None:
         TrainingError: The file was changed after it was written, or does not exist.
     """
     try:
+        path_inside(folder, file.path)
         found = File.of(Path(folder), file.path)
     except OSError as error:
         raise TrainingError(
@@ -191,5 +194,5 @@ def _save(model: keras.Model, path: Path) -> None:
 def _write_module(folder: Path, source: ModuleSource) -> File:
     path = folder / "module" / source.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(source.text.encode())
+    write_whole(path, source.text)
     return File.of(folder, f"module/{source.name}")

@@ -9,7 +9,7 @@ Source: Beyer et al., Knowledge distillation: A good teacher is patient and cons
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.data.batches import iter_numpy, read_shard
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.files.whole import written_whole
 from learn2compress.schemas.manifests import Task, ViewRecipe
 
 # Maximum decrease of the teacher's accuracy by a transformation that is still considered to preserve the class.
 TRIAL_TOLERANCE = 0.01
 # Number of examples in a batch of inference.
 _BATCH = 256
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def write_outputs_shard(
     images = correct = 0
     kind_of_views = modality_of(task).views(task)
     with ExitStack() as files:
-        writers = {kind: files.enter_context(_open_partial(path)) for kind, path in outputs.items()}
+        writers = {kind: files.enter_context(_open_whole(path)) for kind, path in outputs.items()}
         for batch in iter_numpy(read_shard(examples, task, _BATCH)):
             views = kind_of_views.draw(batch["id"], recipe)
             by_view = [infer(kind_of_views.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
@@ -109,14 +109,16 @@ def write_outputs_shard(
                     writers[kind].write(_record(kind, key, value, drawn))
             images += len(views)
             on_views(len(views) * recipe.count)
-    for path in outputs.values():
-        tf.io.gfile.rename(path + _PARTIAL, path, overwrite=True)
     return ShardCount(images, images * recipe.count, correct)
 
 
-def _open_partial(path: str) -> tf.io.TFRecordWriter:
+@contextmanager
+def _open_whole(path: str) -> Iterator[tf.io.TFRecordWriter]:
+    """Opens a file that is there as a whole once the block has ended, however many attempts write it at a time."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return tf.io.TFRecordWriter(path + _PARTIAL, tf.io.TFRecordOptions(compression_type="GZIP"))
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with written_whole(Path(path)) as aside, tf.io.TFRecordWriter(str(aside), options) as writer:
+        yield writer
 
 
 def _in_16_bits(logits: np.ndarray, examples: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import Epoch, File
 
 CURVES_FILE = "curves.json"
@@ -16,7 +17,7 @@ CURVES_FILE = "curves.json"
 def write_curves(folder: Path, curves: Sequence[Epoch]) -> File:
     """Write curves.json, a list of `Epoch`."""
     text = json.dumps([epoch.model_dump(mode="json") for epoch in curves], indent=1) + "\n"
-    (folder / CURVES_FILE).write_text(text, encoding="utf-8")
+    write_whole(folder / CURVES_FILE, text)
     return File.of(folder, CURVES_FILE)
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores a decision of a training in a file, so that every worker and a resumed training use the same one."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from learn2compress.compression.training.distribution import Distribution
 from learn2compress.schemas.errors import TrainingError, first_fault
+from learn2compress.schemas.files.whole import write_whole
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -43,7 +43,5 @@ def _remembered_here(path: Path, kind: type[R], make: Callable[[], R]) -> R:
             ) from error
     record = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(record.model_dump_json(), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, record.model_dump_json())
     return record

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import time
 import zipfile
 import zlib
@@ -36,6 +35,7 @@ from learn2compress.data.batches import whole_shards
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import OutputError, TrainingError
+from learn2compress.schemas.files.whole import written_whole
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
 
@@ -314,10 +314,9 @@ class JointTrainer:
             return
         arrays: dict[str, Any] = {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
         arrays |= {f"best{i}": v for i, v in enumerate(best)}
-        partial = path.with_suffix(".partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with written_whole(path) as aside, aside.open("wb") as file:
                 np.savez(
                     file,
                     signature=self._signature(),
@@ -325,9 +324,6 @@ class JointTrainer:
                     best_accuracy=best_accuracy,
                     **arrays,
                 )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)  # atomic: an interruption leaves either the old or the new file
         except OSError as error:
             raise OutputError(
                 f"checkpoint {path} must be writable; {error.strerror}. Free some space, or choose another output."

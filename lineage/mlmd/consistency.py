@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.graph import Graph
 from learn2compress.lineage.mlmd.rebuild import Collection
-from learn2compress.lineage.mlmd.store import open_sqlite
+from learn2compress.lineage.mlmd.store import ROLLED_BACK, open_sqlite, recover_sqlite
 from learn2compress.lineage.records import mlmd_messages as mlmd_json
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem
@@ -34,13 +34,19 @@ def check_metadata(graph: Graph, database: Path, name: str) -> list[Problem]:
         The differences.
     """
     try:
+        recovered = recover_sqlite(database)
+    except LineageError as error:
+        return [Problem(kind="incomplete", where=name, reason=str(error))]
+    problems = [Problem(kind="note", where=name, reason=ROLLED_BACK)] if recovered else []
+    try:
         store = open_sqlite(database)
     except LineageError as error:
-        return [Problem(kind="tampered", where=name, reason=str(error))]
+        return [*problems, Problem(kind="tampered", where=name, reason=str(error))]
     collected = Collection(graph)
     for entry in graph.index.entries():
         collected.add(entry)
-    return [Problem(kind=kind, where=name, reason=reason) for kind, reason in _compare(store, collected)]
+    problems += [Problem(kind=kind, where=name, reason=reason) for kind, reason in _compare(store, collected)]
+    return problems
 
 
 def _compare(store: Any, collected: Collection) -> Iterator[tuple[str, str]]:

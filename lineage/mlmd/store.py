@@ -3,14 +3,19 @@
 
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.progress import say
 
+ROLLED_BACK = "a transaction that a killed process had left unfinished was rolled back"
 _LOCK_SECONDS = 5.0
+_JOURNAL_SUFFIX = "-journal"
 _VERSIONS = re.compile(r"database version (\d+) is (greater|older) than library version (\d+)")
 _FAILURES = (RuntimeError, errors.StatusError, OSError)
 
@@ -37,6 +42,19 @@ def open_store(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfi
     return store
 
 
+@contextmanager
+def store_errors(name: str) -> Iterator[None]:
+    """Name what is wrong with a store that fails while it is used.
+
+    Raises:
+        LineageError: ML Metadata, or the database below it, refused.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        raise LineageError(_explain(name, error)) from error
+
+
 def open_sqlite(path: Path) -> MetadataStore:
     """Open an existing SQLite file for reading.
 
@@ -49,6 +67,36 @@ def open_sqlite(path: Path) -> MetadataStore:
     config.sqlite.filename_uri = str(path)
     config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
     return open_store(config)
+
+
+def recover_sqlite(path: Path) -> bool:
+    """Roll back the transaction that a killed process left in a SQLite file.
+
+    Until then the file cannot be opened for reading only, since that would show half of the transaction.
+
+    Args:
+        path: The SQLite file; it need not exist.
+
+    Returns:
+        Whether something was rolled back. The journal of a process that is still at work is left alone.
+
+    Raises:
+        LineageError: The file or its folder cannot be written.
+    """
+    journal = path.with_name(f"{path.name}{_JOURNAL_SUFFIX}")
+    if not (path.is_file() and journal.is_file() and journal.stat().st_size):
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCK_SECONDS)) as opened:
+            opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        if "readonly" not in str(error) and "unable to open" not in str(error):
+            raise LineageError(_explain(str(path), error)) from error
+        raise LineageError(
+            f"{path} must be writable once; a killed process left an unfinished transaction in it, which must be "
+            f"rolled back ({error}). Change its permissions, or copy the folder to where it can be written."
+        ) from error
+    return not journal.exists()
 
 
 def describe_address(connection: mlmd.ConnectionConfig | mlmd.MetadataStoreClientConfig) -> str:
@@ -67,6 +115,8 @@ def _check_sqlite(path: Path) -> None:
     """Detect faults that ML Metadata would retry for half a minute, or report as a failed CREATE TABLE."""
     if not path.is_file() or path.stat().st_size == 0:
         return
+    if recover_sqlite(path):
+        say(f"{path}: {ROLLED_BACK}")
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)
         try:

@@ -58,6 +58,6 @@ def seconds_between(started: str | None, finished: str | None) -> float | None:
         span = datetime.fromisoformat(finished.replace("Z", "+00:00")) - datetime.fromisoformat(
             started.replace("Z", "+00:00")
         )
-    except ValueError:
+    except (ValueError, TypeError):  # a TypeError if only one of them has a time zone
         return None
     return round(span.total_seconds(), 3)

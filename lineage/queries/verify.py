@@ -15,6 +15,7 @@ from pathlib import Path
 from learn2compress.lineage.graph import Graph, find_records_near, open_graph, unique_problems
 from learn2compress.lineage.index import INDEX_FILE, Entry
 from learn2compress.lineage.queries.trace import lineage_of_file
+from learn2compress.lineage.queries.unfinished import interrupted_command, is_unfinished, unrecorded_executions
 from learn2compress.lineage.records.signing import ENVELOPE_SUFFIX, SignatureChecker
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import Problem, VerifyReport, status_of
@@ -109,6 +110,8 @@ def verify_file(graph: Graph, file: Path, public_key: Path | None = None) -> Ver
         files=1,
         bytes=report.bytes,
         signatures=verifier.signatures.count if public_key else None,
+        signed=verifier.signatures.envelopes,
+        signers=sorted(verifier.signatures.signers),
         problems=problems,
         copies=[],
         unrecorded=[],
@@ -124,6 +127,7 @@ class _Verifier:
         self.signed = public_key is not None
         self.counts = _Counts()
         self.problems: list[Problem | None] = []
+        self.interrupted = interrupted_command(graph.home.local.parent) if graph.home.local else None
 
     def check_records(self) -> None:
         """Check each record and the links between records."""
@@ -137,6 +141,7 @@ class _Verifier:
             for read in self.graph.index.inputs_of(entry.id):
                 self.problems.append(self.graph.source(entry, read)[1])
             self.problems.append(self.signatures.check(entry))
+        self.problems += self.signatures.check_list(self.graph.index.entries())
 
     def claims(self) -> dict[str, tuple[Entry, Output]]:
         """Map each artifact's URI to the latest record that describes it."""
@@ -195,9 +200,9 @@ class _Verifier:
             self.counts.bytes += size
             if sha256 != file.sha256:
                 reason = f"its bytes are not those that {entry.path} recorded ({sha256[:12]}… for {file.sha256[:12]}…)"
-                self._problem("tampered", place, reason)
+                self._changed(uri, place, reason)
         for path in sorted(there - set(output.files)):
-            self._problem("tampered", f"{uri}/{path}", f"it was added: {entry.path} recorded no such file")
+            self._changed(uri, f"{uri}/{path}", f"it was added: {entry.path} recorded no such file")
 
     def check_database(self, place: Location) -> None:
         """Check the metadata store of an output folder, if there is one, against the records."""
@@ -212,6 +217,8 @@ class _Verifier:
         """Return the files outside the artifacts: copies of recorded files, and files that no record lists."""
         copies, unrecorded = [], []
         folders = {self.within(place, uri) for uri in claimed} - {None}
+        executions = unrecorded_executions(self.graph, place.local / DATABASE) if place.local else set()
+        unfinished = 0
         for path in place.files():
             parts = path.split("/")
             name = parts[-1]
@@ -226,6 +233,9 @@ class _Verifier:
                 continue
             if any("/".join(parts[:depth]) in folders for depth in range(1, len(parts) + 1)):
                 continue
+            if is_unfinished(self.graph.home.relative(place.join(path)), executions):
+                unfinished += 1
+                continue
             # Only a file with the size of a recorded file can be a copy of it.
             alike = self.graph.index.files_of_size(place.size(path))
             sha256 = place.sha256(path) if alike else ""
@@ -237,6 +247,9 @@ class _Verifier:
                 )
             else:
                 unrecorded.append(path)
+        if unfinished:
+            reason = f"{unfinished} files are of attempts that did not finish; the next run removes them"
+            self._problem("incomplete", str(place), reason)
         return copies, unrecorded
 
     def report(self, location: str, copies: list[str], unrecorded: list[str]) -> VerifyReport:
@@ -250,6 +263,8 @@ class _Verifier:
             files=self.counts.files,
             bytes=self.counts.bytes,
             signatures=self.signatures.count if self.signed else None,
+            signed=self.signatures.envelopes,
+            signers=sorted(self.signatures.signers),
             problems=problems,
             copies=copies,
             unrecorded=unrecorded,
@@ -262,6 +277,19 @@ class _Verifier:
             full = str(Path(full).resolve())
         relative = place.relative(full)
         return None if relative == full else relative
+
+    def _changed(self, uri: str, where: str, reason: str) -> None:
+        """Report a file of an artifact that is not as recorded.
+
+        Outside the pipeline root it may be newer than its record, if the command that replaced it was interrupted; a
+        model is then still a copy of a recorded file.
+        """
+        replaced = uri.startswith("../") and self.interrupted is not None
+        if replaced and where.endswith(MODEL_SUFFIX):
+            replaced = bool(self.graph.index.files_with(self.graph.home.sha256(where)))
+        if replaced:
+            reason = f"{reason}; {self.interrupted}, which replaces it, has not finished"
+        self._problem("incomplete" if replaced else "tampered", where, reason)
 
     def _problem(self, kind: str, where: str, reason: str) -> None:
         self.problems.append(Problem(kind=kind, where=where, reason=reason))

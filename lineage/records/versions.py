@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from learn2compress import __version__
-from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.provenance import TREE, ResourceDescriptor, digest_of_tree
+from learn2compress.schemas.digests import digest_of_tree, file_sha256
+from learn2compress.schemas.provenance import TREE, ResourceDescriptor
 
 PACKAGES = (
     "ai-edge-litert",

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The section `students`."""
 
+import re
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from learn2compress.schemas.config.types import Bytes, Count, Rate, Section
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
 class StudentSize(Section):
@@ -48,6 +51,16 @@ class StudentsConfig(FamilyConfig):
         None,
         description="user-defined students instead: FILE.py:FUNCTION, see docs/own_students.md; sizes does not apply",
     )
+
+    @model_validator(mode="after")
+    def _names_of_files(self) -> "StudentsConfig":
+        for name in self.sizes:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    "a student's name must be at most 40 letters, digits, underscores, hyphens and points, and begin "
+                    f"with a letter or digit, since it becomes part of a file's name; got {name[:40]!r}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_architecture(self) -> "StudentsConfig":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests that help is fast, that user errors print one line, and that exit statuses are as documented."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -63,6 +64,31 @@ def test_main_exits_with_the_status_of_the_error(capfd, monkeypatch):
     status, _, error = run(capfd, "init")
     assert status == 3
     assert error == "learn2compress: no candidate satisfies the limits.\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("/out/x.gz; No space left on device [Op:WriteFile]"),
+        RuntimeError("database or disk is full"),
+        RuntimeError("can't flush: file write failed: errno = 28, error message = ''"),
+    ],
+)
+def test_main_prints_one_line_and_exits_2_when_the_disk_is_full(capfd, monkeypatch, error):
+    command = next(c for c in app.registered_commands if c.name == "init")
+
+    def fail() -> None:
+        raise ValueError("told of by another") from error
+
+    monkeypatch.setattr(command, "callback", fail)
+    status, _, printed = run(capfd, "init")
+
+    assert status == 2
+    assert printed.count("\n") == 1
+    assert "the disk must have room for the output; got: " in printed
+    assert "the same command then goes on" in printed
 
 
 def test_main_shows_the_traceback_of_an_internal_error(monkeypatch):

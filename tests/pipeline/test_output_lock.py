@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from learn2compress.lineage.queries.unfinished import interrupted_command
 from learn2compress.pipeline.output_lock import hold_output
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.provenance import LOCK_FILE
@@ -50,6 +51,16 @@ def test_hold_output_releases_the_folder_at_its_end(tmp_path):
     for command in ("run", "pick"):
         with hold_output(tmp_path, command):
             pass
+
+
+def test_hold_output_leaves_the_command_in_the_lock_file_until_one_ends_without_an_error(tmp_path):
+    with pytest.raises(KeyError, match="stop"), hold_output(tmp_path, "run"):
+        raise KeyError("stop")
+
+    assert "learn2compress run of 20" in interrupted_command(tmp_path)
+    with hold_output(tmp_path, "run"):
+        pass
+    assert interrupted_command(tmp_path) is None
 
 
 def test_hold_output_names_a_folder_that_cannot_be_written(tmp_path):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import random
 import subprocess
 import sys
 import zipfile
@@ -187,6 +188,33 @@ def test_pick_refuses_an_incomplete_folder(output, damage, error, message):
     with pytest.raises(error, match=message):
         pick(output, SelectConfig(max_size="40KB"))
     assert not (output / "selected.tflite").exists()
+
+
+@pytest.mark.parametrize("name", ["metadata.db", "evaluation.json", "predictions.npz", "report.json"])
+def test_pick_tells_in_one_line_of_any_damaged_file(type_in, output, name):
+    [path] = [path for path in output.rglob(name) if "evaluation/3" not in str(path)]
+    whole, chance = path.read_bytes(), random.Random(name)
+
+    for _ in range(8):
+        raw = bytearray(whole)
+        for _ in range(chance.choice([1, 30])):
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        path.write_bytes(raw[: chance.choice([len(raw), chance.randrange(len(raw))])])
+        status, _, told = type_in("pick", output, "--max-size", "40KB")  # a traceback would be an error here
+
+        assert status in (0, 2, 3)
+        assert told.count("\n") == (1 if status else 0)
+
+
+def test_pick_tells_in_one_line_of_a_folder_that_cannot_be_written(type_in, output, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("learn2compress.pipeline.picking.copy_whole", refuse)
+    status, _, told = type_in("pick", output, "--max-size", "40KB")
+
+    assert (status, told.count("\n")) == (2, 1)
+    assert f"output {output} must be readable and writable; [Errno 13] Permission denied. Change" in told
 
 
 def test_pick_refuses_a_store_without_the_evaluation(output):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the comparison of a replay: bytes step by step without times, and figures within a tolerance."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.pipeline import replay
 from learn2compress.pipeline.replay import compare_replay
-from learn2compress.schemas.errors import LineageError
+from learn2compress.schemas.errors import LineageError, UnsafePathError
 from learn2compress.schemas.module_source import read_module
 
 
@@ -112,6 +113,7 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
         "module_function": "make",
         "module_text": "def make(input_shape, classes):\n    return {}\n",
     }
+    recorded["module_sha256"] = hashlib.sha256(recorded["module_text"].encode()).hexdigest()
     monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
     monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
     monkeypatch.setattr(replay, "_check_data", lambda *_: None)
@@ -147,3 +149,27 @@ def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(
     quantize = config.quantize
     assert config.teacher.allow_near_chance
     assert (quantize.mixed_precision, quantize.mixed_precision_drop, quantize.mixed_precision_layers) == (True, 0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "error", "message"),
+    [
+        ("mine.py", "f" * 64, LineageError, r"the recorded module 'mine\.py' must have the SHA-256 f+; got"),
+        ("../mine.py", None, UnsafePathError, r"path must be relative, .* got '\.\./mine\.py'"),
+    ],
+)
+def test_replay_config_refuses_a_forged_module(make_run, tmp_path: Path, monkeypatch, name, sha256, error, message):
+    run = make_run(tmp_path / "recorded")
+    graph = open_graph(tmp_path / "recorded")
+    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+    text = "raise SystemExit\n"
+    recorded = {
+        "teacher_sha256": "a" * 64, "data_digest": "b" * 64, "module_name": name, "module_function": "build",
+        "module_text": text, "module_sha256": sha256 or hashlib.sha256(text.encode()).hexdigest(),
+    }  # fmt: skip
+    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
+    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
+
+    with pytest.raises(error, match=message):
+        replay.replay_config(graph, report, tmp_path / "again")
+    assert not (tmp_path / "mine.py").exists()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import hashlib
+import os
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_read_module_refuses(tmp_path, setting, content, message):
 
     with pytest.raises(StudentModuleError, match=message):
         read_module(f"{tmp_path}/{setting}")
+
+
+def test_read_module_refuses_another_user_s_file(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "mine.py", 4321, -1)
+    owner = (tmp_path / "mine.py").stat().st_uid
+    monkeypatch.setattr("os.geteuid", lambda: owner)
+    assert read_module(f"{tmp_path}/mine.py").text == "x = 1\n"
+
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)
+    with pytest.raises(StudentModuleError, match=rf"must belong to the user who runs it.*to user {owner}\. Read it"):
+        read_module(f"{tmp_path}/mine.py")
 
 
 def test_module_source_is_decoded_from_its_parameters():

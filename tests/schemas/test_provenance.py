@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from learn2compress.schemas.digests import tree_sha256
+from learn2compress.schemas.digests import digest_of_tree, tree_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.provenance import (
     TREE,
@@ -15,7 +15,6 @@ from learn2compress.schemas.provenance import (
     Output,
     Statement,
     build_statement,
-    digest_of_tree,
     is_sealed,
     parse_statement,
     timestamp,
@@ -114,6 +113,34 @@ def test_is_sealed_is_false_after_any_changed_byte() -> None:
 def test_parse_statement_names_a_broken_record_and_the_fault(raw: bytes, reason: str) -> None:
     with pytest.raises(LineageError, match=rf"^a/b\.json must be a provenance record; {reason}"):
         parse_statement(raw, "a/b.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("index", "x"),
+        ("index", None),
+        ("index", {}),
+        ("bytes", 2**70),
+        ("properties", [[]]),
+        ("output", 3),
+        ("type", None),
+    ],
+)
+def test_reading_refuses_an_odd_value_in_one_line(key: str, value: object) -> None:
+    tree = json.loads(statement().to_bytes())
+    tree["subject"][0]["annotations"][key] = value
+
+    with pytest.raises(LineageError, match=rf"^x must be a provenance record; .*{key} must be \w+; got .*$"):
+        parse_statement(json.dumps(tree).encode(), "x")
+
+
+def test_reading_refuses_a_seed_that_is_no_number() -> None:
+    tree = json.loads(statement().to_bytes())
+    tree["predicate"]["buildDefinition"]["internalParameters"]["seed"] = "../etc"
+
+    with pytest.raises(LineageError, match=r"seed must be int; got '\.\./etc'"):
+        parse_statement(json.dumps(tree).encode(), "x")
 
 
 def test_validate_statement_accepts_our_records() -> None:

@@ -6,7 +6,6 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 from support.strategies.properties import damaged, examples, with_flipped_bytes
-from support.tflite_files import write_metadata
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.associated_files import append_files

@@ -256,12 +256,14 @@ def keys(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 def test_verify_checks_signatures_with_the_key(out: Path, type_in, keys: tuple[str, str]) -> None:
     private, public = keys
     assert type_in("verify", "out", "--public-key", public)[0] == 5
+    assert "unsigned: whoever can write here could have written these records, too" in type_in("verify", "out")[1]
 
     status, told, _ = type_in("sign", "out", "--key", private)
     assert (status, told) == (0, f"Signed 14 records at {out / 'pipeline'}.\n")
     status, told, _ = type_in("verify", "out", "--public-key", public)
     assert status == 0
-    assert "14 valid signatures" in told
+    assert "14 valid signatures by the given key" in told
+    assert "not checked, name the key with --public-key" in type_in("verify", "out")[1]
     assert type_in("verify", "renamed.bin", "--public-key", public)[0] == 0
 
     envelope = out / "pipeline" / "Distiller" / "provenance" / "3.dsse.json"

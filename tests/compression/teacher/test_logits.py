@@ -79,6 +79,23 @@ def test_write_outputs_shard_leaves_no_partial_file(shard, tmp_path, stripes):
     assert not (tmp_path / "out/logits.gz").exists()
 
 
+def test_write_outputs_shard_is_not_disturbed_by_another_attempt(shard, tmp_path, stripes):
+    """As when Beam starts a bundle anew while the former attempt is still at work."""
+    write(stripes.StripesTeacher(), shard, tmp_path, stripes)
+    expected = (tmp_path / "out/logits.gz").read_bytes()
+    (tmp_path / "out/logits.gz").unlink()
+
+    class Overtaken(stripes.StripesTeacher):
+        def logits(self, images):
+            write(stripes.StripesTeacher(), shard, tmp_path, stripes)
+            return super().logits(images)
+
+    write(Overtaken(), shard, tmp_path, stripes)
+
+    assert (tmp_path / "out/logits.gz").read_bytes() == expected
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["logits.gz"]
+
+
 def test_write_outputs_shard_computes_both_kinds_on_the_same_views(shard, tmp_path, stripes):
     """Each kind is written to its own file, with the same bytes as if it were the only one requested."""
     teacher = stripes.StripesTeacher()

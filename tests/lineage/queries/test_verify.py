@@ -8,7 +8,9 @@ import pytest
 
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.verify import verify_file, verify_place
+from learn2compress.lineage.records.output_record import record_output_folder
 from learn2compress.lineage.records.provenance import describe_output, record_of, save_record
+from learn2compress.schemas.provenance import LOCK_FILE
 from learn2compress.storage.location import open_location
 
 
@@ -110,6 +112,29 @@ def test_verify_place_names_an_unknown_model_outside_the_artifacts(out: Path) ->
 
     assert report.status == "tampered"
     assert [problem.where for problem in report.problems] == ["models/new.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "lock", "status"),
+    [
+        ("report.json", b"new", '{"command": "run", "since": "2026-01-01"}', "incomplete"),
+        ("report.json", b"new", "", "tampered"),
+        ("selected.tflite", b"TFL3small", '{"command": "run", "since": "2026-01-01"}', "tampered"),
+    ],
+)
+def test_verify_place_tells_a_file_that_an_interrupted_command_replaced_from_a_changed_one(
+    out: Path, name: str, content: bytes, lock: str, status: str
+) -> None:
+    (out / name).write_bytes(b"old" if name == "report.json" else next((out / "models").iterdir()).read_bytes())
+    record_output_folder(out, [])
+    assert verify(out).status == "whole"
+
+    (out / name).write_bytes(content)
+    (out / LOCK_FILE).write_text(lock)
+    report = verify(out)
+
+    assert report.status == status
+    assert [problem.where for problem in report.problems] == [f"../{name}"]
 
 
 @pytest.mark.parametrize(("uri", "status"), [("Node/x/1", "incomplete"), ("../models", "whole")])

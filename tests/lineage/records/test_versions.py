@@ -12,8 +12,8 @@ except ImportError:  # Python 3.10
     import tomli as tomllib
 
 from learn2compress.lineage.records import versions
-from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.provenance import TREE, digest_of_tree
+from learn2compress.schemas.digests import digest_of_tree, file_sha256
+from learn2compress.schemas.provenance import TREE
 
 
 def git(folder: Path, *arguments: str) -> str:
