@@ -103,6 +103,8 @@ class Candidate(Record):
     gzip_bytes: int
     baseline: bool = False
     failed: str | None = None  # why nothing could be measured
+    read_as: list[str] = []  # of a file of another maker: how its input and its outputs are read
+    warnings: list[str] = []  # what may be wrong with its figures
     parameters: int | None = None
     macs: int | None = None
     arena_bytes: int | None = None  # see tflite/interpreter.py for the method
