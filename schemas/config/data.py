@@ -22,9 +22,9 @@ class DataConfig(Section):
 
     path: str = Field(
         description="an image folder (a class a sub-folder, with or without train/ and test/), a .npz file, "
-        "TFRecord files (a folder or a pattern), or the word digits"
+        "TFRecord files (a folder or a pattern), a .csv file of paths and labels, or the word digits"
     )
-    format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = Field(
+    format: Literal["auto", "folder", "npz", "tfrecord", "csv", "digits"] = Field(
         "auto", description="what path holds; auto: as it looks"
     )
     height: PositiveInt | None = Field(None, description="rows; images are resized to it (default: the teacher's)")
@@ -32,6 +32,9 @@ class DataConfig(Section):
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour (default: the teacher's)")
     classes: list[ClassName] | None = Field(
         None, description="class names in the teacher's order (default: the data's)"
+    )
+    label_offset: int | None = Field(
+        None, description="what is taken off labels that are whole numbers: 1 where they begin at 1 (default: 0)"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="share of the training images kept apart to choose epochs and models"
