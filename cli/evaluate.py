@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`learn2compress evaluate`: measures any .tflite classifiers on any labelled images.
 
+How each file is read is said beside its figures, and what may be wrong with them on the error stream and under
+`warnings` in the JSON.
+
 Exit status: 0 all files were measured; 2 a file or the data cannot be used (the other files are still measured).
 """
 
@@ -25,12 +28,25 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     files: list[Path] = typer.Argument(..., help="TensorFlow Lite classifiers."),
-    data: str = typer.Option(..., "--data", help="Image folder, .npz file, TFRecord files, or the word digits."),
-    data_format: str = typer.Option("auto", "--format", help="folder, npz, tfrecord or digits; by default detected."),
+    data: str = typer.Option(..., "--data", help="Image folder, .npz, .csv or TFRecord files, or the word digits."),
+    data_format: str = typer.Option(
+        "auto", "--format", help="folder, npz, tfrecord, csv or digits (default: detected)."
+    ),
     classes: str | None = typer.Option(None, help="Class names in the order of the outputs, separated by commas."),
+    label_offset: int | None = typer.Option(None, help="Taken off whole-number labels: 1 where they begin at 1."),
     limit: int | None = typer.Option(None, min=1, help="Use at most this many images, evenly spaced."),
     scaling: str | None = typer.Option(
-        None, help="Pixel scaling of float files: none, unit, symmetric, imagenet (default: from the metadata)."
+        None,
+        help="What the files expect of pixels 0..255: none, unit, symmetric, imagenet, caffe (default: what each "
+        "file's metadata or its input's range says).",
+    ),
+    signature: str | None = typer.Option(None, help="Signature to run (default: serving_default, or the only one)."),
+    output: str | None = typer.Option(None, help="Name or index of the output with the scores, of several."),
+    skip_class: list[str] = typer.Option(
+        [], help="Leave out an output that the data has no class for, such as a background class (repeatable)."
+    ),
+    allow_near_chance: bool = typer.Option(
+        False, help="Print figures that may be meaningless, with a warning, instead of refusing the file."
     ),
     top_k: int = typer.Option(5, min=1, help="Also report how often the true class is among the k highest scores."),
     threads: list[int] = typer.Option([1], min=1, help="Thread count for the latency measurement (repeatable)."),
@@ -46,12 +62,13 @@ def evaluate(
 
     from learn2compress.cli.options import checked
     from learn2compress.data.sources.formats import open_source
+    from learn2compress.evaluation.examination.tflite_file import Choices
     from learn2compress.evaluation.files import evaluate_files
     from learn2compress.evaluation.measure import this_host
     from learn2compress.schemas.config import DataConfig, EvaluateConfig, TeacherConfig
 
     names = classes.split(",") if classes else None
-    config = checked(DataConfig, {"path": data, "format": data_format, "classes": names})
+    config = checked(DataConfig, {"path": data, "format": data_format, "classes": names, "label_offset": label_offset})
     expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
     source = open_source(config, limit)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -60,7 +77,7 @@ def evaluate(
             files,
             source,
             EvaluateConfig(top_k=top_k, threads=threads, latency_runs=runs),
-            expected,
+            Choices(expected, signature, output, tuple(skip_class), names is not None, allow_near_chance),
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     host = this_host().model_dump(mode="json", exclude={"source"})
@@ -72,6 +89,8 @@ def evaluate(
     if found.skipped:
         first = found.skipped[0]
         typer.echo(f"{len(found.skipped)} images were skipped; the first is {first.source}: {first.reason}", err=True)
+    for warning in _warnings(found):
+        typer.echo(f"warning: {warning}", err=True)
     failed = [candidate for candidate in found.candidates if candidate.failed]
     for candidate in failed:
         typer.echo(f"learn2compress: {candidate.failed}", err=True)
@@ -84,7 +103,7 @@ def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, An
         mode="json",
         include={
             "file", "sha256", "bytes", "gzip_bytes", "parameters", "macs", "arena_bytes", "ops", "sparsity",
-            "full_int8", "float_tensors", "latency", "failed",
+            "full_int8", "float_tensors", "latency", "failed", "read_as", "warnings",
         },
     )  # fmt: skip
     figures = candidate.figures.get("test")
@@ -104,6 +123,11 @@ def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, An
         "per_class": [{"class": name, **of.model_dump()} for name, of in zip(classes, figures.per_class, strict=True)],
         "confusion": figures.confusion,
     }
+
+
+def _warnings(found: "FileEvaluation") -> list[str]:
+    own = [f"{candidate.name}: {text}" for candidate in found.candidates for text in candidate.warnings]
+    return [*found.notes, *own]
 
 
 def _print_table(found: "FileEvaluation", host: dict[str, Any]) -> None:
@@ -128,3 +152,6 @@ def _print_table(found: "FileEvaluation", host: dict[str, Any]) -> None:
             f"{candidate.latency[0].p50_ms:.3g} ms",
         )
     Console().print(table)
+    for candidate in found.candidates:
+        if candidate.read_as:
+            typer.echo(f"{candidate.name}: {'; '.join(candidate.read_as)}")

@@ -14,7 +14,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from learn2compress.tflite.inspection import Inspection, TensorEnd
+    from learn2compress.tflite.inspection import Inspection, SignatureCosts, TensorEnd
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +55,8 @@ def _facts(found: "Inspection") -> list[str]:
         *(("input", _end(end)) for end in found.inputs),
         *(("output", _end(end)) for end in found.outputs),
     ]
+    if len(found.signatures) > 1:
+        facts += [("signature", _signature(signature)) for signature in found.signatures]
     if found.metadata is None:
         facts.append(("metadata", "none: neither labels nor normalization"))
     else:
@@ -81,6 +83,11 @@ def _end(end: "TensorEnd") -> str:
     if len(end.scale) == 1:
         return f"{text}, scale {end.scale[0]:.6g}, zero point {end.zero_point[0]}"
     return f"{text}, {len(end.scale)} scales" if end.scale else text
+
+
+def _signature(found: "SignatureCosts") -> str:
+    ends = f"{', '.join(found.inputs)} → {', '.join(found.outputs)}"
+    return f"{found.name}, {ends}, {format_count(found.parameters)} parameters, {format_count(found.macs)} MACs"
 
 
 def _normalization(mean: list[float], std: list[float]) -> str:

@@ -15,6 +15,7 @@ in another split).
 import logging
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from learn2compress.data.sources.unlabeled import open_unlabeled
 from learn2compress.modalities import MODALITIES
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import BadFile, DataManifest, Unlabeled, write_manifest
+from learn2compress.schemas.manifests import BadFile, DataManifest, Split, Unlabeled, write_manifest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class ImageExampleGenExecutor(BeamNodeExecutor):
             skipped=[BadFile(source=name, reason=reason) for name, reason in report["bad"]],
             skipped_count=report["bad_count"],
             unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if unlabeled_source else None,
+            notes=[*source.notes, *_without_images(task.classes, per_class)],
         )
         write_manifest(folder, manifest)
         _warn(manifest)
@@ -147,7 +149,18 @@ def _shard_names(plan: Plan, part: str) -> list[str]:
     return [plan.shard_name(part, shard) for shard in range(plan.shards.get(part, 0))]
 
 
+def _without_images(classes: list[str], per_class: dict[Split, list[int]]) -> Iterator[str]:
+    """Names the classes that have no images in a held-out split."""
+    for split in SPLITS[1:]:
+        absent = [name for name, count in zip(classes, per_class[split], strict=True) if not count]
+        if absent:
+            shown = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+            yield f"no {split} image is of the class {shown}: {split} figures say nothing of it"
+
+
 def _warn(manifest: DataManifest) -> None:
+    for note in manifest.notes:
+        _LOGGER.warning("%s", note)
     for bad in manifest.skipped:
         _LOGGER.warning("skipped %s: %s", bad.source, bad.reason)
     between = {pair: count for pair, count in manifest.duplicates.items() if len(set(pair.split("/"))) > 1}

@@ -10,9 +10,10 @@ and features of a view come from one forward pass. The lineage records the teach
 accuracy on validation and test, and the number of its forward passes.
 """
 
+import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from learn2compress.compression.teacher.fit import check_fit
 from learn2compress.compression.teacher.logits import TRIAL_TOLERANCE, ShardCount, trial_accuracy
 from learn2compress.compression.training.joint_teacher import check_trainable
 from learn2compress.data.batches import iter_numpy, read_examples
+from learn2compress.evaluation.examination.fit import knows_validation
 from learn2compress.modalities import modality_of
 from learn2compress.modalities.protocol import Views
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
@@ -43,6 +45,7 @@ from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
 from learn2compress.schemas.manifests import (
     DataManifest,
+    Split,
     TeacherFeaturesManifest,
     TeacherLogitsManifest,
     TeacherManifest,
@@ -52,6 +55,7 @@ from learn2compress.schemas.manifests import (
 )
 
 _CHECKED_IMAGES = 1024
+_LOGGER = logging.getLogger(__name__)
 
 
 class TeacherImporterExecutor(BeamNodeExecutor):
@@ -72,7 +76,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             teacher,
             _batches(examples, _CHECKED_IMAGES),
             classes=len(data.task.classes),
-            insist=config.allow_near_chance,
+            allow_near_chance=config.allow_near_chance,
         )
         views = modality_of(data.task).views(data.task)
         passed, flip_accuracy, mirrored = self._measure_transformation(views, config, teacher, examples)
@@ -119,12 +123,15 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             signature=config.signature,
             resize=config.resize,
             scaling=config.scaling,
-            class_order=config.class_order,
+            class_order=None if teacher.class_order is None else list(teacher.class_order),
             parameters=teacher.parameters,
             macs=teacher.macs,
             trainable=teacher.trainable,
             accuracy=accuracy_of(counts),
+            notes=[*fit.hints, *_knows_validation(accuracy_of(counts), data.counts)],
         )
+        for note in manifest.notes:
+            _LOGGER.warning("teacher %s: %s", config.path, note)
         write_manifest(teacher_artifact.uri, manifest)
         _describe(teacher_artifact, logits_artifact, manifest, logits_manifest)
 
@@ -171,6 +178,15 @@ def _describe_features(
         images={"train": train.images, "unlabeled": unlabeled.images},
         forward_passes=train.forward_passes + unlabeled.forward_passes - for_logits,
     )
+
+
+def _knows_validation(accuracy: Mapping[Split, float], counts: Mapping[Split, int]) -> Iterator[str]:
+    """Says so where a teacher does better on validation images than on test images by more than chance explains."""
+    if knows_validation(accuracy["validation"], counts["validation"], accuracy["test"], counts["test"]):
+        yield (
+            f"it scores {accuracy['validation']:.1%} on validation images and {accuracy['test']:.1%} on test images: "
+            "it seems to have been trained on the validation images, so that figures on them flatter it"
+        )
 
 
 def _batches(examples: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, BadFile, ModalityName, Split
 
@@ -58,6 +59,8 @@ class ExampleSource:
         example_shape: Shape of an example, as in `Task.input_shape`; None if shapes differ.
         pieces: Parts that workers read.
         modality: Name of the modality of the examples.
+        named: Whether the classes are named by the data or by the user; else they are numbers that stand in for names.
+        notes: What of the data is not used, or may not be meant so, in sentences.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +68,8 @@ class ExampleSource:
     example_shape: tuple[int, ...] | None
     pieces: Sequence[Piece]
     modality: ModalityName = DEFAULT_MODALITY
+    named: bool = True
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,29 @@ def order_classes(found: Sequence[str], wanted: Sequence[str] | None, where: str
             "two; check data.path."
         )
     return tuple(wanted if wanted is not None else found)
+
+
+def check_first_label(lowest: int, config: DataConfig, where: str) -> int:
+    """Settle the label of the first class, where labels are whole numbers and the classes have no names.
+
+    Returns:
+        `data.label_offset`, or 0.
+
+    Raises:
+        DataError: Labels lie below it, or none is 0 and the user does not say so.
+    """
+    first = config.label_offset or 0
+    if lowest < first:
+        raise DataError(
+            f"labels in {where} must be indices from {first}; got {lowest}. Number them anew, or set "
+            f"data.label_offset: {lowest}."
+        )
+    if lowest > first and config.label_offset is None:
+        raise DataError(
+            f"labels in {where} must begin at 0; got none below {lowest}, so that no example is of class 0. Set "
+            f"data.label_offset: {lowest} to count them from {lowest}, or data.label_offset: 0 if they are right."
+        )
+    return first
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the accuracy and the costs of .tflite files, computes statistics, and chooses one of several files."""
 
-__all__ = ["device_results", "files", "measure", "predictions", "selection"]
+__all__ = ["device_results", "examination", "files", "measure", "predictions", "selection"]

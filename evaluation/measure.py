@@ -13,7 +13,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -193,7 +193,9 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
     )
 
 
-def describe(path: str | Path, identity: Identity, task: Task, opened: Classifier | None = None) -> Candidate:
+def describe(
+    path: str | Path, identity: Identity, task: Task, opened: Classifier | None = None, failed: str | None = None
+) -> Candidate:
     """Determine the costs of a file; if it is not a classifier for the task, return it as failed, with the reason.
 
     Args:
@@ -201,6 +203,7 @@ def describe(path: str | Path, identity: Identity, task: Task, opened: Classifie
         identity: What is known about the file before it is opened.
         task: The task that the file must solve.
         opened: The classifier, if the file has been opened before.
+        failed: Why it could not be, if so.
 
     Raises:
         ModelFileError: The file does not exist.
@@ -212,6 +215,8 @@ def describe(path: str | Path, identity: Identity, task: Task, opened: Classifie
         bytes=len(data),
         gzip_bytes=len(gzip.compress(data, compresslevel=9, mtime=0)),
     )
+    if failed is not None:
+        return measured.model_copy(update={"failed": failed})
     try:
         classifier = opened or modality_of(task).device_format.open_classifier(data, file=identity.file)
         check_classifier(classifier, task)
@@ -234,7 +239,7 @@ def describe(path: str | Path, identity: Identity, task: Task, opened: Classifie
 
 
 def measure_latency(
-    path: str | Path, threads: Sequence[int], runs: int, modality: str = DEFAULT_MODALITY
+    path: str | Path, threads: Sequence[int], runs: int, modality: str = DEFAULT_MODALITY, **options: Any
 ) -> list[Latency]:
     """Measure the latency of single examples on this machine, which should not be busy with other work.
 
@@ -243,9 +248,10 @@ def measure_latency(
         threads: Numbers of threads of the interpreter, measured one after the other.
         runs: Number of timed invocations, after warm-up.
         modality: Modality of the examples.
+        options: How the file is opened; see `DeviceFormat.open_classifier`.
     """
     parsed = parse_file(read_bytes(path), file=str(path))
-    return [_time_single(parsed, count, runs, modality) for count in sorted(set(threads))]
+    return [_time_single(parsed, count, runs, modality, options) for count in sorted(set(threads))]
 
 
 def this_host() -> Host:
@@ -289,8 +295,8 @@ def _tally_batch(classifier: Classifier, batch: Batch, most_flips: Sequence[int]
     )
 
 
-def _time_single(parsed: ParsedFile, threads: int, runs: int, modality: str) -> Latency:
-    times = modality_named(modality).device_format.open_classifier(parsed, threads=threads).latency(runs)
+def _time_single(parsed: ParsedFile, threads: int, runs: int, modality: str, options: Mapping[str, Any]) -> Latency:
+    times = modality_named(modality).device_format.open_classifier(parsed, threads=threads, **options).latency(runs)
     p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
     return Latency(threads=threads, p50_ms=p50, p90_ms=p90, p99_ms=p99, runs=runs)
 

@@ -73,11 +73,12 @@ def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], creat
     data = read_manifest(data_dir, DataManifest)
     trained = read_manifest(trained_dir, TrainedTeacherManifest) if trained_dir else None
     logits = [read_manifest(one, TeacherLogitsManifest) for one in (logits_dir, trained_logits_dir) if one]
+    teacher = read_manifest(teacher_dir, TeacherManifest)
     return Report(
         created=(created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         config=_without_password(config),
         data=data.model_dump(mode="json", exclude={"shards"}),
-        teacher=read_manifest(teacher_dir, TeacherManifest),
+        teacher=teacher,
         students=_without_times(read_manifest(students_dir, StudentSetManifest)),
         evaluation=read_manifest(evaluation_dir, Evaluation, EVALUATION),
         choice=read_manifest(selection_dir, Choice, SELECTION),
@@ -85,7 +86,7 @@ def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], creat
         teacher_forward_passes=sum(one.forward_passes for one in (trained, *logits) if one),
         trained_teacher=trained if trained and trained.mode == "joint" else None,  # older runs have one of a fixed one
         quantization_error=models.quantization_error,
-        notes=models.notes,
+        notes=[*data.notes, *(f"Teacher: {note}" for note in teacher.notes), *models.notes],
     )
 
 

@@ -100,6 +100,7 @@ class DataManifest(Record):
     skipped: list[BadFile]  # the first hundred
     skipped_count: int
     unlabeled: Unlabeled | None = None
+    notes: list[str] = []  # what of the data is not used, or may not be meant so
 
 
 class ViewRecipe(Record):
@@ -133,6 +134,7 @@ class TeacherManifest(Record):
     macs: int | None
     trainable: bool
     accuracy: dict[Split, float]  # validation and test
+    notes: list[str] = []  # what may be wrong with how it is understood, or with its figures
 
 
 class TeacherFeaturesManifest(Record):

@@ -103,6 +103,8 @@ class Candidate(Record):
     gzip_bytes: int
     baseline: bool = False
     failed: str | None = None  # reason if nothing could be measured
+    read_as: list[str] = []  # how the input and outputs of another maker's file are interpreted
+    warnings: list[str] = []  # reasons to doubt its figures
     parameters: int | None = None
     macs: int | None = None
     arena_bytes: int | None = None  # see tflite/interpreter.py for the method

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Record
-from learn2compress.tflite.interpreter import activation_bytes, arena_bytes
+from learn2compress.tflite.interpreter import activation_bytes, arena_bytes, default_signature
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, mean_sparsity, prove_full_int8, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.signatures import Signature
 
 
 class TensorEnd(Record):
@@ -57,6 +58,17 @@ class Layer(Record):
     sparsity: float | None  # share of zeros in its kernels
 
 
+class SignatureCosts(Record):
+    """An entry point of the file, with what it reads, gives and costs by itself."""
+
+    name: str
+    subgraph: int
+    inputs: list[str]
+    outputs: list[str]
+    parameters: int
+    macs: int
+
+
 class Int8(Record):
     """Whether the file computes in 8-bit integers from end to end, and if not, why."""
 
@@ -73,6 +85,7 @@ class Inspection(Record):
     gzip_bytes: int
     inputs: list[TensorEnd]
     outputs: list[TensorEnd]
+    signatures: list[SignatureCosts]  # all; the figures of the file are those of the one that is run by default
     metadata: Labelling | None
     quantization: str  # in words
     full_int8: Int8
@@ -99,7 +112,7 @@ def inspect_file(path: str | Path) -> Inspection:
         ModelFileError: It is not there, cut short, no .tflite file, or its metadata are damaged.
     """
     data = read_bytes(path)
-    parsed = parse_file(data, file=str(path))
+    parsed = default_signature(parse_file(data, file=str(path)))
     model = parsed.facts
     proof = prove_full_int8(model)
     metadata = read_metadata(parsed, file=str(path))
@@ -112,6 +125,7 @@ def inspect_file(path: str | Path) -> Inspection:
         gzip_bytes=len(gzip.compress(data, compresslevel=9, mtime=0)),
         inputs=[_end(tensor) for tensor in model.inputs],
         outputs=[_end(tensor) for tensor in model.outputs],
+        signatures=[_signature(model, signature) for signature in model.signatures],
         metadata=None
         if metadata is None
         else Labelling(
@@ -133,6 +147,18 @@ def inspect_file(path: str | Path) -> Inspection:
         arena_bytes=arena.bytes,
         arena_unknown=arena.unknown,
         layers=layers,
+    )
+
+
+def _signature(model: ModelFile, signature: Signature) -> SignatureCosts:
+    parameters, macs = model.costs_of(signature)
+    return SignatureCosts(
+        name=signature.name,
+        subgraph=signature.subgraph,
+        inputs=[name for name, _ in signature.inputs],
+        outputs=[name for name, _ in signature.outputs],
+        parameters=parameters,
+        macs=macs,
     )
 
 

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an image classifier from its .tflite bytes: scores for pixels, latency, memory.
 
-Any classifier with one image in and one score a class out will do, whoever converted it: how pixels enter
-follows from the file. A quantized input takes round((pixel - mean) / std / scale) + zero_point, so that uint8
-with scale 1 takes the pixel itself and int8 with scale 1 and zero point -128 takes pixel - 128; a float input
-takes (pixel - mean) / std. Mean and std are the caller's, or those of the file's metadata, or 0 and 1.
+Any classifier with one image in and one score a class out will do, whoever converted it: how pixels enter is settled in
+image_input.py, and what comes out in scores_output.py.
 
 The runtime is ai-edge-litert, whose results are those of tf.lite. It trusts what it opens, so a file is checked
 first: one cut short never reaches it. (Bytes changed so that all structure holds, such as an activation without its
@@ -18,29 +16,49 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from learn2compress.schemas.errors import ModelFileError
-from learn2compress.tflite.metadata import read_metadata
-from learn2compress.tflite.model_file import ModelFile, Tensor, read_bytes
+from learn2compress.schemas.errors import ConfigError, ModelFileError
+from learn2compress.schemas.scaling import Scaling
+from learn2compress.tflite.image_input import Layout, PixelReading, image_layout, read_pixels
+from learn2compress.tflite.metadata import ModelMetadata, read_metadata
+from learn2compress.tflite.model_file import ModelFile, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
+from learn2compress.tflite.signatures import DEFAULT_SIGNATURE, Signature, bring_to_front
 
-_INPUT_DTYPES = ("uint8", "int8", "int16", "float32")
 _BATCH = 32
+_PROBES = 16
 _ARENA_ALIGNMENT = 64  # of tensors in the runtime's arena (kDefaultTensorAlignment)
 
 
 class Classifier:
     """An opened image classifier. Make one with `open_model`; it belongs to the thread that made it."""
 
-    def __init__(self, parsed: ParsedFile, threads: int, pixels: np.ndarray) -> None:
+    def __init__(
+        self,
+        parsed: ParsedFile,
+        threads: int,
+        layout: Layout,
+        pixels: PixelReading,
+        scores: ScoresReading,
+        labels: tuple[str, ...] = (),
+    ) -> None:
         self.model = model = parsed.facts
         self.threads = threads
-        self.input_shape: tuple[int, int, int] = model.input.shape[1:]  # type: ignore[assignment]
-        self.classes: int = model.output.shape[1]
+        self.layout, self.pixels, self.scores, self.labels = layout, pixels, scores, labels
+        self.input_shape: tuple[int, int, int] = (layout.height, layout.width, layout.channels)  # type: ignore[assignment]
+        self.classes: int = scores.classes
+        self._order: tuple[int, ...] | None = None
         self._data = parsed.to_bytes()
-        self._pixels = pixels  # what each pixel value becomes, [256, channels]
-        self._single = _Runner(self._data, model, threads, 1)
+        self._table = pixels.table
+        self._single = _Runner(self._data, model, threads, 1, scores)
         self._batch: _Runner | None = None
         self._batches: bool | None = None
+        self._probability: bool | None = None
+
+    def order_outputs(self, order: Sequence[int]) -> None:
+        """From now on, scores are those of the named outputs, in that order."""
+        self._order = tuple(order)
+        self.classes = len(self._order)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Returns the scores of images.
@@ -60,12 +78,12 @@ class Classifier:
                 f"{list(images.shape)} for {self.model.file}. Resize them to the model's input."
             )
         inputs = self._to_input(images)
-        scores = np.empty((len(images), self.classes), np.float32)
+        scores = np.empty((len(images), self.scores.classes), np.float32)
         runner = self._batch_runner() if len(images) > 1 else self._single
         for start in range(0, len(images), runner.size):
             part = inputs[start : start + runner.size]
-            scores[start : start + len(part)] = self._to_scores(runner(part))
-        return scores
+            scores[start : start + len(part)] = self._to_classes(self._to_scores(runner(part)))
+        return scores if self._order is None else scores[:, self._order]
 
     def predict_raw(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the tensors that go in and come out for one image, as another runtime would have to see them.
@@ -74,7 +92,7 @@ class Classifier:
             image: [height, width, channels] uint8.
 
         Returns:
-            [1, height, width, channels] of the input's dtype, and [1, classes] of the output's.
+            One image of the input's dtype and layout, and [1, classes] of the output's dtype.
         """
         inputs = self._to_input(image[None])
         return inputs, self._single(inputs)
@@ -100,20 +118,43 @@ class Classifier:
         return _arena_bytes(self._data, self.model)
 
     def _to_input(self, images: np.ndarray) -> np.ndarray:
-        if (self._pixels != self._pixels[:, :1]).any():
-            return self._pixels[images, np.arange(images.shape[-1])]
-        table = self._pixels[:, 0]
+        if self.pixels.scaling.channel_order == "bgr":
+            images = images[..., ::-1]
+        values = self._look_up(np.ascontiguousarray(images))
+        if self.layout.axes == "nchw":
+            return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        return values[..., 0] if self.layout.axes == "nhw" else values
+
+    def _look_up(self, images: np.ndarray) -> np.ndarray:
+        if (self._table != self._table[:, :1]).any():
+            return self._table[images, np.arange(images.shape[-1])]
+        table = self._table[:, 0]
         if table.itemsize > 1:
             return table[images]
         # Bytes to bytes: many times as fast as by index.
         return np.frombuffer(images.tobytes().translate(table.tobytes()), table.dtype).reshape(images.shape)
 
     def _to_scores(self, values: np.ndarray) -> np.ndarray:
-        output = self.model.output
+        output = self.scores.tensor
         if not output.quantized:
             return values.astype(np.float32)
         scale, zero_point = np.float32(output.scale[0]), np.float32(output.zero_point[0])
         return (values.astype(np.float32) - zero_point) * scale
+
+    def _to_classes(self, values: np.ndarray) -> np.ndarray:
+        """Makes scores of two classes of a single unit."""
+        return spread_unit(values, self._is_probability()) if self.scores.units == 1 else values
+
+    def _is_probability(self) -> bool:
+        """Tells whether a single unit is a probability: by its operator, else by its numbers for some noise."""
+        if self._probability is None:
+            self._probability = self.scores.kind == "sigmoid"
+            if self.scores.kind == "unknown":
+                noise = np.random.default_rng(0).integers(0, 256, (_PROBES, *self.input_shape), np.uint8)
+                inputs = self._to_input(noise)
+                values = np.concatenate([self._to_scores(self._single(inputs[i : i + 1])) for i in range(_PROBES)])
+                self._probability = bool(values.min() >= 0 and values.max() <= 1)
+        return self._probability
 
     def _batch_runner(self) -> "_Runner":
         if self._batches is None:
@@ -127,7 +168,7 @@ class Classifier:
         A graph may hold its batch size in constants: the runtime refuses, or mixes images. So it is tried.
         """
         try:
-            runner = _Runner(self._data, self.model, self.threads, _BATCH)
+            runner = _Runner(self._data, self.model, self.threads, _BATCH, self.scores)
         except ModelFileError:
             return None
         probe = np.random.default_rng(0).integers(0, 256, (3, *self.input_shape), np.uint8)
@@ -138,7 +179,7 @@ class Classifier:
             return None
         alone = np.concatenate([self._to_scores(self._single(inputs[i : i + 1])) for i in range(len(inputs))])
         # Quantized kernels are exact; float ones may sum in another order.
-        tolerance = 0.0 if self.model.output.quantized else 1e-5
+        tolerance = 0.0 if self.scores.tensor.quantized else 1e-5
         return runner if np.allclose(together, alone, rtol=10 * tolerance, atol=tolerance) else None
 
 
@@ -146,8 +187,9 @@ def open_model(
     source: ParsedFile | bytes | str | Path,
     *,
     threads: int = 1,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    scaling: Scaling | None = None,
+    signature: str | None = None,
+    output: str | None = None,
     file: str | None = None,
 ) -> Classifier:
     """Opens an image classifier.
@@ -155,24 +197,77 @@ def open_model(
     Args:
         source: a .tflite file: parsed, its bytes or its path.
         threads: that the kernels may use.
-        mean, std: the float model takes (pixel - mean) / std of pixels 0..255; one value, or one a channel.
-            By default what the file's metadata say, or else the pixels as they are.
+        scaling: what the model expects of pixels 0..255. By default what the file's metadata say, or else what the
+            range of a quantized input says, or else the pixels as they are.
+        signature: which of several; by default serving_default, or the only one, or the first subgraph.
+        output: name or index of one of several outputs.
         file: what errors call it, unless it is parsed already; by default its path.
 
     Raises:
-        ModelFileError: the file is unreadable, no image classifier (one input [1, height, width, channels],
-            one output [1, classes]), or the runtime cannot run it.
+        ModelFileError: the file is unreadable, no image classifier (one image of a fixed size in, one score a class
+            or a single unit out), or the runtime cannot run it.
     """
     if isinstance(source, str | Path):
         source, file = read_bytes(source), file or str(source)
     parsed = parse_file(source, file=file or "the model")
-    image = _image_input(parsed.facts)
-    _scores_output(parsed.facts)
-    if mean is None or std is None:
-        metadata = read_metadata(parsed, file=parsed.file)
-        described = metadata is not None and metadata.mean and metadata.std
-        mean, std = (metadata.mean, metadata.std) if described else ((0.0,), (1.0,))  # type: ignore[union-attr]
-    return Classifier(parsed, threads, _pixel_table(image, mean, std, parsed.file))
+    chosen = choose_signature(parsed.facts, signature)
+    parsed = _in_front(parsed, chosen)
+    layout = image_layout(parsed.facts)
+    scores = read_output(parsed.facts, output)
+    metadata = read_metadata(
+        parsed,
+        subgraph=chosen.subgraph if chosen else 0,
+        output=parsed.facts.outputs.index(scores.tensor),
+        file=parsed.file,
+    )
+    described = None if scaling is not None else _described(metadata, parsed.file)
+    pixels = read_pixels(parsed.facts.input, layout.channels or 0, scaling, described, parsed.file)
+    return Classifier(parsed, threads, layout, pixels, scores, metadata.labels if metadata else ())
+
+
+def choose_signature(model: ModelFile, wanted: str | None = None) -> Signature | None:
+    """Chooses the entry point: the wanted one, or serving_default, or the only one; None where there is none.
+
+    Raises:
+        ModelFileError: A choice has to be made, or is wrong.
+    """
+    names = [found.name for found in model.signatures]
+    choice = DEFAULT_SIGNATURE if wanted is None and DEFAULT_SIGNATURE in names else wanted
+    if choice is None and len(names) <= 1:
+        return next(iter(model.signatures), None)
+    if choice is None or choice not in names:
+        raise ModelFileError(
+            f"The signature must be one of {', '.join(names) or 'none'}; got {choice or 'no choice'} for {model.file}. "
+            + ("Choose one with --signature." if names else "Leave --signature out.")
+        )
+    return model.signatures[names.index(choice)]
+
+
+def default_signature(parsed: ParsedFile) -> ParsedFile:
+    """Returns a file with that subgraph in front that is run where no signature is chosen."""
+    named = {found.name: found for found in parsed.facts.signatures}
+    alone = parsed.facts.signatures[0] if len(named) == 1 else None
+    return _in_front(parsed, named.get(DEFAULT_SIGNATURE, alone))
+
+
+def _in_front(parsed: ParsedFile, chosen: Signature | None) -> ParsedFile:
+    if chosen is None or not chosen.subgraph:
+        return parsed
+    moved = ParsedFile(parse_file(parsed.to_bytes(), file=parsed.file).objects, parsed.source, file=parsed.file)
+    bring_to_front(moved.edit(), chosen.subgraph)
+    return moved
+
+
+def _described(metadata: ModelMetadata | None, file: str) -> Scaling | None:
+    if metadata is None or not metadata.mean or not metadata.std:
+        return None
+    try:
+        return Scaling(mean=metadata.mean, std=metadata.std)
+    except (ValueError, ConfigError) as error:
+        raise ModelFileError(
+            f"The metadata must hold one mean and std, or one a channel, with std above 0; got mean "
+            f"{list(metadata.mean)} and std {list(metadata.std)} in {file}. Give --scaling."
+        ) from error
 
 
 def run_images(source: bytes | ParsedFile, inputs: np.ndarray, *, file: str = "the model") -> list[np.ndarray]:
@@ -265,14 +360,15 @@ def _arena_bytes(data: bytes, model: ModelFile) -> int:
 class _Runner:
     """The runtime, opened for a fixed number of images; fewer may be given."""
 
-    def __init__(self, data: bytes, model: ModelFile, threads: int, size: int) -> None:
+    def __init__(self, data: bytes, model: ModelFile, threads: int, size: int, scores: ScoresReading) -> None:
         self.size = size
         self._file = model.file
+        self._units = scores.units
         self._interpreter = _open(data, model, threads, OpResolverType.AUTO, None if size == 1 else size)
-        self._input, self._output = model.input.index, model.output.index
+        self._input, self._output = model.input.index, scores.tensor.index
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """[n, height, width, channels] of the input's dtype -> [n, classes] of the output's."""
+        """Images as the input takes them -> [n, units] of the output's dtype."""
         count = len(inputs)
         if count < self.size:
             inputs = np.concatenate([inputs, np.repeat(inputs[-1:], self.size - count, axis=0)])
@@ -282,12 +378,12 @@ class _Runner:
             outputs = self._interpreter.get_tensor(self._output)
         except ValueError as error:
             raise _refused(self._file, error) from error
-        if outputs.ndim != 2 or len(outputs) != self.size:
+        if outputs.size != self.size * self._units:
             raise ModelFileError(
                 f"A model must give scores for each image; got {list(outputs.shape)} for {self.size} images "
                 f"from {self._file}. Convert it with a free batch dimension."
             )
-        return outputs[:count]
+        return outputs.reshape(self.size, self._units)[:count]
 
     def fill(self, inputs: np.ndarray) -> None:
         self._interpreter.set_tensor(self._input, inputs)
@@ -318,45 +414,3 @@ def _refused(file: str, error: Exception) -> ModelFileError:
         f"A model must run on TensorFlow Lite's built-in operators; got {file}, of which the runtime says: "
         f"{reason} Convert it for built-in operators."
     )
-
-
-def _image_input(model: ModelFile) -> Tensor:
-    tensor = model.input
-    fixed = all(side > 0 for side in tensor.shape_signature[1:])
-    if len(tensor.shape) != 4 or tensor.shape[0] != 1 or not fixed or tensor.dtype not in _INPUT_DTYPES:
-        raise ModelFileError(
-            f"An image classifier must take [1, height, width, channels] of {', '.join(_INPUT_DTYPES)}; got "
-            f"{tensor.dtype} {list(tensor.shape_signature)} in {model.file}. "
-            "Give a model that takes an image of a fixed size."
-        )
-    return tensor
-
-
-def _scores_output(model: ModelFile) -> Tensor:
-    tensor = model.output
-    if len(tensor.shape) != 2 or tensor.shape[0] != 1 or tensor.shape[1] < 2:
-        raise ModelFileError(
-            f"An image classifier must give [1, classes]; got {tensor.dtype} {list(tensor.shape)} in "
-            f"{model.file}. Give a model with one score a class."
-        )
-    return tensor
-
-
-def _pixel_table(image: Tensor, mean: Sequence[float], std: Sequence[float], file: str) -> np.ndarray:
-    """Returns what each pixel value becomes in each channel, [256, channels] of the input's dtype."""
-    channels = image.shape[3]
-    if len(mean) not in (1, channels) or len(std) not in (1, channels) or 0 in std:
-        raise ModelFileError(
-            f"A scaling must have one mean and std, or one a channel ({channels}), with std not 0; got mean "
-            f"{list(mean)} and std {list(std)} for {file}. Correct the scaling."
-        )
-    pixels = np.repeat(np.arange(256.0)[:, None], channels, axis=1)
-    real = (pixels - np.asarray(mean)) / np.asarray(std)
-    if not image.quantized:
-        if image.dtype == "float32":
-            return real.astype(np.float32)
-        # Integers without a scale, as a model with pre-processing of its own takes them: the pixels.
-        return pixels.astype(image.dtype)
-    limits = np.iinfo(image.dtype)
-    quantized = np.rint(real / image.scale[0]) + image.zero_point[0]
-    return np.clip(quantized, limits.min, limits.max).astype(image.dtype)

@@ -67,11 +67,15 @@ class ModelMetadata:
     min_parser_version: str
 
 
-def read_metadata(source: bytes | ParsedFile, *, file: str = "the model") -> ModelMetadata | None:
+def read_metadata(
+    source: bytes | ParsedFile, *, subgraph: int = 0, output: int = 0, file: str = "the model"
+) -> ModelMetadata | None:
     """Reads the metadata of a .tflite file.
 
     Args:
         source: The file, parsed or as bytes.
+        subgraph: Index of the subgraph whose inputs and outputs are described.
+        output: Index of the output that is described, of several.
         file: Name of the file in error messages.
 
     Returns:
@@ -92,9 +96,10 @@ def read_metadata(source: bytes | ParsedFile, *, file: str = "the model") -> Mod
         if packed[4:8] != IDENTIFIER:
             raise ValueError(f"its metadata are of the format {packed[4:8]!r}, not {IDENTIFIER!r}")
         root = _Reader.root("ModelMetadata", packed)
-        graph = next(iter(root.tables("subgraph_metadata", "SubGraphMetadata")), None)
+        graphs = root.tables("subgraph_metadata", "SubGraphMetadata")
+        graph = graphs[subgraph] if subgraph < len(graphs) else None
         inputs = graph.tables("input_tensor_metadata", "TensorMetadata") if graph else []
-        outputs = graph.tables("output_tensor_metadata", "TensorMetadata") if graph else []
+        outputs = graph.tables("output_tensor_metadata", "TensorMetadata")[output:] if graph else []
         mean, std = _read_normalization(inputs[0]) if inputs else ((), ())
         return ModelMetadata(
             name=root.text("name"),

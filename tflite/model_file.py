@@ -14,22 +14,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.macs import KERNEL_AND_BIAS, macs
 from learn2compress.tflite.schema import MALFORMED, buffer_content, corrupt, unpack
+from learn2compress.tflite.signatures import Signature, list_signatures, reachable_subgraphs
+from learn2compress.tflite.sparsity import BITS, count_sparsity
 
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _CUSTOM = schema.BuiltinOperator.CUSTOM
-# Bits of an element in a buffer; string, resource and variant tensors have no fixed size.
-_BITS = {
-    **{"float32": 32, "float16": 16, "bfloat16": 16, "float64": 64, "complex64": 64, "complex128": 128},
-    **{"int64": 64, "uint64": 64, "int32": 32, "uint32": 32, "int16": 16, "uint16": 16},
-    **{"int8": 8, "uint8": 8, "bool": 8, "int4": 4, "int2": 2},
-}
+_BUILTIN_NAMES = frozenset(_OPERATORS.values())
 _FLOATS = frozenset({"float32", "float16", "bfloat16", "float64", "complex64", "complex128"})
 
 
@@ -94,38 +90,63 @@ def mean_sparsity(tensors: Iterable[Tensor]) -> float | None:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """Contents of a .tflite file. The first subgraph is the model; the others belong to control flow."""
+    """Contents of a .tflite file.
+
+    The first subgraph is the model; others are bodies of its control flow, or belong to another signature. Sums are
+    over the first subgraph and what it computes with; `costs_of` gives those of another entry point.
+    """
 
     file: str
     tensors: tuple[Tensor, ...]  # of all subgraphs, in order
     operators: tuple[Operator, ...]  # of all subgraphs, in execution order
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...]  # of the first subgraph
     outputs: tuple[Tensor, ...]
+    signatures: tuple[Signature, ...] = ()
+    reachable: tuple[frozenset[int], ...] = ()  # for each subgraph, those that it computes with
+
+    @cached_property
+    def own_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors of the first subgraph and of those that it computes with."""
+        return tuple(tensor for tensor in self.tensors if self._uses(tensor.subgraph))
+
+    @cached_property
+    def own_operators(self) -> tuple[Operator, ...]:
+        """The operators of the first subgraph and of those that it computes with."""
+        return tuple(operator for operator in self.operators if self._uses(operator.subgraph))
+
+    def costs_of(self, signature: Signature) -> tuple[int, int]:
+        """Returns the parameters and the MACs of one entry point."""
+        used = self.reachable[signature.subgraph]
+        parameters = sum(tensor.elements for tensor in self.tensors if tensor.parameter and tensor.subgraph in used)
+        return parameters, sum(operator.macs for operator in self.operators if operator.subgraph in used)
+
+    def _uses(self, subgraph: int) -> bool:
+        return not self.reachable or subgraph in self.reachable[0]
 
     @cached_property
     def parameters(self) -> int:
         """Number of learned values: kernels, biases, and constants of element-wise arithmetic."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.parameter)
+        return sum(tensor.elements for tensor in self.own_tensors if tensor.parameter)
 
     @cached_property
     def macs(self) -> int:
         """Number of multiply-accumulates of one invocation with the shapes in the file."""
-        return sum(operator.macs for operator in self.operators)
+        return sum(operator.macs for operator in self.own_operators)
 
     @cached_property
     def op_counts(self) -> dict[str, int]:
         """Number of occurrences of each operator, most frequent first."""
-        return dict(Counter(operator.name for operator in self.operators).most_common())
+        return dict(Counter(operator.name for operator in self.own_operators).most_common())
 
     @cached_property
     def float_tensors(self) -> tuple[str, ...]:
         """Names of the tensors of floating-point types."""
-        return tuple(tensor.name for tensor in self.tensors if tensor.is_float)
+        return tuple(tensor.name for tensor in self.own_tensors if tensor.is_float)
 
     @cached_property
     def sparsity(self) -> float | None:
         """Fraction of zeros over all kernels; None if the file has no kernels."""
-        return mean_sparsity(self.tensors)
+        return mean_sparsity(self.own_tensors)
 
     @property
     def input(self) -> Tensor:
@@ -215,7 +236,7 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
     reasons = []
     if model.float_tensors:
         reasons.append(f"{len(model.float_tensors)} float tensor(s): {_first(model.float_tensors)}")
-    wide = [tensor.name for tensor in model.tensors if tensor.dtype == "int16" and not tensor.constant]
+    wide = [tensor.name for tensor in model.own_tensors if tensor.dtype == "int16" and not tensor.constant]
     if wide:
         reasons.append(f"{len(wide)} tensor(s) computed in 16 bits: {_first(wide)}")
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
@@ -262,11 +283,17 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
     for number, subgraph in enumerate(model.subgraphs):
         count = len(subgraph.tensors or [])
         names = [_operator_name(model, operator) for operator in subgraph.operators or []]
-        for operator in subgraph.operators or []:
+        for name, operator in zip(names, subgraph.operators or [], strict=True):
             missing = operator.inputs is None or operator.outputs is None
-            _require(not missing, "an operator has no inputs or outputs")
-            _require(all(-1 <= i < count for i in operator.inputs), "an operator reads a tensor that does not exist")
-            _require(all(0 <= i < count for i in operator.outputs), "an operator writes a tensor that does not exist")
+            _require(not missing or name not in _BUILTIN_NAMES, "an operator has no inputs or outputs")
+            _require(
+                all(-1 <= i < count for i in _indices(operator.inputs)),
+                "an operator reads a tensor that does not exist",
+            )
+            _require(
+                all(0 <= i < count for i in _indices(operator.outputs)),
+                "an operator writes a tensor that does not exist",
+            )
         ends = [_indices(subgraph.inputs), _indices(subgraph.outputs)]
         _require(all(0 <= i < count for end in ends for i in end), "an input or output does not exist")
         biases = _biases(subgraph, names)
@@ -274,7 +301,7 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
             _tensor(model, data, number, index, tensor, index in biases)
             for index, tensor in enumerate(subgraph.tensors or [])
         ]
-        _check_flow(subgraph, own)
+        _check_flow(subgraph, own, names)
         if number == 0:
             inputs, outputs = (tuple(own[i] for i in end) for end in ends)
         for index, (name, operator) in enumerate(zip(names, subgraph.operators or [], strict=True)):
@@ -296,16 +323,31 @@ def _describe(model: schema.ModelT, data: bytes, file: str) -> ModelFile:
                 )
             )
         tensors += own
-    return ModelFile(file, tuple(tensors), tuple(operators), inputs, outputs)
+    signatures = list_signatures(model)
+    for signature in signatures:
+        _check_signature(signature, [len(graph.tensors or []) for graph in model.subgraphs])
+    reachable = tuple(reachable_subgraphs(model, start) for start in range(len(model.subgraphs)))
+    return ModelFile(file, tuple(tensors), tuple(operators), inputs, outputs, signatures, reachable)
 
 
-def _check_flow(subgraph: schema.SubGraphT, tensors: list[Tensor]) -> None:
-    """Requires that operators read only tensors with values, and that each tensor is written once."""
+def _check_signature(signature: Signature, counts: list[int]) -> None:
+    _require(signature.subgraph < len(counts), f"signature {signature.name} is of a subgraph that does not exist")
+    count = counts[signature.subgraph]
+    inside = all(0 <= index < count for _, index in (*signature.inputs, *signature.outputs))
+    _require(inside, f"signature {signature.name} names a tensor that does not exist")
+
+
+def _check_flow(subgraph: schema.SubGraphT, tensors: list[Tensor], names: list[str]) -> None:
+    """Requires that operators read only tensors with values, and that each tensor is written once.
+
+    A custom operator may read scratch memory that nothing writes, as those of Vela do.
+    """
     given = {i for i, tensor in enumerate(tensors) if tensor.constant or subgraph.tensors[i].isVariable}
     given |= set(_indices(subgraph.inputs))
-    for operator in subgraph.operators or []:
+    for name, operator in zip(names, subgraph.operators or [], strict=True):
         for i in _indices(operator.inputs):
-            _require(i in given or i == -1, f"tensor {tensors[i].name} is read before it is written")
+            known = i in given or i == -1 or name not in _BUILTIN_NAMES
+            _require(known, f"tensor {tensors[i].name} is read before it is written")
         for i in _indices(operator.outputs):
             _require(i not in given, f"tensor {tensors[i].name} is written twice, or a constant")
             given.add(i)
@@ -333,8 +375,9 @@ def _biases(subgraph: schema.SubGraphT, names: list[str]) -> frozenset[int]:
     found = set()
     for name, operator in zip(names, subgraph.operators or [], strict=True):
         bias = KERNEL_AND_BIAS.get(name, (0, math.inf))[1]
-        if bias < len(operator.inputs):
-            found.add(int(operator.inputs[bias]))
+        inputs = _indices(operator.inputs)
+        if bias < len(inputs):
+            found.add(inputs[int(bias)])
     return frozenset(found)
 
 
@@ -347,8 +390,10 @@ def _tensor(model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor
     _require(tensor.buffer < len(model.buffers), f"tensor {name} has no buffer")
     content = buffer_content(model.buffers[tensor.buffer], data)
     elements = math.prod(shape)
-    expected = (elements * _BITS[dtype] + 7) // 8 if dtype in _BITS else 0
-    if content is not None and dtype in _BITS and tensor.sparsity is None and tensor.shape is not None:
+    expected = (elements * BITS[dtype] + 7) // 8 if dtype in BITS else 0
+    if content is not None and not len(content) and (expected or tensor.buffer == 0):
+        content = None  # an empty vector is no content: other converters write it for what is computed
+    if content is not None and dtype in BITS and tensor.sparsity is None and tensor.shape is not None:
         _require(len(content) == expected, f"tensor {name} must have {expected} bytes; it has {len(content)}")
     constant = content is not None
     parameter = constant and (bias or dtype in _FLOATS or dtype in ("int8", "uint8", "int16", "int4", "int2"))
@@ -367,7 +412,7 @@ def _tensor(model: schema.ModelT, data: bytes, subgraph: int, index: int, tensor
         constant=constant,
         bytes=len(content) if content is not None else expected,
         parameter=parameter,
-        sparsity=_sparsity(content, dtype, shape, zero_point, axis) if kernel and content is not None else None,
+        sparsity=count_sparsity(content, dtype, shape, zero_point, axis) if kernel and content is not None else None,
     )
 
 
@@ -377,37 +422,13 @@ def _quantization(
     found = tensor.quantization
     if found is None or found.scale is None or len(found.scale) == 0:
         return (), (), 0
-    _require(
-        found.zeroPoint is not None and len(found.zeroPoint) == len(found.scale),
-        f"tensor {name} has different numbers of zero points and scales",
-    )
+    # Of a vector that is left out, each element is 0.
+    zero_points = _indices(found.zeroPoint) or (0,) * len(found.scale)
+    _require(len(zero_points) == len(found.scale), f"tensor {name} has different numbers of zero points and scales")
     axis = found.quantizedDimension
-    _require(not shape or 0 <= axis < len(shape), f"tensor {name} is quantized along the dimension {axis}")
-    _require(
-        len(found.scale) == 1 or not shape or len(found.scale) == shape[axis],
-        f"tensor {name} has {len(found.scale)} scales for the shape {shape}",
-    )
-    return tuple(map(float, found.scale)), tuple(map(int, found.zeroPoint)), axis
-
-
-def _sparsity(
-    content: np.ndarray, dtype: str, shape: tuple[int, ...], zero_point: tuple[int, ...], axis: int
-) -> float | None:
-    if dtype in ("int4", "int2"):
-        # Packed from the low bits, in two's complement; the zero point is 0.
-        bits = _BITS[dtype]
-        mask = (1 << bits) - 1
-        values = np.stack([content >> shift & mask for shift in range(0, 8, bits)], axis=1).ravel()
-    elif dtype == "bfloat16":
-        values = content.view(np.uint16) & 0x7FFF
-    else:
-        values = content.view(dtype)
-    elements = math.prod(shape)
-    if len(zero_point) > 1 and any(zero_point) and len(values) == elements:
-        sides = [1] * len(shape)
-        sides[axis] = len(zero_point)
-        zeros = np.count_nonzero(values.reshape(shape) == np.reshape(zero_point, sides))
-        return zeros / elements
-    zero = zero_point[0] if zero_point else 0
-    # A sparsely encoded kernel does not store all of its zeros.
-    return (elements - np.count_nonzero(values[:elements] != zero)) / elements
+    if len(found.scale) > 1 and shape:
+        # With one scale for all, the runtime does not look at the dimension.
+        _require(0 <= axis < len(shape), f"tensor {name} is quantized along the dimension {axis}")
+        scales = f"tensor {name} has {len(found.scale)} scales for the shape {shape}"
+        _require(len(found.scale) == shape[axis], scales)
+    return tuple(map(float, found.scale)), zero_points, axis

@@ -46,6 +46,7 @@ def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = Non
         signature=config.signature,
         output_name=config.output,
         class_order=config.class_order,
+        skip_class=config.skip_class,
         resize=config.resize,
         example_shape=task.input_shape,
         modality=modality_of(task),

@@ -184,7 +184,7 @@ def _fall_back(
         opened = modality.device_format.open_classifier(converted, **options)
         return float(np.mean(opened.predict(settings.images).argmax(axis=1) == settings.labels))
 
-    accuracy = partial(accuracy_of, mean=scaling.mean, std=scaling.std)
+    accuracy = partial(accuracy_of, scaling=scaling)
     float32 = accuracy_of(convert_float(student, "float32", modality.student_input))
     before = accuracy(ranked.pair.integer)
     on = f"on {len(settings.labels):,} validation images"

@@ -75,7 +75,7 @@ def convert_teacher(teacher: LoadedTeacher, task: Task, variant: str, images: Se
 
 
 def _probabilities(teacher: LoadedTeacher, image: tf.Tensor) -> tf.Tensor:
-    if teacher.output == "logits":
+    if teacher.output == "logits" or teacher.outputs == 1:
         return tf.nn.softmax(teacher.tf_logits(image))
     values = teacher.apply(lambda inputs: teacher.opened.call(inputs, False), image)
     if teacher.class_order is None:

@@ -3,7 +3,7 @@
 
 The differences that a teacher may have are settled here once, so that distillation, pruning, quantization and
 evaluation see none of them: the scaling of pixels, probabilities instead of logits, a fixed batch, an order
-of classes of its own. Whether it fits the data is judged in teacher_fit.py.
+of classes of its own, a single unit for two classes. Whether it fits the data is judged in fit.py.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import tensorflow as tf
 from learn2compress.compression.teacher.batching import in_batches
 from learn2compress.compression.teacher.formats import TeacherFormat, describe_file
 from learn2compress.compression.teacher.models import OpenedModel, before_softmax, open_model
-from learn2compress.compression.teacher.probes import check_finite, run_probes, tell_output
+from learn2compress.compression.teacher.probes import check_finite, run_probes, tell_teacher_output
 from learn2compress.modalities import Modality
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
@@ -26,16 +26,18 @@ from learn2compress.schemas.scaling import Scaling
 # log(0) has no use as a logit. Float32 softmax still tells classes apart far below Keras' usual 1e-7, and
 # what it tells is what a student learns from.
 PROBABILITY_FLOOR = 1e-12
+# Of a single unit the probability of no is 1 - p, which float32 does not tell from 1 any closer.
+_UNIT_FLOOR = 1e-7
 # A batch of this many numbers keeps a large model's activations within a few hundred megabytes.
 _BATCH_NUMBERS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedTeacher:
-    """A teacher, ready to be asked.
+    """A teacher, ready for inference.
 
     classes: the number of logits, after `class_order`.
-    outputs: the number of the model's own outputs.
+    outputs: the number of the model's own outputs; 1 for the single unit of a yes-or-no model, of two classes.
     output: what the model itself returns; `logits` returns logits in either case.
     parameters, macs: None where they cannot be had; macs are multiply-accumulates of one image.
     trainable: whether the teacher can be trained along with its students.
@@ -104,7 +106,7 @@ class LoadedTeacher:
             [batch, classes] float32.
 
         Raises:
-            TeacherError: the images do not have the teacher's shape, or it answers with NaN or infinity.
+            TeacherError: the images do not have the teacher's shape, or its outputs hold NaN or infinity.
         """
         values = self.in_pieces("answers", lambda inputs: self.opened.call(inputs, False), images)
         if must_be_finite:
@@ -124,12 +126,17 @@ class LoadedTeacher:
 
     def as_logits(self, values: tf.Tensor) -> tf.Tensor:
         """Turn what the model itself returns, [batch, outputs], into logits of the data's classes, in their order."""
+        if self.outputs == 1:
+            if self.output == "probabilities":
+                sure = tf.clip_by_value(values, _UNIT_FLOOR, 1 - _UNIT_FLOOR)
+                values = tf.math.log(sure) - tf.math.log(1 - sure)
+            return self._in_order(tf.concat([tf.zeros_like(values), values], axis=-1))
         if self.output == "probabilities":
             values = tf.math.log(tf.clip_by_value(values, PROBABILITY_FLOOR, 1.0))
         return self._in_order(values)
 
     def _in_order(self, values: tf.Tensor) -> tf.Tensor:
-        values = tf.ensure_shape(values, [None, self.outputs])
+        values = tf.ensure_shape(values, [None, max(2, self.outputs)])
         return values if self.class_order is None else tf.gather(values, self.class_order, axis=-1)
 
     def apply(self, call: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> tf.Tensor:
@@ -173,6 +180,7 @@ def load_teacher(
     signature: str | None = None,
     output_name: str | None = None,
     class_order: list[int] | tuple[int, ...] | None = None,
+    skip_class: list[int] | tuple[int, ...] | None = None,
     resize: bool = False,
     example_shape: tuple[int, ...] | None = None,
     modality: Modality | None = None,
@@ -186,6 +194,8 @@ def load_teacher(
         output_name: which of several outputs.
         class_order: for each class of the data, the index of the model's output that stands for it. It may
             leave outputs out.
+        skip_class: indices of outputs that stand for no class of the data, such as a background class; the others
+            keep their order.
         resize: whether images of another size are resized to the model's.
         example_shape: of the data, used where the model leaves its own open: of images (height, width, channels).
         modality: of the examples; default: images.
@@ -199,18 +209,22 @@ def load_teacher(
     opened = open_model(description, signature, output_name, modality)
     opened.input.check_scaling(scaling)
     values, facts = run_probes(description.path, opened, scaling, example_shape)
+    outputs = max(2, values.shape[1])
+    order = _check_class_order(description.path, class_order, outputs)
+    if skip_class is not None:
+        order = _without(description.path, skip_class, outputs, order)
     open_shape = example_shape is None and None in opened.input.shape
     return LoadedTeacher(
         path=description.path,
         format=description.format,
         size_bytes=description.size_bytes,
         outputs=values.shape[1],
-        classes=len(class_order) if class_order is not None else values.shape[1],
-        output=tell_output(description.path, facts.end, values),
+        classes=outputs if order is None else len(order),
+        output=tell_teacher_output(description.path, facts.end, values),
         parameters=opened.parameters,
         macs=None if open_shape else facts.macs,
         scaling=scaling,
-        class_order=_check_class_order(description.path, class_order, values.shape[1]),
+        class_order=order,
         resize=resize,
         opened=opened,
     )
@@ -228,3 +242,20 @@ def _check_class_order(
             f"one for each class; got {list(order)}. Correct the list."
         )
     return order
+
+
+def _without(
+    path: Path, skip: list[int] | tuple[int, ...], outputs: int, order: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    if order is not None:
+        raise TeacherError(
+            f"teacher.skip_class and teacher.class_order must not both be given; got {list(skip)} and {list(order)} "
+            f"for teacher {path}. Leave the outputs out of teacher.class_order."
+        )
+    kept = tuple(index for index in range(outputs) if index not in skip)
+    if len(kept) < 2 or not all(0 <= index < outputs for index in skip):
+        raise TeacherError(
+            f"teacher.skip_class must list outputs of teacher {path}, from 0 to {outputs - 1}, and leave at least "
+            f"two; got {list(skip)}. Correct the list."
+        )
+    return kept

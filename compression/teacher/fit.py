@@ -1,32 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judging whether a teacher fits the data: that it scores, and if it does not, why not.
 
-A teacher that is shown pixels in another range, or whose classes stand in another order, answers without
-complaint and teaches nonsense. So it is asked about labelled images first, and where it does badly the likely
-causes are tried out on some of them, so that the message can say which setting mends it.
+A teacher that is shown pixels in another range, or whose classes stand in another order, computes without complaint and
+teaches nonsense. So its accuracy is measured on labelled images first, and the likely causes of a low one are tried out
+on some of them, so that the message can say which setting mends it.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment  # comes with scikit-learn
 
 from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.evaluation.examination.fit import (
+    MUCH_BETTER,
+    SUSPECT,
+    Reading,
+    best_class_order,
+    best_reading,
+    chance_of,
+    clearly_better,
+    cross_entropy,
+    good_score,
+    near_chance,
+    read_scores,
+)
 from learn2compress.schemas.errors import DataError, TeacherError
+from learn2compress.schemas.scaling import Scaling
+
+__all__ = ["TeacherFit", "best_class_order", "check_fit"]
 
 Batch = tuple[np.ndarray, np.ndarray]
 
-# Of what guessing leaves to be won, a teacher must win this much to count as knowing anything.
-_ABOVE_CHANCE = 0.15
-# Below this accuracy it is worth the time to look whether another setting does better.
-_SUSPECT = 0.6
-# Another setting is named where it scores so much more than what is set, and so much at all.
-_MUCH_BETTER = 0.15
-_GOOD = 0.35  # of what guessing leaves to be won
 _KEPT_IMAGES = 512
 _KEPT_NUMBERS = 40_000_000  # 40 MB of uint8
-_STANDARD_ERRORS = 3
+_TRIED_IMAGES = 128  # of those, where nothing speaks against the present setting
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,7 @@ class TeacherFit:
     @property
     def near_chance(self) -> bool:
         """Whether the score is no more than guessing explains."""
-        error = np.sqrt(self.chance * (1 - self.chance) / self.images)
-        return self.accuracy < self.chance + max(_ABOVE_CHANCE * (1 - self.chance), _STANDARD_ERRORS * error)
+        return near_chance(self.accuracy, self.chance, self.images)
 
 
 def check_fit(
@@ -59,7 +66,7 @@ def check_fit(
     labels: np.ndarray | None = None,
     *,
     classes: int,
-    insist: bool = False,
+    allow_near_chance: bool = False,
 ) -> TeacherFit:
     """Measure a teacher on labelled images, and refuse one that does not fit them.
 
@@ -68,8 +75,8 @@ def check_fit(
             of which a few hundred images are kept and the rest is only looked at once.
         labels: [n] integers in 0..classes-1.
         classes: the number of classes of the data.
-        insist: return what a refusal for scoring near chance would have said among the hints instead. What
-            does not fit at all (shape, number of classes, non-finite answers) is refused in any case.
+        allow_near_chance: return the reasons against a score near chance among the hints instead of refusing it. What
+            does not fit at all (shape, number of classes, non-finite outputs) is refused in any case.
 
     Raises:
         TeacherError: the teacher cannot be shown such images, has another number of classes, answers with
@@ -91,13 +98,12 @@ def check_fit(
         sample.add(batch, truth)
         logits = teacher.logits(batch)
         right += int((logits.argmax(axis=1) == truth).sum())
-        loss += float(_cross_entropy(logits, truth).sum())
+        loss += float(cross_entropy(logits, truth).sum())
         counts += np.bincount(truth, minlength=classes)
     total = int(counts.sum())
     fit = TeacherFit(right / total, int(counts.max()) / total, loss / total, total)
-    if fit.accuracy >= _SUSPECT and not fit.near_chance:
-        return fit
-    hints = _causes(teacher, *sample.arrays(), classes)
+    suspect = fit.near_chance or fit.accuracy < SUSPECT
+    hints = _causes(teacher, *sample.arrays(None if suspect else _TRIED_IMAGES), classes, suspect)
     if not fit.near_chance:
         return TeacherFit(fit.accuracy, fit.chance, fit.loss, total, hints)
     if not hints:
@@ -109,8 +115,10 @@ def check_fit(
         f"teacher {teacher.path} must score above chance on the data; got {fit.accuracy:.3f} of {total} "
         f"images, where naming the most frequent class alone scores {fit.chance:.3f}"
     )
-    if not insist:
-        raise TeacherError(f"{what}. {'. '.join(hints)}. To go on all the same, set teacher.insist: true.")
+    if not allow_near_chance:
+        raise TeacherError(
+            f"{what}. {'. '.join(hints)}. To continue all the same, set teacher.allow_near_chance: true."
+        )
     return TeacherFit(fit.accuracy, fit.chance, fit.loss, total, (what, *hints))
 
 
@@ -133,83 +141,79 @@ class _Sample:
         self._labels.append(labels[chosen])
         self._count += len(chosen)
 
-    def arrays(self) -> Batch:
-        return np.concatenate(self._images), np.concatenate(self._labels)
+    def arrays(self, most: int | None = None) -> Batch:
+        """Returns what was kept, or an even choice of at most so many."""
+        images, labels = np.concatenate(self._images), np.concatenate(self._labels)
+        if most is None or len(labels) <= most:
+            return images, labels
+        chosen = np.linspace(0, len(labels) - 1, most).astype(int)
+        return images[chosen], labels[chosen]
 
 
-def _causes(teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, classes: int) -> tuple[str, ...]:
-    """Try other scalings and class orders, and say which of them, if any, makes the teacher score."""
-    tried: list[tuple[float, str]] = []
-    now = _score(_answers(teacher, images), labels)
+def _causes(
+    teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, classes: int, suspect: bool
+) -> tuple[str, ...]:
+    """Try other scalings and class orders, and say which of them, if any, makes the teacher score better.
+
+    Scalings that score alike are told apart by their cross-entropy. Another order is looked for only where the score
+    is suspect; above that, another scaling is named where its advantage is more than chance explains.
+    """
+    now = _reading(teacher, images, labels)
     others = teacher.opened.input.other_scalings(images.shape[1:], teacher.scaling)
-    for scaling in (teacher.scaling, *others):
-        other = scaling != teacher.scaling
-        answers = _answers(teacher.with_scaling(scaling), images)
-        score = _score(answers, labels)
-        if other:
-            text = f"With scaling '{scaling.name}' it scores {score:.2f}: set teacher.scaling: {scaling.name}"
-            tried.append((score, text))
+    readings = {str(scaling.name): _reading(teacher.with_scaling(scaling), images, labels) for scaling in others}
+    finite = {name: reading for name, reading in readings.items() if reading is not None}
+    score = now.accuracy if now else 0.0
+    best = best_reading(finite)
+    found, text = 0.0, ""
+    if best is not None:
+        other = finite[best]
+        much = other.accuracy > max(good_score(_chance(labels, classes)), score + MUCH_BETTER)
+        if much or (not suspect and now is not None and clearly_better(other, now)):
+            found = other.accuracy
+            text = f"With scaling '{best}' it scores {found:.2f}: set teacher.scaling: {best}"
+    if suspect:
+        ordered, sentence = _other_order(teacher, images, labels, classes, [teacher.scaling.name, *finite])
+        if ordered > max(good_score(_chance(labels, classes)), score + MUCH_BETTER, found):
+            text = sentence
+    return (text,) if text else ()
+
+
+def _other_order(
+    teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, classes: int, scalings: list[str | None]
+) -> tuple[float, str]:
+    """Find the scaling and the order of classes with which the teacher scores best."""
+    best, text = 0.0, ""
+    for place, name in enumerate(scalings):
+        other = place > 0
+        changed = teacher.with_scaling(Scaling.named(name)) if other and name else teacher
+        answers = _answers(changed, images)
         if answers is None:
             continue
         ordered, order = best_class_order(answers, labels, teacher.classes, classes)
         # An order is worth saying only where it says more than the scaling alone does.
-        if ordered > score + _MUCH_BETTER:
+        if ordered > max(best, float((answers == labels).mean()) + MUCH_BETTER):
             own = _compose(teacher.class_order, order)
-            reason = f"With scaling '{scaling.name}' and with" if other else "Its classes stand in another order: with"
-            setting = f"teacher.scaling: {scaling.name} and " if other else ""
+            reason = f"With scaling '{name}' and with" if other else "Its classes stand in another order: with"
+            setting = f"teacher.scaling: {name} and " if other else ""
+            best = ordered
             text = f"{reason} class_order {own} it scores {ordered:.2f}: set {setting}teacher.class_order: {own}"
-            tried.append((ordered, text))
-    best = max(tried, key=lambda entry: entry[0], default=(0.0, ""))
-    return (best[1],) if best[0] > max(_good(labels, classes), now + _MUCH_BETTER) else ()
+    return best, text
 
 
-def _score(answers: np.ndarray | None, labels: np.ndarray) -> float:
-    return 0.0 if answers is None else float((answers == labels).mean())
+def _reading(teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray) -> Reading | None:
+    """Score a teacher, or None where a scaling that is only tried out makes its numbers overflow."""
+    logits = teacher.logits(images, must_be_finite=False)
+    return read_scores(logits, labels) if np.isfinite(logits).all() else None
 
 
-def _good(labels: np.ndarray, classes: int) -> float:
-    chance = float(np.bincount(labels, minlength=classes).max() / len(labels))
-    return chance + _GOOD * (1 - chance)
+def _chance(labels: np.ndarray, classes: int) -> float:
+    return chance_of(np.bincount(labels, minlength=classes))
 
 
 def _answers(teacher: LoadedTeacher, images: np.ndarray) -> np.ndarray | None:
     """Name classes, or None where a scaling that is only tried out makes the teacher's numbers overflow."""
     logits = teacher.logits(images, must_be_finite=False)
     return logits.argmax(axis=1) if np.isfinite(logits).all() else None
-
-
-def best_class_order(
-    answers: np.ndarray, labels: np.ndarray, outputs: int, classes: int
-) -> tuple[float, tuple[int, ...]]:
-    """Find which output stands for which class: the assignment with the most answers in agreement.
-
-    With many classes and few images some assignment always agrees well, by chance. So the score is that of
-    halves of the images under the order found on the other half.
-
-    Args:
-        answers: [n] the outputs that were largest.
-        labels: [n] classes.
-
-    Returns:
-        The share of images in agreement, and for each class the index of its output.
-
-    Source: Kuhn, "The Hungarian method for the assignment problem" (1955).
-    """
-    halves = np.arange(len(answers)) % 2 == 0
-    agree = 0
-    for half in (halves, ~halves):
-        order = np.array(_assignment(answers[half], labels[half], outputs, classes))
-        agree += int((order[labels[~half]] == answers[~half]).sum())
-    return agree / len(answers), _assignment(answers, labels, outputs, classes)
-
-
-def _assignment(answers: np.ndarray, labels: np.ndarray, outputs: int, classes: int) -> tuple[int, ...]:
-    table = np.zeros((classes, outputs))
-    np.add.at(table, (labels, answers), 1)
-    # Where the images decide nothing, a class keeps its own output.
-    table[np.arange(classes), np.arange(classes)] += 0.5
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return tuple(int(column) for column in columns[np.argsort(rows)])
 
 
 def _compose(set_order: tuple[int, ...] | None, order: tuple[int, ...]) -> list[int]:
@@ -232,13 +236,14 @@ def _wrong_classes(teacher: LoadedTeacher, first: Batch, classes: int) -> Teache
     answers = _answers(teacher, images)
     if answers is not None:
         score, order = best_class_order(answers, labels, teacher.classes, classes)
-        if score > _good(labels, classes):
+        if score > good_score(_chance(labels, classes)):
             total_order = _compose(teacher.class_order, order)
             return TeacherError(
                 f"{what}. With class_order {total_order} it scores {score:.2f}: set teacher.class_order: {total_order}."
             )
     return TeacherError(
-        f"{what}. Name the output of each class with teacher.class_order, or use a teacher trained on these classes."
+        f"{what}. Name the output of each class with teacher.class_order, leave out a background class with "
+        "teacher.skip_class, or use a teacher trained on these classes."
     )
 
 
@@ -252,13 +257,6 @@ def _check_labels(images: np.ndarray, labels: np.ndarray, classes: int) -> None:
         raise DataError(
             f"labels must be in 0..{classes - 1}; got {labels.min()}..{labels.max()}. Check the number of classes."
         )
-
-
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    peak = logits.max(axis=1)
-    total = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
-    return total - logits[np.arange(len(labels)), labels]
 
 
 def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ only the differences between Keras 3, Keras 2 and SavedModels: who loads it, whe
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,7 @@ def _open_keras(description: FileDescription, output_name: str | None, modality:
     index = 0
     if len(model.outputs) > 1 or output_name is not None:
         names = _output_names(model)
-        index = names.index(_choose_output(path, dict(zip(names, model.outputs, strict=True)), output_name))
+        index = _choose_output(path, names, model.outputs, output_name)
     if len(model.outputs) > 1 or not _is_bare(model, library):
         # One tensor in and one out, whatever lists or dictionaries the model was declared with.
         model = library.Model(model.inputs[0], model.outputs[index], name=model.name)
@@ -206,7 +206,8 @@ def _open_saved_model(path: Path, signature: str | None, output_name: str | None
     if len(inputs) != 1:
         raise _many_inputs(path, list(inputs))
     [(input_name, spec)] = inputs.items()
-    output = _choose_output(path, function.structured_outputs, output_name)
+    names, tensors = zip(*function.structured_outputs.items(), strict=True)
+    output = names[_choose_output(path, names, tensors, output_name)]
     shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
     variables = {variable.ref(): variable for variable in function.variables}.values()
     return OpenedModel(
@@ -242,21 +243,26 @@ def _choose_signature(path: Path, names: list[str], wanted: str | None) -> str:
     return names[0]
 
 
-def _choose_output(path: Path, outputs: dict[str, Any], wanted: str | None) -> str:
-    listed = ", ".join(f"{name} {_shape_text(tensor.shape)}" for name, tensor in outputs.items())
-    if wanted is not None:
-        if wanted not in outputs:
-            raise TeacherError(
-                f"teacher.output must name an output of {path}; got '{wanted}', where there is {listed}. "
-                "Choose one of them."
-            )
-        return wanted
-    if len(outputs) != 1:
+def _choose_output(path: Path, names: Sequence[str], tensors: Sequence[Any], wanted: str | None) -> int:
+    """Find an output by its name, where no other has it, or by its index."""
+    unique = len(set(names)) == len(names)
+    ends = [f"{name} {_shape_text(tensor.shape)}" for name, tensor in zip(names, tensors, strict=True)]
+    listed = ", ".join(ends if unique else (f"{index}: {end}" for index, end in enumerate(ends)))
+    if wanted is None:
+        if len(names) == 1:
+            return 0
         raise TeacherError(
             f"teacher {path} must have one output, or the choice of one; got {listed}. "
-            f"Set teacher.output, for instance teacher.output: {next(iter(outputs))}."
+            f"Set teacher.output, for instance teacher.output: {names[0] if unique else len(names) - 1}."
         )
-    return next(iter(outputs))
+    if names.count(wanted) == 1:
+        return names.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    remedy = "Choose one of them." if unique else "Choose one by its index."
+    raise TeacherError(
+        f"teacher.output must name an output of {path}; got '{wanted}', where there is {listed}. {remedy}"
+    )
 
 
 def _many_inputs(path: Path, names: Iterable[str]) -> TeacherError:

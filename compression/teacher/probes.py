@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at what a model answers: a number for each class, finite, and logits or probabilities."""
+"""Looking at a model's outputs: a number for each class, finite, and logits or probabilities."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,11 +10,15 @@ import tensorflow as tf
 from learn2compress.compression.graphs.traced_graph import GraphFacts, read_graph
 from learn2compress.compression.teacher.batching import in_batches
 from learn2compress.compression.teacher.models import OpenedModel
+from learn2compress.evaluation.examination.outputs import Source, tell_output
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
 
 PROBES = 16
-_SUM_TOLERANCE = 1e-3
+_SOURCES: dict[str, Source] = {
+    **{"Softmax": "softmax", "Sigmoid": "sigmoid"},
+    **dict.fromkeys(("BiasAdd", "MatMul", "Conv2D", "LogSoftmax"), "sum"),
+}
 
 
 def check_finite(path: Path, values: np.ndarray) -> None:
@@ -68,31 +72,33 @@ def run_probes(
             f"{['batch', *values.shape[1:]]}. End the model in one vector for each image, or set "
             "teacher.output."
         )
-    if values.shape[1] < 2:
-        raise TeacherError(
-            f"teacher {path} must have at least two outputs, one for each class; got {values.shape[1]}. "
-            "Give a yes-or-no model one output for no and one for yes."
-        )
+    if values.shape[1] < 1:
+        raise TeacherError(f"teacher {path} must have an output for each class; got none. Set teacher.output.")
     check_finite(path, values)
     return values, read_graph(function, batch)
 
 
-def tell_output(path: Path, end: str, values: np.ndarray) -> Literal["logits", "probabilities"]:
+def tell_teacher_output(path: Path, end: str, values: np.ndarray) -> Literal["logits", "probabilities"]:
     """Tell logits from probabilities by the operation that they come from and by the numbers themselves.
 
+    A single unit is the probability, or the logit, of the second of two classes.
+
     Args:
-        end: the type of the graph's last operation.
-        values: [batch, outputs] answers to the probes.
+        path: The model, for errors.
+        end: Type of the graph's last operation.
+        values: [batch, outputs] float32, for the probes.
+
+    Raises:
+        TeacherError: The outputs are separate yes-or-no outputs.
     """
-    within = bool((values >= -1e-6).all() and (values <= 1 + 1e-3).all())
-    if end != "Sigmoid" and within and np.abs(values.sum(axis=1) - 1).max() < _SUM_TOLERANCE:
+    kind = tell_output(values, _SOURCES.get(end, "unknown"))
+    if kind != "sigmoid":
+        return kind
+    if values.shape[1] == 1:
         return "probabilities"
-    # A sum that ends in a bias, or in no more than a matrix, may lie in 0..1 by chance.
-    if end == "Sigmoid" or (within and end not in ("BiasAdd", "MatMul", "Conv2D", "LogSoftmax")):
-        sums = values.sum(axis=1)
-        raise TeacherError(
-            f"teacher {path} must return logits, or probabilities that sum to 1; got numbers in 0..1 that "
-            f"sum to {sums.min():.2f}..{sums.max():.2f}, as of separate yes-or-no outputs (sigmoid). "
-            "Use a model with one answer for each image: logits or softmax."
-        )
-    return "logits"
+    sums = values.sum(axis=1)
+    raise TeacherError(
+        f"teacher {path} must return logits, or probabilities that sum to 1; got numbers in 0..1 that "
+        f"sum to {sums.min():.2f}..{sums.max():.2f}, as of separate yes-or-no outputs (sigmoid). "
+        "Use a model with one class for each image: logits or softmax."
+    )

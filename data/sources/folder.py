@@ -4,18 +4,19 @@
     flowers/daisy/1.jpg                   or   flowers/train/daisy/1.jpg
     flowers/rose/2.png                         flowers/test/rose/2.png
 
-Sub-folders of a class folder belong to the class. Hidden files and those that desktop systems create are skipped. Any
-other file counts as an example, so that a picture in an unsupported format is reported and not silently lost.
+Sub-folders of a class folder belong to the class. Hidden files and those that desktop systems create are skipped. What
+else is no picture, or one of a kind that cannot be read, is skipped, counted and named; so is a folder without any.
+A file whose name says that it is a picture, and that cannot be decoded, counts as an unreadable example.
 """
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
-from learn2compress.modalities.image.pixels import SUFFIXES, decode_image
+from learn2compress.modalities.image.pixels import HEIC_SUFFIXES, OTHER_PICTURES, decode_image, readable_suffixes
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.errors import DataError
@@ -42,9 +43,6 @@ class FolderPiece(Piece):
 
     def read(self) -> Iterator[RawExample | BadFile]:
         for name, label in self.files:
-            if not name.lower().endswith(SUFFIXES):
-                yield BadFile(source=name, reason=f"its name must end in one of {', '.join(SUFFIXES)}")
-                continue
             try:
                 image = decode_image(Path(self.root, name))
             except ValueError as error:
@@ -53,15 +51,50 @@ class FolderPiece(Piece):
             yield RawExample(name, self.part, label, image)
 
 
+@dataclass
+class Passed:
+    """What is passed over in a folder.
+
+    Attributes:
+        files: That are no pictures.
+        pictures: Of a kind that cannot be read.
+        folders: Without pictures.
+    """
+
+    files: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def sort_out(self, names: list[str]) -> list[str]:
+        """Return the files that can be read by what their names say, and note the others."""
+        readable = [name for name in names if name.lower().endswith(readable_suffixes())]
+        for name in sorted(set(names) - set(readable)):
+            (self.pictures if name.lower().endswith(OTHER_PICTURES) else self.files).append(name)
+        return readable
+
+    def notes(self, where: str) -> Iterator[str]:
+        """Say in a sentence for each kind what was passed over."""
+        if self.pictures:
+            heic = any(name.lower().endswith(HEIC_SUFFIXES) for name in self.pictures)
+            remedy = "; install pillow-heif to read HEIC, or convert them to JPEG" if heic else "; convert them to PNG"
+            yield f"pictures in {where} that cannot be read, {len(self.pictures)}: {_some(self.pictures)}{remedy}"
+        if self.files:
+            yield f"files in {where} that are no pictures, {len(self.files)}: {_some(self.files)}"
+        if self.folders:
+            yield f"folders in {where} without pictures, {len(self.folders)}: {_some(self.folders)}"
+
+
 def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
     """Open a folder of images.
 
     Raises:
-        DataError: The folder has no, an empty or a single class folder, or a part has a class that train lacks.
+        DataError: The folder has no or a single class folder, a class of unreadable pictures alone, or a part has a
+            class that train lacks.
     """
     root = Path(config.path)
-    parts = _part_folders(root)
-    listings = {part: _class_files(root, folder) for part, folder in parts.items()}
+    passed = Passed()
+    parts = _part_folders(root, passed)
+    listings = {part: _class_files(root, folder, passed) for part, folder in parts.items()}
     main = next(iter(listings))
     classes = order_classes(sorted(listings[main]), config.classes, f"folder {parts[main]}")
     for part, listing in listings.items():
@@ -79,7 +112,7 @@ def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
         counts[part] = len(sample)
         for positions in sample.ranges(FILES_A_PIECE):
             pieces.append(FolderPiece(str(root), part, tuple(files[sample.row(p)] for p in positions)))
-    return ExampleSource(classes, counts, None, pieces)
+    return ExampleSource(classes, counts, None, pieces, notes=tuple(passed.notes(str(root))))
 
 
 def folder_digest(config: DataConfig) -> str:
@@ -87,7 +120,7 @@ def folder_digest(config: DataConfig) -> str:
     return tree_sha256(config.path)
 
 
-def _part_folders(root: Path) -> dict[Part, Path]:
+def _part_folders(root: Path, passed: Passed) -> dict[Part, Path]:
     """Return the folders that hold class folders, by part; train, or the one without a part, comes first."""
     folders = _subfolders(root)
     # A class may also be named `train` (for vehicles, say): then the folder holds images and not folders.
@@ -107,7 +140,10 @@ def _part_folders(root: Path) -> dict[Part, Path]:
                 "Merge the two."
             )
         parts[PARTS[name]] = folder
-    strangers = sorted(f.name for f in folders if f not in named.values())
+    strangers: list[str] = []
+    for folder in (folder for folder in folders if folder not in named.values()):
+        pictures = [name for name in visible_files(root, folder) if name.lower().endswith(readable_suffixes())]
+        (strangers if pictures else passed.folders).append(folder.name)
     if "train" not in parts or strangers:
         got = f"{strangers[0]!r} beside them" if strangers else f"{', '.join(sorted(named))} without train"
         raise DataError(
@@ -117,16 +153,22 @@ def _part_folders(root: Path) -> dict[Part, Path]:
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
-def _class_files(root: Path, folder: Path) -> dict[str, list[str]]:
+def _class_files(root: Path, folder: Path, passed: Passed) -> dict[str, list[str]]:
     """List the files of each class folder, as sorted names relative to the root."""
     listing: dict[str, list[str]] = {}
     for class_folder in _subfolders(folder):
-        names = visible_files(root, class_folder)
-        if not names:
+        before = len(passed.pictures)
+        names = passed.sort_out(visible_files(root, class_folder))
+        if names:
+            listing[class_folder.name] = names
+        elif len(passed.pictures) > before:
+            got = _some(passed.pictures[before:])
             raise DataError(
-                f"class folder {class_folder} must hold images; got an empty folder. Add images or remove the folder."
+                f"class folder {class_folder} must hold images that can be read; got {got}. "
+                "Convert them to JPEG or PNG; HEIC is read where pillow-heif is installed."
             )
-        listing[class_folder.name] = names
+        else:
+            passed.folders.append(class_folder.relative_to(root).as_posix())
     return listing
 
 
@@ -155,3 +197,7 @@ def _raise_unreadable(error: OSError) -> NoReturn:
     raise DataError(
         f"folder {error.filename} must be readable; got: {error.strerror}. Check its permissions."
     ) from error
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

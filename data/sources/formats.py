@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from learn2compress.data.raw_examples import ExampleSource
+from learn2compress.data.sources.csv_list import csv_digest, open_csv
 from learn2compress.data.sources.digits import digits_digest, open_digits
 from learn2compress.data.sources.folder import folder_digest, open_folder
 from learn2compress.data.sources.npz import npz_digest, open_npz
@@ -31,6 +32,7 @@ FORMATS = {
     "folder": Format(open_folder, folder_digest),
     "npz": Format(open_npz, npz_digest),
     "tfrecord": Format(open_tfrecord, tfrecord_digest),
+    "csv": Format(open_csv, csv_digest),
     "digits": Format(open_digits, digits_digest),
 }
 
@@ -85,19 +87,22 @@ def find_format(config: DataConfig) -> str:
     if not path.exists() and not is_pattern:
         raise DataError(f"data.path must be an existing file or folder; got {path}. Check the path.")
     if config.format != "auto":
-        if path.is_dir() if config.format == "npz" else config.format == "folder" and not path.is_dir():
-            kind = "a file" if config.format == "npz" else "a folder"
+        single = config.format in ("npz", "csv")
+        if path.is_dir() if single else config.format == "folder" and not path.is_dir():
+            kind = "a file" if single else "a folder"
             raise DataError(f"data.path must be {kind} where data.format is {config.format}; got {path}. Change one.")
         return config.format
     if path.is_dir():
         return "tfrecord" if holds_records(path) else "folder"
     if path.suffix == ".npz":
         return "npz"
+    if path.suffix == ".csv":
+        return "csv"
     if is_pattern or "tfrecord" in path.name:
         return "tfrecord"
     raise DataError(
-        f"data.path must be an image folder, a .npz file or TFRecord files; the format of {path} cannot be told. "
-        "Set data.format."
+        f"data.path must be an image folder, a .npz or .csv file, or TFRecord files; the format of {path} cannot be "
+        "told. Set data.format."
     )
 
 

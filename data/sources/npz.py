@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads images in a NumPy .npz file: train_images, train_labels, test_images, test_labels and class_names; or x_train,
-y_train, x_test, y_test as written by Keras; or only images and labels.
+y_train, x_test, y_test as written by Keras; or only images and labels. Validation images are taken under the names that
+MedMNIST (val_images) and others (x_val, x_valid) give them. An array that is not used is named.
 
 The file is streamed: a piece reads its rows from the zip member and never holds the whole array. In a compressed
 member, a reader that starts in the middle must decompress everything before it, so the file is split into few pieces.
@@ -16,7 +17,15 @@ from typing import IO
 
 import numpy as np
 
-from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
+from learn2compress.data.raw_examples import (
+    EvenSample,
+    ExampleSource,
+    Part,
+    Piece,
+    RawExample,
+    check_first_label,
+    order_classes,
+)
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError
@@ -30,9 +39,12 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedE
 # (part, images, labels), one line for each naming scheme.
 LAYOUTS: tuple[tuple[tuple[Part, str, str], ...], ...] = (
     (("train", "train_images", "train_labels"), ("validation", "validation_images", "validation_labels"),
+     ("validation", "val_images", "val_labels"), ("validation", "valid_images", "valid_labels"),
      ("test", "test_images", "test_labels")),
-    (("train", "x_train", "y_train"), ("validation", "x_val", "y_val"), ("test", "x_test", "y_test")),
+    (("train", "x_train", "y_train"), ("validation", "x_val", "y_val"), ("validation", "x_valid", "y_valid"),
+     ("validation", "x_validation", "y_validation"), ("test", "x_test", "y_test")),
     ((None, "images", "labels"),),
+    ((None, "x", "y"),),
 )  # fmt: skip
 
 
@@ -81,6 +93,7 @@ class NpzPiece(Piece):
     Attributes:
         positions: Positions in the sample.
         relabel: The label of each label in the file.
+        first: The label of the first class in the file.
     """
 
     part: Part
@@ -89,6 +102,7 @@ class NpzPiece(Piece):
     sample: EvenSample
     positions: range
     relabel: tuple[int, ...]
+    first: int = 0
 
     def read(self) -> Iterator[RawExample]:
         wanted = iter([self.sample.row(position) for position in self.positions])
@@ -102,7 +116,9 @@ class NpzPiece(Piece):
             if index < row:
                 continue
             pixels = to_pixels(image, f"{self.images.path}: row {index} of {self.images.name}")
-            yield RawExample(f"{self.images.name}[{index}]", self.part, self.relabel[int(label.item())], pixels)
+            yield RawExample(
+                f"{self.images.name}[{index}]", self.part, self.relabel[int(label.item()) - self.first], pixels
+            )
             row = next(wanted, None)
 
 
@@ -120,25 +136,41 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
             f"got {', '.join(sorted(arrays)) or 'no array'}. Save it with those names."
         )
     present = [line for line in layout if line[1] in arrays or line[2] in arrays]
-    shapes, counts, highest = {}, {}, 0
+    shapes: dict[str, tuple[int, int, int]] = {}
+    counts: dict[Part, int] = {}
+    lowest, highest = 1 << 62, 0
     for part, images, labels in present:
+        if part in counts:
+            raise DataError(f"{config.path} must hold one array of {part} images; got {images} as well. Remove one.")
         for name in (images, labels):
             if name not in arrays:
                 raise DataError(
                     f"{config.path} must hold {name} beside {images if name == labels else labels}; got none."
                 )
         shapes[images] = image_shape(arrays[images])
-        highest = max(highest, _check_labels(arrays[labels], arrays[images]))
+        low, high = _check_labels(arrays[labels], arrays[images], config.label_offset or 0)
+        lowest, highest = min(lowest, low), max(highest, high)
         counts[part] = len(EvenSample(arrays[images].shape[0], limit))
     if len(set(shapes.values())) > 1:
         raise DataError(f"the image arrays of {config.path} must have one shape; got {shapes}. Save them alike.")
-    classes, relabel = _classes(config, arrays, highest)
+    if "class_names" not in arrays and config.classes is None:
+        check_first_label(lowest, config, config.path)
+    classes, relabel = _classes(config, arrays, highest - (config.label_offset or 0))
     pieces = []
     for part, images, labels in present:
         sample = EvenSample(arrays[images].shape[0], limit)
         for positions in sample.ranges(max(1, PIECE_BYTES // arrays[images].row_bytes), MOST_PIECES):
-            pieces.append(NpzPiece(part, arrays[images], arrays[labels], sample, positions, relabel))
-    return ExampleSource(classes, counts, next(iter(shapes.values())), pieces)
+            piece = NpzPiece(part, arrays[images], arrays[labels], sample, positions, relabel, config.label_offset or 0)
+            pieces.append(piece)
+    named = "class_names" in arrays or config.classes is not None
+    notes = _unused(config.path, arrays, {name for line in present for name in line[1:]})
+    return ExampleSource(classes, counts, next(iter(shapes.values())), pieces, named=named, notes=notes)
+
+
+def _unused(path: str, arrays: dict[str, Array], used: set[str]) -> tuple[str, ...]:
+    """Name the arrays that no part is made of."""
+    others = [f"{name} {list(arrays[name].shape)}" for name in sorted(set(arrays) - used - {"class_names"})]
+    return (f"{path} holds arrays that are not used: {', '.join(others)}",) if others else ()
 
 
 def npz_digest(config: DataConfig) -> str:
@@ -204,21 +236,23 @@ def image_shape(images: Array) -> tuple[int, int, int]:
     return shape[1], shape[2], shape[3]
 
 
-def _check_labels(labels: Array, images: Array) -> int:
-    """Check an array of labels and return the highest label."""
+def _check_labels(labels: Array, images: Array, first: int = 0) -> tuple[int, int]:
+    """Check an array of labels and return the lowest and the highest label."""
     what = f"{labels.path}: {labels.name}"
     count = images.shape[0]
     if labels.shape not in ((count,), (count, 1)):
-        hint = " Save the argmax of one-hot labels." if len(labels.shape) == 2 and labels.shape[1] > 1 else ""
+        hint = ""
+        if len(labels.shape) == 2 and labels.shape[1] > 1:
+            hint = " Save the argmax of one-hot labels. Images of several classes at once are not supported."
         raise DataError(f"{what} must have the shape [{count}], as {images.name}; got {list(labels.shape)}.{hint}")
     if labels.dtype.kind not in "ui":
         raise DataError(f"{what} must hold integers; got {labels.dtype}. Save the index of each class.")
-    low, high = 0, 0
+    low, high = 1 << 62, 0
     for chunk in labels.chunks():
         low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
-    if low < 0:
-        raise DataError(f"{what} must hold indices of classes, from 0; got {low}. Number the classes anew.")
-    return high
+    if low < first:
+        raise DataError(f"{what} must hold indices of classes, from {first}; got {low}. Number the classes anew.")
+    return low, high
 
 
 def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -229,7 +263,7 @@ def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tupl
         found = [name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel()]
     else:
         # The file has no class names, so data.classes gives the names instead of an order.
-        found = config.classes or [str(label) for label in range(highest + 1)]
+        found = config.classes or [str(label + (config.label_offset or 0)) for label in range(highest + 1)]
     classes = order_classes(found, config.classes, config.path)
     if highest >= len(classes):
         raise DataError(

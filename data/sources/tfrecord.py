@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads TFRecord files of tf.Example, plain or gzip: each record has an encoded picture and a label.
+"""Reads TFRecord files of tf.Example, plain, gzip or zlib: each record has an encoded picture and a label.
 
-The names of the features are configured. A label is the index or the name of a class. Files whose names, or whose
-folders' names, contain train, validation or test form these splits; otherwise the examples are split by content.
+The names of the features are configured, or else one of the usual pairs of names that the first record has. A label is
+the index or the name of a class. Files whose names, or whose folders' names, contain train, validation or test form
+these splits; otherwise the examples are split by content.
 """
 
 import glob
@@ -14,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
+from learn2compress.data.raw_examples import (
+    EvenSample,
+    ExampleSource,
+    Part,
+    Piece,
+    RawExample,
+    check_first_label,
+    order_classes,
+)
 from learn2compress.data.record_files import count_records, read_records
 from learn2compress.modalities.image.pixels import decode_image
 from learn2compress.schemas.config import DataConfig
@@ -27,6 +36,11 @@ _SPLIT_WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
     ("validation", re.compile(r"(?<![a-z])(validation|valid|val|eval)(?![a-z])")),
     ("test", re.compile(r"(?<![a-z])test(ing)?(?![a-z])")),
 )
+# Of the image and the label: TF-Slim's and the Object Detection API's, TFDS's, and others'.
+_USUAL_NAMES = (
+    ("image/encoded", "image/class/label"), ("image", "label"), ("image/encoded", "label"), ("image_raw", "label"),
+    ("image/encoded", "image/class/text"), ("image", "class"), ("image", "target"), ("encoded", "label"),
+)  # fmt: skip
 _RECORD_NAME = re.compile(r"tfrecord|-\d{5}-of-\d{5}")
 
 
@@ -76,7 +90,7 @@ class TFRecordPiece(Piece):
         if label not in self.labels:
             raise DataError(
                 f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
-                "Name all classes in data.classes, or leave it out."
+                "Name all classes in data.classes, or leave it out; where labels begin at 1, set data.label_offset: 1."
             )
         return self.labels[label]
 
@@ -106,6 +120,7 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
     empty = next((part or "any" for part, total in totals.items() if not total), None)
     if empty:
         raise DataError(f"the {empty} files of {config.path} must hold records; got none. Write them anew.")
+    config = _with_usual_names(config, next(iter(files.values())))
     classes, labels = _classes(config, files, parts)
     pieces, before = [], dict.fromkeys(totals, 0)
     samples = {part: EvenSample(total, limit) for part, total in totals.items()}
@@ -113,7 +128,9 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
         pieces.append(TFRecordPiece(str(files[file]), file, part, samples[part], before[part], held[file],
                                     config.image_feature, config.label_feature, labels))  # fmt: skip
         before[part] += held[file]
-    return ExampleSource(classes, {part: len(sample) for part, sample in samples.items()}, None, pieces)
+    counts: dict[Part, int] = {part: len(sample) for part, sample in samples.items()}
+    named = config.classes is not None or (labels is not None and any(isinstance(label, str) for label in labels))
+    return ExampleSource(classes, counts, None, pieces, named=named)
 
 
 def tfrecord_digest(config: DataConfig) -> str:
@@ -143,6 +160,18 @@ def list_files(pattern: str) -> dict[str, Path]:
     if not files:
         raise DataError(f"data.path must be {wanted}; got {pattern}, which yields none. Check the path.")
     return files
+
+
+def _with_usual_names(config: DataConfig, path: Path) -> DataConfig:
+    """Fill in other usual names of the two features, where those of the configuration are the default ones."""
+    defaults = {name: DataConfig.model_fields[name].default for name in ("image_feature", "label_feature")}
+    if any(getattr(config, name) != default for name, default in defaults.items()):
+        return config
+    features = _parse(next(read_records(path)), f"{path}, record 0")
+    for image, label in _USUAL_NAMES:
+        if image in features and label in features:
+            return config.model_copy(update={"image_feature": image, "label_feature": label})
+    return config
 
 
 def _part(name: str) -> Part:
@@ -192,7 +221,8 @@ def _classes(
     """Return the class names in label order, and the label of each label in the records."""
     if config.classes is not None:
         classes = order_classes(config.classes, config.classes, "data.classes")
-        return classes, {**dict(enumerate(range(len(classes)))), **{name: i for i, name in enumerate(classes)}}
+        first = config.label_offset or 0
+        return classes, {**{first + i: i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
     seen: dict[Part, set[int | str]] = {}
     for name, path in files.items():
         for index, data in enumerate(read_records(path)):
@@ -209,10 +239,9 @@ def _classes(
     indices = [label for label in main if isinstance(label, int)]
     names = sorted(label for label in main if isinstance(label, str))
     if not names:
-        if min(indices) < 0:
-            raise DataError(f"labels in {config.path} must be indices from 0; got {min(indices)}. Number them anew.")
-        classes = order_classes([str(label) for label in range(max(indices) + 1)], None, config.path)
-        return classes, {label: label for label in range(len(classes))}
+        first = check_first_label(min(indices), config, config.path)
+        classes = order_classes([str(label) for label in range(first, max(indices) + 1)], None, config.path)
+        return classes, {first + label: label for label in range(len(classes))}
     if indices:
         raise DataError(f"labels in {config.path} must be all indices or all names; got both. Write them alike.")
     classes = order_classes(names, None, config.path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from learn2compress.data.raw_examples import UNLABELED, EvenSample, Piece, RawExample
 from learn2compress.data.record_files import count_records
-from learn2compress.data.sources.folder import FILES_A_PIECE, FolderPiece, folder_digest, visible_files
+from learn2compress.data.sources.folder import FILES_A_PIECE, FolderPiece, Passed, folder_digest, visible_files
 from learn2compress.data.sources.npz import (
     MOST_PIECES,
     PIECE_BYTES,
@@ -103,7 +103,7 @@ def _find_format(location: str) -> str:
 
 def _open_folder(config: DataConfig, limit: int | None) -> UnlabeledSource:
     root = Path(config.path)
-    files = [(name, NO_LABEL) for name in visible_files(root, root)]
+    files = [(name, NO_LABEL) for name in Passed().sort_out(visible_files(root, root))]
     sample = EvenSample(len(files), limit)
     pieces = [
         FolderPiece(str(root), UNLABELED, tuple(files[sample.row(position)] for position in positions))

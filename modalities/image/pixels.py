@@ -6,23 +6,40 @@ padded. Resampling is bilinear; when a picture is reduced, it averages over the 
 which avoids aliasing.
 """
 
+import importlib
+import importlib.util
 import io
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+HEIC_SUFFIXES = (".heic", ".heif")
+# Pictures that cannot be decoded here, by what their names end in; anything else is no picture.
+OTHER_PICTURES = (*HEIC_SUFFIXES, ".avif", ".jxl", ".jp2", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw")
 
 # Exceptions of Pillow for truncated, mislabelled or malicious files; they have no common base class.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
                Image.DecompressionBombError)  # fmt: skip
 
 
+@cache
+def readable_suffixes() -> tuple[str, ...]:
+    """Returns what the names of pictures that can be decoded end in: with HEIC where pillow-heif is installed."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return SUFFIXES
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return (*SUFFIXES, *HEIC_SUFFIXES)
+
+
 def decode_image(file: Path | bytes) -> np.ndarray:
     """Decode a picture: rotated by its EXIF orientation, transparency on white, 16-bit grey scaled to 8 bits.
+
+    Of several frames or pages, the first is taken.
 
     Args:
         file: Path, or the encoded bytes.

@@ -22,9 +22,9 @@ class DataConfig(Section):
 
     path: str = Field(
         description="image folder (a sub-folder for each class, with or without train/ and test/), .npz file, "
-        "TFRecord files (a folder or a pattern), or the word digits"
+        "TFRecord files (a folder or a pattern), .csv file of paths and labels, or the word digits"
     )
-    format: Literal["auto", "folder", "npz", "tfrecord", "digits"] = Field(
+    format: Literal["auto", "folder", "npz", "tfrecord", "csv", "digits"] = Field(
         "auto", description="format of path; auto: detected"
     )
     height: PositiveInt | None = Field(
@@ -36,6 +36,9 @@ class DataConfig(Section):
     channels: Literal[1, 3] | None = Field(None, description="1: grey, 3: colour (default: the teacher's)")
     classes: list[ClassName] | None = Field(
         None, description="class names in the teacher's order (default: the data's)"
+    )
+    label_offset: int | None = Field(
+        None, description="what is taken off labels that are whole numbers: 1 where they begin at 1 (default: 0)"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="fraction of the training images held out to choose epochs and models"

@@ -9,6 +9,9 @@ from learn2compress.schemas.config.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 from learn2compress.schemas.scaling import Scaling
 
+# YAML reads an unquoted index as a number.
+AsText = BeforeValidator(lambda value: str(value) if type(value) is int else value)
+AsList = BeforeValidator(lambda value: [value] if type(value) is int else value)
 # YAML reads an unquoted yes or no as a boolean.
 YesOrNo = BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value) if type(value) is bool else value)
 
@@ -49,8 +52,13 @@ class TeacherImportConfig(TeacherModeConfig):
     signature: str | None = Field(
         None, description="signature of a SavedModel (default: serving_default, or the only one)"
     )
-    output: str | None = Field(None, description="name of the output, if the model has several")
+    output: Annotated[str | None, AsText] = Field(
+        None, description="name or index of the output, if the model has several"
+    )
     class_order: list[int] | None = Field(None, description="index of the teacher's output for each class of the data")
+    skip_class: Annotated[list[int] | None, AsList] = Field(
+        None, description="index of an output that stands for no class of the data, such as a background class"
+    )
     allow_near_chance: bool = Field(
         False, description="continue with a teacher whose accuracy on the data is near chance"
     )
@@ -71,6 +79,6 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
     """The large model that is compressed."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
-        "path", "scaling", "resize", "signature", "output", "class_order", "allow_near_chance", "views", "view_shift",
-        "view_flip", *JointTeacherConfig.model_fields, "feature_layer",
+        "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
+        "view_shift", "view_flip", *JointTeacherConfig.model_fields, "feature_layer",
     )  # fmt: skip

@@ -125,11 +125,12 @@ def test_image_example_gen_raises_when_a_class_has_no_training_images(tmp_path):
         run(DataConfig(path=str(tmp_path / "x.npz"), validation_fraction=0.3), tmp_path / "out")
 
 
-def test_image_example_gen_raises_when_a_class_folder_is_empty(tmp_path):
+def test_image_example_gen_names_what_is_passed_over(tmp_path):
     config = save_images(tmp_path / "images")
-    (tmp_path / "images" / "emu").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*/emu must hold images; got an empty folder"):
-        run(config, tmp_path / "out")
+    (tmp_path / "images" / "__MACOSX").mkdir()
+    run(config, tmp_path / "out")
+    notes = read_manifest(tmp_path / "out", DataManifest).notes
+    assert any("without pictures, 1: __MACOSX" in note for note in notes)
 
 
 def test_image_example_gen_removes_its_spill_files(tmp_path):

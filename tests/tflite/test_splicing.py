@@ -10,6 +10,7 @@ from support.tflite_files import count_calls
 from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.quantization.conversion import convert_mixed, convert_post_training, convert_reference
 from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import open_model, run_images
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 from learn2compress.tflite.packing import pack
@@ -104,8 +105,8 @@ def test_splice_keeps_one_operator_in_float_between_integer_ends(pair, files, im
     kernels = [tensor.dtype for tensor in model.tensors if tensor.sparsity is not None]
     assert kernels.count("float32") == 1
     assert not prove_full_int8(model).holds
-    scaling = {"mean": (127.5,), "std": (127.5,)}
-    found, exact = (open_model(data, **scaling).predict(images) for data in (mixed, files[1]))
+    scaling = Scaling.named("symmetric")
+    found, exact = (open_model(data, scaling=scaling).predict(images) for data in (mixed, files[1]))
     assert np.abs(found - exact).max() < 0.1
 
 

@@ -23,6 +23,7 @@ from learn2compress.compression.quantization.mixed_precision import choose_float
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, without_rounding
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import TrainingError
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.transformations.splicing import pair_files, splice
 
@@ -76,7 +77,8 @@ def look(stripes, trained_weights, images):
 
 def accuracy_on(images, labels):
     def accuracy(data):
-        return float(np.mean(open_model(data, mean=(127.5,), std=(127.5,)).predict(images).argmax(1) == labels))
+        opened = open_model(data, scaling=Scaling.named("symmetric"))
+        return float(np.mean(opened.predict(images).argmax(1) == labels))
 
     return accuracy
 

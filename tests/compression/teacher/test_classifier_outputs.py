@@ -163,7 +163,7 @@ def test_load_teacher_refuses_sigmoid_like_outputs_of_a_saved_model(tmp_path: Pa
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda x: flat_scores(x)[:, :1], "at least two outputs, one for each class; got 1"),
+        (lambda x: flat_scores(x)[:, :0], "an output for each class; got none"),
         (lambda x: x, r"\[batch, classes\]; got \['batch', 8, 8, 3\]"),
         (lambda x: flat_scores(x) / tf.zeros([]) * 0, "finite numbers; got NaN for 16 of 16 images"),
         (
@@ -262,3 +262,67 @@ def test_keras_library_refuses_another_backend(monkeypatch: pytest.MonkeyPatch) 
     assert keras_library("keras2-h5") is tf_keras
     with pytest.raises(TeacherError, match=r"must run on TensorFlow; got the backend 'jax'. Set KERAS_BACKEND"):
         keras_library("keras3-keras")
+
+
+# A single unit for two classes, a background class, outputs of one name, half precision.
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_load_teacher_reads_a_single_unit_as_two_classes(
+    activation: str | None, images: np.ndarray, tmp_path: Path
+) -> None:
+    model = keras_end(tf_keras, tf_keras.layers.Dense(1, activation=activation))
+    model.layers[-1].set_weights([np.array([[0.03], [-0.02], [0.01]]), np.array([-2.5])])
+    model.save(tmp_path / "t.keras")
+    teacher = load_teacher(tmp_path / "t.keras")
+    logit = images.mean((1, 2)) @ np.array([0.03, -0.02, 0.01]) - 2.5
+    assert (teacher.outputs, teacher.classes) == (1, 2)
+    assert teacher.output == ("probabilities" if activation else "logits")
+    np.testing.assert_allclose(teacher.logits(images), np.stack([0 * logit, logit], 1), rtol=1e-3, atol=1e-4)
+    turned = load_teacher(tmp_path / "t.keras", class_order=[1, 0])
+    np.testing.assert_allclose(turned.logits(images), teacher.logits(images)[:, ::-1])
+
+
+def test_load_teacher_leaves_out_a_background_class(images: np.ndarray, tmp_path: Path) -> None:
+    keras_end(tf_keras, tf_keras.layers.Dense(5)).save(tmp_path / "t.keras")
+    whole, part = load_teacher(tmp_path / "t.keras"), load_teacher(tmp_path / "t.keras", skip_class=[0])
+    assert (part.classes, part.class_order) == (4, (1, 2, 3, 4))
+    np.testing.assert_allclose(part.logits(images), whole.logits(images)[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"skip_class": [5]}, r"must list outputs of teacher .*, from 0 to 4, .*got \[5\]"),
+        ({"skip_class": [0], "class_order": [1, 2]}, "must not both be given"),
+    ],
+)
+def test_load_teacher_refuses_a_wrong_class_to_skip(options: dict, message: str, tmp_path: Path) -> None:
+    keras_end(tf_keras, tf_keras.layers.Dense(5)).save(tmp_path / "t.keras")
+    with pytest.raises(TeacherError, match=message):
+        load_teacher(tmp_path / "t.keras", **options)
+
+
+def test_load_teacher_tells_outputs_of_one_name_apart(images: np.ndarray, tmp_path: Path) -> None:
+    inner = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inner)
+    body = keras.Model(inner, [keras.layers.Dense(4)(pooled), keras.layers.Dense(4)(pooled)], name="body")
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, body(image))
+    model.save(tmp_path / "t.keras")
+    with pytest.raises(TeacherError, match=r"got 0: body \[\?, 4\], 1: body \[\?, 4\]. Set teacher.output.*output: 1"):
+        load_teacher(tmp_path / "t.keras")
+    with pytest.raises(TeacherError, match="Choose one by its index"):
+        load_teacher(tmp_path / "t.keras", output_name="body")
+    for index, expected in enumerate(model(images.astype(np.float32))):
+        teacher = load_teacher(tmp_path / "t.keras", output_name=str(index))
+        np.testing.assert_allclose(teacher.logits(images), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_load_teacher_takes_probabilities_of_half_precision(images: np.ndarray, tmp_path: Path) -> None:
+    def answer(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.cast(tf.repeat(flat_scores(x), 20, axis=1), tf.bfloat16))
+
+    teacher = load_teacher(saved_function(tmp_path, answer, tf.TensorSpec([None, 8, 8, 3])))
+    assert teacher.output == "probabilities"
+    assert np.abs(np.exp(teacher.logits(images)).sum(1) - 1).max() < 0.05

@@ -211,3 +211,31 @@ def test_open_npz_raises_when_parts_have_other_shapes(save):
 def test_open_npz_raises_when_an_array_is_in_fortran_order(save):
     with pytest.raises(DataError, match="images must be stored in C order; got Fortran order"):
         open_at(save(images=np.asfortranarray(IMAGES), labels=LABELS))
+
+
+def test_open_npz_takes_the_validation_arrays_of_medmnist_and_names_what_is_left(tmp_path):
+    images, labels = np.zeros((6, 4, 4, 3), np.uint8), np.arange(6).reshape(6, 1) % 2
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels, val_images=images[:4],
+             val_labels=labels[:4], test_images=images[:2], test_labels=labels[:2], extra=images)  # fmt: skip
+    source = open_npz(DataConfig(path=str(tmp_path / "x.npz")))
+    assert source.counts == {"train": 6, "validation": 4, "test": 2}
+    assert source.notes == (f"{tmp_path / 'x.npz'} holds arrays that are not used: extra [6, 4, 4, 3]",)
+    assert not source.named
+
+
+@pytest.mark.parametrize("names", [("x_val", "y_val"), ("x_valid", "y_valid")])
+def test_open_npz_takes_the_validation_arrays_beside_those_of_keras(tmp_path, names):
+    images, labels = np.zeros((6, 4, 4, 3), np.uint8), np.arange(6) % 2
+    arrays = dict(zip(names, (images[:4], labels[:4]), strict=True))
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, **arrays)
+    assert open_npz(DataConfig(path=str(tmp_path / "x.npz"))).counts == {"train": 6, "validation": 4}
+
+
+def test_open_npz_says_how_to_shift_labels_from_one(tmp_path):
+    images, labels = np.zeros((6, 4, 4, 3), np.uint8), 1 + np.arange(6) % 2
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    with pytest.raises(DataError, match=r"Set data.label_offset: 1 to count them from 1"):
+        open_npz(DataConfig(path=str(tmp_path / "x.npz")))
+    source = open_npz(DataConfig(path=str(tmp_path / "x.npz"), label_offset=1))
+    assert source.classes == ("1", "2")
+    assert [raw.label for piece in source.pieces for raw in piece.read()] == [0, 1] * 3

@@ -48,7 +48,7 @@ def read(source) -> list:
     return [item for piece in source.pieces for item in piece.read()]
 
 
-@pytest.mark.parametrize("kind", ["", "GZIP"])
+@pytest.mark.parametrize("kind", ["", "GZIP", "ZLIB"])
 def test_open_tfrecord_reads_a_folder_by_the_splits_in_the_names(tmp_path, kind):
     write(tmp_path / "birds-train-00000-of-00002.tfrecord", ten(), kind)
     write(tmp_path / "birds-train-00001-of-00002.tfrecord", ten(10), kind)
@@ -210,3 +210,34 @@ def test_tfrecord_digest_follows_content_and_names_alone(tmp_path):
     assert tfrecord_digest(DataConfig(path=str(tmp_path / "two" / "*.tfrecord"))) == first
     assert digest("three", a=ten(), b=ten(11)) != first
     assert digest("four", a=ten(), c=ten(10)) != first
+
+
+def test_open_tfrecord_says_how_to_shift_labels_from_one(tmp_path):
+    write(tmp_path / "x-train.tfrecord", [example(encoded(i), 1 + i % 3) for i in range(9)])
+    with pytest.raises(DataError, match=r"no example is of class 0. Set data.label_offset: 1 to count them from 1"):
+        open_at(tmp_path)
+    source = open_at(tmp_path, label_offset=1)
+    assert (source.classes, source.named) == (("1", "2", "3"), False)
+    assert [raw.label for raw in read(source)] == [0, 1, 2] * 3
+    named = open_at(tmp_path, label_offset=1, classes=["a", "b", "c"])
+    assert [raw.label for raw in read(named)] == [0, 1, 2] * 3
+
+
+def test_open_tfrecord_names_the_offset_when_named_classes_begin_at_one(tmp_path):
+    write(tmp_path / "x-train.tfrecord", [example(encoded(i), 1 + i % 3) for i in range(9)])
+    with pytest.raises(DataError, match=r"got 3\. .*where labels begin at 1, set data.label_offset: 1"):
+        read(open_at(tmp_path, classes=["a", "b", "c"]))
+
+
+@pytest.mark.parametrize("names", [("image", "label"), ("image/encoded", "label"), ("image_raw", "label")])
+def test_open_tfrecord_knows_the_usual_names(tmp_path, names):
+    write(tmp_path / "x-train.tfrecord", [example(encoded(i), i % 3, *names) for i in range(9)])
+    assert [raw.label for raw in read(open_at(tmp_path))] == [0, 1, 2] * 3
+
+
+def test_open_tfrecord_raises_when_a_zlib_file_is_cut_short(tmp_path):
+    path = tmp_path / "x-train.tfrecord"
+    write(path, ten(), "ZLIB")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="must be a whole TFRecord file"):
+        open_at(tmp_path)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads images that a .csv file lists: a path and a label in each row, and a split where there is a third column.
+
+    path,label,split                or, without a header,   photos/1.jpg,daisy
+    photos/1.jpg,daisy,train
+
+Paths are relative to the file's folder. The header's names are those in `COLUMNS`.
+"""
+
+import csv
+import hashlib
+from pathlib import Path
+
+from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, order_classes
+from learn2compress.data.sources.folder import FILES_A_PIECE, PARTS, FolderPiece
+from learn2compress.schemas.config import DataConfig
+from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.errors import DataError
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
+    "label": ("label", "class", "class_name", "target", "category"),
+    "split": ("split", "part", "subset", "set", "partition"),
+}
+_ORDER: tuple[Part, ...] = ("train", "validation", "test", None)
+
+
+def open_csv(config: DataConfig, limit: int | None = None) -> ExampleSource:
+    """Open a list of images.
+
+    Raises:
+        DataError: The file is no such list, a row lacks its path or label, or an image is not there.
+    """
+    path = Path(config.path)
+    files: dict[Part, list[tuple[str, str]]] = {}
+    for part, name, label in _rows(path):
+        files.setdefault(part, []).append((name, label))
+    if len(files) > 1 and (None in files or "train" not in files):
+        raise DataError(
+            f"each row of {path} must name its split, and some of them train, or none must; got "
+            f"{', '.join(str(part or 'none') for part in files)}. Fill in the column, or remove it."
+        )
+    found = sorted({label for rows in files.values() for _, label in rows})
+    classes = order_classes(found, config.classes, str(path))
+    counts: dict[Part, int] = {}
+    pieces = []
+    for part in (part for part in _ORDER if part in files):
+        rows = sorted(files[part], key=lambda row: (classes.index(row[1]), row[0]))
+        sample = EvenSample(len(rows), limit)
+        counts[part] = len(sample)
+        for positions in sample.ranges(FILES_A_PIECE):
+            chosen = (rows[sample.row(position)] for position in positions)
+            pieces.append(FolderPiece(str(path.parent), part, tuple((n, classes.index(of)) for n, of in chosen)))
+    return ExampleSource(classes, counts, None, pieces, named=not all(name.isdecimal() for name in classes))
+
+
+def csv_digest(config: DataConfig) -> str:
+    """Compute the digest of the list and of all images in it."""
+    path = Path(config.path)
+    lines = sorted(f"{file_sha256(path.parent / name)}  {name}\n" for _, name, _ in _rows(path))
+    return hashlib.sha256("".join([f"{file_sha256(path)}\n", *lines]).encode()).hexdigest()
+
+
+def _rows(path: Path) -> list[tuple[Part, str, str]]:
+    """Return the split, the path and the label of each row."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            table = [row for row in csv.reader(stream) if any(field.strip() for field in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be a .csv file in UTF-8; got: {error}. Save it anew.") from error
+    columns = _columns(table[0]) if table else None
+    first = 0 if columns is None else 1
+    columns = columns or {"path": 0, "label": 1}
+    rows: list[tuple[Part, str, str]] = []
+    for number, row in enumerate(table[first:], first + 1):
+        if len(row) <= max(columns.values()):
+            raise DataError(f"row {number} of {path} must hold a path and a label; got {', '.join(row)}. Correct it.")
+        name, label = row[columns["path"]].strip(), row[columns["label"]].strip()
+        split = row[columns["split"]].strip().lower() if "split" in columns else ""
+        if split and split not in PARTS:
+            raise DataError(f"the split in row {number} of {path} must be one of {', '.join(PARTS)}; got {split!r}.")
+        if not (path.parent / name).is_file():
+            raise DataError(f"row {number} of {path} must name an image; got {name}, which is not there. Correct it.")
+        rows.append((PARTS[split] if split else None, name, label))
+    if not rows:
+        raise DataError(f"{path} must list images; got no row. Write a path and a label in each row.")
+    return rows
+
+
+def _columns(header: list[str]) -> dict[str, int] | None:
+    names = [name.strip().lower() for name in header]
+    found = {
+        column: next(names.index(name) for name in known if name in names)
+        for column, known in COLUMNS.items()
+        if set(known) & set(names)
+    }
+    return found if {"path", "label"} <= set(found) else None
