@@ -126,7 +126,7 @@ def judge(
     hints, wrong = [], False
     if near or accuracy < SUSPECT or classifier.pixels.source != "metadata":
         present = _reading(classifier, sample)
-        found = _other_scaling(source, examined, sample, present, modality, choices)
+        found = _other_scaling(source, examined, sample, present, good_score(chance), modality, choices)
         if found:
             hints.append(found.hint)
             wrong = assumed and found.clearly
@@ -185,6 +185,7 @@ def _other_scaling(
     examined: ExaminedFile,
     sample: tuple[np.ndarray, np.ndarray],
     present: Reading,
+    good: float,
     modality: str,
     choices: Choices,
 ) -> _OtherScaling | None:
@@ -202,7 +203,7 @@ def _other_scaling(
             other.order_outputs(examined.classes.order)
             readings[name] = _reading(other, sample)
     best = best_reading(readings)
-    if best is None:
+    if best is None or readings[best].accuracy <= good:
         return None
     clearly = clearly_better(readings[best], present)
     if not clearly and not much_surer(readings[best], present):

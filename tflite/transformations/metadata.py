@@ -12,6 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from learn2compress.schemas.errors import ModelFileError
+from learn2compress.tflite.image_input import read_layout
 from learn2compress.tflite.metadata import AXIS_LABELS, ENTRY, IDENTIFIER, LABELS_FILE, NORMALIZATION, SLOTS
 from learn2compress.tflite.model_file import Tensor
 from learn2compress.tflite.packing import Recorder
@@ -85,12 +86,13 @@ def write_metadata(
 
 
 def _channels(tensor: Tensor, file: str) -> int:
-    if len(tensor.shape) != 4 or tensor.shape[3] not in _COLOR_SPACES:
+    layout = read_layout(tensor.shape)
+    if layout is None or layout.channels not in _COLOR_SPACES:
         raise ModelFileError(
             "A model with image metadata must take images [1, height, width, 1 or 3]; got the input "
             f"{list(tensor.shape)} of {file}. Use an image classifier."
         )
-    return tensor.shape[3]
+    return layout.channels
 
 
 def _check_labels(labels: Sequence[str], output: Tensor, file: str) -> None:
