@@ -124,6 +124,12 @@ class _Measured:
         examined, source = self.examined, self._source
         try:
             tally = self._tallying.tally()
+            if not np.isfinite(tally.confidences).all():
+                images = int((~np.isfinite(tally.confidences)).sum())
+                raise ModelFileError(
+                    f"{self._path} must return finite scores; got NaN or infinity for {images} of "
+                    f"{len(tally.confidences)} images. Check its weights, and give --scaling."
+                )
             images, labels = (np.concatenate(parts) for parts in zip(*self._sample, strict=True))
             right = tally.ranks == 0
             judge(examined, self._parsed, right, tally.labels, (images, labels), source.modality, self._choices)

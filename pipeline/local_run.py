@@ -24,7 +24,7 @@ from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
 from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
-from learn2compress.compression.teacher.formats import describe_file
+from learn2compress.compression.teacher.formats import describe_file, no_features
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.workers import check_divisible
@@ -149,6 +149,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     """
     # The quick check comes first, so that an invalid model is reported before the data are read.
     teacher = describe_file(config.teacher.path)
+    if config.distill.init == "features" and teacher.format == "saved-model":
+        raise no_features(config.teacher.path)
     module = read_module(config.students.module) if config.students.module else None
     choose_passes(config.prune)
     starts_from_students = config.distill.init not in INIT_WORDS

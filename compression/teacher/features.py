@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.compression.teacher.formats import no_features
 from learn2compress.compression.teacher.models import keras_library
 from learn2compress.compression.teacher.probes import check_finite
 from learn2compress.schemas.errors import TeacherError
@@ -75,10 +76,7 @@ def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> Teach
     """
     model = teacher.keras_model
     if model is None:
-        raise TeacherError(
-            f"teacher {teacher.path} must be a .keras or .h5 file for its features to be used; "
-            "got a SavedModel, whose layers are not accessible. Save it with model.save, or set distill.init: none."
-        )
+        raise no_features(teacher.path)
     side: Literal["input", "output"] = "input" if name is None else "output"
     library = keras_library(teacher.format)
     if name is not None and name not in (names := [layer.name for layer in model.layers]):

@@ -213,3 +213,11 @@ def _unreadable_config(path: Path, error: Exception) -> TeacherError:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")
+
+
+def no_features(path: str | Path) -> TeacherError:
+    """Return the error of a teacher whose layers, and therefore features, are not accessible."""
+    return TeacherError(
+        f"teacher {path} must be a .keras or .h5 file for its features to be used; "
+        "got a SavedModel, whose layers are not accessible. Save it with model.save, or set distill.init: none."
+    )

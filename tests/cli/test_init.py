@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from learn2compress.cli.init import init, register
 from learn2compress.schemas.config import Config, load_config, parse_config
 from learn2compress.schemas.config.former_names import FORMER_NAMES
-from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.errors import DataError, OutputError, TeacherError
 
 
 @pytest.fixture
@@ -21,16 +21,19 @@ def app():
     return app
 
 
-def test_init_writes_a_config_that_loads_and_equals_the_defaults(app, tmp_path):
+def test_init_writes_a_config_that_loads_and_equals_the_defaults(app, tmp_path, monkeypatch):
     path = tmp_path / "c.yaml"
+    (tmp_path / "my model: v2.keras").touch()
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
 
-    done = CliRunner().invoke(app, ["init", str(path), "--teacher", "my model: v2.keras", "--data", "/data/images"])
+    done = CliRunner().invoke(app, ["init", str(path), "--teacher", "my model: v2.keras", "--data", "images"])
 
     assert done.exit_code == 0, done.output
     assert f"learn2compress run {path}" in done.output
     config = load_config(path)
     assert config == parse_config(
-        {"teacher": {"path": str(tmp_path / "my model: v2.keras")}, "data": {"path": "/data/images"}}
+        {"teacher": {"path": str(tmp_path / "my model: v2.keras")}, "data": {"path": str(tmp_path / "images")}}
     )
 
 
@@ -74,3 +77,18 @@ def test_init_refuses_to_overwrite_a_file(tmp_path):
 def test_init_refuses_an_unwritable_path(tmp_path):
     with pytest.raises(OutputError, match=r"none/c\.yaml must be writable; No such file or directory\. Choose"):
         init(Path(tmp_path / "none/c.yaml"), "t", "d")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--teacher", "none.keras"], TeacherError, r"--teacher must be an existing model; got none.keras"),
+        (["--data", "nowhere"], DataError, r"--data must be an existing file or folder; got nowhere"),
+    ],
+)
+def test_init_refuses_paths_that_do_not_exist(app, tmp_path, options, error, message):
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "c.yaml"), *options])
+
+    assert isinstance(done.exception, error)
+    assert re.search(message, str(done.exception))
+    assert not (tmp_path / "c.yaml").exists()

@@ -8,7 +8,7 @@ from learn2compress.compression.students.earlier_run import students_sha256
 from learn2compress.compression.students.files import write_students
 from learn2compress.pipeline.local_run import resolve_inputs
 from learn2compress.schemas.config import StudentSize, parse_config
-from learn2compress.schemas.errors import FamilyError
+from learn2compress.schemas.errors import FamilyError, TeacherError
 from learn2compress.schemas.manifests import Task
 
 
@@ -63,3 +63,12 @@ def test_resolve_inputs_refuses_students_of_another_family_before_anything_runs(
         resolve_inputs(job(init=tmp_path / "earlier"), None)
     _, inputs = resolve_inputs(job(sizes={"small": {}, "large": {}}, init=tmp_path / "earlier"), None)
     assert inputs.init_sha256 == students_sha256(tmp_path / "earlier")
+
+
+def test_resolve_inputs_refuses_features_of_a_saved_model_before_anything_runs(job, tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    config = job(init="features")
+    teacher = config.teacher.model_copy(update={"path": str(tmp_path / "saved")})
+    with pytest.raises(TeacherError, match="got a SavedModel, whose layers are not accessible"):
+        resolve_inputs(config.model_copy(update={"teacher": teacher}), None)

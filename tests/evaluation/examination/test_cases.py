@@ -210,6 +210,12 @@ def test_evaluate_lets_an_output_be_chosen(evaluate):
         assert evaluate(file, options=["--output", wanted])[1][0]["accuracy"] == 1.0
 
 
+def test_evaluate_refuses_scores_that_are_no_numbers(evaluate):
+    status, _, err = evaluate(make_tiny(Tiny(levels=(np.nan, 0.4, 0.6, 0.9))))
+    assert status == 2
+    assert "must return finite scores; got NaN or infinity for 80 of 80 images" in err
+
+
 def test_evaluate_warns_of_classes_without_images(evaluate, tmp_path):
     labels = LABELS % 3
     data = save_npz(tmp_path / "three.npz", make_images(labels), labels, NAMES)
