@@ -34,7 +34,7 @@ def replay(
     tolerance: float = typer.Option(0.02, min=0, help="Largest allowed difference of an accuracy, as a fraction."),
     teacher: Path | None = typer.Option(None, help="Path of the teacher, if it was moved."),
     data: str | None = typer.Option(None, help="Path of the data, if they were moved."),
-    trust: bool = typer.Option(False, "--trust", help="Run a Python module that the records hold, without asking."),
+    trust: bool = typer.Option(False, "--trust", help="Run a module of the records, and load any SavedModel."),
     as_json: bool = JSON,
 ) -> int:
     """Make a file again by its recorded steps, and compare the result with the original.
@@ -64,7 +64,7 @@ def replay(
         return EXIT_STATUS[report.status]
     if not trust:
         _ask_to_run_module(graph, report)
-    compared = _run(graph, report, output.resolve(), tolerance, teacher, data, as_json)
+    compared = _run(graph, report, output.resolve(), tolerance, teacher, data, trust, as_json)
     status = print_report(compared, as_json, lambda console: _print(console, compared))
     return status or (0 if compared.within_tolerance else _NOT_REPRODUCED)
 
@@ -109,6 +109,7 @@ def _run(
     tolerance: float,
     teacher: Path | None,
     data: str | None,
+    trust: bool,
     quiet: bool,
 ) -> "ReplayReport":
     from learn2compress.cli.screen import Screen, quiet_output
@@ -124,7 +125,7 @@ def _run(
         from learn2compress.pipeline.local_run import run_pipeline
         from learn2compress.schemas.progress import listening
 
-        config, limit = replay_config(graph, report, output, teacher, data)
+        config, limit = replay_config(graph, report, output, teacher, data, trust)
         if quiet:
             run_pipeline(config, output, limit)
         else:

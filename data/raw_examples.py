@@ -97,6 +97,20 @@ class EvenSample:
         return [range(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
 
+MOST_CLASSES = 100_000
+"""Classes that labels without names may number: one odd label must not make millions of names."""
+
+
+def check_most_classes(highest: int, where: str) -> None:
+    """Refuse a label so high that naming all classes up to it would fill the memory.
+
+    Raises:
+        DataError: It is one.
+    """
+    if highest >= MOST_CLASSES:
+        raise DataError(f"labels in {where} must be below {MOST_CLASSES:,}; got {highest}. Number the classes anew.")
+
+
 def order_classes(found: Sequence[str], wanted: Sequence[str] | None, where: str) -> tuple[str, ...]:
     """Determine the order of the classes: the user's, otherwise that of the data.
 

@@ -25,8 +25,10 @@ from learn2compress.report.assembly import (
     write_report,
 )
 from learn2compress.schemas.config import Config
-from learn2compress.schemas.config.former_names import use_current_parameters
+from learn2compress.schemas.config.reading.former_names import use_current_parameters
 from learn2compress.schemas.errors import ClusterError, OutputError
+from learn2compress.schemas.files.inside import path_inside
+from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import MANIFEST
 from learn2compress.schemas.provenance import SUFFIX, Output, Statement, parse_statement
 from learn2compress.schemas.reports import Report
@@ -59,9 +61,9 @@ def fetch_run(root: str, run: str, output: Path) -> tuple[Report, Path]:
     needed = [part_of(part, outputs) for part in REPORTED]
     folders = {}
     for statement in records.values():
-        folder = output / ("pipeline" if statement.run == run else statement.run)
+        folder = path_inside(output, "pipeline" if statement.run == run else statement.run)
         place = f"{home}/{statement.run}"
-        _save(folder / statement.path, object_store.read(f"{place}/{statement.path}"))
+        _save(path_inside(folder, statement.path), object_store.read(f"{place}/{statement.path}"))
         for made in statement.outputs:
             key = f"{statement.node}.{made.key}"
             # What a Quantizer of one student says of its files is wanted as well.
@@ -115,7 +117,7 @@ def _walk(home: str, run: str) -> dict[str, Statement]:
 
 def _bring(place: str, made: Output, root: Path, whole: bool) -> Path:
     """Downloads an artifact, or only its description, and checks each file against the record."""
-    folder = root / made.uri
+    folder = path_inside(root, made.uri)
     for name, file in made.files.items():
         if not whole and name != MANIFEST:
             continue
@@ -124,14 +126,14 @@ def _bring(place: str, made: Output, root: Path, whole: bool) -> Path:
             raise ClusterError(
                 f"{place}/{made.uri}/{name} must have the SHA-256 {file.sha256[:16]}… of its record; it was changed."
             )
-        _save(folder / name, content)
+        _save(path_inside(folder, name) if name else folder, content)
     return folder
 
 
 def _save(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(f"{path} must be writable; {error.strerror}. Choose another folder.") from error
 

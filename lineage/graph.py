@@ -133,7 +133,7 @@ class Graph:
                 reason = f"its bytes are not those that {entry.path} recorded"
                 return None, Problem(kind="tampered", where=place, reason=reason)
             return json.loads(self.home.read(place)), None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = f"it cannot be read ({type(error).__name__}), so its contents are left out"
             return None, Problem(kind="incomplete", where=place, reason=reason)
 

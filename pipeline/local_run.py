@@ -26,6 +26,7 @@ from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
 from learn2compress.compression.teacher.formats import describe_file, no_features
 from learn2compress.compression.teacher.models import open_model
+from learn2compress.compression.teacher.trust import check_graph, check_layers
 from learn2compress.compression.training.distribution import open_distribution
 from learn2compress.compression.training.workers import check_divisible
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
@@ -151,6 +152,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     teacher = describe_file(config.teacher.path)
     if config.distill.init == "features" and teacher.format == "saved-model":
         raise no_features(config.teacher.path)
+    check_layers(teacher)
+    check_graph(teacher.path, config.teacher.trust)
     module = read_module(config.students.module) if config.students.module else None
     choose_passes(config.prune)
     starts_from_students = config.distill.init not in INIT_WORDS

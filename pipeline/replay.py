@@ -59,7 +59,12 @@ def recorded_module(graph: Graph, report: LineageReport) -> ModuleSource | None:
 
 
 def replay_config(
-    graph: Graph, report: LineageReport, output: Path, teacher: Path | None = None, data: str | None = None
+    graph: Graph,
+    report: LineageReport,
+    output: Path,
+    teacher: Path | None = None,
+    data: str | None = None,
+    trust: bool = False,
 ) -> tuple[configuration.Config, int | None]:
     """Read back the configuration with which a file was made.
 
@@ -69,6 +74,7 @@ def replay_config(
         output: Folder of the replay, to which the source of a user's own students is written.
         teacher: Path of the teacher, if it differs from the recorded one.
         data: Path of the data, if it differs from the recorded one.
+        trust: Whether a SavedModel that uses files, the network or Python may be loaded; see `teacher.trust`.
 
     Returns:
         The configuration, and the limit on examples.
@@ -95,6 +101,7 @@ def replay_config(
     found.pop("evaluate_device_results", None)
     try:
         sections = {name: decode(section, name, found) for name, section in _SECTIONS.items()}
+        sections["teacher"] = sections["teacher"].model_copy(update={"trust": trust})
         config = configuration.Config(
             **sections,
             pipeline=configuration.PipelineConfig(name=chain.pipeline, seed=int(parameters.get("seed", 0))),

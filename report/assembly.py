@@ -126,7 +126,7 @@ def read_thumbnails(evaluation_dir: str | Path) -> dict[str, str]:
     path = Path(evaluation_dir, THUMBNAILS)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Learn2CompressError(f"{path} must be a readable JSON file; {error}.") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from learn2compress.schemas.config.former_names import use_current_parameters
+from learn2compress.schemas.config.reading.former_names import use_current_parameters
 
 S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks the product and counts what held: kills, flipped bits, odd configurations, odd records, bombs.
 
-python scripts/drill.py [--kills N] [--flips N] [--configs N] [--records N] [--bombs] [--seed S]
+python scripts/drill.py [--kills N] [--flips N] [--configs N] [--records N] [--bombs N] [--runs N] [--seed S]
 
 Each attack prints what was tried, what held, and each case that did not. The last line is JSON. Exit status 1 if
 anything was broken. All of it works in a temporary folder; see docs/reliability.md.
@@ -28,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 SLOW_SECONDS = 60.0
+DEFAULTS = {"kills": 5, "flips": 60, "configs": 100, "records": 25, "bombs": 8, "runs": 0}
 
 Attack = Callable[[random.Random, Path], str | None]
 """Tries one case in an empty folder; returns what broke, or None."""
@@ -43,7 +44,7 @@ def run_attack(name: str, attack: Attack, count: int, seed: int) -> dict[str, in
                 wrong = attack(random.Random(f"{name} {seed} {number}"), Path(folder))
             except Exception:
                 wrong = traceback.format_exc()
-            if wrong is None and time.monotonic() - began > SLOW_SECONDS:
+            if wrong is None and name != "run" and time.monotonic() - began > SLOW_SECONDS:
                 wrong = f"took {time.monotonic() - began:.0f} s"
         if wrong:
             broken += 1
@@ -259,10 +260,132 @@ def kill(chance: random.Random, folder: Path) -> str | None:
     return None
 
 
+# Bombs: small files that declare, or unfold into, a great deal.
+
+
+def bomb(chance: random.Random, folder: Path) -> str | None:
+    """Read a bomb; it is refused within five seconds."""
+    import zipfile
+
+    from learn2compress.compression.teacher.formats import describe_file
+    from learn2compress.data.sources.npz import list_arrays
+    from learn2compress.modalities.image.pixels import decode_image
+
+    kind = chance.choice(["keras", "deep", "npz", "picture"])
+    began = time.monotonic()
+    path = folder / kind
+    size = chance.randrange(10**5, 10**9)
+    if kind in ("keras", "deep"):
+        config = b"[" * (size // 1000) if kind == "deep" else b"{}"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("metadata.json", b'{"keras_version": "3.0.0"}')
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", bytes(0 if kind == "deep" else 70_000_000 + size // 10))
+    elif kind == "npz":
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({size}, {size}), }}".encode().ljust(117) + b"\n"
+        with zipfile.ZipFile(path, "w") as archive:
+            raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+            archive.writestr("train_images.npy", raw)
+    else:
+        path.write_bytes(_png(20_000 + size % 10_000))
+    written = time.monotonic()
+    try:
+        {"npz": lambda: list_arrays(str(path)), "picture": lambda: decode_image(path)}.get(
+            kind, lambda: describe_file(path)
+        )()
+    except ValueError as error:
+        told = str(error)
+    except Exception as error:
+        from learn2compress.schemas.errors import Learn2CompressError
+
+        if not isinstance(error, Learn2CompressError):
+            raise
+        told = str(error)
+    else:
+        return f"{kind} of {size}: it was accepted"
+    seconds = time.monotonic() - written
+    if seconds > 5 or "\n" in told:
+        return f"{kind} of {size}: {seconds:.1f} s (written in {written - began:.1f} s): {told[:200]}"
+    return None
+
+
+def _png(side: int) -> bytes:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+# Whole runs: the pipeline is killed at a random moment, and the same command goes on.
+
+RUN_SETTINGS = (
+    "distill.epochs=1",
+    "prune.epochs=1",
+    "quantize.epochs=1",
+    "teacher.views=1",
+    "select.max_accuracy_drop=1",
+)
+
+
+def run_killed(references: dict[str, object]) -> Attack:
+    """Build the attack that kills a run of the digits; the first one makes the reference to compare with."""
+
+    def attack(chance: random.Random, folder: Path) -> str | None:
+        home = Path(str(references["home"]))
+        if "files" not in references:
+            example = ROOT / "examples" / "digits"
+            for name in ("config.yaml", "train_teacher.py"):
+                (home / name).write_bytes((example / name).read_bytes())
+            line = [sys.executable, "train_teacher.py", "--output", "teacher.keras"]
+            subprocess.run(line, cwd=home, check=True, capture_output=True)
+            began = time.monotonic()
+            _started_run(home, home / "whole").wait()
+            references["seconds"] = time.monotonic() - began
+            references["files"] = _models(home / "whole")
+        if not references["files"]:
+            return "the uninterrupted run made no file"
+        out = folder / "out"
+        for _ in range(chance.randint(1, 2)):
+            process = _started_run(home, out)
+            time.sleep(chance.uniform(5, float(str(references["seconds"]))))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if any(out.glob("pipeline/*/provenance/*.intoto.json")):
+                status, told = command("verify", out)
+                if status not in (0, 5):
+                    return f"verify after a kill: {status} {told[:500]}"
+        status = _started_run(home, out).wait()
+        if status != 0 or _models(out) != references["files"]:
+            return f"the run that went on: status {status}; files differ: {_models(out) != references['files']}"
+        status, told = command("verify", out)
+        return None if status == 0 else f"verify at the end: {status} {told[:500]}"
+
+    return attack
+
+
+def _started_run(home: Path, out: Path) -> "subprocess.Popen[bytes]":
+    settings = [argument for setting in RUN_SETTINGS for argument in ("--set", setting)]
+    arguments = ["run", str(home / "config.yaml"), "--output", str(out), "--limit", "200", *settings]
+    line = [sys.executable, "-m", "learn2compress.cli.main", *arguments]
+    with (out.parent / f"{out.name}.txt").open("ab") as told:
+        return subprocess.Popen(line, start_new_session=True, stdout=told, stderr=told)
+
+
+def _models(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "models").glob("*.tflite"))}
+
+
 def main() -> int:
     """Run the attacks; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind, count in (("kills", 5), ("flips", 60), ("configs", 100), ("records", 25)):
+    for kind, count in DEFAULTS.items():
         parser.add_argument(f"--{kind}", type=int, default=count, help=f"how many (default {count})")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
@@ -273,8 +396,11 @@ def main() -> int:
             "flips": run_attack("flip", flip, wanted.flips, wanted.seed),
             "configs": run_attack("config", odd_config, wanted.configs, wanted.seed),
             "records": run_attack("record", odd_record, wanted.records, wanted.seed),
+            "bombs": run_attack("bomb", bomb, wanted.bombs, wanted.seed),
             "kills": run_attack("kill", kill, wanted.kills, wanted.seed),
         }
+        with tempfile.TemporaryDirectory(prefix="drill-reference-") as home:
+            results["runs"] = run_attack("run", run_killed({"home": home}), wanted.runs, wanted.seed)
     broken = sum(result["broken"] for result in results.values())
     print(json.dumps({**results, "broken": broken, "seconds": round(time.monotonic() - began, 1)}))
     return 1 if broken else 0

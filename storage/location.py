@@ -7,10 +7,12 @@ AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL; Google's application default, and ST
 to the location, with `/` between their parts.
 """
 
+import errno
 import hashlib
 import os
 import posixpath
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,13 +102,24 @@ class Location:
         """Whether a file lies there."""
         return os.path.isfile(self.join(path))
 
+    def is_special(self, path: str) -> bool:
+        """Whether a device, a pipe or a socket lies there, which is not read."""
+        return os.path.exists(self.join(path)) and not (self.is_file(path) or os.path.isdir(self.join(path)))
+
     def size(self, path: str) -> int:
         """Bytes of a file."""
         return os.path.getsize(self.join(path))
 
     def open(self, path: str) -> IO[bytes]:
-        """Open a file for reading."""
-        return open(self.join(path), "rb")
+        """Open a file for reading; what is none, such as a device or a pipe, would block or never end.
+
+        Raises:
+            OSError: It is no regular file, or cannot be read.
+        """
+        full = self.join(path)
+        if not stat.S_ISREG(os.stat(full).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", full)
+        return open(full, "rb")
 
     def read(self, path: str) -> bytes:
         """Read a file as a whole."""

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from learn2compress.schemas.errors import ClusterError, LineageError
+from learn2compress.schemas.errors import ClusterError, LineageError, UnsafePathError
+from learn2compress.schemas.files.inside import path_inside
 from learn2compress.storage.addresses import is_remote
 from learn2compress.storage.location import Bucket, Stored
 
@@ -28,15 +29,16 @@ def download(url: str, folder: Path) -> Path:
 
     Raises:
         ClusterError: The store refuses, cannot be reached, or has nothing there.
+        UnsafePathError: The name of a file in it leads out of the folder.
     """
     with answers(url, "be readable"):
-        target = folder / posixpath.basename(_plain(url))
+        target = path_inside(folder, posixpath.basename(_plain(url)))
         found = _list(url)
         for address, one in found:
             if _is_pattern(url):
-                Bucket(address).get("", folder / posixpath.basename(address))
+                Bucket(address).get("", path_inside(folder, posixpath.basename(address)))
             else:
-                Bucket(address).get("", target / one.path if one.path else target)
+                Bucket(address).get("", path_inside(target, one.path) if one.path else target)
     if not found:
         raise ClusterError(f"{url} must exist; there is nothing. Check the address.")
     return target
@@ -166,7 +168,7 @@ def answers(url: str, rule: str) -> Iterator[None]:
     """Names the remedy for each way in which a store fails."""
     try:
         yield
-    except ClusterError:
+    except (ClusterError, UnsafePathError):
         raise
     except LineageError as error:
         raise ClusterError(f"{url} must {rule}; {_line(error)}. Install the package.") from error

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from learn2compress.compression.teacher.archive import MOST_CONFIG_BYTES, check_members
 from learn2compress.schemas.digests import path_bytes
 from learn2compress.schemas.errors import TeacherError
 
@@ -117,6 +118,7 @@ def _describe_zip(path: Path) -> FileDescription:
                     "a PyTorch file" if any(n.endswith("data.pkl") for n in names) else "a zip archive of other files"
                 )
                 raise TeacherError(f"teacher {path} must be {WANTED}; got {what}. Convert it to TensorFlow.")
+            check_members(path, archive)
             damaged = archive.testzip()
             if damaged is not None:
                 raise TeacherError(
@@ -141,9 +143,11 @@ def _keras_description(
     path: Path, container: Literal["keras", "h5"], version: str, config: str | bytes
 ) -> FileDescription:
     try:
+        if len(config) > MOST_CONFIG_BYTES:
+            raise ValueError(f"a configuration of {len(config):,} bytes")
         parsed = json.loads(config)
         major = int(str(version).split(".")[0])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable_config(path, error) from error
     for name in lambda_layers(parsed):
         # Keras refuses these in some formats only; tf_keras executes the bytecode stored in an .h5 file without

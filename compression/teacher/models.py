@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from learn2compress.compression.teacher.formats import FileDescription
+from learn2compress.compression.teacher.trust import check_layers
 from learn2compress.modalities import Modality, modality_named
 from learn2compress.modalities.protocol import TeacherInput
 from learn2compress.schemas.errors import TeacherError
@@ -57,6 +58,7 @@ def open_model(
         TeacherError: it cannot be loaded, it is no classifier of such examples, or a choice has to be made or is wrong.
     """
     modality = modality or modality_named()
+    check_layers(description)
     if description.format == "saved-model":
         return _open_saved_model(description.path, signature, output_name, modality)
     if signature is not None:

@@ -7,6 +7,7 @@ The file is streamed: a piece reads its rows from the zip member and never holds
 member, a reader that starts in the middle must decompress everything before it, so the file is split into few pieces.
 """
 
+import math
 import os
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ from learn2compress.data.raw_examples import (
     Piece,
     RawExample,
     check_first_label,
+    check_most_classes,
     order_classes,
 )
 from learn2compress.schemas.config import DataConfig
@@ -34,6 +36,8 @@ PIECE_BYTES = 16 << 20
 MOST_PIECES = 8
 _CHUNK_ROWS = 1 << 16
 _STEP = 1 << 20
+_MOST_ROW_BYTES = 1 << 29
+_MOST_NAME_BYTES = 1 << 26
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
 
 # (part, images, labels), one line for each naming scheme.
@@ -150,6 +154,7 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
         shapes[images] = image_shape(arrays[images])
         low, high = _check_labels(arrays[labels], arrays[images], config.label_offset or 0)
         lowest, highest = min(lowest, low), max(highest, high)
+        check_most_classes(highest, config.path)
         counts[part] = len(EvenSample(arrays[images].shape[0], limit))
     if len(set(shapes.values())) > 1:
         raise DataError(f"the image arrays of {config.path} must have one shape; got {shapes}. Save them alike.")
@@ -186,18 +191,34 @@ def list_arrays(path: str) -> dict[str, Array]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            members = {one.filename: one.file_size for one in archive.infolist() if one.filename.endswith(".npy")}
     except (*_BROKEN, OSError) as error:
         raise DataError(f"{path} must be a .npz file; got: {error}. Write it anew with numpy.savez.") from error
     arrays = {}
-    for name in names:
+    sizes = {member.removesuffix(".npy"): size for member, size in members.items()}
+    for name in sizes:
         with _reading(path, name) as stream:
             shape, fortran, dtype = _read_header(stream)
         if fortran and len(shape) > 1:
             raise DataError(f"{path}: {name} must be stored in C order; got Fortran order. Save "
                             "numpy.ascontiguousarray of it.")  # fmt: skip
         arrays[name] = Array(path, name, shape, dtype)
+        _check_declared(arrays[name], sizes[name])
     return arrays
+
+
+def _check_declared(array: Array, size: int) -> None:
+    """Refuse an array whose header declares more than the member holds, or rows too large to keep in memory."""
+    if array.dtype.hasobject:
+        return  # refused where it is read
+    row = array.dtype.itemsize * math.prod(array.shape[1:])
+    names = array.name == "class_names" and size > _MOST_NAME_BYTES
+    if row * math.prod(array.shape[:1]) > size or row > _MOST_ROW_BYTES or names:
+        raise DataError(
+            f"{array.path}: {array.name} must declare the array that it holds, of rows of at most "
+            f"{_MOST_ROW_BYTES:,} bytes; got shape {list(array.shape)} of {array.dtype} in {size:,} bytes. "
+            "Write the file anew."
+        )
 
 
 @contextmanager

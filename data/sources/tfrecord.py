@@ -22,6 +22,7 @@ from learn2compress.data.raw_examples import (
     Piece,
     RawExample,
     check_first_label,
+    check_most_classes,
     order_classes,
 )
 from learn2compress.data.record_files import count_records, read_records
@@ -240,6 +241,7 @@ def _classes(
     names = sorted(label for label in main if isinstance(label, str))
     if not names:
         first = check_first_label(min(indices), config, config.path)
+        check_most_classes(max(indices), config.path)
         classes = order_classes([str(label) for label in range(first, max(indices) + 1)], None, config.path)
         return classes, {first + label: label for label in range(len(classes))}
     if indices:

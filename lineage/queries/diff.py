@@ -7,7 +7,7 @@ Steps are matched by the name of their node. A step that both models share (the 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from learn2compress.schemas.config.former_names import use_current_parameters
+from learn2compress.schemas.config.reading.former_names import use_current_parameters
 from learn2compress.schemas.lineage import Chain, Difference, DiffReport, LineageReport, Step, status_of
 
 _NOT_FIGURES = {"name", "student", "variant", "file", "sha256", "layers", "calibration", "rescue"}

@@ -15,7 +15,7 @@ def interrupted_command(output: Path) -> str | None:
     try:
         told = json.loads((output / LOCK_FILE).read_text(encoding="utf-8"))
         return f"learn2compress {told['command']} of {told['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -140,7 +140,7 @@ class SignatureChecker:
             wrong = self._verify(envelope, LIST_FILE)
             found = {entry.path: entry.sha256 for entry in entries}
             lost = sorted(set(listed) - set(found))
-        except (LineageError, ValueError, KeyError, TypeError) as error:
+        except (LineageError, ValueError, KeyError, TypeError, RecursionError) as error:
             return [Problem(kind="tampered", where=LIST_FILE, reason=f"it must be a signed list of records; {error}")]
         problems = [wrong] if wrong else []
         reason = "it was signed and is missing"
@@ -179,7 +179,7 @@ def _parse_envelope(raw: bytes, path: str, kind: str = PAYLOAD_TYPE) -> "Envelop
 
     try:
         envelope = Envelope.from_dict(json.loads(raw))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LineageError(f"{path} must be a DSSE envelope; {error!r}.") from error
     if envelope.payload_type != kind:
         raise LineageError(f"{path} must have the payload type {kind}; got {envelope.payload_type!r}.")

@@ -36,6 +36,12 @@ def readable_suffixes() -> tuple[str, ...]:
     return (*SUFFIXES, *HEIC_SUFFIXES)
 
 
+MOST_PIXELS = 120_000_000
+"""Pixels of the largest picture that is decoded: more would take over a gigabyte of memory."""
+# Modes whose conversion takes several times the memory of the picture.
+_COSTLY = {"I": 3, "I;16": 3, "I;16B": 3, "I;16L": 3, "RGBA": 2, "LA": 2, "PA": 2, "La": 2, "P": 2}
+
+
 def decode_image(file: Path | bytes) -> np.ndarray:
     """Decode a picture: rotated by its EXIF orientation, transparency on white, 16-bit grey scaled to 8 bits.
 
@@ -52,11 +58,19 @@ def decode_image(file: Path | bytes) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+            _check_size(picture)
             picture.load()
             return _to_array(ImageOps.exif_transpose(picture))
     except _UNREADABLE as error:
         reason = "it is no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(" ".join(reason.split()).rstrip(".") or type(error).__name__) from error
+
+
+def _check_size(picture: Image.Image) -> None:
+    """Refuse a picture by its declared size, before it is decoded."""
+    most = MOST_PIXELS // _COSTLY.get(picture.mode, 1)
+    if picture.width * picture.height > most:
+        raise ValueError(f"it declares {picture.width:,} x {picture.height:,} pixels, more than {most:,} in all")
 
 
 def fit_image(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

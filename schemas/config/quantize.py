@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from learn2compress.schemas.config.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, NonNegativeInt, PositiveInt, Rate, Section
 
 Variant = Literal["float32", "float16", "dynamic", "int8", "uint8"]

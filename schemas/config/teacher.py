@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from learn2compress.schemas.config.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 from learn2compress.schemas.scaling import Scaling
 
@@ -78,7 +78,12 @@ class TeacherImportConfig(TeacherModeConfig):
 class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
     """The large model that is compressed."""
 
+    trust: bool = Field(
+        False,
+        description="load a SavedModel whose graph uses files, the network or Python, see docs/security.md",
+    )
+
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
-        "view_shift", "view_flip", *JointTeacherConfig.model_fields, "feature_layer",
+        "view_shift", "view_flip", *JointTeacherConfig.model_fields, "feature_layer", "trust",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
-from learn2compress.schemas.config.former_names import use_current_keys
+from learn2compress.schemas.config.reading.former_names import use_current_keys
 from learn2compress.schemas.units import parse_bytes, parse_count
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]

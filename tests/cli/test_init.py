@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from learn2compress.cli.init import init, register
 from learn2compress.schemas.config import Config, load_config, parse_config
-from learn2compress.schemas.config.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
 from learn2compress.schemas.errors import DataError, OutputError, TeacherError
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from learn2compress.data.raw_examples import order_classes
+from learn2compress.data.raw_examples import check_most_classes, order_classes
 from learn2compress.schemas.errors import DataError
 
 
@@ -13,3 +13,10 @@ def test_order_classes_refuses_a_name_that_is_not_one_line(name: str) -> None:
 
 def test_order_classes_takes_names_of_any_script() -> None:
     assert order_classes(["Käse/Milch", "犬 🐕"], None, "x.npz") == ("Käse/Milch", "犬 🐕")
+
+
+def test_check_most_classes_refuses_a_label_that_would_name_millions() -> None:
+    check_most_classes(99_999, "x.npz")
+
+    with pytest.raises(DataError, match=r"labels in x\.npz must be below 100,000; got 4000000000"):
+        check_most_classes(4_000_000_000, "x.npz")

@@ -49,5 +49,5 @@ def test_run_compresses_the_students_of_a_module(tmp_path):
         assert student.sparsity == pytest.approx(0.5, abs=0.05)
         assert candidates[f"{student.name}-float32"].macs == student.macs
     page = (output / "report.html").read_text()
-    assert "Tried before training: how large comes to 8 bits (after training)" in page
+    assert "Checked before training: how large is quantized to 8 bits (" in page
     assert "tfmot does not support LayerNormalization" in page

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder and a bucket are read and written in the same ways."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,12 @@ def test_linked_root_is_recognized_in_a_uri(tmp_path: Path) -> None:
 
     assert location.relative(str(tmp_path / "real" / "a")) == "a"
     assert location.relative(f"file://{tmp_path}/link/a") == "a"
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
+def test_location_opens_no_pipe_or_device(tmp_path, path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(OSError, match="it is not a regular file"):
+        open_location(tmp_path).sha256(path)
+    assert open_location(tmp_path).is_special(path)

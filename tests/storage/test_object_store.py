@@ -3,8 +3,9 @@
 
 import pytest
 
-from learn2compress.schemas.errors import ClusterError
+from learn2compress.schemas.errors import ClusterError, UnsafePathError
 from learn2compress.storage import object_store
+from learn2compress.storage.location import Stored
 
 
 @pytest.mark.usefixtures("store")
@@ -93,3 +94,14 @@ def test_store_that_does_not_answer_is_named(monkeypatch, tmp_path):
 def test_address_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ClusterError, match=r"/srv/t\.keras must be an s3://, gs:// or minio:// address"):
         object_store.download("/srv/t.keras", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside"])
+def test_download_writes_nothing_outside_its_folder(name, tmp_path, monkeypatch):
+    stored = Stored(name, 1, "")
+    monkeypatch.setattr(object_store, "_list", lambda _: [("s3://bucket/data/x", stored)])
+    monkeypatch.setattr(object_store.Bucket, "get", lambda _, __, target: target.write_bytes(b"x"))
+
+    with pytest.raises(UnsafePathError, match="path must be relative"):
+        object_store.download("s3://bucket/data", tmp_path / "here")
+    assert not (tmp_path / "outside").exists()

@@ -243,17 +243,20 @@ def make_report(images=2000, classes=CLASSES, limits=None, objective="accuracy",
     report = Report(
         created="2026-11-24T08:15:00+00:00",
         config={"teacher": {"path": "resnet56_cifar10.h5"}, "distill": {"epochs": 30, "temperature": 4.0}},
-        data={
-            "task": task.model_dump(mode="json"),
-            "digest": "b" * 64,
-            "counts": {"train": 45_000, "validation": images // 2, "test": images},
-            "per_class": {"train": [4500] * count, "validation": [100] * count, "test": [200] * count},
-            "duplicates": {"train/test": 3, "train/validation": 0, "validation/test": 0},
-            "duplicate_examples": [["cifar10.npz[train 12]", "cifar10.npz[test 900]"]],
-            "skipped": [{"source": "cats/0113.jpg", "reason": "image file is truncated"}],
-            "skipped_count": 1,
-            "unlabeled": None,
-        },
+        data=DataManifest.model_validate(
+            {
+                "task": task.model_dump(mode="json"),
+                "digest": "b" * 64,
+                "counts": {"train": 45_000, "validation": images // 2, "test": images},
+                "per_class": {"train": [4500] * count, "validation": [100] * count, "test": [200] * count},
+                "duplicates": {"train/test": 3, "train/validation": 0, "validation/test": 0},
+                "duplicate_examples": [["cifar10.npz[train 12]", "cifar10.npz[test 900]"]],
+                "skipped": [{"source": "cats/0113.jpg", "reason": "image file is truncated"}],
+                "skipped_count": 1,
+                "unlabeled": None,
+                "shards": {"train": [], "validation": [], "test": []},
+            }
+        ).model_dump(mode="json", exclude={"shards"}),
         teacher=TeacherManifest(
             task=task,
             model="model/resnet56_cifar10.h5",

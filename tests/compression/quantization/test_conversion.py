@@ -12,10 +12,11 @@ from learn2compress.compression.quantization.conversion import (
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8, read_model
 
-SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # for 8-bit files, in which the scale of the input normalizes
+SYMMETRIC = Scaling(mean=[127.5], std=[127.5])  # for 8-bit files, in which the scale of the input normalizes
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_float_files_predict_as_keras_from_raw_pixels(
 @pytest.mark.parametrize("variant", ["int8", "uint8"])
 @pytest.mark.parametrize("student", ["small", "large"])
 def test_integer_files_agree_with_the_quantization_aware_model(files, aware, images, stripes, student, variant):
-    found = open_model(files[student, variant], **SYMMETRIC).predict(images)
+    found = open_model(files[student, variant], scaling=SYMMETRIC).predict(images)
 
     expected = keras_probabilities(aware, student, images, stripes)
     assert np.mean(found.argmax(-1) == expected.argmax(-1)) >= 0.98
@@ -84,7 +85,7 @@ def test_integer_files_agree_with_the_quantization_aware_model(files, aware, ima
 @pytest.mark.parametrize("variant", ["int8-ptq", "uint8-ptq"])
 @pytest.mark.parametrize("student", ["small", "large"])
 def test_post_training_files_agree_with_the_float_model(files, sparse_family, images, stripes, student, variant):
-    found = open_model(files[student, variant], **SYMMETRIC).predict(images)
+    found = open_model(files[student, variant], scaling=SYMMETRIC).predict(images)
 
     expected = keras_probabilities(sparse_family, student, images, stripes)
     assert np.mean(found.argmax(-1) == expected.argmax(-1)) >= 0.98
@@ -104,8 +105,8 @@ def test_integer_files_have_no_float_tensor_and_represent_pixels_exactly(files, 
 
 
 def test_integer_files_differ_only_in_the_types_of_pixels_and_scores(files, images):
-    signed = open_model(files["large", "int8"], **SYMMETRIC).predict(images)
-    unsigned = open_model(files["large", "uint8"], **SYMMETRIC).predict(images)
+    signed = open_model(files["large", "int8"], scaling=SYMMETRIC).predict(images)
+    unsigned = open_model(files["large", "uint8"], scaling=SYMMETRIC).predict(images)
 
     np.testing.assert_array_equal(signed, unsigned)
 

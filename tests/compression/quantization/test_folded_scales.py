@@ -10,11 +10,12 @@ from learn2compress.compression.family.model import normalize
 from learn2compress.compression.quantization.conversion import convert_quantization_aware
 from learn2compress.compression.quantization.folded_scales import sound_scales
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware
+from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
 
 KERNELS = ("conv", "depthwise")
-SYMMETRIC = {"mean": [127.5], "std": [127.5]}  # for 8-bit files, in which the scale of the input normalizes
+SYMMETRIC = Scaling(mean=[127.5], std=[127.5])  # for 8-bit files, in which the scale of the input normalizes
 
 
 def student(activation: str | None = None) -> keras.Model:
@@ -66,7 +67,7 @@ def test_sound_scales_gives_a_full_int8_file_with_the_same_outputs_for_dead_chan
     data = convert_quantization_aware(aware_of(model, pixels), "int8")
 
     assert prove_full_int8(data.facts).reasons == []
-    answers = open_model(data, **SYMMETRIC).predict(pixels)
+    answers = open_model(data, scaling=SYMMETRIC).predict(pixels)
     np.testing.assert_allclose(answers, tf.nn.softmax(model(normalize(pixels))), atol=0.02)
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 
 from learn2compress.data.sources import npz as npz_source
-from learn2compress.data.sources.npz import open_npz
+from learn2compress.data.sources.npz import list_arrays, open_npz
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 
@@ -239,3 +240,14 @@ def test_open_npz_says_how_to_shift_labels_from_one(tmp_path):
     source = open_npz(DataConfig(path=str(tmp_path / "x.npz"), label_offset=1))
     assert source.classes == ("1", "2")
     assert [raw.label for piece in source.pieces for raw in piece.read()] == [0, 1] * 3
+
+
+@pytest.mark.parametrize("shape", [(10**12, 2, 2), (4, 10**6, 10**6), (1 << 62, 1 << 62, 4)])
+def test_list_arrays_refuses_a_header_that_declares_more_than_there_is(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("train_images.npy", raw)
+
+    with pytest.raises(DataError, match=r"train_images must declare the array that it holds.* Write the file anew"):
+        list_arrays(str(tmp_path / "a.npz"))

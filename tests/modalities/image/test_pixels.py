@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from learn2compress.modalities.image import pixels
 from learn2compress.modalities.image.pixels import decode_image, fit_image
 
 
@@ -102,3 +103,12 @@ def test_fit_image_converts_between_grey_and_colour():
     assert grey.shape == (2, 2, 1)
     assert set(grey.ravel().tolist()) == {76}  # 0.299 of 255
     assert np.array_equal(fit_image(grey, (2, 2, 3)), np.full((2, 2, 3), 76, np.uint8))
+
+
+def test_decode_image_refuses_a_picture_by_its_declared_size(tmp_path, monkeypatch):
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    monkeypatch.setattr(pixels, "MOST_PIXELS", 599)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
+
+    with pytest.raises(ValueError, match=r"^it declares 30 x 20 pixels, more than 599 in all$"):
+        pixels.decode_image(tmp_path / "a.png")

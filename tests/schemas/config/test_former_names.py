@@ -7,7 +7,7 @@ import pytest
 
 from learn2compress.schemas.config import load_config, parse_config
 from learn2compress.schemas.config.config import section_types
-from learn2compress.schemas.config.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
 from learn2compress.schemas.errors import ConfigError
 
 PATHS = {"teacher": {"path": "t.keras"}, "data": {"path": "digits"}}

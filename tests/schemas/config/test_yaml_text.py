@@ -4,7 +4,7 @@
 import pytest
 
 from learn2compress.schemas.config.config import load_config, parse_config
-from learn2compress.schemas.config.yaml_text import MAX_BYTES, YamlTextError, read_yaml
+from learn2compress.schemas.config.reading.yaml_text import MAX_BYTES, YamlTextError, read_yaml
 from learn2compress.schemas.errors import ConfigError
 
 TEACHER = "teacher: {path: x}\n"
