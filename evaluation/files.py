@@ -125,9 +125,9 @@ class _Measured:
         try:
             tally = self._tallying.tally()
             if not np.isfinite(tally.confidences).all():
-                images = int((~np.isfinite(tally.confidences)).sum())
+                affected = int((~np.isfinite(tally.confidences)).sum())
                 raise ModelFileError(
-                    f"{self._path} must return finite scores; got NaN or infinity for {images} of "
+                    f"{self._path} must return finite scores; got NaN or infinity for {affected} of "
                     f"{len(tally.confidences)} images. Check its weights, and give --scaling."
                 )
             images, labels = (np.concatenate(parts) for parts in zip(*self._sample, strict=True))
