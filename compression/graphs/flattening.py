@@ -2,7 +2,8 @@
 """Joins several Keras models into one without nested models, in which shared layers occur once.
 
 tfmot refuses nested models, and a joint training step needs a single model with one output per student. Each layer is
-rebuilt from its own configuration under a unique name, and gets the weights of the original layer.
+rebuilt from its own configuration under a unique name, and gets the weights of the original layer. A SeparableConv2D
+becomes the two convolutions that it is made of: tfmot would divide it, too, and give the parts names of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class _Copies:
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[keras.layers.Layer, keras.layers.Layer]] = {}
+        self.depthwise: dict[int, keras.layers.DepthwiseConv2D] = {}  # by the separable layer that it is a part of
         self.names = {"image"}
         self.computed: dict[tuple, Any] = {}
 
@@ -83,8 +85,11 @@ class _Copies:
     def copy_weights(self) -> None:
         """Set the weights of each copy to those of the original layer."""
         for layer, copy in self.layers.values():
+            weights = layer.get_weights()
+            if id(layer) in self.depthwise:
+                self.depthwise[id(layer)].set_weights([weights.pop(0)])
             try:
-                copy.set_weights(layer.get_weights())
+                copy.set_weights(weights)
             except ValueError as error:
                 raise _uncopied(layer, error) from error
 
@@ -112,6 +117,8 @@ class _Copies:
         parts = [id(x) if hasattr(x, "_keras_history") else repr(x) for x in tf.nest.flatten((arguments, keywords))]
         key = (id(copy), *parts)
         if key not in self.computed:
+            if id(layer) in self.depthwise:
+                arguments = (self.depthwise[id(layer)](*arguments),)
             result = copy(*arguments, **keywords)
             if type(layer) is keras.layers.Rescaling and np.any(np.asarray(layer.offset) != 0):
                 # Scale and offset become two layers: within a single one, the intermediate value would have no
@@ -124,6 +131,12 @@ class _Copies:
 
     def _copy(self, layer: keras.layers.Layer, within: str) -> keras.layers.Layer:
         if id(layer) not in self.layers:
+            if type(layer) is keras.layers.SeparableConv2D:
+                name = self._unique(layer.name, within)
+                depthwise, copy = divide_separable(layer, self._unique(f"{name}_depthwise", within), name)
+                self.depthwise[id(layer)] = depthwise
+                self.layers[id(layer)] = (layer, copy)
+                return copy
             try:
                 changed: dict[str, Any] = {"name": self._unique(layer.name, within)}
                 if type(layer) is keras.layers.Rescaling:
@@ -140,6 +153,37 @@ class _Copies:
             name, number = f"{within}_{wanted}" + (f"_{number}" if number > 1 else ""), number + 1
         self.names.add(name)
         return name
+
+
+def divide_separable(
+    layer: keras.layers.SeparableConv2D, depthwise_name: str, pointwise_name: str
+) -> tuple[keras.layers.DepthwiseConv2D, keras.layers.Conv2D]:
+    """Make the two convolutions of a separable one, without its weights.
+
+    Args:
+        layer: The separable convolution.
+        depthwise_name: Name of the first.
+        pointwise_name: Name of the second.
+    """
+    config = layer.get_config()
+    shared = {key: config[key] for key in ("data_format", "trainable", "dtype")}
+    depthwise = keras.layers.DepthwiseConv2D(
+        **shared,
+        **{key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")},
+        **{key: config[key] for key in config if key.startswith("depthwise_")},
+        use_bias=False,
+        name=depthwise_name,
+    )
+    pointwise = keras.layers.Conv2D(
+        **shared,
+        **{key: config[key] for key in ("filters", "use_bias", "activation")},
+        **{key: config[key] for key in config if key.startswith("bias_")},
+        **{f"kernel_{key.removeprefix('pointwise_')}": config[key] for key in config if key.startswith("pointwise_")},
+        kernel_size=1,
+        activity_regularizer=config["activity_regularizer"],
+        name=pointwise_name,
+    )
+    return depthwise, pointwise
 
 
 def _uncopied(layer: keras.layers.Layer, error: Exception) -> StudentModuleError:

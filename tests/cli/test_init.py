@@ -76,7 +76,7 @@ def test_init_refuses_to_overwrite_a_file(tmp_path):
 
 def test_init_refuses_an_unwritable_path(tmp_path):
     with pytest.raises(OutputError, match=r"none/c\.yaml must be writable; No such file or directory\. Choose"):
-        init(Path(tmp_path / "none/c.yaml"), "t", "d")
+        init(Path(tmp_path / "none/c.yaml"), None, None)
 
 
 @pytest.mark.parametrize(
