@@ -5,12 +5,12 @@ import gc
 
 import numpy as np
 import pytest
-from support import s3_server
 from support.models import keras_student, pixels, sparse_family, tflite_models
 from support.passes import declare_pass, example_pass, example_wheel
 from support.reports import classifiers, described, make_report_fixture, sample, write_examples
 from support.runs.fixtures import make_run, open_store, tiny_dag, tiny_run
 from support.schedule import FileByFile, quick_first
+from support.servers import s3_server
 from support.shared import made_once
 
 __all__ = [

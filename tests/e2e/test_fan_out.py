@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import s3fs
 import yaml
-from support import s3_server
+from support.servers import s3_server
 
 from learn2compress.kubeflow.fetch import fetch_run
 from learn2compress.lineage.graph import open_graph

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import forked, s3_server
+from support import forked
+from support.servers import s3_server
 
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import forked, kubeflow_facts, s3_server
+from support import forked, kubeflow_facts
+from support.servers import s3_server
 
 from learn2compress.kubeflow.compile import compile_pipeline
 from learn2compress.schemas.config import load_config

@@ -2,7 +2,7 @@
 """Google Cloud Storage through the real client, over HTTP. The older stack's pins leave no client: skipped there."""
 
 import pytest
-from support import gcs_server
+from support.servers import gcs_server
 
 from learn2compress.schemas.errors import ClusterError
 from learn2compress.storage import object_store

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from support import s3_server
 from support.runs import synthetic
+from support.servers import s3_server
 
 from learn2compress.cli.main import main
 from learn2compress.kubeflow.records.cluster_metadata import read_steps
