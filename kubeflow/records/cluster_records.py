@@ -19,9 +19,10 @@ from learn2compress.lineage.graph import Graph
 from learn2compress.lineage.index import Entry
 from learn2compress.lineage.queries.trace import MODEL_SET
 from learn2compress.lineage.records.provenance import KUBEFLOW, seed_of
+from learn2compress.lineage.records.statement import build_statement
 from learn2compress.schemas.errors import ClusterError, LineageError
 from learn2compress.schemas.lineage import ImpactReport, LineageReport, Problem, VerifyReport, status_of
-from learn2compress.schemas.provenance import FileDigest, Input, Output, Statement, build_statement
+from learn2compress.schemas.provenance import FileDigest, Input, Output, Statement
 from learn2compress.storage.addresses import fsspec_url
 from learn2compress.storage.location import Bucket, Found, Location, is_absolute, open_location
 from learn2compress.storage.object_store import answers

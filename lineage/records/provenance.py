@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learn2compress.lineage.index import index_record
+from learn2compress.lineage.records.statement import build_statement
 from learn2compress.lineage.records.versions import code_descriptor, package_versions, platform_name, source_version
 from learn2compress.schemas.digests import digest_of_tree
 from learn2compress.schemas.errors import LineageError
@@ -26,7 +27,6 @@ from learn2compress.schemas.provenance import (
     Input,
     Output,
     Statement,
-    build_statement,
     is_sealed,
     parse_statement,
     timestamp,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from learn2compress.lineage.records.statement import build_statement
 from learn2compress.schemas.digests import digest_of_tree, tree_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.provenance import (
@@ -14,7 +15,6 @@ from learn2compress.schemas.provenance import (
     Input,
     Output,
     Statement,
-    build_statement,
     is_sealed,
     parse_statement,
     timestamp,
