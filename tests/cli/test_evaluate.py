@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +81,16 @@ def test_evaluate_refuses_bad_options(type_in, folder, monkeypatch, arguments, m
     status, _, err = type_in("evaluate", *arguments)
     assert status == 2
     assert message in err
+
+
+def test_evaluate_imports_neither_tensorflow_nor_tfx(folder):
+    program = (
+        "import sys\nfrom learn2compress.cli.main import main\n"
+        f"arguments = ['evaluate', {str(folder / 'good.tflite')!r}, '--data', {str(folder / 'data.npz')!r}, '--json']\n"
+        "try: main(arguments)\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'tensorflow', 'tfx', 'apache_beam', 'keras'}))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
