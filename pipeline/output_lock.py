@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.provenance import LOCK_FILE
+
+_PATIENCE_SECONDS = 2.0
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def hold_output(output: Path, command: str) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError as error:
             raise OutputError(
                 f"output {output} must be free to use; {_holder(descriptor)} works in it. Wait until that is done, end "
@@ -54,6 +57,18 @@ def hold_output(output: Path, command: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock; a child that a killed process was just starting may hold it for a moment longer."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _holder(descriptor: int) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -42,6 +43,20 @@ def test_hold_output_names_the_process_that_works_in_the_folder(holder, tmp_path
 def test_hold_output_succeeds_after_the_holder_was_killed(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+
+    with hold_output(tmp_path, "pick"):
+        assert f'"process": {os.getpid()}' in (tmp_path / LOCK_FILE).read_text()
+
+
+FORKING_HOLDER = HOLDER.replace("    time.sleep(60)", "    time.sleep(60 if __import__('os').fork() else 1)")
+
+
+def test_hold_output_waits_for_a_child_that_a_killed_holder_was_starting(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", FORKING_HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
 
     with hold_output(tmp_path, "pick"):
         assert f'"process": {os.getpid()}' in (tmp_path / LOCK_FILE).read_text()
