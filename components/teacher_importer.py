@@ -103,7 +103,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             forward_passes=counts["train"].forward_passes if "train" in splits else 0,
             check_passes=counts["validation"].forward_passes
             + counts["test"].forward_passes
-            + fit.images
+            + fit.passes
             + 2 * mirrored,
             flip_accuracy=flip_accuracy,
             seconds=round(time.monotonic() - began, 3),

@@ -6,8 +6,8 @@ teaches nonsense. So its accuracy is measured on labelled images first, and the 
 on some of them, so that the message can say which setting mends it.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.evaluation.examination.fit import (
     MUCH_BETTER,
     SUSPECT,
-    Reading,
     best_class_order,
     best_reading,
     chance_of,
@@ -26,7 +25,6 @@ from learn2compress.evaluation.examination.fit import (
     read_scores,
 )
 from learn2compress.schemas.errors import DataError, TeacherError
-from learn2compress.schemas.scaling import Scaling
 
 __all__ = ["TeacherFit", "best_class_order", "check_fit"]
 
@@ -44,7 +42,8 @@ class TeacherFit:
     accuracy: share of images whose class it names first.
     chance: what naming the most frequent class for every image would score.
     loss: mean cross entropy in nats.
-    images: how many it was asked about.
+    images: how many it was measured on.
+    passes: forward passes that this took, in images: other settings are tried on some of them.
     hints: settings under which it would score much better, each as a sentence.
     """
 
@@ -53,6 +52,7 @@ class TeacherFit:
     loss: float
     images: int
     hints: tuple[str, ...] = ()
+    passes: int = 0
 
     @property
     def near_chance(self) -> bool:
@@ -103,9 +103,10 @@ def check_fit(
     total = int(counts.sum())
     fit = TeacherFit(right / total, int(counts.max()) / total, loss / total, total)
     suspect = fit.near_chance or fit.accuracy < SUSPECT
-    hints = _causes(teacher, *sample.arrays(None if suspect else _TRIED_IMAGES), classes, suspect)
+    hints, tried = _causes(teacher, *sample.arrays(None if suspect else _TRIED_IMAGES), classes, suspect)
+    fit = replace(fit, hints=hints, passes=total + tried)
     if not fit.near_chance:
-        return TeacherFit(fit.accuracy, fit.chance, fit.loss, total, hints)
+        return fit
     if not hints:
         hints = (
             "No other scaling, and no other order of its classes, does better: it may have been trained on "
@@ -119,7 +120,7 @@ def check_fit(
         raise TeacherError(
             f"{what}. {'. '.join(hints)}. To continue all the same, set teacher.allow_near_chance: true."
         )
-    return TeacherFit(fit.accuracy, fit.chance, fit.loss, total, (what, *hints))
+    return replace(fit, hints=(what, *hints))
 
 
 class _Sample:
@@ -152,68 +153,66 @@ class _Sample:
 
 def _causes(
     teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, classes: int, suspect: bool
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], int]:
     """Try other scalings and class orders, and say which of them, if any, makes the teacher score better.
 
     Scalings that score alike are told apart by their cross-entropy. Another order is looked for only where the score
     is suspect; above that, another scaling is named where its advantage is more than chance explains.
+
+    Returns:
+        The sentence, if there is one, and the number of forward passes.
     """
-    now = _reading(teacher, images, labels)
-    others = teacher.opened.input.other_scalings(images.shape[1:], teacher.scaling)
-    readings = {str(scaling.name): _reading(teacher.with_scaling(scaling), images, labels) for scaling in others}
-    finite = {name: reading for name, reading in readings.items() if reading is not None}
+    others = list(teacher.opened.input.other_scalings(images.shape[1:], teacher.scaling))
+    passes = (1 + len(others)) * len(labels)
+    present = _finite_logits(teacher, images)
+    tried = {str(one.name): _finite_logits(teacher.with_scaling(one), images) for one in others}
+    finite = {name: logits for name, logits in tried.items() if logits is not None}
+    now = None if present is None else read_scores(present, labels)
     score = now.accuracy if now else 0.0
-    best = best_reading(finite)
+    enough = max(good_score(_chance(labels, classes)), score + MUCH_BETTER)
+    readings = {name: read_scores(logits, labels) for name, logits in finite.items()}
+    best = best_reading(readings)
     found, text = 0.0, ""
     if best is not None:
-        other = finite[best]
-        much = other.accuracy > max(good_score(_chance(labels, classes)), score + MUCH_BETTER)
-        if much or (not suspect and now is not None and clearly_better(other, now)):
+        other = readings[best]
+        if other.accuracy > enough or (not suspect and now is not None and clearly_better(other, now)):
             found = other.accuracy
             text = f"With scaling '{best}' it scores {found:.2f}: set teacher.scaling: {best}"
     if suspect:
-        ordered, sentence = _other_order(teacher, images, labels, classes, [teacher.scaling.name, *finite])
-        if ordered > max(good_score(_chance(labels, classes)), score + MUCH_BETTER, found):
+        candidates: dict[str | None, np.ndarray] = {} if present is None else {None: present}
+        candidates.update(finite)
+        ordered, sentence = _other_order(teacher, candidates, labels, classes)
+        if ordered > max(enough, found):
             text = sentence
-    return (text,) if text else ()
+    return ((text,) if text else ()), passes
 
 
 def _other_order(
-    teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray, classes: int, scalings: list[str | None]
+    teacher: LoadedTeacher, tried: Mapping[str | None, np.ndarray], labels: np.ndarray, classes: int
 ) -> tuple[float, str]:
-    """Find the scaling and the order of classes with which the teacher scores best."""
+    """Find the scaling, None for the present one, and the order of classes with which the teacher scores best."""
     best, text = 0.0, ""
-    for place, name in enumerate(scalings):
-        other = place > 0
-        changed = teacher.with_scaling(Scaling.named(name)) if other and name else teacher
-        answers = _answers(changed, images)
-        if answers is None:
-            continue
+    for name, logits in tried.items():
+        answers = logits.argmax(axis=1)
         ordered, order = best_class_order(answers, labels, teacher.classes, classes)
         # An order is worth saying only where it says more than the scaling alone does.
         if ordered > max(best, float((answers == labels).mean()) + MUCH_BETTER):
             own = _compose(teacher.class_order, order)
-            reason = f"With scaling '{name}' and with" if other else "Its classes stand in another order: with"
-            setting = f"teacher.scaling: {name} and " if other else ""
+            reason = f"With scaling '{name}' and with" if name else "Its classes stand in another order: with"
+            setting = f"teacher.scaling: {name} and " if name else ""
             best = ordered
             text = f"{reason} class_order {own} it scores {ordered:.2f}: set {setting}teacher.class_order: {own}"
     return best, text
 
 
-def _reading(teacher: LoadedTeacher, images: np.ndarray, labels: np.ndarray) -> Reading | None:
-    """Score a teacher, or None where a scaling that is only tried out makes its numbers overflow."""
+def _finite_logits(teacher: LoadedTeacher, images: np.ndarray) -> np.ndarray | None:
+    """Compute logits, or None where a scaling that is only tried out makes the teacher's numbers overflow."""
     logits = teacher.logits(images, must_be_finite=False)
-    return read_scores(logits, labels) if np.isfinite(logits).all() else None
+    return logits if np.isfinite(logits).all() else None
 
 
 def _chance(labels: np.ndarray, classes: int) -> float:
     return chance_of(np.bincount(labels, minlength=classes))
-
-
-def _answers(teacher: LoadedTeacher, images: np.ndarray) -> np.ndarray | None:
-    """Name classes, or None where a scaling that is only tried out makes the teacher's numbers overflow."""
-    logits = teacher.logits(images, must_be_finite=False)
-    return logits.argmax(axis=1) if np.isfinite(logits).all() else None
 
 
 def _compose(set_order: tuple[int, ...] | None, order: tuple[int, ...]) -> list[int]:
@@ -233,9 +232,9 @@ def _wrong_classes(teacher: LoadedTeacher, first: Batch, classes: int) -> Teache
     sample.add(*first)
     images, labels = sample.arrays()
     _check_labels(images, labels, classes)
-    answers = _answers(teacher, images)
-    if answers is not None:
-        score, order = best_class_order(answers, labels, teacher.classes, classes)
+    logits = _finite_logits(teacher, images)
+    if logits is not None:
+        score, order = best_class_order(logits.argmax(axis=1), labels, teacher.classes, classes)
         if score > good_score(_chance(labels, classes)):
             total_order = _compose(teacher.class_order, order)
             return TeacherError(
