@@ -115,8 +115,8 @@ def _run(
     from learn2compress.cli.screen import Screen, quiet_output
     from learn2compress.lineage.graph import open_graph
     from learn2compress.pipeline.environment import prepare_environment
-    from learn2compress.pipeline.output_folder import claim_output
-    from learn2compress.pipeline.output_lock import hold_output
+    from learn2compress.pipeline.output.folder import claim_output
+    from learn2compress.pipeline.output.lock import hold_output
     from learn2compress.pipeline.replay import compare_replay, replay_config
 
     claim_output(output, report.chains[0].pipeline)

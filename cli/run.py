@@ -27,10 +27,10 @@ def run(
     """
     from learn2compress.cli.interruption import resumable
     from learn2compress.cli.screen import Screen, quiet_output
-    from learn2compress.compression.training.workers import check_divisible, read_cluster
+    from learn2compress.compression.training.devices.workers import check_divisible, read_cluster
     from learn2compress.pipeline.environment import prepare_environment
-    from learn2compress.pipeline.output_folder import claim_output
-    from learn2compress.pipeline.output_lock import hold_output
+    from learn2compress.pipeline.output.folder import claim_output
+    from learn2compress.pipeline.output.lock import hold_output
     from learn2compress.schemas.config import load_config
 
     chosen = load_config(config, settings)

@@ -29,8 +29,8 @@ from learn2compress.compression.pruning.passes.registry import check_versions
 from learn2compress.compression.students.files import load_family, module_of, student_costs, write_students
 from learn2compress.compression.students.single_student import single_student
 from learn2compress.compression.training.accuracy import family_accuracy
-from learn2compress.compression.training.curves import read_curves
-from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits

@@ -27,8 +27,8 @@ from learn2compress.compression.quantization.preflight import output_only_layers
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.students.files import load_family
 from learn2compress.compression.students.single_student import single_student
-from learn2compress.compression.training.curves import read_curves
-from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.modalities import modality_of

@@ -15,7 +15,7 @@ from typing import Any
 
 from learn2compress.lineage.queries.trace import MODEL_SET
 from learn2compress.lineage.records.output_record import record_output_folder
-from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.report.assembly import (
     REPORTED,
     TRAINED,

@@ -27,8 +27,8 @@ from learn2compress.compression.students.earlier_run import open_earlier, studen
 from learn2compress.compression.teacher.formats import describe_file, no_features
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.teacher.trust import check_graph, check_layers
-from learn2compress.compression.training.distribution import open_distribution
-from learn2compress.compression.training.workers import check_divisible
+from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.mlmd.store import open_store
@@ -37,8 +37,8 @@ from learn2compress.lineage.records.provenance import write_record
 from learn2compress.modalities import modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
-from learn2compress.pipeline.leftovers import remove_leftovers
-from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.output.folder import claim_output
+from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
 from learn2compress.evaluation.selection import choose
 from learn2compress.lineage.records.output_record import record_another_choice
-from learn2compress.pipeline.output_lock import hold_output
+from learn2compress.pipeline.output.lock import hold_output
 from learn2compress.report.assembly import HIDDEN, REPORT, read_thumbnails, write_report
 from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, save_bundle
 from learn2compress.schemas.config import SelectConfig

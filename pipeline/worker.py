@@ -15,7 +15,7 @@ from learn2compress.components.execution.coordination import Assignment, next_as
 from learn2compress.components.node import Node
 from learn2compress.components.pruner import Pruner
 from learn2compress.components.quantizer import Quantizer
-from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.schemas.progress import say
 
 _NODES: dict[str, type[Node]] = {"Distiller": Distiller, "Pruner": Pruner, "Quantizer": Quantizer}

@@ -212,8 +212,8 @@ sys.path.insert(0, sys.argv[2])
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from support.runs.synthetic import SyntheticRun
-from learn2compress.pipeline.output_lock import hold_output
-from learn2compress.pipeline.output_folder import claim_output
+from learn2compress.pipeline.output.lock import hold_output
+from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.schemas.files.whole import write_whole
 out = Path(sys.argv[1])
 claim_output(out, "drill")
@@ -234,8 +234,8 @@ with hold_output(out, "run"):
 def kill(chance: random.Random, folder: Path) -> str | None:
     """Kill a writer at a random moment; the folder is not tampered with, and the next command goes on."""
     from learn2compress.lineage.mlmd.store import open_sqlite
-    from learn2compress.pipeline.leftovers import remove_leftovers
-    from learn2compress.pipeline.output_lock import hold_output
+    from learn2compress.pipeline.output.leftovers import remove_leftovers
+    from learn2compress.pipeline.output.lock import hold_output
 
     out = folder / "out"
     writer = subprocess.Popen(

@@ -13,7 +13,7 @@ from typing import Any
 
 from tfx import types
 
-from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.devices.distribution import Distribution
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from learn2compress.compression.quantization.qat import (
     describe_layers,
     representative_ids_digest,
 )
-from learn2compress.compression.training.curves import write_curves
-from learn2compress.compression.training.event_files import write_events
+from learn2compress.compression.training.history.curves import write_curves
+from learn2compress.compression.training.history.event_files import write_events
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.files.whole import write_whole

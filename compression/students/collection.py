@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from learn2compress.compression.students.files import check_bytes
-from learn2compress.compression.training.curves import read_curves, write_curves
-from learn2compress.compression.training.event_files import write_events
+from learn2compress.compression.training.history.curves import read_curves, write_curves
+from learn2compress.compression.training.history.event_files import write_events
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import (
     Epoch,

@@ -13,8 +13,8 @@ from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.family.spec import Cost, FamilySpec
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.students.module import custom_layers
-from learn2compress.compression.training.curves import write_curves
-from learn2compress.compression.training.event_files import write_events
+from learn2compress.compression.training.history.curves import write_curves
+from learn2compress.compression.training.history.event_files import write_events
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.files.inside import path_inside

@@ -3,14 +3,11 @@
 
 __all__ = [
     "accuracy",
-    "curves",
-    "decisions",
-    "distribution",
-    "event_files",
+    "devices",
     "feature_distillation",
+    "history",
     "joint_teacher",
     "joint_trainer",
     "losses",
     "training_data",
-    "workers",
 ]

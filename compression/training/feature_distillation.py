@@ -19,7 +19,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.family.model import feature_outputs
-from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.devices.distribution import Distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
 from learn2compress.data.batches import read_features, read_with_features, whole_shards

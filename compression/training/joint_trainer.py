@@ -25,12 +25,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.training.accuracy import top1_accuracy
-from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.devices.distribution import Distribution
+from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import family_losses
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
-from learn2compress.compression.training.workers import check_divisible
 from learn2compress.data.batches import whole_shards
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.config import LossConfig

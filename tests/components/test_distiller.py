@@ -16,7 +16,7 @@ from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_family, load_model
 from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.compression.teacher.logits import write_outputs_shard
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.lineage.records.provenance import describe_output
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits

@@ -11,7 +11,7 @@ from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.students.files import load_model
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.compression.training.joint_trainer import JointTrainer
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import ChannelTarget, DistillConfig, PruneConfig

@@ -12,7 +12,7 @@ from learn2compress.components.pruner import Pruner, PrunerExecutor
 from learn2compress.compression.pruning.magnitude import kernel_sparsity
 from learn2compress.compression.pruning.passes import pass_versions
 from learn2compress.compression.students.files import load_model
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas import parameters
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig

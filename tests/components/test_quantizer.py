@@ -10,7 +10,7 @@ from learn2compress.components import quantizer
 from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
 from learn2compress.compression.pruning.magnitude import prune_while_training
 from learn2compress.compression.students.files import load_model
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, QuantizeConfig
 from learn2compress.schemas.errors import DataError

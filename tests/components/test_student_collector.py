@@ -8,7 +8,7 @@ from tfx.types import standard_artifacts
 
 from learn2compress.components import pruner, quantizer
 from learn2compress.components.student_collector import StudentCollector, StudentCollectorExecutor
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig
 from learn2compress.schemas.errors import ConfigError, FamilyError

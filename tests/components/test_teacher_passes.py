@@ -12,7 +12,7 @@ from learn2compress.components.distiller import Distiller, DistillerExecutor
 from learn2compress.components.pruner import Pruner, PrunerExecutor
 from learn2compress.components.quantizer import Quantizer, QuantizerExecutor
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, PruneConfig, QuantizeConfig, StudentsConfig, TeacherConfig
 from learn2compress.schemas.digests import path_sha256

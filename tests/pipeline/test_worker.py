@@ -11,8 +11,8 @@ from learn2compress.components.execution.coordination import (
     dispatch_training,
     next_assignment,
 )
-from learn2compress.compression.training.distribution import Distribution
-from learn2compress.compression.training.workers import Cluster
+from learn2compress.compression.training.devices.distribution import Distribution
+from learn2compress.compression.training.devices.workers import Cluster
 from learn2compress.pipeline import worker
 from learn2compress.schemas.artifacts import StudentSet, TeacherLogits
 from learn2compress.schemas.errors import Learn2CompressError

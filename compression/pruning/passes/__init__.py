@@ -7,10 +7,9 @@ Public: `Pass`, `PassParameters`, `Work`, `Context`, `fine_tune`; for the Pruner
 
 from learn2compress.compression.pruning.passes.base import Context, Pass, PassParameters, Work
 from learn2compress.compression.pruning.passes.fine_tuning import fine_tune
-from learn2compress.compression.pruning.passes.registry import ChosenPass, choose_passes, pass_versions
+from learn2compress.compression.pruning.passes.registry import choose_passes, pass_versions
 from learn2compress.compression.pruning.passes.sequence import run_passes
 
 __all__ = [
-    "ChosenPass", "Context", "Pass", "PassParameters", "Work", "choose_passes", "fine_tune", "pass_versions",
-    "run_passes",
+    "Context", "Pass", "PassParameters", "Work", "choose_passes", "fine_tune", "pass_versions", "run_passes",
 ]  # fmt: skip

@@ -16,8 +16,8 @@ import tf_keras as keras
 from pydantic import BaseModel
 
 from learn2compress.compression.family.spec import FamilySpec
-from learn2compress.compression.training.decisions import remembered
-from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.devices.decisions import remembered
+from learn2compress.compression.training.devices.distribution import Distribution
 from learn2compress.compression.training.joint_trainer import Recipe
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.schemas.config.types import Section

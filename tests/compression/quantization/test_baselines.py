@@ -3,7 +3,7 @@ import pytest
 import tf_keras as keras
 
 from learn2compress.compression.quantization.baselines import add_baselines
-from learn2compress.compression.training.curves import write_curves
+from learn2compress.compression.training.history.curves import write_curves
 from learn2compress.schemas.manifests import (
     File,
     OnDeviceModel,

@@ -12,7 +12,7 @@ from learn2compress.compression.quantization import on_device
 from learn2compress.compression.quantization.conversion import convert_float
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, representative_ids_digest
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Epoch, OnDeviceModelSetManifest, read_manifest

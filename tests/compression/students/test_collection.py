@@ -2,8 +2,8 @@
 import pytest
 
 from learn2compress.compression.students.collection import collect_models, collect_students, merge_curves, merge_notes
-from learn2compress.compression.training.curves import read_curves, write_curves
-from learn2compress.compression.training.event_files import write_events
+from learn2compress.compression.training.history.curves import read_curves, write_curves
+from learn2compress.compression.training.history.event_files import write_events
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import (
     Epoch,

@@ -5,7 +5,7 @@ import pytest
 from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_model, module_of
-from learn2compress.compression.training.curves import read_curves
+from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import TrainingError
 from learn2compress.schemas.manifests import Epoch, File, StudentSetManifest, read_manifest

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from learn2compress.compression.pruning.passes import ChosenPass, Pass, PassParameters, Work, run_passes
+from learn2compress.compression.pruning.passes import Pass, PassParameters, Work, run_passes
+from learn2compress.compression.pruning.passes.registry import ChosenPass
 from learn2compress.schemas.errors import PassError, TrainingError
 from learn2compress.schemas.manifests import Epoch
 

@@ -8,7 +8,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.verify import verify_place
-from learn2compress.pipeline.leftovers import remove_leftovers
+from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.storage.location import open_location
 
 KILLED = 9  # an execution that never finished; those of the run are 1 to 7

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from learn2compress.compression.family.model import build_family
-from learn2compress.compression.training.distribution import Distribution, open_distribution
+from learn2compress.compression.training.devices.distribution import Distribution, open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.schemas.errors import ConfigError, TrainingError
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from learn2compress.compression.training.workers import Cluster, check_divisible, read_cluster
+from learn2compress.compression.training.devices.workers import Cluster, check_divisible, read_cluster
 from learn2compress.schemas.errors import ConfigError
 
 

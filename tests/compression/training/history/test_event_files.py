@@ -4,7 +4,7 @@
 import pytest
 import tensorflow as tf
 
-from learn2compress.compression.training.event_files import write_events
+from learn2compress.compression.training.history.event_files import write_events
 from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.manifests import Epoch
 

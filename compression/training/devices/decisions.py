@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from learn2compress.compression.training.distribution import Distribution
+from learn2compress.compression.training.devices.distribution import Distribution
 from learn2compress.schemas.errors import TrainingError, first_fault
 from learn2compress.schemas.files.whole import write_whole
 

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.training.workers import Cluster, read_cluster
+from learn2compress.compression.training.devices.workers import Cluster, read_cluster
 from learn2compress.schemas.errors import ConfigError, TrainingError
 
 # Exceptions of TensorFlow if a worker has ended, or continues without the others.

@@ -10,14 +10,14 @@ import time
 import pytest
 
 from learn2compress.lineage.queries.unfinished import interrupted_command
-from learn2compress.pipeline.output_lock import hold_output
+from learn2compress.pipeline.output.lock import hold_output
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.provenance import LOCK_FILE
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from learn2compress.pipeline.output_lock import hold_output
+from learn2compress.pipeline.output.lock import hold_output
 with hold_output(Path(sys.argv[1]), "run"):
     print("held", flush=True)
     time.sleep(60)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from learn2compress.compression.family.model import build_family
 from learn2compress.compression.pruning.magnitude import prune_while_training
-from learn2compress.compression.training.distribution import open_distribution
+from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import TrainingError

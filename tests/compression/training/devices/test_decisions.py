@@ -2,9 +2,9 @@
 import pytest
 from pydantic import BaseModel
 
-from learn2compress.compression.training.decisions import remembered
-from learn2compress.compression.training.distribution import Distribution
-from learn2compress.compression.training.workers import Cluster
+from learn2compress.compression.training.devices.decisions import remembered
+from learn2compress.compression.training.devices.distribution import Distribution
+from learn2compress.compression.training.devices.workers import Cluster
 from learn2compress.schemas.errors import TrainingError
 
 

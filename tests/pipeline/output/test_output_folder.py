@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from learn2compress.pipeline.output_folder import RUN_FILE, claim_output
+from learn2compress.pipeline.output.folder import RUN_FILE, claim_output
 from learn2compress.schemas.errors import OutputError
 
 
