@@ -22,7 +22,9 @@ def pick(
     max_macs: str | None = typer.Option(None, help="Largest number of multiply-accumulates, such as 2M."),
     min_accuracy: str | None = typer.Option(None, help="Lowest accuracy on the validation images, such as 0.9."),
     max_accuracy_drop: str | None = typer.Option(None, help="Largest drop from the teacher's accuracy, such as 0.02."),
-    objective: str = typer.Option("accuracy", help="Criterion within the limits: accuracy, size, latency, knee."),
+    objective: str = typer.Option(
+        "accuracy", help="Criterion within the limits: accuracy, accuracy_strict, size, latency, knee."
+    ),
     metadata: str | None = typer.Option(None, help="Address of the metadata store, if it is not OUT/metadata.db."),
 ) -> None:
     """Choose another of the measured files under other limits, without training.

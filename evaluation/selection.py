@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from learn2compress.evaluation.metrics import mcnemar_of
+from learn2compress.evaluation.one_standard_error import SIGNIFICANCE_LEVEL, PairedDifference, paired_difference
 from learn2compress.evaluation.pareto import Point, dominator, knee, pareto_front
 from learn2compress.schemas.errors import ConfigError, SelectionError
 from learn2compress.schemas.reports import Choice, Evaluation, Latency, Limits, Verdict
 from learn2compress.schemas.units import format_bytes, format_count, format_points
 
-SIGNIFICANCE_LEVEL = 0.05  # accuracies differ significantly if McNemar's p is at most this
 NEAREST = 3  # number of candidates that are named if none satisfies the limits
 
 
@@ -96,9 +96,10 @@ def choose(
     Args:
         evaluation: The measurements.
         limits: Limits that the chosen file must satisfy.
-        objective: accuracy, size, latency, or knee (the knee of the front of accuracy against bytes).
-        correctness: Correctness by candidate, [validation images] bool, of the same images in the same order. If it is
-            given, differences in accuracy are tested for significance.
+        objective: accuracy (the smallest one that is as good as the most accurate by the one-standard-error rule),
+            accuracy_strict (the most accurate), size, latency, or knee (that of the front of accuracy against bytes).
+        correctness: Correctness by candidate, [validation images] bool, of the same images in the same order. Without
+            it, differences in accuracy are not tested, and accuracy means accuracy_strict.
 
     Returns:
         The chosen file, the Pareto front, and a verdict with a reason for each candidate.
@@ -119,7 +120,8 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
     cost = _COSTS["latency" if objective == "latency" else "size"]
     points = [Point(m.accuracy, cost.of(m)) for m in able]
     front = pareto_front(points)
-    winner = able[_best(points, front, objective)]
+    best = able[_best(points, front, objective)]
+    winner = _smallest_as_good([able[i] for i in front], best, correctness) if objective == "accuracy" else best
     verdicts = []
     for m in view.measured:
         if misses[m.name]:
@@ -127,7 +129,7 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
     for index, m in enumerate(able):
         above = dominator(points, index, front)
         if m is winner:
-            verdicts.append(_verdict(m.name, "chosen", _why_chosen(m, able, objective, limits, correctness)))
+            verdicts.append(_verdict(m.name, "chosen", _why_chosen(m, best, able, objective, limits, correctness)))
         elif above is None:
             reason = f"on the front: {_compare(m, winner, cost)} than {winner.name}"
             verdicts.append(_verdict(m.name, "front", reason + _significance_note(m, winner, correctness)))
@@ -194,11 +196,26 @@ _COSTS = {"size": _Cost("bytes", "more", "less"), "latency": _Cost("latency_ms",
 
 def _best(points: Sequence[Point], front: Sequence[int], objective: str) -> int:
     """Return the index of the best point: accuracy and cost both rise along the front, so the extremes are its ends."""
-    if objective == "accuracy":
+    if objective in ("accuracy", "accuracy_strict"):
         return front[-1]
     if objective == "knee":
         return front[knee([points[i] for i in front])]
     return front[0]
+
+
+def _smallest_as_good(front: Sequence[Measured], best: Measured, correctness: Mapping[str, np.ndarray]) -> Measured:
+    """Return the first point of the front, smallest first, that is as good as the most accurate one."""
+    for measured in front:
+        difference = _difference(best, measured, correctness)
+        if difference is not None and difference.is_negligible:
+            return measured
+    return best
+
+
+def _difference(first: Measured, second: Measured, correctness: Mapping[str, np.ndarray]) -> PairedDifference | None:
+    if first.name not in correctness or second.name not in correctness:
+        return None
+    return paired_difference(correctness[first.name], correctness[second.name])
 
 
 def _require_figures(view: View, limits: Limits, objective: str) -> None:
@@ -253,13 +270,15 @@ def _exclusions(view: View, misses: Mapping[str, list[Miss]]) -> list[str]:
 
 def _why_chosen(
     chosen: Measured,
+    best: Measured,
     able: Sequence[Measured],
     objective: str,
     limits: Limits,
     correctness: Mapping[str, np.ndarray],
 ) -> str:
-    best = {
+    title = {
         "accuracy": "the most accurate",
+        "accuracy_strict": "the most accurate",
         "size": "the smallest",
         "latency": "the fastest",
         "knee": "the knee of accuracy against size",
@@ -267,11 +286,20 @@ def _why_chosen(
     given = _format_limits(limits)
     within = f"of {len(able)} that satisfy {given}" if given != "no limit" else f"of all {len(able)}"
     if len(able) == 1:
-        best, within = "the only one", f"that satisfies {given}" if given != "no limit" else "measured"
+        title, within = "the only one", f"that satisfies {given}" if given != "no limit" else "measured"
+    figures = f"{_format_share(chosen.accuracy)} at {format_bytes(chosen.bytes)}"
+    difference = _difference(best, chosen, correctness)
+    if chosen is not best and difference is not None:
+        within += (
+            f" within one standard error of {best.name}, the most accurate ({_format_share(best.accuracy)} at "
+            f"{format_bytes(best.bytes)}; {100 * difference.mean:.1f} ± {100 * difference.standard_error:.1f} points "
+            f"on {difference.images} validation images)"
+        )
+        return f"the smallest {within}: {figures}"
     alike = [m.name for m in able if m is not chosen and _is_not_significant(m, chosen, correctness)]
     test = f"McNemar p > {SIGNIFICANCE_LEVEL:g}"
     tail = f"; not significantly different from {', '.join(alike)} ({test})" if alike else ""
-    return f"{best} {within}: {_format_share(chosen.accuracy)} at {format_bytes(chosen.bytes)}{tail}"
+    return f"{title} {within}: {figures}{tail}"
 
 
 def _compare(first: Measured, second: Measured, cost: _Cost) -> str:

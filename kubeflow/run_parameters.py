@@ -27,7 +27,7 @@ DESCRIPTIONS = {
     "select_max_macs": "most multiply-accumulates; -1: no limit",
     "select_min_accuracy": "lowest accuracy on the validation split; -1: no limit",
     "select_max_accuracy_drop": "largest drop of accuracy below the teacher; -1: no limit",
-    "select_objective": "accuracy, size, latency or knee",
+    "select_objective": "accuracy, accuracy_strict, size, latency or knee",
 }
 
 OPTIONAL = frozenset(

@@ -171,7 +171,7 @@ class Choice(Record):
     """Content of selection.json of a `Selection`."""
 
     limits: Limits
-    objective: Literal["accuracy", "size", "latency", "knee"]
+    objective: Literal["accuracy", "accuracy_strict", "size", "latency", "knee"]
     chosen: str | None  # None: no candidate satisfies the limits
     sha256: str | None
     front: list[str]  # smallest first

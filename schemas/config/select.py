@@ -16,7 +16,8 @@ class SelectConfig(Section):
     max_macs: Count | None = Field(None, description="largest number of multiply-accumulates for an image, such as 2M")
     min_accuracy: Fraction | None = Field(None, description="smallest top-1 accuracy")
     max_accuracy_drop: Fraction | None = Field(None, description="largest drop in accuracy from the teacher")
-    objective: Literal["accuracy", "size", "latency", "knee"] = Field(
+    objective: Literal["accuracy", "accuracy_strict", "size", "latency", "knee"] = Field(
         "accuracy",
-        description="what is optimized within the limits; knee: the best trade-off between accuracy and size",
+        description="what is optimized within the limits; accuracy: the smallest file whose accuracy is within one "
+        "standard error of the best; accuracy_strict: the best accuracy; knee: the best trade-off of accuracy and size",
     )

@@ -94,6 +94,7 @@ def test_choose_takes_the_most_accurate_and_gives_a_reason_for_each():
     ("objective", "chosen"),
     [
         ("accuracy", "large-int8"),
+        ("accuracy_strict", "large-int8"),
         ("size", "small-int8"),
         ("latency", "small-float32"),
         ("knee", "medium-int8"),
@@ -206,13 +207,41 @@ def test_choose_names_candidates_that_are_not_significantly_different():
     large[:918] = True
     medium[10:924] = True  # McNemar: 10 against 6
     small[:880] = True  # 38 against 0
-    choice = choose(FAMILY, Limits(), correctness={"large-int8": large, "medium-int8": medium, "small-int8": small})
-    verdicts = reasons(choice)
+    correctness = {"large-int8": large, "medium-int8": medium, "small-int8": small}
+    verdicts = reasons(choose(FAMILY, Limits(), "accuracy_strict", correctness))
     assert verdicts["medium-int8"][1].endswith(
         "not significantly different from large-int8 (0.4 points, McNemar p = 0.33)"
     )
     assert "significantly" not in verdicts["small-int8"][1]
     assert "not significantly different from medium-int8 (McNemar p > 0.05)" in verdicts["large-int8"][1]
+
+
+def test_choose_takes_the_smallest_within_one_standard_error():
+    large, medium, small, small_float = np.zeros((4, 1000), bool)
+    large[:918] = True
+    medium[9:923] = True  # 9 against 5: 0.4 points with a standard error of 0.37
+    small[:880] = True
+    small_float[:882] = True
+    correctness = {"large-int8": large, "medium-int8": medium, "small-int8": small, "small-float32": small_float}
+
+    assert choose(FAMILY, Limits(), "accuracy", correctness).chosen == "large-int8"
+
+    medium[:] = False
+    medium[12:926] = True  # 12 against 8: 0.4 points with a standard error of 0.45
+    choice = choose(FAMILY, Limits(), "accuracy", correctness)
+    assert reasons(choice)["medium-int8"] == (
+        "chosen",
+        "the smallest of all 4 within one standard error of large-int8, the most accurate (91.8 % at 108 KB; "
+        "0.4 ± 0.4 points on 1000 validation images): 91.4 % at 48 KB",
+    )
+    assert reasons(choice)["large-int8"][0] == "front"
+
+
+def test_choose_takes_the_smallest_within_one_standard_error_only_among_those_within_the_limits():
+    right = np.ones(1000, bool)
+    correctness = {"large-int8": right, "medium-int8": right, "small-int8": right, "small-float32": right}
+
+    assert choose(FAMILY, Limits(min_accuracy=0.9), "accuracy", correctness).chosen == "medium-int8"
 
 
 def test_choose_refuses_when_nothing_fits_and_names_the_nearest():

@@ -246,7 +246,11 @@ def test_pick_command_prints_the_verdict_on_each_file(type_in, output):
         (["--max-size", "10B"], 3, "Nearest: small-int8"),
         (["--max-size", "60 kb/s"], 2, "--max-size: A size must be a whole number with one of the units"),
         (["--min-accuracy", "90"], 2, "--min-accuracy is wrong: input should be less than or equal to 1; got '90'"),
-        (["--objective", "speed"], 2, "--objective is wrong: input should be 'accuracy', 'size', 'latency' or 'knee'"),
+        (
+            ["--objective", "speed"],
+            2,
+            "--objective is wrong: input should be 'accuracy', 'accuracy_strict', 'size', 'latency' or 'knee'",
+        ),
     ],
 )
 def test_pick_command_exits_with_the_documented_status(type_in, output, arguments, status, message):
