@@ -17,13 +17,16 @@ def run(
     output: Path = typer.Option(..., "--output", "-o", help="Folder for models, report, metadata; created if missing."),
     limit: int | None = typer.Option(None, min=1, help="Use at most this many examples of each split of the data."),
     settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
-) -> None:
+) -> int:
     """Turn a TensorFlow classifier into a family of small TensorFlow Lite models.
 
     After an interruption, run the same command again to resume: finished work is not repeated.
 
     With distill.strategy multi_worker, run the same command on every worker in
     TF_CONFIG; the chief runs the pipeline, and the others take part in training.
+
+    The exit status is 3 if no candidate satisfies the limits, or if the accuracy of
+    the chosen one is near chance.
     """
     from learn2compress.cli.interruption import resumable
     from learn2compress.cli.screen import Screen, quiet_output
@@ -39,7 +42,7 @@ def run(
         check_divisible(chosen.distill.batch_size, len(cluster.addresses))
         if not cluster.is_chief:
             _run_worker(output, cluster.index)
-            return
+            return 0
     began = time.monotonic()
     claim_output(output, chosen.pipeline.name)
     prepare_environment()
@@ -47,6 +50,7 @@ def run(
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log"):
             from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline
+            from learn2compress.report.shortfall import is_near_chance
             from learn2compress.schemas.progress import listening
 
             with listening(screen.show_progress):
@@ -55,6 +59,7 @@ def run(
                 report = report_run(chosen, result, output)
                 bundle = bundle_run(result, output, report, selected)
         screen.summary(report, output, bundle, selected, time.monotonic() - began)
+    return 3 if is_near_chance(report) else 0
 
 
 def _run_worker(output: Path, index: int) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from learn2compress.report.shortfall import find_shortfall
 from learn2compress.schemas.errors import OutputError
 from learn2compress.schemas.units import format_bytes, format_count
 
@@ -118,6 +119,8 @@ class Screen:
             )
         reason = verdicts[report.choice.chosen].reason
         self.say(f"Chosen: {report.choice.chosen} – {reason}")
+        if shortfall := find_shortfall(report):
+            self.say(f"Attention: {shortfall.describe()}")
         self.say(f"Done in {seconds / 60:.1f} minutes.")
         for what, path in (
             ("all models", output / "models"),

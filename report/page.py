@@ -26,6 +26,7 @@ from learn2compress.report.facts import list_facts
 from learn2compress.report.layer_effects import list_8_bit_effects, sensitivity_table
 from learn2compress.report.mistakes import list_mistakes, thumbnails_used
 from learn2compress.report.plots import build_curves, build_plots
+from learn2compress.report.shortfall import find_shortfall
 from learn2compress.report.verdict import describe_verdict, list_files
 from learn2compress.report.wording import format_ms
 from learn2compress.schemas.reports import Report
@@ -57,6 +58,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
         ),
         thumbnails=thumbnails,
         verdict=describe_verdict(report),
+        shortfall=find_shortfall(report),
         rows=list_files(report),
         mistakes=list_mistakes(report),
         facts=list_facts(report),
