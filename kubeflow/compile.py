@@ -60,7 +60,7 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
     if config.distill.strategy == "multi_worker":
         raise ConfigError(
             "distill.strategy must be none or mirrored on a cluster; got multi_worker, and a step is one container. "
-            "Set mirrored, with kubeflow.resources for several accelerators, or see docs/distribution.md."
+            "Set mirrored, with kubeflow.resources for several accelerators, or see docs/how-to/distribution.md."
         )
     _check_paths(config)
     config = _with_shape(config)

@@ -4,7 +4,7 @@
 python scripts/drill.py [--kills N] [--flips N] [--configs N] [--records N] [--bombs N] [--runs N] [--seed S]
 
 Each attack prints what was tried, what held, and each case that did not. The last line is JSON. Exit status 1 if
-anything was broken. All of it works in a temporary folder; see docs/reliability.md.
+anything was broken. All of it works in a temporary folder; see docs/explanation/reliability.md.
 
 An attack is broken if a command ends in a traceback or with status 1, takes over a minute, calls a damaged folder
 whole, or calls one tampered that was only interrupted.

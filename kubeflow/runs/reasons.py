@@ -32,7 +32,7 @@ REASONS = (
     _reason(
         r"\b(ImagePullBackOff|ErrImagePull|ErrImageNeverPull|InvalidImageName|ImageInspectError|RegistryUnavailable)\b",
         "its image cannot be pulled",
-        "Push the image, or give the service account a pull secret: docs/kubeflow.md, The image",
+        "Push the image, or give the service account a pull secret: docs/how-to/kubeflow.md, The image",
     ),
     _reason(
         r"\b(Unschedulable|FailedScheduling)\b|nodes are available",

@@ -33,7 +33,7 @@ class TrainingConfig(LossConfig):
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
         description="devices of Distiller, Pruner and Quantizer: none: one device, mirrored: all devices of this "
-        "machine, multi_worker: the workers that TF_CONFIG names, see docs/distribution.md",
+        "machine, multi_worker: the workers that TF_CONFIG names, see docs/how-to/distribution.md",
     )
 
 

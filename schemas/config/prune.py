@@ -103,7 +103,7 @@ class PassOrderConfig(Section):
     passes: Annotated[list[PassChoice], BeforeValidator(_listed)] = Field(
         [PassChoice(name=name) for name in BUILT_IN_PASSES],
         description="pruning passes in order; []: none. A user-defined pass of an installed package is written as "
-        "{name: my_pass, parameters: {step: 0.1}}, see docs/pruning.md",
+        "{name: my_pass, parameters: {step: 0.1}}, see docs/explanation/pruning.md",
     )
 
     @field_validator("passes")

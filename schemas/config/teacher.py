@@ -80,7 +80,7 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
 
     trust: bool = Field(
         False,
-        description="load a SavedModel whose graph uses files, the network or Python, see docs/security.md",
+        description="load a SavedModel whose graph uses files, the network or Python, see docs/explanation/security.md",
     )
 
     ORDER: ClassVar[tuple[str, ...]] = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short form of the drill; docs/reliability.md tells of the long one."""
+"""A short form of the drill; docs/explanation/reliability.md tells of the long one."""
 
 import json
 import subprocess

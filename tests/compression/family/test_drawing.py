@@ -7,7 +7,7 @@ from learn2compress.compression.family.drawing import draw_family
 from learn2compress.compression.family.sizing import solve_family
 from learn2compress.schemas.config import StudentsConfig
 
-PICTURE = Path(__file__).parents[3] / "docs/family.svg"
+PICTURE = Path(__file__).parents[3] / "docs/explanation/family.svg"
 
 
 def test_docs_picture_shows_the_default_family():
