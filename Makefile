@@ -13,7 +13,7 @@ PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4
 TEACHER := examples/digits/teacher.keras
 IMAGE ?= localhost/learn2compress:latest
 
-.PHONY: help setup demo test lint lock image clean
+.PHONY: help setup demo test lint docs lock image clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test    lint, the layers, then all the tests, quick ones first"
 	@echo "make setup   make .venv, once; the others call it"
 	@echo "make lint    ruff, import-linter and mypy alone"
+	@echo "make docs    build the documentation as a site, with its generated reference pages"
 	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml (ARGS=--upgrade: to the newest)"
 	@echo "make image   build the container image of a cluster's steps (IMAGE=name:tag, ARGS=the builder's)"
 	@echo "make clean   remove what builds, tests and the demo left; .venv stays"
@@ -42,6 +43,12 @@ lint: setup
 
 test: lint
 	$(PYTEST)
+
+# Material for MkDocs otherwise prints an advertisement.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: setup
+	.venv/bin/mkdocs build --quiet
+	@echo "The documentation: build/site/index.html"
 
 lock:
 	scripts/lock.sh $(ARGS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Students of a user's own architecture: runs the module, checks its models, and joins them into one family.
 
-The contract is in docs/how-to/own_students.md. Models that do not satisfy it are refused here, before training; each message
-names the student or the layer, and the remedy.
+The contract is in docs/how-to/own_students.md. Models that do not satisfy it are refused here, before training; each
+message names the student or the layer, and the remedy.
 """
 
 import re

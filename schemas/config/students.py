@@ -49,7 +49,8 @@ class StudentsConfig(FamilyConfig):
 
     module: str | None = Field(
         None,
-        description="user-defined students instead: FILE.py:FUNCTION, see docs/how-to/own_students.md; sizes does not apply",
+        description="user-defined students instead: FILE.py:FUNCTION, see docs/how-to/own_students.md; sizes does not "
+        "apply",
     )
 
     @model_validator(mode="after")

@@ -2,8 +2,8 @@
 """Defines a pruning pass: a class with a name, declared parameters and one method, `run(work, context) -> work`.
 
 The Pruner node reads the configuration, creates the first `Work` and the `Context`, runs the passes of `prune.passes`
-in order, each on the result of the previous one, and writes the family of the last one. docs/explanation/pruning.md shows a pass in
-a package of its own.
+in order, each on the result of the previous one, and writes the family of the last one. docs/explanation/pruning.md
+shows a pass in a package of its own.
 """
 
 from abc import ABC, abstractmethod
