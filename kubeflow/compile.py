@@ -20,6 +20,7 @@ import yaml
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
+from learn2compress.components.beam.runners import beam_args
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.kubeflow.lint import check_spec
 from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
@@ -74,7 +75,7 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     known, asked = _known_places(config)
     module = read_module(config.students.module) if config.students.module else None
     inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
-    pipeline = build_pipeline(_all_given(config, asked), inputs, "")
+    pipeline = build_pipeline(_all_given(config, asked), inputs, "", beam_pipeline_args=beam_args(config.pipeline))
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND

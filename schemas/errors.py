@@ -55,6 +55,10 @@ class StudentModuleError(Learn2CompressError):
     """User-defined students cannot be built, or do not fit the data."""
 
 
+class EngineError(Learn2CompressError):
+    """The engine of the Beam steps cannot be reached, or ended a job."""
+
+
 class PassError(Learn2CompressError):
     """A pruning pass is not installed, cannot be loaded, or violates its contract."""
 

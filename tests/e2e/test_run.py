@@ -128,9 +128,9 @@ def copy(finished, job, tmp_path):
         shutil.move(backup, folder)
 
 
-def test_run_again_is_served_from_the_cache(copy, job):
+def test_run_again_is_served_from_the_cache_for_any_number_of_workers(copy, job):
     before = file_sha256(copy / "selected.tflite")
-    result = command("run", job, "--output", copy)
+    result = command("run", job, "--output", copy, "--set", "pipeline.workers=2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert set(states(result.stdout).values()) == {"cached"}
     assert file_sha256(copy / "selected.tflite") == before
