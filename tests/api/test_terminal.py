@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from learn2compress.cli import screen as module
+from learn2compress.api import terminal as module
 from learn2compress.schemas.progress import Progress
 
 
@@ -52,4 +52,4 @@ def test_screen_leaves_library_output_in_the_log(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "text"), [(80.0, "80 s"), (200.0, "3 min")])
 def test_screen_formats_the_time_left_with_a_unit(seconds, text):
-    assert module._minutes(seconds) == text
+    assert module.minutes(seconds) == text
