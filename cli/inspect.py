@@ -27,9 +27,9 @@ def inspect(
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object with all values."),
 ) -> None:
     """Show the contents of a .tflite file: inputs, outputs, labels, operators, and size by layer."""
-    from learn2compress.tflite.inspection import inspect_file
+    from learn2compress.api import measuring
 
-    found = inspect_file(file)
+    found = measuring.inspect(file)
     if as_json:
         typer.echo(found.model_dump_json(indent=1, by_alias=True))
         return

@@ -19,10 +19,8 @@ from learn2compress.cli.cluster.options import (
     TOKEN,
     TOKEN_FILE,
     VERIFY_TLS,
-    open_endpoint,
-    open_kube,
 )
-from learn2compress.schemas.errors import ClusterError, ConfigError
+from learn2compress.schemas.errors import ClusterError
 
 
 def register(app: typer.Typer) -> None:
@@ -51,19 +49,24 @@ def doctor(
     proxy: str | None = PROXY,
 ) -> None:
     """Check what a run on the cluster needs: endpoint, rights, object store, image, teacher, data, settings."""
-    from learn2compress.schemas.config import load_config
+    from learn2compress.api import clusters
 
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    if config is None and settings:
-        raise ConfigError("--set must go with a configuration; got none. Name the file.")
-    chosen = None if config is None else load_config(config, settings)
-    kubernetes = open_kube(kube, kube_context, endpoint)
-    if probe and kubernetes is None:
-        raise ConfigError("--probe must go with --kube; it runs a pod. Pass --kube.")
-    from learn2compress.kubeflow.checks.doctor import examine
-
+    endpoint = clusters.connect(
+        host, namespace=namespace, token=token, token_file=token_file, cookies=cookies, ca_cert=ca_cert,
+        verify_tls=verify_tls, proxy=proxy,
+    )  # fmt: skip
+    findings = clusters.doctor(
+        endpoint,
+        config,
+        settings=settings,
+        root=root,
+        image=image,
+        kube=clusters.open_kube(kube, kube_context, endpoint),
+        service_account=service_account,
+        probe=probe,
+    )
     faults = 0
-    for finding in examine(endpoint, chosen, root, image, kubernetes, service_account, probe):
+    for finding in findings:
         faults += finding.is_fault
         typer.echo(f"{finding.mark} {finding.check}: {finding.detail}")
     if faults:

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options that every command on a cluster has: where the endpoint is, who calls it, and Kubernetes beside it."""
 
-from pathlib import Path
-from typing import Any
-
 import typer
-
-from learn2compress.schemas.errors import ConfigError
 
 HOST = typer.Option(..., envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, such as http://localhost:8888.")
 NAMESPACE = typer.Option(None, "--namespace", "-n", help="Your namespace, if the cluster has several users.")
@@ -26,50 +21,3 @@ CONFIG = typer.Argument(..., help="The YAML configuration.")
 SETTINGS = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable).")
 KUBE = typer.Option(False, "--kube", help="Query Kubernetes as well, with the kubeconfig of kubectl.")
 KUBE_CONTEXT = typer.Option(None, help="Context of the kubeconfig (default: the current one).")
-
-
-def open_endpoint(
-    host: str,
-    namespace: str | None,
-    token: str | None,
-    token_file: Path | None,
-    cookies: str | None,
-    ca_cert: Path | None,
-    verify_tls: bool,
-    proxy: str | None,
-) -> Any:
-    """Make the endpoint that the options describe.
-
-    Raises:
-        ConfigError: A file cannot be read.
-    """
-    from learn2compress.kubeflow.client import Endpoint
-
-    if ca_cert is not None and not ca_cert.is_file():
-        raise ConfigError(f"--ca-cert {ca_cert} must be a readable file; it does not exist. Check the path.")
-    endpoint = Endpoint(
-        host,
-        namespace,
-        token,
-        cookies,
-        str(ca_cert) if ca_cert else None,
-        verify_tls,
-        proxy,
-        str(token_file) if token_file and not token else None,
-    )
-    _ = endpoint.bearer  # reports a missing file before anything else
-    return endpoint
-
-
-def open_kube(wanted: bool, context: str | None, endpoint: Any) -> Any:
-    """Connect to Kubernetes if it is wanted.
-
-    Raises:
-        ClusterError: There is no kubeconfig.
-    """
-    if not wanted and context is None:
-        return None
-    from learn2compress.kubeflow.runs.failures import namespace_of
-    from learn2compress.kubeflow.runs.pods import Kube
-
-    return Kube(namespace_of(endpoint), context)

@@ -24,11 +24,8 @@ from learn2compress.cli.cluster.options import (
     TOKEN,
     TOKEN_FILE,
     VERIFY_TLS,
-    open_endpoint,
-    open_kube,
 )
 from learn2compress.cli.interruption import InterruptedBySignal
-from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ConfigError
 
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
@@ -75,29 +72,29 @@ def submit(
     proxy: str | None = PROXY,
 ) -> None:
     """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
-    from learn2compress.schemas.config import load_config
+    from learn2compress.api import clusters
 
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    chosen, base = load_config(config, settings), load_config(config)
+    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
     if every and (wait or output):
         raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
-    prepare_environment()
-    from learn2compress.kubeflow.checks.doctor import check_quickly
-    from learn2compress.kubeflow.run_parameters import check_root
-    from learn2compress.kubeflow.schedule import Schedule
-    from learn2compress.kubeflow.submission import Order
-    from learn2compress.kubeflow.submission import submit as start
-
-    check_root(root or chosen.kubeflow.pipeline_root)
-    schedule = Schedule.parse(every) if every else None
-    kubernetes = open_kube(kube, kube_context, endpoint)
-    if check:
-        check_quickly(endpoint, chosen, root, image, kubernetes)
-    order = Order(chosen, base, root, image, limit, experiment, service_account, schedule)
-    started = start(endpoint, order, typer.echo)
-    if schedule is not None:
+    kubernetes = clusters.open_kube(kube, kube_context, endpoint)
+    started = clusters.submit(
+        config,
+        endpoint,
+        settings=settings,
+        limit=limit,
+        experiment=experiment,
+        root=root,
+        image=image,
+        service_account=service_account,
+        every=every,
+        check=check,
+        kube=kubernetes,
+        say=typer.echo,
+    )
+    if every:
         typer.echo(
-            f"Scheduled pipeline {started.pipeline}, version {started.version}, every {schedule.text}: recurring run "
+            f"Scheduled pipeline {started.pipeline}, version {started.version}, every {every}: recurring run "
             f"{started.run}. Its runs, and the way to end it, are in the web interface under Recurring Runs."
         )
         return
@@ -128,16 +125,17 @@ def status(
     proxy: str | None = PROXY,
 ) -> None:
     """Show the progress of a run; with --wait, follow it until it ends; with --log NODE, print the log of a step."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    kubernetes = open_kube(kube, kube_context, endpoint)
+    from learn2compress.api import clusters
+
+    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    kubernetes = clusters.open_kube(kube, kube_context, endpoint)
     if wait:
         _say_how_to_fetch(run, _follow(endpoint, run, kubernetes).root)
         return
     from learn2compress.kubeflow.runs.following import check_success
     from learn2compress.kubeflow.runs.logs import fetch_log
-    from learn2compress.kubeflow.runs.states import get_state
 
-    state = get_state(endpoint, run)
+    state = clusters.status(run, endpoint)
     if log is not None:
         typer.echo(fetch_log(state, log, kubernetes))
         return
@@ -161,16 +159,10 @@ def fetch(
     proxy: str | None = PROXY,
 ) -> None:
     """Download a run's models, the chosen model, the report and the records to a folder."""
-    from learn2compress.kubeflow.run_parameters import check_root
-
-    if root is None:
-        if host is None:
-            raise ConfigError("an endpoint or the pipeline root must be given; got neither. Pass --host or --root.")
-        from learn2compress.kubeflow.runs.states import get_state
-
-        endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-        root = get_state(endpoint, run).root
-    _fetch(check_root(root), run, output)
+    endpoint = None
+    if root is None and host is not None:
+        endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    _fetch(root, run, output, endpoint)
 
 
 def cancel(
@@ -186,11 +178,11 @@ def cancel(
     proxy: str | None = PROXY,
 ) -> None:
     """Cancel a running run."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    from learn2compress.kubeflow.runs.following import cancel as end
+    from learn2compress.api import clusters
     from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
 
-    end(endpoint, run)
+    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    clusters.cancel(run, endpoint)
     typer.echo(f"Run {run} is being cancelled.")
     if not wait:
         return
@@ -225,8 +217,34 @@ def _show(node: Any) -> None:
     typer.echo(f"  {node.node}: {state}{f', try {node.tries}' if node.tries > 1 else ''}")
 
 
-def _fetch(root: str, run: str, output: Path) -> None:
-    from learn2compress.kubeflow.fetch import fetch_run
+def _fetch(root: str | None, run: str, output: Path, endpoint: Any = None) -> None:
+    from learn2compress.api import clusters
 
-    report, selected = fetch_run(root, run, output)
-    typer.echo(f"Chosen: {report.choice.chosen}. It was written to {selected}, beside models/ and report.html.")
+    result = clusters.fetch(run, output, root=root, endpoint=endpoint)
+    typer.echo(
+        f"Chosen: {result.data.choice.chosen}. It was written to {result.selected}, beside models/ and report.html."
+    )
+
+
+def _endpoint(
+    host: str,
+    namespace: str | None,
+    token: str | None,
+    token_file: Path | None,
+    cookies: str | None,
+    ca_cert: Path | None,
+    verify_tls: bool,
+    proxy: str | None,
+) -> Any:
+    from learn2compress.api import clusters
+
+    return clusters.connect(
+        host,
+        namespace=namespace,
+        token=token,
+        token_file=token_file,
+        cookies=cookies,
+        ca_cert=ca_cert,
+        verify_tls=verify_tls,
+        proxy=proxy,
+    )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the progress lines of long work without a terminal, as in a log file or a pipe."""
 
+import io
 import sys
 
 import pytest
 
-from learn2compress.cli import screen as module
+from learn2compress.api import terminal as module
 from learn2compress.schemas.progress import Progress
 
 
@@ -52,4 +53,54 @@ def test_screen_leaves_library_output_in_the_log(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "text"), [(80.0, "80 s"), (200.0, "3 min")])
 def test_screen_formats_the_time_left_with_a_unit(seconds, text):
-    assert module._minutes(seconds) == text
+    assert module.minutes(seconds) == text
+
+
+def test_screen_rewrites_the_lines_of_epochs_in_place_on_a_terminal(monkeypatch, tmp_path, capfd):
+    screen = module.Screen()
+    monkeypatch.setattr(screen.console, "_force_terminal", True)
+    with (tmp_path / "run.log").open("w") as log, screen.writing_to(log):
+        for done in (1, 2, 3):
+            screen.show_progress(Progress("distilled: epoch", done, 3, f"accuracy 0.{done}", 10.0 * done))
+        screen.show_progress(Progress("converting", 1, 2, "small-int8: 7 bytes", 1.0))
+
+    assert "accuracy 0.1" not in (shown := capfd.readouterr().out)
+    assert [line.strip() for line in shown.splitlines() if line.strip()] == [
+        "distilled: epoch 3/3: accuracy 0.3",
+        "converting 1/2: small-int8: 7 bytes",
+    ]
+    assert [line.strip() for line in (tmp_path / "run.log").read_text().splitlines()] == [
+        "distilled: epoch 1/3: accuracy 0.1",
+        "distilled: epoch 2/3: accuracy 0.2",
+        "distilled: epoch 3/3: accuracy 0.3",
+        "converting 1/2: small-int8: 7 bytes",
+    ]
+
+
+def test_screen_prints_each_epoch_when_verbose(monkeypatch, capfd):
+    screen = module.Screen("verbose")
+    monkeypatch.setattr(screen.console, "_force_terminal", True)
+    for done in (1, 2):
+        screen.show_progress(Progress("distilled: epoch", done, 2, f"accuracy 0.{done}", 10.0 * done))
+
+    assert capfd.readouterr().out.count("accuracy") == 2
+
+
+def test_screen_prints_nothing_when_quiet(capfd):
+    with module.Screen("quiet") as screen:
+        screen.say("Starting")
+        screen.show_progress(Progress("distilled: epoch", 1, 2, "accuracy 0.1", 10.0))
+
+    assert capfd.readouterr().out == ""
+
+
+def test_quiet_output_redirects_streams_that_are_not_the_process_s(monkeypatch, tmp_path):
+    notebook = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", notebook)
+    with module.Screen() as screen, module.quiet_output(tmp_path / "run.log"):
+        print("of a library")
+        screen.say("of the run")
+
+    assert sys.stdout is notebook
+    assert notebook.getvalue() == "of the run\n"
+    assert (tmp_path / "run.log").read_text() == "of a library\n"
