@@ -205,6 +205,7 @@ def _run(
     Args:
         complete: Completes the configuration once TensorFlow can be used.
     """
+    from learn2compress.components.beam.runners import check_runner
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output.folder import claim_output
     from learn2compress.pipeline.output.lock import hold_output
@@ -212,6 +213,7 @@ def _run(
     began = time.monotonic()
     claim_output(output, config.pipeline.name)
     prepare_environment()
+    check_runner(config.pipeline)  # at once: importing TensorFlow and TFX takes half a minute
     with hold_output(output, "run"), Screen(detail) as screen:
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log") as log:

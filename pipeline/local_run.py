@@ -20,7 +20,7 @@ from tfx.orchestration.portable import beam_executor_operator, launcher
 
 from learn2compress.components.beam.jobs import Job
 from learn2compress.components.beam.options import user_errors
-from learn2compress.components.beam.runners import beam_args, check_runner
+from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.execution.coordination import dismiss_workers
 from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
@@ -111,7 +111,6 @@ def run_pipeline(
     distribution = open_distribution(config.distill.strategy)  # before any other use of TensorFlow
     check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
-    check_runner(config.pipeline)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
     store = open_store(connection)  # raises before any work is done if the database cannot be used

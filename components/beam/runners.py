@@ -17,6 +17,7 @@ import shutil
 import socket
 import urllib.request
 from collections.abc import Iterable
+from importlib import metadata
 
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.schemas.config import PipelineConfig
@@ -186,9 +187,7 @@ def _check_port(field: str, address: str) -> None:
 
 
 def _beam_version() -> str:
-    import apache_beam
-
-    return str(apache_beam.__version__)
+    return metadata.version("apache-beam")
 
 
 def _name(arg: str) -> str:
