@@ -14,12 +14,12 @@ import zipfile
 import numpy as np
 import pytest
 from support import forked
+from support.digits_job import QUICK, TEST, command, write_data, write_job, write_teacher
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
-from tests.e2e.conftest import QUICK, TEST, command, write_data, write_job, write_teacher
 
 pytestmark = pytest.mark.e2e
 NODES = 10

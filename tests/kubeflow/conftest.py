@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import kubeflow_facts
+from support.servers import api_server, kube_server, kubeflow_facts
 
 
 def load_beside(name: str) -> ModuleType:
@@ -33,10 +33,10 @@ def version(request):
 
 
 @pytest.fixture
-def api(load, request):
+def api(request):
     """An api-server: of the test's version if it has one, else of 2.17."""
     version = request.getfixturevalue("version") if "version" in request.fixturenames else "2.17"
-    with load("api_server").serving(version=version) as server:
+    with api_server.serving(version=version) as server:
         yield server
 
 
@@ -86,8 +86,8 @@ def started(api):
 
 
 @pytest.fixture
-def kube(load, tmp_path, monkeypatch):
+def kube(tmp_path, monkeypatch):
     """Kubernetes itself, which --kube finds by its kubeconfig."""
-    with load("kube_server").serving() as server:
+    with kube_server.serving() as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
         yield server

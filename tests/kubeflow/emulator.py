@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
-from support.kubeflow_facts import load_facts
+from support.servers.kubeflow_facts import load_facts
 
 Json = dict[str, Any]
 CHECKS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import forked
-from support.servers import s3_server
+from support.servers import api_server, s3_server
 
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
@@ -233,7 +233,7 @@ def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tm
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
+def test_fetched_run_is_like_a_local_one(runs, tmp_path, monkeypatch):
     import s3fs
 
     from learn2compress.cli.main import main
@@ -241,7 +241,7 @@ def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
     from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.reports import Report
 
-    with s3_server.serving(runs.store) as server, load("api_server").serving() as api:
+    with s3_server.serving(runs.store) as server, api_server.serving() as api:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import forked, kubeflow_facts
-from support.servers import s3_server
+from support import forked
+from support.digits_job import write_job
+from support.servers import api_server, kubeflow_facts, s3_server
 
 from learn2compress.kubeflow.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
-from tests.e2e.conftest import write_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -182,7 +182,7 @@ def test_step_that_fails_is_told_in_one_line_with_its_log(cluster, places, load,
     with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2"):
         emulator.run(pipeline, {**GIVEN, "data_digest": "0" * 64}, "run-2")
 
-    with load("api_server").serving(version=version) as api:
+    with api_server.serving(version=version) as api:
         api.fail_node = ("ImageExampleGen", "executor failed: exit status 2")
         api.runs["run-2"] = {
             "run_id": "run-2", "display_name": "tiny", "state": "PENDING", "state_history": [], "done": 1,
@@ -242,7 +242,7 @@ def test_step_that_cannot_say_why_is_explained(
         with pytest.raises(load("emulator").StepFailedError):
             replace(emulator, run_process=killed).run(pipeline, GIVEN, "run-3")
     kube.put_pod("ImageExampleGen", "run-3", **pod)
-    with load("api_server").serving(version=version) as api:
+    with api_server.serving(version=version) as api:
         api.fail_node = ("ImageExampleGen", "")
         api.runs["run-3"] = {
             "run_id": "run-3", "display_name": "tiny", "state": "PENDING", "done": 1,

@@ -3,7 +3,7 @@
 
 import kfp_server_api
 import pytest
-from support import kubeflow_facts
+from support.servers import kubeflow_facts
 
 from learn2compress.kubeflow.runs.states import parse_run
 

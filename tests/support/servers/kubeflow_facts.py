@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[1] / "kubeflow" / "facts"
+FOLDER = Path(__file__).resolve().parents[2] / "kubeflow" / "facts"
 VERSIONS = ("2.4", "2.17", "without-mlmd")
 Json = dict[str, Any]
 
