@@ -10,22 +10,15 @@ from typing import Any
 import typer
 
 from learn2compress.cli.cluster.options import (
-    CA_CERT,
     CONFIG,
-    COOKIES,
-    HOST,
     IMAGE,
-    KUBE,
-    KUBE_CONTEXT,
     NAMESPACE,
-    PROXY,
     ROOT,
     SETTINGS,
-    TOKEN,
-    TOKEN_FILE,
-    VERIFY_TLS,
-    open_endpoint,
-    open_kube,
+    KubeAccess,
+    Login,
+    Place,
+    with_options,
 )
 from learn2compress.cli.interruption import InterruptedBySignal
 from learn2compress.pipeline.environment import prepare_environment
@@ -48,13 +41,13 @@ _STATES = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (submit, status, fetch, cancel):
-        app.command(command.__name__)(command)
+        app.command(command.__name__)(with_options(command))
 
 
 def submit(
+    *,
     config: Path = CONFIG,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     experiment: str = typer.Option("learn2compress", help="Name of the experiment; created if it does not exist."),
     root: str | None = ROOT,
     image: str | None = IMAGE,
@@ -65,19 +58,13 @@ def submit(
     output: Path | None = OUTPUT,
     settings: list[str] = SETTINGS,
     check: bool = typer.Option(True, "--check/--no-check", help="Run the quick checks of doctor first."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
     from learn2compress.schemas.config import load_config
 
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    endpoint = place.open(login)
     chosen, base = load_config(config, settings), load_config(config)
     if every and (wait or output):
         raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
@@ -90,7 +77,7 @@ def submit(
 
     check_root(root or chosen.kubeflow.pipeline_root)
     schedule = Schedule.parse(every) if every else None
-    kubernetes = open_kube(kube, kube_context, endpoint)
+    kubernetes = access.open(endpoint)
     if check:
         check_quickly(endpoint, chosen, root, image, kubernetes)
     order = Order(chosen, base, root, image, limit, experiment, service_account, schedule)
@@ -103,7 +90,7 @@ def submit(
         return
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
     if not wait:
-        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {place.host} --wait")
         return
     _follow(endpoint, started.run, kubernetes)
     if output is not None:
@@ -113,23 +100,17 @@ def submit(
 
 
 def status(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = WAIT,
     log: str | None = typer.Option(None, metavar="NODE", help="Print the log of a step in place of the states."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Show the progress of a run; with --wait, follow it until it ends; with --log NODE, print the log of a step."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    kubernetes = open_kube(kube, kube_context, endpoint)
+    endpoint = place.open(login)
+    kubernetes = access.open(endpoint)
     if wait:
         _say_how_to_fetch(run, _follow(endpoint, run, kubernetes).root)
         return
@@ -148,17 +129,13 @@ def status(
 
 
 def fetch(
+    *,
     run: str = RUN,
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
     host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to look up the root."),
     root: str | None = typer.Option(None, help="Pipeline root of the run; with it, no endpoint is needed."),
     namespace: str | None = NAMESPACE,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Download a run's models, the chosen model, the report and the records to a folder."""
     from learn2compress.kubeflow.run_parameters import check_root
@@ -168,25 +145,20 @@ def fetch(
             raise ConfigError("an endpoint or the pipeline root must be given; got neither. Pass --host or --root.")
         from learn2compress.kubeflow.runs.states import get_state
 
-        endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+        endpoint = login.open(host, namespace)
         root = get_state(endpoint, run).root
     _fetch(check_root(root), run, output)
 
 
 def cancel(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = typer.Option(False, "--wait", help="Wait until the run has ended."),
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Cancel a running run."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    endpoint = place.open(login)
     from learn2compress.kubeflow.runs.following import cancel as end
     from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
 
