@@ -26,7 +26,7 @@ def compile_config(
 
     chosen = load_config(config, settings)
     prepare_environment()
-    from learn2compress.kubeflow.compile import compile_pipeline
+    from learn2compress.kubeflow.spec.compile import compile_pipeline
 
     text = compile_pipeline(chosen, image)
     try:
@@ -39,7 +39,7 @@ def compile_config(
 def lint(pipeline: Path = typer.Argument(..., help="A compiled pipeline.")) -> None:
     """Check a compiled pipeline for constructs that a cluster refuses. Exit status 3: the check found some."""
     prepare_environment()
-    from learn2compress.kubeflow.lint import lint_file
+    from learn2compress.kubeflow.spec.lint import lint_file
 
     faults = lint_file(pipeline)
     for fault in faults:

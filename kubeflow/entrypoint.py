@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
-from learn2compress.kubeflow.run_parameters import LOCATIONS, OPTIONAL, UNSET
+from learn2compress.kubeflow.spec.run_parameters import LOCATIONS, OPTIONAL, UNSET
 from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ClusterError, DataError, Learn2CompressError
 from learn2compress.storage.addresses import is_remote

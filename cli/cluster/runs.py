@@ -70,8 +70,8 @@ def submit(
         raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
     prepare_environment()
     from learn2compress.kubeflow.checks.doctor import check_quickly
-    from learn2compress.kubeflow.run_parameters import check_root
     from learn2compress.kubeflow.schedule import Schedule
+    from learn2compress.kubeflow.spec.run_parameters import check_root
     from learn2compress.kubeflow.submission import Order
     from learn2compress.kubeflow.submission import submit as start
 
@@ -138,7 +138,7 @@ def fetch(
     login: Login,
 ) -> None:
     """Download a run's models, the chosen model, the report and the records to a folder."""
-    from learn2compress.kubeflow.run_parameters import check_root
+    from learn2compress.kubeflow.spec.run_parameters import check_root
 
     if root is None:
         if host is None:

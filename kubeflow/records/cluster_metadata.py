@@ -26,7 +26,7 @@ from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.kubeflow.records.step_record import RECORD_DIGEST_PROPERTY
-from learn2compress.kubeflow.run_parameters import OPTIONAL, UNSET
+from learn2compress.kubeflow.spec.run_parameters import OPTIONAL, UNSET
 from learn2compress.lineage.mlmd.store import describe_address, open_store
 from learn2compress.lineage.records.mlmd_messages import properties_to_json
 from learn2compress.lineage.records.provenance import DIGEST_PROPERTY, RECORD_PROPERTY

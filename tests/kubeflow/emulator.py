@@ -128,7 +128,8 @@ class Emulator:
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         pod = self.scratch / name
         shutil.rmtree(pod, ignore_errors=True)
-        (pod / "work").mkdir(parents=True)
+        for part in ("work", "minio", "kfp_outputs"):
+            (pod / part).mkdir(parents=True)
         executor_input = self._executor_input(task, component, values, folder, made, pod)
         for artifacts in executor_input["inputs"]["artifacts"].values():
             for one in artifacts["artifacts"]:
@@ -145,9 +146,10 @@ class Emulator:
         if self.container:
             # The launcher's folders belong to whoever runs the pod.
             subprocess.run(["chmod", "-R", "a+rwX", str(pod)], check=True)
-            variables = [f"{name}={value}" for name, value in environment.items() if name not in ("PATH", "PYTHONPATH")]
+            variables = [f"{one['name']}={one['value']}" for one in container.get("env", [])]
             options = [part for variable in variables for part in ("-e", variable)]
-            command = [*self.container, "-v", f"{pod}:{pod}", *options, container["image"], *command]
+            options += ["-v", f"{pod / 'minio'}:/minio", "-v", f"{pod / 'kfp_outputs'}:{pod / 'kfp_outputs'}"]
+            command = [*self.container, *options, container["image"], *command]
             environment = dict(os.environ)
         done = self.run_process(command, pod / "work", environment)
         self.logs[name] = done.stdout + done.stderr

@@ -61,7 +61,7 @@ def teacher(tmp_path_factory):
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory, teacher, load):
     """A backend with the teacher in its object store, and how to compile for it."""
-    from learn2compress.kubeflow.compile import compile_pipeline
+    from learn2compress.kubeflow.spec.compile import compile_pipeline
 
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "store" / "bucket").mkdir(parents=True)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from learn2compress.kubeflow.checks.namespace import RIGHTS
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from support import forked
 from support.digits_job import write_job
 from support.servers import api_server, kubeflow_facts, s3_server
 
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
 

@@ -21,8 +21,8 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
-from learn2compress.kubeflow.lint import check_spec
-from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
+from learn2compress.kubeflow.spec.lint import check_spec
+from learn2compress.kubeflow.spec.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
 from learn2compress.modalities import modality_named
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.schemas.config import INIT_WORDS, PATH_FIELDS, Config, NodeResources

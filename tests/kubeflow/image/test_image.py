@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "localhost/learn2compress:test"
 NO_REGISTRY = r"no such host|i/o timeout|connection refused|network is unreachable|pinging container registry"
 PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
