@@ -71,10 +71,10 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
 
 
 def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
-    known, asked = _known_places(config)
+    known, unknown = _known_places(config)
     module = read_module(config.students.module) if config.students.module else None
     inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
-    pipeline = build_pipeline(_all_given(config, asked), inputs, "")
+    pipeline = build_pipeline(_all_given(config, unknown), inputs, "")
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND
@@ -119,7 +119,7 @@ def _check_paths(config: Config) -> None:
 
 
 def _with_shape(config: Config) -> Config:
-    """Fills in the images' shape where it can be told here; elsewhere the step tells it."""
+    """Fills in the images' shape where it can be determined here; elsewhere the step determines it."""
     data = config.data
     if None not in (data.height, data.width, data.channels) or not _is_here(data.path):
         return config

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the cluster side share: the emulated backend."""
+"""Provides the fixtures of the tests of the cluster side."""
 
 import importlib.util
 import sys
@@ -60,7 +60,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def submit(run, api, store, config, monkeypatch):  # noqa: ARG001 - the store is up
-    """Submits the digits; the registry is not looked for."""
+    """Submits the digits; the registry is not queried."""
     from learn2compress.kubeflow.checks import doctor
 
     monkeypatch.setattr(doctor, "_QUICK_SECONDS", 0.2)
@@ -77,7 +77,7 @@ NODES = ("ImageExampleGen", "StatisticsGen", "SchemaGen", "Pruner-small", "Stude
 
 @pytest.fixture
 def started(api):
-    """Puts a run of five nodes into the api-server, as if it had been submitted; gives its id."""
+    """Puts a run of five nodes into the api-server, as if it had been submitted; returns its id."""
     api.runs["run-1"] = {
         "run_id": "run-1", "display_name": "digits", "state": "PENDING", "state_history": [], "done": 0,
         "nodes": list(NODES), "pipeline": "learn2compress", "runtime_config": {"pipeline_root": "minio://bucket/runs"},

@@ -65,7 +65,7 @@ def test_role_allows_what_doctor_looks_for():
 
 
 def build(folder: Path) -> list[dict]:
-    """What `kubectl apply -k` would apply."""
+    """Builds the objects that `kubectl apply -k` would apply."""
     command = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
     if not shutil.which(command[0]):
         pytest.skip("needs kustomize or kubectl")

@@ -201,7 +201,7 @@ def test_no_warning_of_a_library_reaches_the_screen(api, arguments):
     assert done.returncode == 2
 
 
-def test_host_that_does_not_answer_is_named_with_the_way_to_one(run):
+def test_host_that_does_not_respond_is_named_with_the_way_to_one(run):
     status, _, err = run("status", "r", "--host", "http://localhost:9")
 
     assert status == 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small Kubeflow Pipelines api-server: the v2beta1 REST calls that kfp's client makes, with the real one's checks.
 
-What it answers of a run is that of a version, as facts/ has recorded it: where tasks are, which fields they have, which
-states there are. Runs go one node further with each question. Any call can be told to fail.
+Its responses about a run are those of a version, as recorded in facts/: where tasks are, which fields they have, which
+states there are. Each query lets a run proceed by one node. Any call can be made to fail.
 """
 
 import json
@@ -200,12 +200,12 @@ class ApiServer(LocalServer):
     """The server.
 
     Attributes:
-        facts: Those of a version.
-        token: That must be sent, if any.
+        facts: Recorded facts of a version.
+        token: Bearer token that each call must have, if any.
         namespaces: The user's, where there are several users; a call for another one is forbidden.
-        failures: By method and path, as ("POST", "/runs"): status and message of the answer; each is given once
-            where `once` holds it.
-        fail_node: The node that fails in each run, with what the container says.
+        failures: By method and path, as ("POST", "/runs"): status and message of the response; a failure in `once`
+            happens once.
+        fail_node: The node that fails in each run, with the message of its container.
         stuck_node: A node whose container never starts.
         cached: Nodes whose result is taken from an earlier run.
         attempts: By node, how many tries it needs; a node in it has a retry policy.

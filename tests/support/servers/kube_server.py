@@ -76,10 +76,10 @@ class KubeServer(LocalServer):
 
     Attributes:
         objects: By path after the API's group, as namespaces/NS/configmaps/NAME.
-        logs: By pod.
-        forbidden: "VERB RESOURCE" that nobody may, as "list pods"; of reviews and of reads.
-        pod_status: What a pod that is created comes to: its status, one a read, the last one for good.
-        requests: What was requested, in order.
+        logs: Logs by pod.
+        forbidden: Calls that are refused, as "list pods", in reviews and in reads.
+        pod_status: Statuses of a created pod, one for each read; the last one stays.
+        requests: Requests, in order.
     """
 
     handler = _Handler
