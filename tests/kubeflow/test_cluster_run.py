@@ -59,7 +59,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
-    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path), "--epochs", "5"]
+    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path), "--epochs", "15"]
     done = subprocess.run(train, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return path
