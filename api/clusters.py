@@ -41,7 +41,7 @@ def compile_pipeline(
 
     chosen = load_config(config, list_settings(settings))
     prepare_environment()
-    from learn2compress.kubeflow.compile import compile_pipeline as compile_chosen
+    from learn2compress.kubeflow.spec.compile import compile_pipeline as compile_chosen
 
     text, path = compile_chosen(chosen, image), Path(output)
     try:
@@ -64,7 +64,7 @@ def lint_pipeline(pipeline: str | Path) -> list[str]:
         ClusterError: The file cannot be read as a pipeline.
     """
     prepare_environment()
-    from learn2compress.kubeflow.lint import lint_file
+    from learn2compress.kubeflow.spec.lint import lint_file
 
     return lint_file(Path(pipeline))
 
@@ -182,8 +182,8 @@ def submit(
     chosen, base = load_config(config, overrides), load_config(config)
     prepare_environment()
     from learn2compress.kubeflow.checks.doctor import check_quickly
-    from learn2compress.kubeflow.run_parameters import check_root
     from learn2compress.kubeflow.schedule import Schedule
+    from learn2compress.kubeflow.spec.run_parameters import check_root
     from learn2compress.kubeflow.submission import Order
     from learn2compress.kubeflow.submission import submit as start
 
@@ -229,7 +229,7 @@ def fetch(run: str, output: str | Path, *, root: str | None = None, endpoint: "E
         ClusterError: The cluster or the object store cannot be reached, or the run has not finished.
     """
     from learn2compress.kubeflow.fetch import fetch_run
-    from learn2compress.kubeflow.run_parameters import check_root
+    from learn2compress.kubeflow.spec.run_parameters import check_root
 
     if root is None:
         if endpoint is None:

@@ -10,20 +10,15 @@ from typing import Any
 import typer
 
 from learn2compress.cli.cluster.options import (
-    CA_CERT,
     CONFIG,
-    COOKIES,
-    HOST,
     IMAGE,
-    KUBE,
-    KUBE_CONTEXT,
     NAMESPACE,
-    PROXY,
     ROOT,
     SETTINGS,
-    TOKEN,
-    TOKEN_FILE,
-    VERIFY_TLS,
+    KubeAccess,
+    Login,
+    Place,
+    with_options,
 )
 from learn2compress.cli.interruption import InterruptedBySignal
 from learn2compress.schemas.errors import ConfigError
@@ -45,13 +40,13 @@ _STATES = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (submit, status, fetch, cancel):
-        app.command(command.__name__)(command)
+        app.command(command.__name__)(with_options(command))
 
 
 def submit(
+    *,
     config: Path = CONFIG,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     experiment: str = typer.Option("learn2compress", help="Name of the experiment; created if it does not exist."),
     root: str | None = ROOT,
     image: str | None = IMAGE,
@@ -62,22 +57,16 @@ def submit(
     output: Path | None = OUTPUT,
     settings: list[str] = SETTINGS,
     check: bool = typer.Option(True, "--check/--no-check", help="Run the quick checks of doctor first."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
     from learn2compress.api import clusters
 
-    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    endpoint = place.open(login)
     if every and (wait or output):
         raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
-    kubernetes = clusters.open_kube(kube, kube_context, endpoint)
+    kubernetes = access.open(endpoint)
     started = clusters.submit(
         config,
         endpoint,
@@ -100,7 +89,7 @@ def submit(
         return
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
     if not wait:
-        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {place.host} --wait")
         return
     _follow(endpoint, started.run, kubernetes)
     if output is not None:
@@ -110,25 +99,19 @@ def submit(
 
 
 def status(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = WAIT,
     log: str | None = typer.Option(None, metavar="NODE", help="Print the log of a step in place of the states."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Show the progress of a run; with --wait, follow it until it ends; with --log NODE, print the log of a step."""
     from learn2compress.api import clusters
 
-    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    kubernetes = clusters.open_kube(kube, kube_context, endpoint)
+    endpoint = place.open(login)
+    kubernetes = access.open(endpoint)
     if wait:
         _say_how_to_fetch(run, _follow(endpoint, run, kubernetes).root)
         return
@@ -146,42 +129,33 @@ def status(
 
 
 def fetch(
+    *,
     run: str = RUN,
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
     host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to look up the root."),
     root: str | None = typer.Option(None, help="Pipeline root of the run; with it, no endpoint is needed."),
     namespace: str | None = NAMESPACE,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Download a run's models, the chosen model, the report and the records to a folder."""
     endpoint = None
     if root is None and host is not None:
-        endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+        endpoint = login.open(host, namespace)
     _fetch(root, run, output, endpoint)
 
 
 def cancel(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = typer.Option(False, "--wait", help="Wait until the run has ended."),
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Cancel a running run."""
     from learn2compress.api import clusters
     from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
 
-    endpoint = _endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
+    endpoint = place.open(login)
     clusters.cancel(run, endpoint)
     typer.echo(f"Run {run} is being cancelled.")
     if not wait:
@@ -223,28 +197,4 @@ def _fetch(root: str | None, run: str, output: Path, endpoint: Any = None) -> No
     result = clusters.fetch(run, output, root=root, endpoint=endpoint)
     typer.echo(
         f"Chosen: {result.data.choice.chosen}. It was written to {result.selected}, beside models/ and report.html."
-    )
-
-
-def _endpoint(
-    host: str,
-    namespace: str | None,
-    token: str | None,
-    token_file: Path | None,
-    cookies: str | None,
-    ca_cert: Path | None,
-    verify_tls: bool,
-    proxy: str | None,
-) -> Any:
-    from learn2compress.api import clusters
-
-    return clusters.connect(
-        host,
-        namespace=namespace,
-        token=token,
-        token_file=token_file,
-        cookies=cookies,
-        ca_cert=ca_cert,
-        verify_tls=verify_tls,
-        proxy=proxy,
     )

@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.digits_job import command, states
 
 from learn2compress.schemas.digests import file_sha256
-from tests.e2e.conftest import command
-from tests.e2e.test_run import states
 
 pytestmark = pytest.mark.e2e
 PRISM = os.environ.get("PRISM") or shutil.which("prism")

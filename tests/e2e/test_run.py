@@ -14,24 +14,15 @@ import zipfile
 import numpy as np
 import pytest
 from support import forked
+from support.digits_job import QUICK, TEST, command, states, write_data, write_job, write_teacher
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
-from tests.e2e.conftest import QUICK, TEST, command, write_data, write_job, write_teacher
 
 pytestmark = pytest.mark.e2e
 NODES = 10
-
-
-def states(output: str) -> dict[str, str]:
-    """Reads the state of each finished node from the output: "ran" or "cached"."""
-    found = {}
-    for line in output.splitlines():
-        if line.startswith("[") and line.rstrip()[-1] != "…":
-            found[line.split()[1]] = "cached" if "cache" in line else "ran"
-    return found
 
 
 def test_run_writes_models_choice_report_and_metadata(finished):
