@@ -71,7 +71,7 @@ def _facts(found: "Inspection") -> list[str]:
         ("quantization", found.quantization),
         ("full int8", proof),
         ("parameters", format_count(found.parameters) + _zeros(found.sparsity)),
-        ("MACs", format_count(found.macs)),
+        ("MACs", _macs(found)),
         ("memory", _memory(found)),
         ("operators", ", ".join(f"{count} {name}" for name, count in found.ops.items())),
     ]
@@ -97,6 +97,12 @@ def _normalization(mean: list[float], std: list[float]) -> str:
         return "none (pixels 0..255)"
     values = [", ".join(f"{value:g}" for value in of) for of in (mean, std)]
     return f"(pixel - mean) / std, mean {values[0]}, std {values[1]}"
+
+
+def _macs(found: "Inspection") -> str:
+    if not found.custom_ops:
+        return format_count(found.macs)
+    return f"{format_count(found.macs)}, without those of {', '.join(found.custom_ops)}, which cannot be counted"
 
 
 def _memory(found: "Inspection") -> str:

@@ -63,7 +63,7 @@ def evaluate_files(
     Raises:
         DataError: The source is broken, or has no suitable image.
     """
-    choices = choices or Choices()
+    choices = (choices or Choices())._replace(example_shape=source.example_shape or _first_shape(source))
     part = "test" if "test" in source.counts else None if None in source.counts else next(iter(source.counts))
     measured = [_Measured(path, source, choices) for path in files]
     skipped: list[BadFile] = []
@@ -160,6 +160,12 @@ def _without_images(source: ExampleSource, measured: Sequence[_Measured]) -> Ite
     if absent:
         shown = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
         yield f"no measured image is of the class {shown}: the figures say nothing of it"
+
+
+def _first_shape(source: ExampleSource) -> tuple[int, ...] | None:
+    """Return the shape of the first example that can be read, if it is an array."""
+    examples = (example for piece in source.pieces for example in piece.read() if isinstance(example, RawExample))
+    return getattr(getattr(next(examples, None), "content", None), "shape", None)
 
 
 def _task(source: ExampleSource, shape: tuple[int, ...]) -> Task:

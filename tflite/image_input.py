@@ -6,6 +6,7 @@ range of numbers that a quantized input covers. Only where none of them says any
 that is recorded as an assumption. A quantized input takes round((pixel - mean) / std / scale) + zero_point.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,16 +24,22 @@ _LIKE_RANGE = 0.3
 _MOST_CLIPPED = 0.5  # share of the 256 pixel values
 _FEWEST_VALUES = 32  # that are left of 256
 
-Axes = Literal["nhwc", "nchw", "nhw"]
+Axes = Literal["nhwc", "nchw", "nhw", "flat", "flat chw"]
 
 
 class Layout(NamedTuple):
-    """How an input tensor holds an image; None for each size that the model leaves open."""
+    """How an input tensor holds images; None for each size that the model leaves open.
+
+    Attributes:
+        axes: Order of the axes; `flat` is one axis of rows of pixels, `flat chw` one of whole channels.
+        batch: Number of images that one invocation takes.
+    """
 
     height: int | None
     width: int | None
     channels: int | None
     axes: Axes
+    batch: int = 1
 
 
 def read_layout(shape: tuple[int | None, ...]) -> Layout | None:
@@ -195,13 +202,22 @@ def _words(scaling: Scaling) -> str:
     return scaling.name or str(scaling)
 
 
-def image_layout(model: ModelFile) -> Layout:
-    """Checks that a file takes one image of a fixed size, and reads its layout.
+def image_layout(
+    model: ModelFile, example_shape: tuple[int, ...] | None = None, channels_first: bool = False
+) -> Layout:
+    """Checks that a file takes images of a fixed size, and reads its layout.
+
+    Args:
+        model: The file.
+        example_shape: Height, width and channels of the data's images, which those of a flattened input must be.
+        channels_first: Whether a flattened input holds a channel after the other.
 
     Raises:
         ModelFileError: It takes something else.
     """
     tensor = model.input
+    if len(tensor.shape) == 2 and tensor.dtype in INPUT_DTYPES:
+        return _flat_layout(tensor, model.file, example_shape, channels_first)
     layout = read_layout(tensor.shape)
     fixed = all(side > 0 for side in tensor.shape_signature[1:])
     if layout is None or not fixed or tensor.dtype not in INPUT_DTYPES:
@@ -210,14 +226,22 @@ def image_layout(model: ModelFile) -> Layout:
             f"{tensor.dtype} {list(tensor.shape_signature)} in {model.file}. "
             "Give a model that takes an image of a fixed size."
         )
-    if tensor.shape[0] != 1:
-        raise ModelFileError(
-            f"An image classifier must take one image at a time; got a batch of {tensor.shape[0]} in {model.file}. "
-            "Convert it again from a model whose input has a batch of 1 or a free one."
-        )
     if layout.channels not in IMAGE_CHANNELS:
         raise ModelFileError(
             f"An image classifier must take 1 or 3 channels; got {layout.channels} in {model.file}, whose input is "
             f"{list(tensor.shape)}. Give a model that takes grey or colour images."
         )
-    return layout
+    return layout._replace(batch=tensor.shape[0])
+
+
+def _flat_layout(tensor: Tensor, file: str, example_shape: tuple[int, ...] | None, channels_first: bool) -> Layout:
+    batch, length = tensor.shape
+    if example_shape is None or math.prod(example_shape) != length:
+        known = f"of {list(example_shape)}" if example_shape else "of several sizes"
+        raise ModelFileError(
+            f"An image classifier must take [1, height, width, channels], or the data's images flattened; got "
+            f"{list(tensor.shape)} in {file}, and images {known}. Measure it on images that are stored in the size and "
+            "the channels that it takes, or convert it with the reshaping inside."
+        )
+    height, width, channels = example_shape
+    return Layout(height, width, channels, "flat chw" if channels_first and channels > 1 else "flat", batch)

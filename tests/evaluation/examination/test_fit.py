@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from learn2compress.evaluation.examination.fit import knows_validation
+
+
+@pytest.mark.parametrize(
+    ("validation", "images", "test", "expected"),
+    [
+        (1.0, 288, 0.971, True),
+        (1.0, 288, 0.961, True),
+        (1.0, 144, 0.99, False),  # within a percentage point
+        (1.0, 20, 0.961, False),  # too few images to tell
+        (0.95, 288, 0.971, False),
+        (1.0, 288, 1.0, False),
+    ],
+)
+def test_knows_validation_follows_the_z_test(validation, images, test, expected):
+    assert knows_validation(validation, images, test, 360) is expected
+
+
+def test_knows_validation_rarely_says_so_of_equal_accuracies():
+    rng = np.random.default_rng(0)
+    drawn = [(rng.binomial(300, 0.9) / 300, rng.binomial(360, 0.9) / 360) for _ in range(2000)]
+    said = sum(knows_validation(validation, 300, test, 360) for validation, test in drawn)
+    assert said / len(drawn) < 0.012  # the normal tail beyond 2.5 is 0.6 %
