@@ -240,7 +240,8 @@ def _flat_layout(tensor: Tensor, file: str, example_shape: tuple[int, ...] | Non
         known = f"of {list(example_shape)}" if example_shape else "of several sizes"
         raise ModelFileError(
             f"An image classifier must take [1, height, width, channels], or the data's images flattened; got "
-            f"{list(tensor.shape)} in {file}, and images {known}. Measure it on images that are stored in the size and "
+            f"{tensor.dtype} {list(tensor.shape)} in {file}, and images {known}. "
+            "Measure it on images that are stored in the size and "
             "the channels that it takes, or convert it with the reshaping inside."
         )
     height, width, channels = example_shape

@@ -102,7 +102,8 @@ class Classifier:
     def latency(self, repeats: int = 50, warmup: int = 5) -> np.ndarray:
         """Returns the milliseconds that each of `repeats` invocations took, after a warm-up.
 
-        An invocation is on one image, or on the batch that the file is fixed to. The image is noise from a fixed seed; filling it in and reading the scores are not timed.
+        An invocation is on one image, or on the batch that the file is fixed to. The image is noise from a fixed seed;
+        filling it in and reading the scores are not timed.
         """
         image = np.random.default_rng(0).integers(0, 256, (self.layout.batch, *self.input_shape), np.uint8)
         inputs = self._to_input(image)

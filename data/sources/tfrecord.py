@@ -91,7 +91,8 @@ class TFRecordPiece(Piece):
         if label not in self.labels:
             raise DataError(
                 f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
-                "Name all classes in data.classes, or leave it out; where labels begin at 1, set data.label_offset: 1."
+                "Name all classes in data.classes, or leave it out; where labels begin at 1, set data.label_offset: 1 "
+                "(evaluate: --label-offset 1)."
             )
         return self.labels[label]
 

@@ -137,8 +137,8 @@ def test_read_raises_when_the_data_are_damaged(save):
 
 
 def test_open_npz_raises_when_the_arrays_have_other_names(save):
-    with pytest.raises(DataError, match=r"must hold train_images and train_labels, .*; got X, y. Save it with those"):
-        open_at(save(X=IMAGES, y=LABELS))
+    with pytest.raises(DataError, match=r"must hold train_images and train_labels, .*; got data, target\. Save it"):
+        open_at(save(data=IMAGES, target=LABELS))
 
 
 def test_open_npz_raises_when_test_lacks_its_labels(save):
@@ -161,7 +161,7 @@ def test_read_raises_when_integers_are_no_pixels(save):
 @pytest.mark.parametrize(
     ("images", "hint"),
     [
-        (np.moveaxis(IMAGES, 3, 1), r"got \[20, 3, 4, 5\]. Move the channels last"),
+        (np.moveaxis(IMAGES, 3, 1), r"got \[20, 3, 4, 5\]. Save x.transpose"),
         (IMAGES.reshape(20, -1), r"got \[20, 60\]\.$"),
         (IMAGES[:0], r"got \[0, 4, 5, 3\]"),
         (np.zeros((20, 4, 5, 4), np.uint8), r"got \[20, 4, 5, 4\]"),

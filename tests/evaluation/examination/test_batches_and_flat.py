@@ -108,7 +108,7 @@ def test_evaluate_refuses_flattened_channels_one_after_the_other(evaluate):
 def test_evaluate_refuses_flattened_images_of_another_length(evaluate):
     status, _, err = evaluate(make_tiny(Tiny(UNIT, axes="flat", channels=1)))
     assert status == 2
-    assert "got [1, 36] in" in err
+    assert "got float32 [1, 36] in" in err
     assert "and images of [6, 6, 3]. Measure it on images that are stored in the size and the channels" in err
     assert evaluate(make_tiny(Tiny(UNIT, axes="flat", channels=1)), channels=1)[1]["accuracy"] == 1.0
 
@@ -126,7 +126,7 @@ def test_predict_of_a_fixed_batch_equals_that_of_a_single_image():
 
 def test_open_model_refuses_a_flattened_input_without_the_images_shape():
     with pytest.raises(
-        ModelFileError, match=r"or the data's images flattened; got \[1, 108\] in .*, and images of sev"
+        ModelFileError, match=r"or the data's images flattened; got float32 \[1, 108\] in .*, and images of"
     ):
         open_model(make_tiny(Tiny(axes="flat")))
     assert open_model(make_tiny(Tiny(axes="flat")), example_shape=(6, 6, 3)).input_shape == (6, 6, 3)
