@@ -54,7 +54,8 @@ def evaluate(
 ) -> int:
     """Measure accuracy, size and latency of .tflite files.
 
-    The images are those of the data's test split, or all images if the data has no splits.
+    The images are those of the data's test split, or all images if the data has no splits. Without a test split they
+    are those of the validation split or of the training split, which is said.
     """
     from learn2compress.api import measuring
 
