@@ -15,7 +15,8 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import PRESETS, Scaling
 from learn2compress.tflite.model_file import ModelFile, Tensor
 
-INPUT_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float32")
+INPUT_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32")
+_FLOATS = ("float16", "float32")
 IMAGE_CHANNELS = (1, 3)
 # Of the range that a preset's pixels span, what a quantized input's range may differ from it to be said of it …
 _SAME_RANGE = 0.06
@@ -93,7 +94,7 @@ def read_pixels(
                 f"A scaling must have one mean and std, or one a channel ({channels}); got {scaling} for {file}. "
                 "Correct the scaling."
             )
-    if image.dtype != "float32" and not image.quantized:
+    if image.dtype not in _FLOATS and not image.quantized:
         return _whole_pixels(image, channels, given, file)
     if given is not None:
         return _read(image, channels, given, "given", f"pixels scaled as given ({_words(given)})")
@@ -175,7 +176,7 @@ def _read(image: Tensor, channels: int, scaling: Scaling, source: str, said: str
     mean, std = (np.asarray(values) for values in scaling.for_channels(channels))
     real = (np.arange(256.0)[:, None] - mean) / std
     if not image.quantized:
-        return PixelReading(scaling, source, said, real.astype(np.float32))  # type: ignore[arg-type]
+        return PixelReading(scaling, source, said, real.astype(image.dtype))  # type: ignore[arg-type]
     limits = np.iinfo(image.dtype)
     quantized = np.rint(real / image.scale[0]) + image.zero_point[0]
     table = np.clip(quantized, limits.min, limits.max).astype(image.dtype)

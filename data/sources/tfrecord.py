@@ -205,9 +205,10 @@ def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: 
     kind = features[name].WhichOneof("kind")
     values: Any = getattr(features[name], kind).value if kind in kinds else ()
     if len(values) != 1:
+        several = "; images of several classes at once are not supported" if field == "label_feature" else ""
         raise DataError(
             f"feature {name!r} must be one value of {' or '.join(kinds)}; got {len(values)} of {kind} in {where}. "
-            f"Set data.{field} to another feature."
+            f"Set data.{field} to a feature of one value{several}."
         )
     return values[0]
 

@@ -145,7 +145,10 @@ def judge(
         what = f"{file} scores {accuracy:.1%} of {len(right)} images" + (
             f", where naming the most frequent class alone scores {chance:.1%}" if near else ""
         )
-        reasons = hints or ["No other scaling of pixels does better: its classes or their order may be others"]
+        reasons = hints or [
+            "No other scaling of pixels does better: its outputs may stand for other classes, which --classes names in "
+            "their order"
+        ]
         _doubt(examined, ". ".join([what, *reasons]), choices)
     else:
         examined.warnings += hints

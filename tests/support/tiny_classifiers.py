@@ -25,7 +25,7 @@ from support.tflite_files import write_metadata
 
 SIDE = 6
 SHARPNESS = 60.0
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int16": 7, "int8": 9}
+_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int16": 7, "int8": 9}
 _CODES = {"DEQUANTIZE": 6, "FULLY_CONNECTED": 9, "LOGISTIC": 14, "RESHAPE": 22, "SOFTMAX": 25, "CAST": 53}
 
 
