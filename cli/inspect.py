@@ -64,7 +64,7 @@ def _facts(found: "Inspection") -> list[str]:
         facts += [
             ("metadata", f"{about.name}: {about.description}" if about.description else about.name),
             ("normalization", _normalization(about.mean, about.std)),
-            ("labels", f"{len(about.labels)}: {_some(about.labels)}" if about.labels else "none"),
+            ("labels", _labels(about.labels, about.lost_labels)),
         ]
     proof = "verified" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
     facts += [
@@ -138,6 +138,12 @@ def _layer_table(found: "Inspection") -> "Table":
 
 def _zeros(sparsity: float | None) -> str:
     return "" if sparsity is None else f", {sparsity:.0%} of the kernels' values are zero"
+
+
+def _labels(labels: list[str], lost: str) -> str:
+    if lost:
+        return f"none: the metadata name {lost}, which another tool has left out of the file"
+    return f"{len(labels)}: {_some(labels)}" if labels else "none"
 
 
 def _some(labels: list[str]) -> str:

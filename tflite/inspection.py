@@ -40,6 +40,7 @@ class Labelling(Record):
     mean: list[float]
     std: list[float]
     labels: list[str]
+    lost_labels: str  # name of labels that the metadata name and the file lacks; empty if there are none
 
 
 class Layer(Record):
@@ -136,6 +137,7 @@ def inspect_file(path: str | Path) -> Inspection:
             mean=list(metadata.mean),
             std=list(metadata.std),
             labels=list(metadata.labels),
+            lost_labels=metadata.lost_labels,
         ),
         quantization=describe_quantization(model),
         full_int8=Int8(holds=proof.holds, reasons=proof.reasons),

@@ -41,8 +41,10 @@ class Classifier:
         pixels: PixelReading,
         scores: ScoresReading,
         labels: tuple[str, ...] = (),
+        lost_labels: str = "",
     ) -> None:
         self.model = model = parsed.facts
+        self.lost_labels = lost_labels
         self.threads = threads
         self.layout, self.pixels, self.scores, self.labels = layout, pixels, scores, labels
         self.input_shape: tuple[int, int, int] = (layout.height, layout.width, layout.channels)  # type: ignore[assignment]
@@ -245,7 +247,8 @@ def open_model(
     )
     described = None if scaling is not None else _described(metadata, parsed.file)
     pixels = read_pixels(parsed.facts.input, layout.channels or 0, scaling, described, parsed.file)
-    return Classifier(parsed, threads, layout, pixels, scores, metadata.labels if metadata else ())
+    labels, lost = (metadata.labels, metadata.lost_labels) if metadata else ((), "")
+    return Classifier(parsed, threads, layout, pixels, scores, labels, lost)
 
 
 def choose_signature(model: ModelFile, wanted: str | None = None) -> Signature | None:
@@ -436,5 +439,5 @@ def _refused(file: str, error: Exception) -> ModelFileError:
     reason = " ".join(str(error).split())
     return ModelFileError(
         f"A model must run on TensorFlow Lite's built-in operators; got {file}, of which the runtime says: "
-        f"{reason} Convert it for built-in operators."
+        f"{reason} Convert it for built-in operators, or measure the file that was compiled for an accelerator."
     )

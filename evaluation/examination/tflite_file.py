@@ -181,6 +181,8 @@ def _read_as(classifier: Classifier, match: ClassMatch) -> Iterator[str]:
 
 
 def _left_aside(source: ParsedFile, classifier: Classifier) -> Iterator[str]:
+    if classifier.lost_labels:
+        yield f"its metadata name the labels {classifier.lost_labels}, which another tool has left out of the file"
     if len(source.facts.signatures) > 1:
         used = next((found.name for found in classifier.model.signatures if found.subgraph == 0), "")
         others = [found.name for found in source.facts.signatures if found.name != used]
