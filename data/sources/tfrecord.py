@@ -197,10 +197,11 @@ def _parse(data: bytes, where: str) -> Any:
 
 
 def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: str) -> Any:
+    option = field.replace("_", "-")
     if name not in features:
         raise DataError(
             f"data.{field} must be a feature of the records; got {name!r}, but {where} has "
-            f"{', '.join(sorted(features)) or 'none'}. Set data.{field}."
+            f"{', '.join(sorted(features)) or 'none'}. Set data.{field} (evaluate: --{option})."
         )
     kind = features[name].WhichOneof("kind")
     values: Any = getattr(features[name], kind).value if kind in kinds else ()
@@ -208,7 +209,7 @@ def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: 
         several = "; images of several classes at once are not supported" if field == "label_feature" else ""
         raise DataError(
             f"feature {name!r} must be one value of {' or '.join(kinds)}; got {len(values)} of {kind} in {where}. "
-            f"Set data.{field} to a feature of one value{several}."
+            f"Set data.{field} (evaluate: --{option}) to a feature of one value{several}."
         )
     return values[0]
 
