@@ -63,6 +63,8 @@ def evaluate(
     format: str = "auto",
     classes: Sequence[str] | None = None,
     label_offset: int | None = None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
     limit: int | None = None,
     scaling: str | None = None,
     signature: str | None = None,
@@ -84,6 +86,8 @@ def evaluate(
         format: `folder`, `npz`, `tfrecord`, `csv` or `digits`; `auto` detects it.
         classes: Class names in the order of the outputs.
         label_offset: Taken off whole-number labels: 1 where they begin at 1.
+        image_feature: Name of the image feature of TFRecords; by default a usual one.
+        label_feature: Name of the label feature of TFRecords; by default a usual one.
         limit: Use at most this many images, evenly spaced.
         scaling: What the files expect of pixels 0..255: none, unit, symmetric, imagenet or caffe; by default what each
             file's metadata or its input's range says.
@@ -112,7 +116,8 @@ def evaluate(
 
     names = list(classes) if classes else None
     options = {"path": str(data), "format": format, "classes": names, "label_offset": label_offset}
-    config = checked(DataConfig, options)
+    features = {"image_feature": image_feature, "label_feature": label_feature}
+    config = checked(DataConfig, options | {name: value for name, value in features.items() if value})
     expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
     source = open_source(config, limit)
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]

@@ -178,6 +178,8 @@ class Screen:
         self.say(f"Chosen: {report.choice.chosen} – {reason}")
         if shortfall := find_shortfall(report):
             self.say(f"Attention: {shortfall.describe()}")
+        for note in report.notes:
+            self.say(f"Note: {note}")
         self.say(f"Done in {seconds / 60:.1f} minutes.")
         for what, path in (
             ("all models", output / "models"),

@@ -33,6 +33,8 @@ def evaluate(
     ),
     classes: str | None = typer.Option(None, help="Class names in the order of the outputs, separated by commas."),
     label_offset: int | None = typer.Option(None, help="Taken off whole-number labels: 1 where they begin at 1."),
+    image_feature: str | None = typer.Option(None, help="TFRecord: name of the image feature (default: a usual one)."),
+    label_feature: str | None = typer.Option(None, help="TFRecord: name of the label feature (default: a usual one)."),
     limit: int | None = typer.Option(None, min=1, help="Use at most this many images, evenly spaced."),
     scaling: str | None = typer.Option(
         None,
@@ -54,7 +56,8 @@ def evaluate(
 ) -> int:
     """Measure accuracy, size and latency of .tflite files.
 
-    The images are those of the data's test split, or all images if the data has no splits.
+    The images are those of the data's test split, or all images if the data has no splits. Without a test split they
+    are those of the validation split or of the training split, which is said.
     """
     from learn2compress.api import measuring
 
@@ -64,6 +67,8 @@ def evaluate(
         format=data_format,
         classes=classes.split(",") if classes else None,
         label_offset=label_offset,
+        image_feature=image_feature,
+        label_feature=label_feature,
         limit=limit,
         scaling=scaling,
         signature=signature,

@@ -52,6 +52,8 @@ def pick(
         metadata=metadata,
     )
     choice = picked.data.choice
+    for note in picked.data.notes:
+        typer.echo(f"note: {note}", err=True)
     for verdict in choice.verdicts:
         typer.echo(f"{verdict.status:>10}  {verdict.candidate:<18}  {verdict.reason}")
     typer.echo(f"\n{choice.chosen} was written to {picked.selected}; the report is {picked.report.path}.")

@@ -6,8 +6,10 @@ so that a changed file is no cache hit. Outputs: TFX `Examples` with the splits 
 TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
 
 Images without labels (`data.unlabeled`) are stored beside the splits and belong to none of them. The test part of the
-source is the test split. All other images are split by the digest of their pixels: an image is always in the same
-split, copies of it are in the same one, and new images leave the others where they are. The lineage records:
+source is the test split. All other images are split by the digest of their pixels in the source, before they are
+resized: an image is always in the same split, whatever `data.height` is, copies of it are in the same one, and new
+images leave the others where they are. Pictures that differ in the source and are equal once they are resized may be in
+different splits; they are counted as duplicates, too. The lineage records:
 data_digest, classes, images, <split>_images, unlabeled_images, skipped, and duplicates (held-out images that also occur
 in another split).
 """

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Determines the record, the split and the shard of an example, as a function of the example and the plan only.
 
-The split and the position in it follow from the digest of the content, the number of shards follows from the counts.
+The split and the position in it follow from the digest of the example as its source provides it, so that they do not
+change with the form to which it is converted (`data.height`). The number of shards follows from the counts.
 None of them depends on the division into pieces or on the number of workers; therefore the bytes do not either.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -100,19 +102,33 @@ def make_plan(
     return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets)
 
 
-def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
+class ExampleRecord(NamedTuple):
+    """An example as it is stored.
+
+    Attributes:
+        split: Its split.
+        identity: Its id, 16 hexadecimal digits.
+        content: The first 16 digits of the digest of its stored form, equal for copies that a model cannot distinguish.
+        data: The serialized tf.Example.
+    """
+
+    split: str
+    identity: str
+    content: str
+    data: bytes
+
+
+def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
     """Make the record of an example, as `DataManifest` describes it.
 
     Args:
         raw: Example of the source.
         plan: Plan of splits and shards.
-
-    Returns:
-        The split, the id and the serialized tf.Example.
     """
     records = modality_of(plan.task).records(plan.task)
     stored = records.fit(raw.content)
-    digest = records.digest(stored)
+    digest = records.digest(raw.content)
+    content = digest if stored is raw.content else records.digest(stored)
     identity = digest[:8].hex()
     features = {
         records.feature: _bytes(records.encode(stored)),
@@ -123,7 +139,8 @@ def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Without `deterministic`, the order of a map's entries and therefore the bytes would vary.
-    return plan.split_of(raw.part, digest), identity, example.SerializeToString(deterministic=True)
+    data = example.SerializeToString(deterministic=True)
+    return ExampleRecord(plan.split_of(raw.part, digest), identity, content[:8].hex(), data)
 
 
 def open_shard(path: str | Path) -> tf.io.TFRecordWriter:

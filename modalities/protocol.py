@@ -52,8 +52,11 @@ class Records(Protocol):
     def fit(self, raw: Any) -> Any:
         """Converts a raw example to the task's form."""
 
-    def digest(self, stored: Any) -> bytes:
-        """Computes the SHA-256 that determines id, split and shard; equal examples have equal digests."""
+    def digest(self, example: Any) -> bytes:
+        """Computes a SHA-256 of a raw or a stored example; equal examples have equal digests.
+
+        That of the raw example determines id, split and shard; examples of equal stored digests are copies.
+        """
 
     def encode(self, stored: Any) -> bytes:
         """Writes a stored example as the bytes of its feature."""

@@ -82,12 +82,11 @@ class Unlabeled(Record):
 class DataManifest(Record):
     """Manifest of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (its
-    origin), and the features of the modality; for images: `image` (height·width·channels raw uint8 bytes),
-    `original_height`, `original_width`, `brightness`; the id is of shape and pixels. Within a split, records are in the
-    order of their ids,
-    distributed over shards by id: this order is random with respect to content, and independent of the number of
-    workers.
+    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of a SHA-256), `source` (its origin), and the
+    features of the modality; for images: `image` (height·width·channels raw uint8 bytes), `original_height`,
+    `original_width`, `brightness`. The id is of the example as its source provides it, for images of shape and pixels
+    before they are resized. Within a split, records are in the order of their ids, distributed over shards by id: this
+    order is random with respect to content, and independent of the number of workers.
     """
 
     task: Task

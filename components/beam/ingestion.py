@@ -2,8 +2,8 @@
 """Turns the pieces of a source into sorted shards in a Beam pipeline, separate from the node: workers import no TFX.
 
     pieces ─► read, decode, fit ─┬─► by (split, shard) ─► sort by id ─► Split-*/data_tfrecord-*.gz
-                                 ├─► by id ─► duplicates ─┐
-                                 └─► counts ──────────────┴─► report.json
+                                 ├─► by content ─► duplicates ─┐
+                                 └─► counts ───────────────────┴─► report.json
 
 Pixels do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its records
 to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred bytes for
@@ -33,8 +33,9 @@ NAMED_BAD_FILES = 100
 NAMED_DUPLICATES = 50
 _INDEX_BATCH = 4096
 
-INDEX = np.dtype([("id", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
-"""Position of a record in a spill file; `split` is an index into PARTS. Beam groups nothing else of an example."""
+INDEX = np.dtype([("id", "<u8"), ("content", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
+"""Position of a record in a spill file; `content` as in `ExampleRecord`, `split` is an index into PARTS. Beam groups
+nothing else of an example."""
 
 
 def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             pipeline
             | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
             | "Distribute" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("ids", "counts", main="index")
+            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("contents", "counts", main="index")
         )
         # Shards without examples are written as well.
         every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
@@ -73,7 +74,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             | "ByShard" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(WriteShard(plan))
         )
-        duplicates = read.ids | "ById" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
+        duplicates = read.contents | "ByContent" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
         _ = (
             (read["counts"], duplicates)
             | "Counts" >> beam.Flatten()
@@ -96,24 +97,25 @@ class ReadPiece(beam.DoFn):
         examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         bad: list[list[str]] = []
         bad_count = 0
-        rows: list[tuple[int, int, int, int]] = []
+        rows: list[tuple[int, ...]] = []
         with open(Path(self.plan.spill, spill), "xb") as stream:
             for raw in piece.read():
                 if isinstance(raw, BadFile):
                     bad_count += 1
                     bad = sorted([*bad, [raw.source, raw.reason]])[:NAMED_BAD_FILES]
                     continue
-                split, identity, record = make_record(raw, self.plan)
-                examples[split][str(raw.label)] += 1
-                rows.append((int(identity, 16), PARTS.index(split), stream.tell(), len(record)))
-                stream.write(record)
+                made = make_record(raw, self.plan)
+                examples[made.split][str(raw.label)] += 1
+                keys = (int(made.identity, 16), int(made.content, 16))
+                rows.append((*keys, PARTS.index(made.split), stream.tell(), len(made.data)))
+                stream.write(made.data)
                 if len(rows) == _INDEX_BATCH:
                     yield from self._index(spill, rows)
                     rows = []
         yield from self._index(spill, rows)
         yield beam.pvalue.TaggedOutput("counts", {"examples": examples, "bad": bad, "bad_count": bad_count})
 
-    def _index(self, spill: str, rows: list[tuple[int, int, int, int]]) -> Iterator[Any]:
+    def _index(self, spill: str, rows: list[tuple[int, ...]]) -> Iterator[Any]:
         index = np.array(rows, INDEX)
         for number, split in enumerate(PARTS):
             own = index[index["split"] == number]
@@ -122,9 +124,9 @@ class ReadPiece(beam.DoFn):
             shards = own["id"] % self.plan.shards[split]
             for shard in np.unique(shards).tolist():
                 yield (split, shard), (spill, own[shards == shard])
-        buckets = index["id"] % self.plan.buckets
+        buckets = index["content"] % self.plan.buckets
         for bucket in np.unique(buckets).tolist():
-            yield beam.pvalue.TaggedOutput("ids", (bucket, (spill, index[buckets == bucket])))
+            yield beam.pvalue.TaggedOutput("contents", (bucket, (spill, index[buckets == bucket])))
 
 
 class WriteShard(beam.DoFn):
@@ -151,44 +153,47 @@ class WriteShard(beam.DoFn):
 
 
 class FindDuplicates(beam.DoFn):
-    """Counts the images that occur more than once, by the splits in which they occur, and names some of them."""
+    """Counts the images that occur more than once, by the splits in which they occur, and names some of them.
+
+    Images are equal if a model cannot distinguish them: if their stored pixels are equal.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
         spills = list(element[1])
-        ids, times = np.unique(np.concatenate([index["id"] for _, index in spills]), return_counts=True)
-        repeated = [(spill, index[np.isin(index["id"], ids[times > 1])]) for spill, index in spills]
+        contents, times = np.unique(np.concatenate([index["content"] for _, index in spills]), return_counts=True)
+        repeated = [(spill, index[np.isin(index["content"], contents[times > 1])]) for spill, index in spills]
         counts: Counter[str] = Counter()
         pairs: list[tuple[bool, int, str, str]] = []
         tallies: dict[int, Counter[str]] = defaultdict(Counter)
         for _, index in repeated:
             for row in index:
-                tallies[int(row["id"])][PARTS[row["split"]]] += 1
-        for identity, tally in tallies.items():
+                tallies[int(row["content"])][PARTS[row["split"]]] += 1
+        for content, tally in tallies.items():
             for one, other in itertools.combinations_with_replacement(PARTS, 2):
                 # Within a split, all but the first are counted; between two, those of the second that are in the first.
                 count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
                 if count > 0:
                     counts[f"{one}/{other}"] += count
-                    pairs.append((one == other, identity, one, other))
+                    pairs.append((one == other, content, one, other))
         named = sorted(pairs)[:NAMED_DUPLICATES]
-        sources = self._sources(repeated, {identity for _, identity, _, _ in named})
+        sources = self._sources(repeated, {content for _, content, _, _ in named})
         examples = [
-            [same, f"{identity:016x}", sources[identity, one][0], sources[identity, other][int(same)]]
-            for same, identity, one, other in named
+            [same, f"{content:016x}", sources[content, one][0], sources[content, other][int(same)]]
+            for same, content, one, other in named
         ]
         yield {"duplicates": counts, "duplicate_examples": examples}
 
-    def _sources(self, spills: list[Any], ids: set[int]) -> dict[tuple[int, str], list[str]]:
-        """Collects the sources of some images, sorted, by id and split."""
+    def _sources(self, spills: list[Any], contents: set[int]) -> dict[tuple[int, str], list[str]]:
+        """Collects the sources of some images, sorted, by content and split."""
         sources: dict[tuple[int, str], list[str]] = defaultdict(list)
         for spill, index in spills:
-            wanted = index[np.isin(index["id"], np.array(sorted(ids), np.uint64))]
-            for row, (identity, record) in zip(wanted, _fetch(self.plan, spill, wanted), strict=True):
+            wanted = index[np.isin(index["content"], np.array(sorted(contents), np.uint64))]
+            for row, (_, record) in zip(wanted, _fetch(self.plan, spill, wanted), strict=True):
                 source = tf.train.Example.FromString(record).features.feature["source"].bytes_list.value[0]
-                sources[identity, PARTS[row["split"]]].append(source.decode())
+                sources[int(row["content"]), PARTS[row["split"]]].append(source.decode())
         return {key: sorted(names) for key, names in sources.items()}
 
 

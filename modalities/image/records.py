@@ -37,9 +37,9 @@ class ImageRecords:
         """Converts an image to the task's shape; see `fit_image`."""
         return np.ascontiguousarray(fit_image(raw, self.shape))
 
-    def digest(self, stored: np.ndarray) -> bytes:
-        """Computes the SHA-256 of shape and pixels."""
-        return hashlib.sha256("x".join(map(str, stored.shape)).encode() + b":" + stored.tobytes()).digest()
+    def digest(self, example: np.ndarray) -> bytes:
+        """Computes the SHA-256 of shape and pixels, of an image of any size."""
+        return hashlib.sha256("x".join(map(str, example.shape)).encode() + b":" + example.tobytes()).digest()
 
     def encode(self, stored: np.ndarray) -> bytes:
         """Encodes the pixels row by row."""

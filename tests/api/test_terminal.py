@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from learn2compress.api import terminal as module
+from learn2compress.components.teacher_importer import tell_known_validation
 from learn2compress.schemas.progress import Progress
 
 
@@ -104,3 +105,14 @@ def test_quiet_output_redirects_streams_that_are_not_the_process_s(monkeypatch, 
     assert sys.stdout is notebook
     assert notebook.getvalue() == "of the run\n"
     assert (tmp_path / "run.log").read_text() == "of a library\n"
+
+
+def test_screen_summary_names_a_teacher_that_knows_the_validation_images(make_report, capfd, tmp_path):
+    [note] = tell_known_validation({"validation": 1.0, "test": 0.971}, {"validation": 288, "test": 360})
+    report = make_report(images=200)[0].model_copy(update={"notes": [f"Teacher: {note}"]})
+    with module.Screen() as screen:
+        screen.summary(report, tmp_path, tmp_path, tmp_path, 60.0)
+    said = (
+        "Note: Teacher: it scores 100.0% on validation images and 97.1% on test images: it seems to have been trained"
+    )
+    assert said in capfd.readouterr().out
