@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Determines the record, the split and the shard of an example, as a function of the example and the plan only.
 
-The split and the position in it follow from the digest of the content, the number of shards follows from the counts.
+The split and the position in it follow from digests of the content, the number of shards follows from the counts.
 None of them depends on the division into pieces or on the number of workers; therefore the bytes do not either.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -47,14 +49,14 @@ class Plan:
     shards: dict[str, int]
     buckets: int
 
-    def split_of(self, part: Part, digest: bytes) -> str:
-        """Returns the split of an example: the one that its source states, otherwise the one of its digest."""
+    def split_of(self, part: Part, key: bytes) -> str:
+        """Returns the split of an example: the one that its source states, otherwise the one of its key (SHA-256)."""
         if part in ("validation", "test", UNLABELED):
             return part
-        # The first bytes of the digest are the id, which determines the shard; the split uses others.
+        # The first bytes of a digest are the id, which determines the shard; the split uses others.
         for split, fraction, piece in (
-            ("test", self.test_fraction, digest[8:16]),
-            ("validation", self.validation_fraction, digest[16:24]),
+            ("test", self.test_fraction, key[8:16]),
+            ("validation", self.validation_fraction, key[16:24]),
         ):
             if int.from_bytes(piece, "big") < fraction * 2**64:
                 return split
@@ -100,7 +102,16 @@ def make_plan(
     return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets)
 
 
-def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
+class Made(NamedTuple):
+    """A record with what determines its place."""
+
+    split: str
+    identity: str  # 16 hexadecimal digits of the content's digest
+    record: bytes
+    near: str  # digits of the digest that near-duplicates share; of images, the same as the identity
+
+
+def make_record(raw: RawExample, plan: Plan) -> Made:
     """Make the record of an example, as `DataManifest` describes it.
 
     Args:
@@ -108,11 +119,12 @@ def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
         plan: Plan of splits and shards.
 
     Returns:
-        The split, the id and the serialized tf.Example.
+        The split, the id, the serialized tf.Example and the id of its near-duplicates.
     """
     records = modality_of(plan.task).records(plan.task)
     stored = records.fit(raw.content)
-    digest = records.digest(stored)
+    digest, key = records.digest(stored), records.split_key(stored)
+    split_key = key if raw.group is None else hashlib.sha256(f"group:{raw.group}".encode()).digest()
     identity = digest[:8].hex()
     features = {
         records.feature: _bytes(records.encode(stored)),
@@ -123,7 +135,8 @@ def make_record(raw: RawExample, plan: Plan) -> tuple[str, str, bytes]:
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Without `deterministic`, the order of a map's entries and therefore the bytes would vary.
-    return plan.split_of(raw.part, digest), identity, example.SerializeToString(deterministic=True)
+    record = example.SerializeToString(deterministic=True)
+    return Made(plan.split_of(raw.part, split_key), identity, record, key[:8].hex())
 
 
 def open_shard(path: str | Path) -> tf.io.TFRecordWriter:

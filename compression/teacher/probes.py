@@ -62,10 +62,7 @@ def run_probes(
         values = in_batches(function, inputs, opened.input.batch).numpy()
     except Exception as error:  # a model's own code may raise anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise TeacherError(
-            f"teacher {path} must answer images of shape {list(probes.shape[1:])}; got: {lines[0][:300].rstrip('.')}. "
-            "Check the model with the library that saved it, and the size of the data's images."
-        ) from error
+        raise opened.input.failure(probes, lines[0][:300].rstrip(".")) from error
     if values.ndim != 2 or len(values) != PROBES:
         raise TeacherError(
             f"teacher {path} must return a number for each class, [batch, classes]; got "

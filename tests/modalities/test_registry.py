@@ -29,8 +29,9 @@ def test_task_without_a_modality_is_a_task_of_images_and_is_serialized_without_o
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"modality": "smell"}, "Input should be 'image'"),
+        ({"modality": "smell"}, "Input should be 'image' or 'text'"),
         ({"input_shape": (2, 3)}, r"must be \[height, width, channels\]"),
+        ({"modality": "text"}, r"must be \[tokens\], at least one; got \[2, 3, 1\]"),
     ],
 )
 def test_task_refuses_an_unknown_modality_and_a_shape_of_another(change, match):
@@ -61,6 +62,9 @@ class Words:
     def digest(self, stored):
         return hashlib.sha256(stored.encode()).digest()
 
+    def split_key(self, stored):
+        return self.digest(stored)
+
     def encode(self, stored):
         return stored.encode()
 
@@ -85,7 +89,7 @@ def test_examples_of_another_modality_are_stored_and_read_by_the_same_code(tmp_p
     raws = [RawExample("rows#0", "train", 0, "naïve  résumé"), RawExample("rows#1", "train", 1, "")]
     made = [make_record(raw, plan) for raw in raws]
     with open_shard(tmp_path / "shard.gz") as writer:
-        for _, _, record in made:
+        for _, _, record, _ in made:
             writer.write(record)
 
     found = list(read_shard(tmp_path / "shard.gz", task))

@@ -128,7 +128,7 @@ def test_id_of_image_equals_the_stored_id(make_run, tmp_path: Path) -> None:
     )
     raw = RawExample("x.png", None, 0, decode_image(tmp_path / "x.png"))
 
-    _, identity, record = make_record(raw, plan)
+    _, identity, record, _ = make_record(raw, plan)
 
     assert id_of_image(graph, entry, "examples", tmp_path / "x.png") == identity
     assert b"\n\x12\n\x10" + identity.encode() in record
