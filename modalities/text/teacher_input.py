@@ -217,7 +217,7 @@ def _read_ids(
     else:
         field = "teacher.tokenizer" if len(parts) > 1 else "teacher.vocabulary or teacher.tokenizer"
         raise TeacherError(
-            f"{field} must be given for teacher {path}, which takes ids ({', '.join(specs)}); got none. Set "
+            f"{field} must be given for teacher {path}, which takes ids ({', '.join(sorted(specs))}); got none. Set "
             "teacher.tokenizer to its tokenizer.json"
             + (", or teacher.vocabulary to its list of words." if len(parts) == 1 else ".")
         )
