@@ -275,10 +275,10 @@ class Presentation(Protocol):
     input_format: str
     snippets: tuple[str, ...]
 
-    def preview(self, stored: np.ndarray) -> str:
-        """Draws a small preview of an example, as a data URI."""
+    def preview(self, stored: Any) -> str:
+        """Makes a small preview of an example: a picture as a data URI, or one line of text."""
 
-    def golden_file(self, stored: np.ndarray) -> tuple[str, bytes]:
+    def golden_file(self, stored: Any) -> tuple[str, bytes]:
         """Encodes an example losslessly as a file for an app; returns its suffix and its bytes."""
 
     def snippet_template(self, name: str) -> str:

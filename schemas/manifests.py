@@ -11,24 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
 from learn2compress.schemas.files.inside import RelativePath
 from learn2compress.schemas.files.whole import write_whole
+from learn2compress.schemas.records.base import Record as Record
+from learn2compress.schemas.records.views import AnyViewRecipe as AnyViewRecipe
+from learn2compress.schemas.records.views import TextViewRecipe as TextViewRecipe
+from learn2compress.schemas.records.views import ViewRecipe as ViewRecipe
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
 ModalityName = Literal["image", "text"]
 DEFAULT_MODALITY: ModalityName = "image"  # the modality of manifests that name none
-
-
-class Record(BaseModel):
-    """Base class of manifests and reports: immutable, and unknown fields are refused instead of dropped."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class File(Record):
@@ -106,34 +104,6 @@ class DataManifest(Record):
     notes: list[str] = []  # what of the data is not used, or may not be meant so
     # Of texts: those of one split whose words are those of a text in another, in pairs as in `duplicates`, with it.
     near_duplicates: dict[str, int] = Field({}, exclude_if=lambda counts: not counts)
-
-
-class ViewRecipe(Record):
-    """The K views of a training image with stored logits; view 0 is the image itself.
-
-    A view is a shift by (dy, dx) pixels, with reflection at the border, optionally mirrored left to right. The
-    parameters of each view are stored with its logits, so that a student is trained on exactly the same view.
-    """
-
-    count: int
-    shift_pixels: tuple[int, int]  # largest |dy|, |dx|
-    flip: bool
-    seed: int
-
-
-class TextViewRecipe(Record):
-    """The K views of a training text with stored logits; view 0 is the text itself.
-
-    In the other views words are left out at random, and of a long text only a window is kept.
-    """
-
-    count: int
-    dropped_words: float  # fraction of the words
-    window_words: int  # words of the window
-    seed: int
-
-
-AnyViewRecipe = ViewRecipe | TextViewRecipe
 
 
 class TeacherManifest(Record):

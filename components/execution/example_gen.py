@@ -171,7 +171,7 @@ def _warn(manifest: DataManifest) -> None:
     for pair, count in _leaks(manifest.near_duplicates):
         one, other = pair.split("/")
         _LOGGER.warning(
-            "%d texts of %s have the words of a text in %s, and other punctuation or case", count, other, one
+            "%d texts of %s have the words of a text in %s, with other punctuation or case", count, other, one
         )
 
 

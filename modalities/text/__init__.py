@@ -5,4 +5,4 @@ Other packages use it through `modalities.modality_of`; the public modules are f
 only.
 """
 
-__all__ = ["modality", "words"]
+__all__ = ["modality", "records", "words"]

@@ -156,7 +156,7 @@ def _features(path: Path) -> Iterator[dict[str, Any]]:
 
 def _feature_value(feature: Any) -> Any:
     kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value if kind else ()
+    values: Any = getattr(feature, kind).value if kind else ()
     return values[0] if len(values) == 1 else None
 
 
