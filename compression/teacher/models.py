@@ -126,7 +126,7 @@ def _open_keras(
         raise TeacherError(
             f"teacher {path} must be a model built of layers on a known input; got {type(model).__name__} "
             "without one. "
-            "Call it once on images before saving, or export it as a SavedModel."
+            "Call it once on examples before saving, or export it as a SavedModel."
         )
     specs = {_input_name(one): tf.TensorSpec(tuple(one.shape), tf.as_dtype(one.dtype)) for one in model.inputs}
     read = modality.teacher_input(path, specs, files)

@@ -23,7 +23,7 @@ from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import DataManifest, TeacherLogitsManifest, TeacherManifest, read_manifest
 
-LABELED, UNLABELED = 80, 40
+LABELED, UNLABELED = 240, 40
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def examples(tmp_path_factory):
     for name, rows in (("labeled", texts[:LABELED]), ("more", texts[LABELED:])):
         with open(folder / f"{name}.csv", "w", newline="") as stream:
             csv.writer(stream).writerows([("text", "label"), *rows])
-    config = DataConfig(path=f"{folder}/labeled.csv", unlabeled=f"{folder}/more.csv", max_tokens=8)
+    config = DataConfig(path=f"{folder}/labeled.csv", unlabeled=f"{folder}/more.csv", max_tokens=8, validation_fraction=0.3)
     made = standard_artifacts.Examples()
     made.uri = str(folder / "examples")
     executor = TextExampleGenExecutor(BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1)))
