@@ -39,7 +39,9 @@ def examples(tmp_path_factory):
     for name, rows in (("labeled", texts[:LABELED]), ("more", texts[LABELED:])):
         with open(folder / f"{name}.csv", "w", newline="") as stream:
             csv.writer(stream).writerows([("text", "label"), *rows])
-    config = DataConfig(path=f"{folder}/labeled.csv", unlabeled=f"{folder}/more.csv", max_tokens=8, validation_fraction=0.3)
+    config = DataConfig(
+        path=f"{folder}/labeled.csv", unlabeled=f"{folder}/more.csv", max_tokens=8, validation_fraction=0.3
+    )
     made = standard_artifacts.Examples()
     made.uri = str(folder / "examples")
     executor = TextExampleGenExecutor(BaseBeamExecutor.Context(beam_pipeline_args=direct_runner_args(1)))
