@@ -5,9 +5,6 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.pipeline.environment import prepare_environment
-from learn2compress.schemas.errors import OutputError
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -22,26 +19,16 @@ def compile_config(
     settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines; the same configuration gives the same bytes."""
-    from learn2compress.schemas.config import load_config
+    from learn2compress.api import clusters
 
-    chosen = load_config(config, settings)
-    prepare_environment()
-    from learn2compress.kubeflow.compile import compile_pipeline
-
-    text = compile_pipeline(chosen, image)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"output {output} must be writable; {error.strerror}. Choose another place.") from error
-    typer.echo(f"Wrote {output}.")
+    typer.echo(f"Wrote {clusters.compile_pipeline(config, output, image=image, settings=settings)}.")
 
 
 def lint(pipeline: Path = typer.Argument(..., help="A compiled pipeline.")) -> None:
     """Check a compiled pipeline for constructs that a cluster refuses. Exit status 3: the check found some."""
-    prepare_environment()
-    from learn2compress.kubeflow.lint import lint_file
+    from learn2compress.api import clusters
 
-    faults = lint_file(pipeline)
+    faults = clusters.lint_pipeline(pipeline)
     for fault in faults:
         typer.echo(fault)
     if faults:

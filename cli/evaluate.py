@@ -8,7 +8,6 @@ Exit status: 0 all files were measured; 2 a file or the data cannot be used (the
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import typer
 from learn2compress.schemas.units import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from learn2compress.evaluation.files import FileEvaluation
+    from learn2compress.api.measuring import Measurements
     from learn2compress.schemas.reports import Candidate
 
 
@@ -34,6 +33,8 @@ def evaluate(
     ),
     classes: str | None = typer.Option(None, help="Class names in the order of the outputs, separated by commas."),
     label_offset: int | None = typer.Option(None, help="Taken off whole-number labels: 1 where they begin at 1."),
+    image_feature: str | None = typer.Option(None, help="TFRecord: name of the image feature (default: a usual one)."),
+    label_feature: str | None = typer.Option(None, help="TFRecord: name of the label feature (default: a usual one)."),
     limit: int | None = typer.Option(None, min=1, help="Use at most this many images, evenly spaced."),
     scaling: str | None = typer.Option(
         None,
@@ -55,46 +56,43 @@ def evaluate(
 ) -> int:
     """Measure accuracy, size and latency of .tflite files.
 
-    The images are those of the data's test split, or all images if the data has no splits.
+    The images are those of the data's test split, or all images if the data has no splits. Without a test split they
+    are those of the validation split or of the training split, which is said.
     """
-    from rich.console import Console
-    from rich.progress import Progress
+    from learn2compress.api import measuring
 
-    from learn2compress.cli.options import checked
-    from learn2compress.data.sources.formats import open_source
-    from learn2compress.evaluation.examination.tflite_file import Choices
-    from learn2compress.evaluation.files import evaluate_files
-    from learn2compress.evaluation.measure import this_host
-    from learn2compress.schemas.config import DataConfig, EvaluateConfig, TeacherConfig
-
-    names = classes.split(",") if classes else None
-    config = checked(DataConfig, {"path": data, "format": data_format, "classes": names, "label_offset": label_offset})
-    expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
-    source = open_source(config, limit)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("images")
-        found = evaluate_files(
-            files,
-            source,
-            EvaluateConfig(top_k=top_k, threads=threads, latency_runs=runs),
-            Choices(expected, signature, output, tuple(skip_class), names is not None, allow_near_chance),
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    host = this_host().model_dump(mode="json", exclude={"source"})
+    found = measuring.evaluate(
+        files,
+        data,
+        format=data_format,
+        classes=classes.split(",") if classes else None,
+        label_offset=label_offset,
+        image_feature=image_feature,
+        label_feature=label_feature,
+        limit=limit,
+        scaling=scaling,
+        signature=signature,
+        output=output,
+        skip_class=skip_class,
+        allow_near_chance=allow_near_chance,
+        top_k=top_k,
+        threads=threads,
+        runs=runs,
+    )
+    host = found.host.model_dump(mode="json", exclude={"source"})
     if as_json:
-        records = [_record(c, source.classes, host) for c in found.candidates]
+        records = [_record(c, found.classes, host) for c in found.candidates]
         typer.echo(json.dumps(records, indent=1, ensure_ascii=False))
     else:
         _print_table(found, host)
     if found.skipped:
         first = found.skipped[0]
         typer.echo(f"{len(found.skipped)} images were skipped; the first is {first.source}: {first.reason}", err=True)
-    for warning in _warnings(found):
+    for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    failed = [candidate for candidate in found.candidates if candidate.failed]
-    for candidate in failed:
-        typer.echo(f"learn2compress: {candidate.failed}", err=True)
-    return 2 if failed else 0
+    for reason in found.failed:
+        typer.echo(f"learn2compress: {reason}", err=True)
+    return 2 if found.failed else 0
 
 
 def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +123,7 @@ def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, An
     }
 
 
-def _warnings(found: "FileEvaluation") -> list[str]:
-    own = [f"{candidate.name}: {text}" for candidate in found.candidates for text in candidate.warnings]
-    return [*found.notes, *own]
-
-
-def _print_table(found: "FileEvaluation", host: dict[str, Any]) -> None:
+def _print_table(found: "Measurements", host: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -27,9 +27,9 @@ def inspect(
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object with all values."),
 ) -> None:
     """Show the contents of a .tflite file: inputs, outputs, labels, operators, and size by layer."""
-    from learn2compress.tflite.inspection import inspect_file
+    from learn2compress.api import measuring
 
-    found = inspect_file(file)
+    found = measuring.inspect(file)
     if as_json:
         typer.echo(found.model_dump_json(indent=1, by_alias=True))
         return
@@ -64,14 +64,14 @@ def _facts(found: "Inspection") -> list[str]:
         facts += [
             ("metadata", f"{about.name}: {about.description}" if about.description else about.name),
             ("normalization", _normalization(about.mean, about.std)),
-            ("labels", f"{len(about.labels)}: {_some(about.labels)}" if about.labels else "none"),
+            ("labels", _labels(about.labels, about.lost_labels)),
         ]
     proof = "verified" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
     facts += [
         ("quantization", found.quantization),
         ("full int8", proof),
         ("parameters", format_count(found.parameters) + _zeros(found.sparsity)),
-        ("MACs", format_count(found.macs)),
+        ("MACs", _macs(found)),
         ("memory", _memory(found)),
         ("operators", ", ".join(f"{count} {name}" for name, count in found.ops.items())),
     ]
@@ -97,6 +97,12 @@ def _normalization(mean: list[float], std: list[float]) -> str:
         return "none (pixels 0..255)"
     values = [", ".join(f"{value:g}" for value in of) for of in (mean, std)]
     return f"(pixel - mean) / std, mean {values[0]}, std {values[1]}"
+
+
+def _macs(found: "Inspection") -> str:
+    if not found.custom_ops:
+        return format_count(found.macs)
+    return f"{format_count(found.macs)}, without those of {', '.join(found.custom_ops)}, which cannot be counted"
 
 
 def _memory(found: "Inspection") -> str:
@@ -132,6 +138,12 @@ def _layer_table(found: "Inspection") -> "Table":
 
 def _zeros(sparsity: float | None) -> str:
     return "" if sparsity is None else f", {sparsity:.0%} of the kernels' values are zero"
+
+
+def _labels(labels: list[str], lost: str) -> str:
+    if lost:
+        return f"none: the metadata name {lost}, which another tool has left out of the file"
+    return f"{len(labels)}: {_some(labels)}" if labels else "none"
 
 
 def _some(labels: list[str]) -> str:

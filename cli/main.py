@@ -13,7 +13,8 @@ from typing import NoReturn, cast
 import typer
 
 from learn2compress import __version__
-from learn2compress.cli import cluster, evaluate, init, inspect, pick, replay, run
+from learn2compress.api.options import named_as_options
+from learn2compress.cli import cluster, compress, evaluate, init, inspect, pick, replay, run
 from learn2compress.cli import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 for module in (
-    run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
+    compress, run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
     rebuild_metadata, sign, bom, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)
@@ -64,7 +65,7 @@ def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     try:
-        with signals_raised():
+        with signals_raised(), named_as_options():
             status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)
     except InterruptedBySignal as interrupted:
         _end_interrupted(interrupted)

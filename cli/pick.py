@@ -4,10 +4,18 @@
 Exit status: 0 chosen; 2 the folder or an option is invalid; 3 no file satisfies the limits, and nothing was changed.
 """
 
-import os
 from pathlib import Path
 
 import typer
+
+from learn2compress.cli.options import (
+    MAX_ACCURACY_DROP,
+    MAX_LATENCY_MS,
+    MAX_MACS,
+    MAX_SIZE,
+    MIN_ACCURACY,
+    OBJECTIVE,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +25,12 @@ def register(app: typer.Typer) -> None:
 
 def pick(
     output: Path = typer.Argument(..., help="Output folder of a finished run."),
-    max_size: str | None = typer.Option(None, help="Largest file size in bytes, such as 60KB, 1.5MB or 64KiB."),
-    max_latency_ms: str | None = typer.Option(None, help="Largest latency in milliseconds."),
-    max_macs: str | None = typer.Option(None, help="Largest number of multiply-accumulates, such as 2M."),
-    min_accuracy: str | None = typer.Option(None, help="Lowest accuracy on the validation images, such as 0.9."),
-    max_accuracy_drop: str | None = typer.Option(None, help="Largest drop from the teacher's accuracy, such as 0.02."),
-    objective: str = typer.Option(
-        "accuracy", help="Criterion within the limits: accuracy, accuracy_strict, size, latency, knee."
-    ),
+    max_size: str | None = MAX_SIZE,
+    max_latency_ms: str | None = MAX_LATENCY_MS,
+    max_macs: str | None = MAX_MACS,
+    min_accuracy: str | None = MIN_ACCURACY,
+    max_accuracy_drop: str | None = MAX_ACCURACY_DROP,
+    objective: str | None = OBJECTIVE,
     metadata: str | None = typer.Option(None, help="Address of the metadata store, if it is not OUT/metadata.db."),
 ) -> None:
     """Choose another of the measured files under other limits, without training.
@@ -33,29 +39,24 @@ def pick(
     choice. Limits that are not given are not applied, even if the configuration
     of the run has them.
     """
-    from learn2compress.cli.options import checked
-    from learn2compress.cli.screen import quiet_output
-    from learn2compress.pipeline.picking import pick as pick_again
-    from learn2compress.schemas.config import SelectConfig
+    from learn2compress.api import results
 
-    select = checked(
-        SelectConfig,
-        {
-            "max_size": max_size,
-            "max_latency_ms": max_latency_ms,
-            "max_macs": max_macs,
-            "min_accuracy": min_accuracy,
-            "max_accuracy_drop": max_accuracy_drop,
-            "objective": objective,
-        },
+    picked = results.pick(
+        output,
+        max_size=max_size,
+        max_latency_ms=max_latency_ms,
+        max_macs=max_macs,
+        min_accuracy=min_accuracy,
+        max_accuracy_drop=max_accuracy_drop,
+        objective=objective,
+        metadata=metadata,
     )
-    # The runtime, which computes the golden vectors, prints a banner on standard error.
-    with quiet_output(Path(os.devnull)):
-        picked = pick_again(output, select, metadata)
-    choice = picked.report.choice
+    choice = picked.data.choice
+    for note in picked.data.notes:
+        typer.echo(f"note: {note}", err=True)
     for verdict in choice.verdicts:
         typer.echo(f"{verdict.status:>10}  {verdict.candidate:<18}  {verdict.reason}")
-    typer.echo(f"\n{choice.chosen} was written to {picked.selected}; the report is {output / 'report.html'}.")
+    typer.echo(f"\n{choice.chosen} was written to {picked.selected}; the report is {picked.report.path}.")
     if picked.bundle:
         typer.echo(f"The app bundle is {picked.bundle}.")
     else:

@@ -5,9 +5,11 @@ Inputs: none; the data section of the configuration names the images (data/sourc
 so that a changed file is no cache hit. Outputs: TFX `Examples` with the splits train, validation and test, as gzip
 TFRecord files of tf.Example, and `manifest.json` (`DataManifest`, which describes the record).
 
-The test part of the source is the test split. All other images are split by the digest of their pixels: an image is
-always in the same split, copies of it are in the same one, and new images leave the others where they are. What the
-lineage records is described in components/execution/example_gen.py.
+The test part of the source is the test split. All other images are split by the digest of their pixels in the source,
+before they are resized: an image is always in the same split, whatever `data.height` is, copies of it are in the same
+one, and new images leave the others where they are. Pictures that differ in the source and are equal once they are
+resized may be in different splits; they are counted as duplicates, too. What the lineage records is described in
+components/execution/example_gen.py.
 """
 
 from tfx.types import standard_artifacts

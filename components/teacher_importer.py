@@ -144,7 +144,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             macs=teacher.macs,
             trainable=teacher.trainable,
             accuracy=accuracy_of(counts),
-            notes=[*fit.hints, *_knows_validation(accuracy_of(counts), data.counts)],
+            notes=[*fit.hints, *tell_known_validation(accuracy_of(counts), data.counts)],
         )
         for note in manifest.notes:
             _LOGGER.warning("teacher %s: %s", config.path, note)
@@ -205,7 +205,7 @@ def _describe_features(
     )
 
 
-def _knows_validation(accuracy: Mapping[Split, float], counts: Mapping[Split, int]) -> Iterator[str]:
+def tell_known_validation(accuracy: Mapping[Split, float], counts: Mapping[Split, int]) -> Iterator[str]:
     """Says so where a teacher does better on validation images than on test images by more than chance explains."""
     if knows_validation(accuracy["validation"], counts["validation"], accuracy["test"], counts["test"]):
         yield (

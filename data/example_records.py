@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Determines the record, the split and the shard of an example, as a function of the example and the plan only.
 
-The split and the position in it follow from digests of the content, the number of shards follows from the counts.
+The split and the position in it follow from digests of the example as its source provides it, so that they do not
+change with the form to which it is converted (`data.height`). The number of shards follows from the counts.
 None of them depends on the division into pieces or on the number of workers; therefore the bytes do not either.
 """
 
@@ -102,28 +103,35 @@ def make_plan(
     return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets)
 
 
-class Made(NamedTuple):
-    """A record with what determines its place."""
+class ExampleRecord(NamedTuple):
+    """An example as it is stored.
+
+    Attributes:
+        split: Its split.
+        identity: Its id, 16 hexadecimal digits.
+        content: The first 16 digits of the digest of its stored form, equal for copies that a model cannot distinguish.
+        data: The serialized tf.Example.
+        near: The first 16 digits of the digest that near-duplicates share; of images, the id.
+    """
 
     split: str
-    identity: str  # 16 hexadecimal digits of the content's digest
-    record: bytes
-    near: str  # digits of the digest that near-duplicates share; of images, the same as the identity
+    identity: str
+    content: str
+    data: bytes
+    near: str
 
 
-def make_record(raw: RawExample, plan: Plan) -> Made:
+def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
     """Make the record of an example, as `DataManifest` describes it.
 
     Args:
         raw: Example of the source.
         plan: Plan of splits and shards.
-
-    Returns:
-        The split, the id, the serialized tf.Example and the id of its near-duplicates.
     """
     records = modality_of(plan.task).records(plan.task)
     stored = records.fit(raw.content)
-    digest, key = records.digest(stored), records.split_key(stored)
+    digest, key = records.digest(raw.content), records.split_key(raw.content)
+    content = digest if stored is raw.content else records.digest(stored)
     split_key = key if raw.group is None else hashlib.sha256(f"group:{raw.group}".encode()).digest()
     identity = digest[:8].hex()
     features = {
@@ -135,8 +143,8 @@ def make_record(raw: RawExample, plan: Plan) -> Made:
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Without `deterministic`, the order of a map's entries and therefore the bytes would vary.
-    record = example.SerializeToString(deterministic=True)
-    return Made(plan.split_of(raw.part, split_key), identity, record, key[:8].hex())
+    data = example.SerializeToString(deterministic=True)
+    return ExampleRecord(plan.split_of(raw.part, split_key), identity, content[:8].hex(), data, key[:8].hex())
 
 
 def open_shard(path: str | Path) -> tf.io.TFRecordWriter:

@@ -161,12 +161,13 @@ def check_first_label(lowest: int, config: DataConfig, where: str) -> int:
     if lowest < first:
         raise DataError(
             f"labels in {where} must be indices from {first}; got {lowest}. Number them anew, or set "
-            f"data.label_offset: {lowest}."
+            f"data.label_offset: {lowest} (evaluate: --label-offset {lowest})."
         )
     if lowest > first and config.label_offset is None:
         raise DataError(
             f"labels in {where} must begin at 0; got none below {lowest}, so that no example is of class 0. Set "
-            f"data.label_offset: {lowest} to count them from {lowest}, or data.label_offset: 0 if they are right."
+            f"data.label_offset: {lowest} (evaluate: --label-offset {lowest}) to count them from {lowest}, and where a "
+            f"model has an output for class 0, leave that out: teacher.skip_class: 0 (evaluate: --skip-class 0)."
         )
     return first
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learn2compress.data.raw_examples import ExampleSource, RawExample
+from learn2compress.data.raw_examples import ExampleSource, Part, RawExample
 from learn2compress.evaluation.examination.classes import DataClasses
 from learn2compress.evaluation.examination.tflite_file import Choices, ExaminedFile, examine, judge, open_options
 from learn2compress.evaluation.measure import (
@@ -32,6 +32,7 @@ from learn2compress.tflite.model_file import read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
 BATCH = 256
+_PARTS: tuple[Part, ...] = ("test", None, "validation", "train")  # the first that the data have is measured
 SAMPLE = 128  # images on which other readings of a file are tried
 
 
@@ -39,7 +40,7 @@ class FileEvaluation(NamedTuple):
     """The results of an evaluation."""
 
     candidates: list[Candidate]  # in the order of the files; figures under `test`
-    part: str  # "test", or "all" if the data has no parts
+    part: str  # "test", "all" if the data have no parts, or "validation" or "train" if they have no test part
     skipped: list[BadFile]
     notes: list[str] = []  # what may not be meant so in the data
 
@@ -51,7 +52,7 @@ def evaluate_files(
     choices: Choices | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> FileEvaluation:
-    """Measure files on the test part of a source, or on all examples if it has no parts.
+    """Measure files on the test part of a source, on all examples if it has no parts, or on another part, and say so.
 
     Args:
         files: .tflite files. A file that is not a classifier for the data is returned as failed.
@@ -63,8 +64,8 @@ def evaluate_files(
     Raises:
         DataError: The source is broken, or has no suitable image.
     """
-    choices = choices or Choices()
-    part = "test" if "test" in source.counts else None if None in source.counts else next(iter(source.counts))
+    choices = (choices or Choices())._replace(example_shape=source.example_shape or _first_shape(source))
+    part: Part = next(part for part in _PARTS if part in source.counts)
     measured = [_Measured(path, source, choices) for path in files]
     skipped: list[BadFile] = []
     done, total = 0, source.counts[part]
@@ -83,7 +84,8 @@ def evaluate_files(
     if not done:
         raise DataError(f"the data must hold images that can be read; all {len(skipped)} were skipped. Check the path.")
     candidates = [file.finish(config) for file in measured]
-    return FileEvaluation(candidates, part or "all", skipped, [*source.notes, *_without_images(source, measured)])
+    notes = [*source.notes, *_other_part(part), *_without_images(source, measured)]
+    return FileEvaluation(candidates, part or "all", skipped, notes)
 
 
 class _Measured:
@@ -151,6 +153,12 @@ class _Measured:
             self.candidate = Candidate(**self._identity._asdict(), sha256="", bytes=0, gzip_bytes=0, failed=str(error))
 
 
+def _other_part(part: Part) -> Iterator[str]:
+    """Say so if the measured images may have had a part in the training of the files."""
+    if part in ("train", "validation"):
+        yield f"the data have no test part: measured on the {part} images, which the files may have been made with"
+
+
 def _without_images(source: ExampleSource, measured: Sequence[_Measured]) -> Iterator[str]:
     """Name the classes that none of the measured images is of."""
     counts = next((file.labels for file in measured if file.labels.any()), None)
@@ -162,11 +170,17 @@ def _without_images(source: ExampleSource, measured: Sequence[_Measured]) -> Ite
         yield f"no measured image is of the class {shown}: the figures say nothing of it"
 
 
+def _first_shape(source: ExampleSource) -> tuple[int, ...] | None:
+    """Return the shape of the first example that can be read, if it is an array."""
+    examples = (example for piece in source.pieces for example in piece.read() if isinstance(example, RawExample))
+    return getattr(getattr(next(examples, None), "content", None), "shape", None)
+
+
 def _task(source: ExampleSource, shape: tuple[int, ...]) -> Task:
     return Task(modality=source.modality, input_shape=shape, classes=list(source.classes))
 
 
-def _examples(source: ExampleSource, part: str | None, skipped: list[BadFile]) -> Iterator[RawExample]:
+def _examples(source: ExampleSource, part: Part, skipped: list[BadFile]) -> Iterator[RawExample]:
     for piece in source.pieces:
         for example in piece.read():
             if isinstance(example, BadFile):

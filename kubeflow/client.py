@@ -64,10 +64,10 @@ class Endpoint:
         """Request a path once.
 
         Returns:
-            The status and the body of the answer.
+            The status and the body of the response.
 
         Raises:
-            ClusterError: There is no answer, or the certificate is not trusted.
+            ClusterError: There is no response, or the certificate is not trusted.
         """
         return self._request("GET", path)
 
@@ -75,21 +75,21 @@ class Endpoint:
         """Make a call of the api-server.
 
         Returns:
-            The answer; empty where it has no content.
+            The response; empty where it has no content.
 
         Raises:
-            ClusterError: There is no answer, or it is a refusal.
+            ClusterError: There is no response, or it is a refusal.
         """
         status, body = self._request(method, path)
         if status != 200:
             raise ClusterError(_failure(self.url, status, body))
         try:
-            answer = json.loads(body or b"{}")
+            response = json.loads(body or b"{}")
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
+            response = None
+        if not isinstance(response, dict):
             raise ClusterError(f"{self.url} must answer in JSON; {path} gives something else. Check --host.")
-        return answer
+        return response
 
     def _request(self, method: str, path: str) -> tuple[int, bytes]:
         bearer = self.bearer
@@ -100,8 +100,8 @@ class Endpoint:
             settings["ca_certs"] = self.ca_cert
         try:
             pool = urllib3.ProxyManager(self.proxy, **settings) if self.proxy else urllib3.PoolManager(**settings)
-            answer = pool.request(method, self.url + path, headers=headers, timeout=_SECONDS, retries=False)
-            return answer.status, answer.data
+            response = pool.request(method, self.url + path, headers=headers, timeout=_SECONDS, retries=False)
+            return response.status, response.data
         except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
             raise ClusterError(
                 f"the certificate of {self.url} must be trusted; {_line(error)}. Pass --ca-cert FILE."
@@ -120,7 +120,7 @@ def check_health(endpoint: Endpoint) -> dict[str, Any]:
         multi_user, and versions where it gives them.
 
     Raises:
-        ClusterError: It does not answer, refuses, or is something else than Kubeflow Pipelines.
+        ClusterError: It does not respond, refuses, or is something else than Kubeflow Pipelines.
     """
     status, body = endpoint.get(HEALTH)
     if status in (401, 403) or status in range(300, 400):

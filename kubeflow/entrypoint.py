@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step's container runs: tfx's own entrypoint, made to work under the open-source launcher.
+"""Runs a step in its container: tfx's own entrypoint, made to work under the open-source launcher.
 
 The launcher passes input artifacts without their type, addresses where tfx expects paths, and refuses nulls in the file
 that tfx leaves. So types come back from the component's description, addresses become the launcher's local copies and
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
-from learn2compress.kubeflow.run_parameters import LOCATIONS, OPTIONAL, UNSET
+from learn2compress.kubeflow.spec.run_parameters import LOCATIONS, OPTIONAL, UNSET
 from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ClusterError, DataError, Learn2CompressError
 from learn2compress.storage.addresses import is_remote
@@ -79,7 +79,7 @@ def _report_error(node: str, message: str) -> None:
 
 
 def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
-    """Runs a node's executor on what the launcher passes.
+    """Runs a node's executor on the arguments of the launcher.
 
     Args:
         options: node, executor_class_path, and the two JSON texts.
@@ -97,11 +97,11 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
     started = time.time()
     invocation: Json = json.loads(options.json_serialized_invocation_args)
     spec: Json = json.loads(options.json_serialized_inputs_spec_args)
-    asked = invocation["outputs"]["artifacts"]
-    if PROVENANCE not in asked:
+    passed = invocation["outputs"]["artifacts"]
+    if PROVENANCE not in passed:
         raise ClusterError(f"step {options.node} must have an output {PROVENANCE}; it has none. Compile again.")
-    place = Place.of(options.node, asked.pop(PROVENANCE)["artifacts"][0]["uri"])
-    invocation["outputs"]["artifacts"] = declared_outputs(asked)
+    place = Place.of(options.node, passed.pop(PROVENANCE)["artifacts"][0]["uri"])
+    invocation["outputs"]["artifacts"] = declared_outputs(passed)
     given = {key: one["artifacts"][0] for key, one in invocation.get("inputs", {}).get("artifacts", {}).items()}
     output_file = Path(invocation["outputs"]["outputFile"])
     captured: dict[str, Any] = {}
@@ -113,7 +113,7 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
         return translate(outputs, names)
 
     with tempfile.TemporaryDirectory(prefix="learn2compress-") as scratch:
-        told, used = settle_parameters(invocation.get("inputs", {}).get("parameterValues", {}), spec, Path(scratch))
+        recorded, used = settle_parameters(invocation.get("inputs", {}).get("parameterValues", {}), spec, Path(scratch))
         kubeflow_v2_entrypoint_utils.translate_executor_output = capture
         try:
             with user_errors(), listening(_print_progress):
@@ -130,48 +130,50 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
         finally:
             kubeflow_v2_entrypoint_utils.translate_executor_output = translate
     types = {key: _type_title(spec, key).removeprefix("tfx.") for key in given}
-    added = write_step_record(place, given, types, captured, told, started)
+    added = write_step_record(place, given, types, captured, recorded, started)
     output_file.write_text(json.dumps(globalize(json.loads(output_file.read_text()), added)), encoding="utf-8")
 
 
 def settle_parameters(values: Mapping[str, Any], spec: Json, scratch: Path) -> tuple[Json, Json]:
-    """Turns what the run was given into what the node takes.
+    """Converts the parameters of the run to those of the node.
 
     Args:
         values: The parameters' values.
         spec: The component's inputs: the parameters' types.
-        scratch: Where to put what is fetched.
+        scratch: Folder for the files that are fetched.
 
     Returns:
         The parameters for the record, with locations as given; and those for the executor, with local paths.
 
     Raises:
-        Learn2CompressError: Teacher or data cannot be fetched, or are not what the run was to use.
+        Learn2CompressError: Teacher or data cannot be fetched, or have other digests than when the run was submitted.
     """
     from learn2compress.pipeline.code_version import code_version
 
-    told: Json = {}
+    recorded: Json = {}
     for name, value in values.items():
         kind = spec["parameters"][name]["parameterType"]
         if not (name in OPTIONAL and value == UNSET):
-            told[name] = int(value) if kind == "NUMBER_INTEGER" else float(value) if kind == "NUMBER_DOUBLE" else value
-    if "code_version" in told:
-        told["code_version"] = code_version()
-    if "pass_versions" in told:
-        told["pass_versions"] = _pass_versions(told)
-    used = dict(told)
-    for name in set(LOCATIONS) & set(told):
-        used[name] = _fetch(told[name], scratch / name)
+            recorded[name] = (
+                int(value) if kind == "NUMBER_INTEGER" else float(value) if kind == "NUMBER_DOUBLE" else value
+            )
+    if "code_version" in recorded:
+        recorded["code_version"] = code_version()
+    if "pass_versions" in recorded:
+        recorded["pass_versions"] = _pass_versions(recorded)
+    used = dict(recorded)
+    for name in set(LOCATIONS) & set(recorded):
+        used[name] = _fetch(recorded[name], scratch / name)
     for name, compute in (("data_digest", _data_digest), ("teacher_sha256", _teacher_digest)):
-        if name in told:
+        if name in recorded:
             found = compute(used)
-            if _SHA256.fullmatch(told[name]) and told[name] != found:
+            if _SHA256.fullmatch(recorded[name]) and recorded[name] != found:
                 raise DataError(
-                    f"{told[name.split('_')[0] + '_path']} must have the digest {told[name][:16]}… that the run was "
-                    f"submitted with; got {found[:16]}…. Submit again."
+                    f"{recorded[name.split('_')[0] + '_path']} must have the digest {recorded[name][:16]}… that the "
+                    f"run was submitted with; got {found[:16]}…. Submit again."
                 )
-            told[name] = used[name] = found
-    return told, used
+            recorded[name] = used[name] = found
+    return recorded, used
 
 
 def declared_outputs(artifacts: Json) -> Json:
@@ -189,7 +191,7 @@ def _is_backends(output: Json) -> bool:
 
 
 def localize(invocation: Json, spec: Json, parameters: Json) -> Json:
-    """Rewrites what the launcher passes for tfx: local paths, which exist, and types."""
+    """Rewrites the launcher's arguments for tfx: local paths, which exist, and types."""
     inputs = {
         key: {
             "artifacts": [
@@ -213,7 +215,7 @@ def localize(invocation: Json, spec: Json, parameters: Json) -> Json:
 
 
 def globalize(output: Json, added: Mapping[str, Json]) -> Json:
-    """Rewrites what tfx leaves for the launcher: addresses, no nulls, and what the record adds."""
+    """Rewrites the output of tfx for the launcher: addresses, no nulls, and the properties that the record adds."""
     artifacts = {
         key: {
             "artifacts": [

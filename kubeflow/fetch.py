@@ -3,7 +3,7 @@
 
 The run's records lead there, not the cluster: from the choice's own record back to those of what it was made of, also
 where a step took an earlier run's result. The output folder is like a local run's, with the records below OUT/pipeline
-as they lie below the run's folder, and those of an earlier run beside it, so that lineage and verify answer here as
+as they lie below the run's folder, and those of an earlier run beside it, so that lineage and verify report here as
 well (--at OUT). Images and the teacher itself stay where they are.
 """
 
@@ -148,7 +148,7 @@ def _collect(folders: dict[str, Path], output: Path) -> Path:
 
 
 def _config_of(records: Iterable[Statement]) -> dict[str, Any]:
-    """The configuration, as far as the nodes' parameters tell it: `distill_epochs` is `epochs` of section distill."""
+    """The configuration, as far as nodes' parameters contain it: `distill_epochs` is `epochs` of section distill."""
     config: dict[str, Any] = {}
     for statement in records:
         for name, value in use_current_parameters(statement.parameters).items():

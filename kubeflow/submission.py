@@ -23,9 +23,9 @@ import yaml
 
 from learn2compress.data.sources.formats import data_digest
 from learn2compress.kubeflow.client import Endpoint, connect, talking
-from learn2compress.kubeflow.compile import compile_pipeline
-from learn2compress.kubeflow.run_parameters import check_root
 from learn2compress.kubeflow.schedule import Schedule
+from learn2compress.kubeflow.spec.compile import compile_pipeline
+from learn2compress.kubeflow.spec.run_parameters import check_root
 from learn2compress.schemas.config import Config
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import ClusterError, ConfigError

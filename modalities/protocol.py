@@ -54,10 +54,13 @@ class Records(Protocol):
     def fit(self, raw: Any) -> Any:
         """Converts a raw example to the task's form."""
 
-    def digest(self, stored: Any) -> bytes:
-        """Computes the SHA-256 that determines id and shard; equal examples have equal digests."""
+    def digest(self, example: Any) -> bytes:
+        """Computes a SHA-256 of a raw or a stored example; equal examples have equal digests.
 
-    def split_key(self, stored: Any) -> bytes:
+        That of the raw example determines id and shard; examples of equal stored digests are copies.
+        """
+
+    def split_key(self, raw: Any) -> bytes:
         """Computes the SHA-256 that determines the split if the source does not; near-duplicates have equal ones."""
 
     def encode(self, stored: Any) -> bytes:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the DAG, which is run on one machine or compiled for Kubeflow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types.channel import BaseChannel
 
-from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import Distiller
 from learn2compress.components.execution.example_gen import statistics_options
 from learn2compress.components.image_example_gen import ImageExampleGen
@@ -64,6 +64,7 @@ def build_pipeline(
     inputs: Inputs,
     pipeline_root: str,
     metadata_connection_config: ConnectionConfig | MetadataStoreClientConfig | None = None,
+    beam_pipeline_args: Sequence[str] = (),
 ) -> Pipeline:
     """Connects the nodes to a pipeline.
 
@@ -72,6 +73,8 @@ def build_pipeline(
         inputs: Digests of the contents behind its paths.
         pipeline_root: Folder for the artifacts.
         metadata_connection_config: Connection to the ML Metadata store; None for a cluster, which has its own.
+        beam_pipeline_args: Arguments of the Beam steps on a cluster. On this machine they are not in the DAG, since
+            they would be part of TFX's cache key; see `local_run`.
 
     Returns:
         A pipeline of new nodes, since nodes of another Pipeline object would miss the cache.
@@ -125,7 +128,7 @@ def build_pipeline(
         components=nodes,
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
-        beam_pipeline_args=config.pipeline.beam_args or direct_runner_args(config.pipeline.workers),
+        beam_pipeline_args=list(beam_pipeline_args),
     )
 
 

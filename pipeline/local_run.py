@@ -16,9 +16,11 @@ from typing import Any
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.local import local_dag_runner
-from tfx.orchestration.portable import launcher
+from tfx.orchestration.portable import beam_executor_operator, launcher
 
+from learn2compress.components.beam.jobs import Job
 from learn2compress.components.beam.options import user_errors
+from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.execution.coordination import dismiss_workers
 from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
@@ -41,7 +43,7 @@ from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
-from learn2compress.schemas.config import INIT_WORDS, Config
+from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.module_source import read_module
@@ -125,7 +127,7 @@ def run_pipeline(
         artifacts.update({f"{event.node}.{key}": Path(uri) for key, uri in outputs.items()})
         on_node(event)
 
-    with user_errors(), _watched(root, len(pipeline.components), on_node, finished):
+    with user_errors(), _on_engine(config.pipeline), _watched(root, len(pipeline.components), on_node, finished):
         local_dag_runner.LocalDagRunner().run(pipeline)
     dismiss_workers(distribution)
     return RunResult(artifacts, tuple(executed), tuple(cached))
@@ -261,6 +263,27 @@ def _watched(
         yield
     finally:
         launcher.Launcher.launch = original
+
+
+@contextmanager
+def _on_engine(config: PipelineConfig) -> Iterator[None]:
+    """Gives the engine to each Beam step that LocalDagRunner runs.
+
+    A step's arguments belong to TFX's cache key if they are in the DAG; TFX has no other way to set them, so its
+    operator is wrapped while the context lasts.
+    """
+    operator = beam_executor_operator.BeamExecutorOperator
+    original = operator.run_executor
+    args = beam_args(config)
+
+    def run_executor(self: Any, execution_info: Any) -> Any:
+        return original(self, execution_info, make_beam_pipeline_fn=lambda: Job(config.runner, args))
+
+    operator.run_executor = run_executor
+    try:
+        yield
+    finally:
+        operator.run_executor = original
 
 
 def _output_uris(store: MetadataStore, execution_id: int) -> dict[str, str]:

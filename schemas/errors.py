@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a command line that only prints help does without it
     from pydantic import ValidationError
+
+    from learn2compress.schemas.lineage import Problem
 
 # TensorFlow, SQLite, HDF5 and Beam tell of a full disk in words alone.
 _FULL = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", os.strerror(errno.ENOSPC), "disk is full")
@@ -55,6 +57,10 @@ class StudentModuleError(Learn2CompressError):
     """User-defined students cannot be built, or do not fit the data."""
 
 
+class EngineError(Learn2CompressError):
+    """The engine of the Beam steps cannot be reached, or ended a job."""
+
+
 class PassError(Learn2CompressError):
     """A pruning pass is not installed, cannot be loaded, or violates its contract."""
 
@@ -83,6 +89,26 @@ class SelectionError(Learn2CompressError):
 
 class LineageError(Learn2CompressError):
     """A record, a database or a chain of provenance cannot be read."""
+
+
+class UnknownFileError(LineageError):
+    """No record lists the bytes of a file."""
+
+    exit_status = 3
+
+
+class TamperedError(LineageError):
+    """Records were changed.
+
+    Attributes:
+        problems: What was changed.
+    """
+
+    exit_status = 4
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
 
 
 class ClusterError(Learn2CompressError):

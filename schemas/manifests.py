@@ -84,10 +84,11 @@ class Unlabeled(Record):
 class DataManifest(Record):
     """Manifest of `Examples`, at `manifest.json` beside the Split-* folders.
 
-    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of the content's SHA-256), `source` (its
-    origin), and the features of the modality; for images: `image` (height·width·channels raw uint8 bytes),
-    `original_height`, `original_width`, `brightness`, and the id is of shape and pixels; for texts: `text` (UTF-8),
-    `words`, `characters`. Within a split, records are in the order of their ids, distributed over shards by id: this
+    A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of a SHA-256), `source` (its origin), and the
+    features of the modality; for images: `image` (height·width·channels raw uint8 bytes), `original_height`,
+    `original_width`, `brightness`; for texts: `text` (UTF-8), `words`, `characters`. The id is of the example as its
+    source provides it, for images of shape and pixels before they are resized. Within a split, records are in the order
+    of their ids, distributed over shards by id: this
     order is random with respect to content, and independent of the number of workers.
     """
 

@@ -6,6 +6,7 @@ range of numbers that a quantized input covers. Only where none of them says any
 that is recorded as an assumption. A quantized input takes round((pixel - mean) / std / scale) + zero_point.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import PRESETS, Scaling
 from learn2compress.tflite.model_file import ModelFile, Tensor
 
-INPUT_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float32")
+INPUT_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32")
+_FLOATS = ("float16", "float32")
 IMAGE_CHANNELS = (1, 3)
 # Of the range that a preset's pixels span, what a quantized input's range may differ from it to be said of it …
 _SAME_RANGE = 0.06
@@ -23,16 +25,22 @@ _LIKE_RANGE = 0.3
 _MOST_CLIPPED = 0.5  # share of the 256 pixel values
 _FEWEST_VALUES = 32  # that are left of 256
 
-Axes = Literal["nhwc", "nchw", "nhw"]
+Axes = Literal["nhwc", "nchw", "nhw", "flat", "flat chw"]
 
 
 class Layout(NamedTuple):
-    """How an input tensor holds an image; None for each size that the model leaves open."""
+    """How an input tensor holds images; None for each size that the model leaves open.
+
+    Attributes:
+        axes: Order of the axes; `flat` is one axis of rows of pixels, `flat chw` one of whole channels.
+        batch: Number of images that one invocation takes.
+    """
 
     height: int | None
     width: int | None
     channels: int | None
     axes: Axes
+    batch: int = 1
 
 
 def read_layout(shape: tuple[int | None, ...]) -> Layout | None:
@@ -86,7 +94,7 @@ def read_pixels(
                 f"A scaling must have one mean and std, or one a channel ({channels}); got {scaling} for {file}. "
                 "Correct the scaling."
             )
-    if image.dtype != "float32" and not image.quantized:
+    if image.dtype not in _FLOATS and not image.quantized:
         return _whole_pixels(image, channels, given, file)
     if given is not None:
         return _read(image, channels, given, "given", f"pixels scaled as given ({_words(given)})")
@@ -168,7 +176,7 @@ def _read(image: Tensor, channels: int, scaling: Scaling, source: str, said: str
     mean, std = (np.asarray(values) for values in scaling.for_channels(channels))
     real = (np.arange(256.0)[:, None] - mean) / std
     if not image.quantized:
-        return PixelReading(scaling, source, said, real.astype(np.float32))  # type: ignore[arg-type]
+        return PixelReading(scaling, source, said, real.astype(image.dtype))  # type: ignore[arg-type]
     limits = np.iinfo(image.dtype)
     quantized = np.rint(real / image.scale[0]) + image.zero_point[0]
     table = np.clip(quantized, limits.min, limits.max).astype(image.dtype)
@@ -195,13 +203,22 @@ def _words(scaling: Scaling) -> str:
     return scaling.name or str(scaling)
 
 
-def image_layout(model: ModelFile) -> Layout:
-    """Checks that a file takes one image of a fixed size, and reads its layout.
+def image_layout(
+    model: ModelFile, example_shape: tuple[int, ...] | None = None, channels_first: bool = False
+) -> Layout:
+    """Checks that a file takes images of a fixed size, and reads its layout.
+
+    Args:
+        model: The file.
+        example_shape: Height, width and channels of the data's images, which those of a flattened input must be.
+        channels_first: Whether a flattened input holds a channel after the other.
 
     Raises:
         ModelFileError: It takes something else.
     """
     tensor = model.input
+    if len(tensor.shape) == 2 and tensor.dtype in INPUT_DTYPES:
+        return _flat_layout(tensor, model.file, example_shape, channels_first)
     layout = read_layout(tensor.shape)
     fixed = all(side > 0 for side in tensor.shape_signature[1:])
     if layout is None or not fixed or tensor.dtype not in INPUT_DTYPES:
@@ -210,14 +227,23 @@ def image_layout(model: ModelFile) -> Layout:
             f"{tensor.dtype} {list(tensor.shape_signature)} in {model.file}. "
             "Give a model that takes an image of a fixed size."
         )
-    if tensor.shape[0] != 1:
-        raise ModelFileError(
-            f"An image classifier must take one image at a time; got a batch of {tensor.shape[0]} in {model.file}. "
-            "Convert it again from a model whose input has a batch of 1 or a free one."
-        )
     if layout.channels not in IMAGE_CHANNELS:
         raise ModelFileError(
             f"An image classifier must take 1 or 3 channels; got {layout.channels} in {model.file}, whose input is "
             f"{list(tensor.shape)}. Give a model that takes grey or colour images."
         )
-    return layout
+    return layout._replace(batch=tensor.shape[0])
+
+
+def _flat_layout(tensor: Tensor, file: str, example_shape: tuple[int, ...] | None, channels_first: bool) -> Layout:
+    batch, length = tensor.shape
+    if example_shape is None or math.prod(example_shape) != length:
+        known = f"of {list(example_shape)}" if example_shape else "of several sizes"
+        raise ModelFileError(
+            f"An image classifier must take [1, height, width, channels], or the data's images flattened; got "
+            f"{tensor.dtype} {list(tensor.shape)} in {file}, and images {known}. "
+            "Measure it on images that are stored in the size and "
+            "the channels that it takes, or convert it with the reshaping inside."
+        )
+    height, width, channels = example_shape
+    return Layout(height, width, channels, "flat chw" if channels_first and channels > 1 else "flat", batch)

@@ -40,6 +40,7 @@ class Labelling(Record):
     mean: list[float]
     std: list[float]
     labels: list[str]
+    lost_labels: str  # name of labels that the metadata name and the file lacks; empty if there are none
 
 
 class Layer(Record):
@@ -93,6 +94,7 @@ class Inspection(Record):
     macs: int
     sparsity: float | None
     ops: dict[str, int]
+    custom_ops: list[str]  # operators that are not built in; their MACs and numbers cannot be told
     weight_bytes: int  # of all layers; the rest of the file is structure, scales, labels
     activation_bytes: int | None  # the least that can be had at once; see interpreter.activation_bytes
     arena_bytes: int | None  # as the runtime lays it out; see interpreter.arena_bytes
@@ -135,6 +137,7 @@ def inspect_file(path: str | Path) -> Inspection:
             mean=list(metadata.mean),
             std=list(metadata.std),
             labels=list(metadata.labels),
+            lost_labels=metadata.lost_labels,
         ),
         quantization=describe_quantization(model),
         full_int8=Int8(holds=proof.holds, reasons=proof.reasons),
@@ -142,6 +145,7 @@ def inspect_file(path: str | Path) -> Inspection:
         macs=model.macs,
         sparsity=model.sparsity,
         ops=model.op_counts,
+        custom_ops=list(model.custom_operators),
         weight_bytes=sum(layer.weight_bytes for layer in layers),
         activation_bytes=activation_bytes(model),
         arena_bytes=arena.bytes,
@@ -179,6 +183,8 @@ def describe_quantization(model: ModelFile) -> str:
         return f"dynamic range: int8 weights{_granularity(small)}, float activations"
     if small:
         return f"mixed: {len(small)} of {len(kernels)} kernels are quantized{_granularity(small)}"
+    if model.custom_operators and not kernels:
+        return f"unknown: computed by {', '.join(model.custom_operators)}"
     halves = [t for t in model.tensors if t.constant and t.dtype in ("float16", "bfloat16")]
     return "none: weights in 16-bit floats" if halves else "none: float32"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an image classifier from its .tflite bytes: scores for pixels, latency, memory.
 
-Any classifier with one image in and one score a class out will do, whoever converted it: how pixels enter is settled in
+Any classifier with images in and one score a class out will do, whoever converted it: how pixels enter is settled in
 image_input.py, and what comes out in scores_output.py.
 
 The runtime is ai-edge-litert, whose results are those of tf.lite. It trusts what it opens, so a file is checked
@@ -41,8 +41,10 @@ class Classifier:
         pixels: PixelReading,
         scores: ScoresReading,
         labels: tuple[str, ...] = (),
+        lost_labels: str = "",
     ) -> None:
         self.model = model = parsed.facts
+        self.lost_labels = lost_labels
         self.threads = threads
         self.layout, self.pixels, self.scores, self.labels = layout, pixels, scores, labels
         self.input_shape: tuple[int, int, int] = (layout.height, layout.width, layout.channels)  # type: ignore[assignment]
@@ -50,10 +52,12 @@ class Classifier:
         self._order: tuple[int, ...] | None = None
         self._data = parsed.to_bytes()
         self._table = pixels.table
-        self._single = _Runner(self._data, model, threads, 1, scores)
+        self._single = _Runner(self._data, model, threads, layout.batch, scores)
         self._batch: _Runner | None = None
         self._batches: bool | None = None
         self._probability: bool | None = None
+        if layout.batch > 1:
+            self._check_independence()
 
     def order_outputs(self, order: Sequence[int]) -> None:
         """From now on, scores are those of the named outputs, in that order."""
@@ -98,11 +102,12 @@ class Classifier:
         return inputs, self._single(inputs)
 
     def latency(self, repeats: int = 50, warmup: int = 5) -> np.ndarray:
-        """Returns the milliseconds that each of `repeats` invocations on one image took, after a warm-up.
+        """Returns the milliseconds that each of `repeats` invocations took, after a warm-up.
 
-        The image is noise from a fixed seed; filling it in and reading the scores are not timed.
+        An invocation is on one image, or on the batch that the file is fixed to. The image is noise from a fixed seed;
+        filling it in and reading the scores are not timed.
         """
-        image = np.random.default_rng(0).integers(0, 256, (1, *self.input_shape), np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, (self.layout.batch, *self.input_shape), np.uint8)
         inputs = self._to_input(image)
         times = np.empty(warmup + repeats)
         for i in range(len(times)):
@@ -121,8 +126,10 @@ class Classifier:
         if self.pixels.scaling.channel_order == "bgr":
             images = images[..., ::-1]
         values = self._look_up(np.ascontiguousarray(images))
-        if self.layout.axes == "nchw":
-            return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        if self.layout.axes in ("nchw", "flat chw"):
+            values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        if self.layout.axes.startswith("flat"):
+            return values.reshape(len(values), -1)
         return values[..., 0] if self.layout.axes == "nhw" else values
 
     def _look_up(self, images: np.ndarray) -> np.ndarray:
@@ -156,7 +163,21 @@ class Classifier:
                 self._probability = bool(values.min() >= 0 and values.max() <= 1)
         return self._probability
 
+    def _check_independence(self) -> None:
+        """Raises ModelFileError if an image's scores in a fixed batch depend on the other images or on its place."""
+        noise = np.random.default_rng(0).integers(0, 256, (self.layout.batch, *self.input_shape), np.uint8)
+        inputs = self._to_input(noise)
+        together = self._to_scores(self._single(inputs))
+        alone = np.concatenate([self._to_scores(self._single(inputs[i : i + 1])) for i in range(len(inputs))])
+        if not np.allclose(together, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise ModelFileError(
+                f"A model must give scores of each image by itself; {self.model.file} mixes the {self.layout.batch} "
+                "images of its batch. Convert it again with a batch of 1 or a free one."
+            )
+
     def _batch_runner(self) -> "_Runner":
+        if self.layout.batch > 1:
+            return self._single
         if self._batches is None:
             self._batch = self._open_batch()
             self._batches = self._batch is not None
@@ -190,6 +211,8 @@ def open_model(
     scaling: Scaling | None = None,
     signature: str | None = None,
     output: str | None = None,
+    example_shape: tuple[int, ...] | None = None,
+    channels_first: bool = False,
     file: str | None = None,
 ) -> Classifier:
     """Opens an image classifier.
@@ -201,10 +224,12 @@ def open_model(
             range of a quantized input says, or else the pixels as they are.
         signature: which of several; by default serving_default, or the only one, or the first subgraph.
         output: name or index of one of several outputs.
+        example_shape: height, width and channels of the data's images, for a file that takes them flattened.
+        channels_first: whether a flattened input holds a channel after the other, and not pixel after pixel.
         file: what errors call it, unless it is parsed already; by default its path.
 
     Raises:
-        ModelFileError: the file is unreadable, no image classifier (one image of a fixed size in, one score a class
+        ModelFileError: the file is unreadable, no image classifier (images of a fixed size in, one score a class
             or a single unit out), or the runtime cannot run it.
     """
     if isinstance(source, str | Path):
@@ -212,8 +237,8 @@ def open_model(
     parsed = parse_file(source, file=file or "the model")
     chosen = choose_signature(parsed.facts, signature)
     parsed = _in_front(parsed, chosen)
-    layout = image_layout(parsed.facts)
-    scores = read_output(parsed.facts, output)
+    layout = image_layout(parsed.facts, example_shape, channels_first)
+    scores = read_output(parsed.facts, output, layout.batch)
     metadata = read_metadata(
         parsed,
         subgraph=chosen.subgraph if chosen else 0,
@@ -222,7 +247,8 @@ def open_model(
     )
     described = None if scaling is not None else _described(metadata, parsed.file)
     pixels = read_pixels(parsed.facts.input, layout.channels or 0, scaling, described, parsed.file)
-    return Classifier(parsed, threads, layout, pixels, scores, metadata.labels if metadata else ())
+    labels, lost = (metadata.labels, metadata.lost_labels) if metadata else ((), "")
+    return Classifier(parsed, threads, layout, pixels, scores, labels, lost)
 
 
 def choose_signature(model: ModelFile, wanted: str | None = None) -> Signature | None:
@@ -364,7 +390,8 @@ class _Runner:
         self.size = size
         self._file = model.file
         self._units = scores.units
-        self._interpreter = _open(data, model, threads, OpResolverType.AUTO, None if size == 1 else size)
+        fixed = size in (1, model.input.shape[0])
+        self._interpreter = _open(data, model, threads, OpResolverType.AUTO, None if fixed else size)
         self._input, self._output = model.input.index, scores.tensor.index
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
@@ -412,5 +439,5 @@ def _refused(file: str, error: Exception) -> ModelFileError:
     reason = " ".join(str(error).split())
     return ModelFileError(
         f"A model must run on TensorFlow Lite's built-in operators; got {file}, of which the runtime says: "
-        f"{reason} Convert it for built-in operators."
+        f"{reason} Convert it for built-in operators, or measure the file that was compiled for an accelerator."
     )

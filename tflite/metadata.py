@@ -48,11 +48,15 @@ SLOTS = {
 }
 NORMALIZATION = 1  # union ProcessUnitOptions
 AXIS_LABELS = 2  # enum AssociatedFileType
+_ENTRY_MARK = b"PK\x03\x04"  # of a file in a zip archive
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """Metadata of a file. Texts, `mean`, `std` and `labels` that the file does not have are empty."""
+    """Metadata of a file. Texts, `mean`, `std` and `labels` that the file does not have are empty.
+
+    `lost_labels` is the name of the labels where another tool has left them out when it wrote the file anew.
+    """
 
     name: str
     description: str
@@ -65,6 +69,7 @@ class ModelMetadata:
     std: tuple[float, ...]
     labels: tuple[str, ...]
     min_parser_version: str
+    lost_labels: str = ""
 
 
 def read_metadata(
@@ -83,7 +88,7 @@ def read_metadata(
 
     Raises:
         ModelFileError: The file is not a complete .tflite file, its metadata are damaged or of another format, or the
-            labels that they name are not in the file.
+            archive with their labels is cut short.
     """
     parsed = parse_file(source, file=file)
     model = parsed.objects
@@ -101,6 +106,7 @@ def read_metadata(
         inputs = graph.tables("input_tensor_metadata", "TensorMetadata") if graph else []
         outputs = graph.tables("output_tensor_metadata", "TensorMetadata")[output:] if graph else []
         mean, std = _read_normalization(inputs[0]) if inputs else ((), ())
+        labels, lost = _read_labels(outputs[0], parsed) if outputs else ((), "")
         return ModelMetadata(
             name=root.text("name"),
             description=root.text("description"),
@@ -111,8 +117,9 @@ def read_metadata(
             output_name=outputs[0].text("name") if outputs else "",
             mean=mean,
             std=std,
-            labels=_read_labels(outputs[0], parsed) if outputs else (),
+            labels=labels,
             min_parser_version=root.text("min_parser_version"),
+            lost_labels=lost,
         )
     except MALFORMED as error:
         raise corrupt(file, f"its metadata cannot be read: {error}") from error
@@ -127,14 +134,19 @@ def _read_normalization(image: "_Reader") -> tuple[tuple[float, ...], tuple[floa
     return (), ()
 
 
-def _read_labels(scores: "_Reader", parsed: ParsedFile) -> tuple[str, ...]:
+def _read_labels(scores: "_Reader", parsed: ParsedFile) -> tuple[tuple[str, ...], str]:
+    """Returns the labels, and the name of those that are missing."""
     for described in scores.tables("associated_files", "AssociatedFile"):
         if described.byte("type") == AXIS_LABELS:
             name = described.text("name")
-            if name not in parsed.files:
-                raise ValueError(f"they name the labels {name!r}, which are not packed into it")
-            return tuple(parsed.files[name].decode().splitlines())
-    return ()
+            if name in parsed.files:
+                return tuple(parsed.files[name].decode().splitlines()), ""
+            # An archive begins with the header of a file, which ends in its name.
+            begun = parsed.source.find(_ENTRY_MARK)
+            if begun >= 0 and name.encode() in parsed.source[begun:]:
+                raise ValueError(f"the archive with the labels {name!r} is cut short")
+            return (), name
+    return (), ""
 
 
 class _Reader:

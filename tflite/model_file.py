@@ -139,6 +139,11 @@ class ModelFile:
         return dict(Counter(operator.name for operator in self.own_operators).most_common())
 
     @cached_property
+    def custom_operators(self) -> tuple[str, ...]:
+        """Names of the operators that are not built in: what they compute cannot be told."""
+        return tuple(name for name in self.op_counts if name not in _BUILTIN_NAMES)
+
+    @cached_property
     def float_tensors(self) -> tuple[str, ...]:
         """Names of the tensors of floating-point types."""
         return tuple(tensor.name for tensor in self.own_tensors if tensor.is_float)
@@ -239,6 +244,8 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
     wide = [tensor.name for tensor in model.own_tensors if tensor.dtype == "int16" and not tensor.constant]
     if wide:
         reasons.append(f"{len(wide)} tensor(s) computed in 16 bits: {_first(wide)}")
+    if model.custom_operators:
+        reasons.append(f"custom operators, of which it cannot be told: {_first(model.custom_operators)}")
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
         reasons += [
             f"{what} {tensor.name} is {tensor.dtype}" for tensor in tensors if tensor.dtype not in ("int8", "uint8")

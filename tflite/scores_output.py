@@ -38,11 +38,12 @@ class ScoresReading(NamedTuple):
         return max(2, self.units)
 
 
-def read_output(model: ModelFile, wanted: str | None = None) -> ScoresReading:
+def read_output(model: ModelFile, wanted: str | None = None, batch: int = 1) -> ScoresReading:
     """Chooses the output with the scores.
 
     Args:
         model: The file.
+        batch: Number of images that one invocation takes.
         wanted: Name of one of several outputs, or its index.
 
     Raises:
@@ -50,9 +51,9 @@ def read_output(model: ModelFile, wanted: str | None = None) -> ScoresReading:
     """
     tensor = _choose(model, wanted)
     units = tensor.shape[-1] if tensor.shape else 0
-    if not units or math.prod(tensor.shape) != units or tensor.dtype in ("bool", "string", "int64", "int32"):
+    if not units or math.prod(tensor.shape) != batch * units or tensor.dtype in ("bool", "string", "int64", "int32"):
         raise ModelFileError(
-            f"An image classifier must give [1, classes]; got {tensor.dtype} {list(tensor.shape)} in "
+            f"An image classifier must give [{batch}, classes]; got {tensor.dtype} {list(tensor.shape)} in "
             f"{model.file}. Give a model with one score a class."
         )
     return ScoresReading(tensor, units, _kind(model, tensor))

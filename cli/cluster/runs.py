@@ -10,25 +10,17 @@ from typing import Any
 import typer
 
 from learn2compress.cli.cluster.options import (
-    CA_CERT,
     CONFIG,
-    COOKIES,
-    HOST,
     IMAGE,
-    KUBE,
-    KUBE_CONTEXT,
     NAMESPACE,
-    PROXY,
     ROOT,
     SETTINGS,
-    TOKEN,
-    TOKEN_FILE,
-    VERIFY_TLS,
-    open_endpoint,
-    open_kube,
+    KubeAccess,
+    Login,
+    Place,
+    with_options,
 )
 from learn2compress.cli.interruption import InterruptedBySignal
-from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ConfigError
 
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the models and the report.")
@@ -48,13 +40,13 @@ _STATES = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (submit, status, fetch, cancel):
-        app.command(command.__name__)(command)
+        app.command(command.__name__)(with_options(command))
 
 
 def submit(
+    *,
     config: Path = CONFIG,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     experiment: str = typer.Option("learn2compress", help="Name of the experiment; created if it does not exist."),
     root: str | None = ROOT,
     image: str | None = IMAGE,
@@ -65,45 +57,39 @@ def submit(
     output: Path | None = OUTPUT,
     settings: list[str] = SETTINGS,
     check: bool = typer.Option(True, "--check/--no-check", help="Run the quick checks of doctor first."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Run the pipeline on a cluster; with --wait follow it, and with --output fetch models and report at the end."""
-    from learn2compress.schemas.config import load_config
+    from learn2compress.api import clusters
 
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    chosen, base = load_config(config, settings), load_config(config)
+    endpoint = place.open(login)
     if every and (wait or output):
         raise ConfigError("--every must be given without --wait and --output; a schedule has no end. Leave them out.")
-    prepare_environment()
-    from learn2compress.kubeflow.checks.doctor import check_quickly
-    from learn2compress.kubeflow.run_parameters import check_root
-    from learn2compress.kubeflow.schedule import Schedule
-    from learn2compress.kubeflow.submission import Order
-    from learn2compress.kubeflow.submission import submit as start
-
-    check_root(root or chosen.kubeflow.pipeline_root)
-    schedule = Schedule.parse(every) if every else None
-    kubernetes = open_kube(kube, kube_context, endpoint)
-    if check:
-        check_quickly(endpoint, chosen, root, image, kubernetes)
-    order = Order(chosen, base, root, image, limit, experiment, service_account, schedule)
-    started = start(endpoint, order, typer.echo)
-    if schedule is not None:
+    kubernetes = access.open(endpoint)
+    started = clusters.submit(
+        config,
+        endpoint,
+        settings=settings,
+        limit=limit,
+        experiment=experiment,
+        root=root,
+        image=image,
+        service_account=service_account,
+        every=every,
+        check=check,
+        kube=kubernetes,
+        say=typer.echo,
+    )
+    if every:
         typer.echo(
-            f"Scheduled pipeline {started.pipeline}, version {started.version}, every {schedule.text}: recurring run "
+            f"Scheduled pipeline {started.pipeline}, version {started.version}, every {every}: recurring run "
             f"{started.run}. Its runs, and the way to end it, are in the web interface under Recurring Runs."
         )
         return
     typer.echo(f"Started run {started.run} of pipeline {started.pipeline}, version {started.version}.")
     if not wait:
-        typer.echo(f"Follow it: learn2compress status {started.run} --host {host} --wait")
+        typer.echo(f"Follow it: learn2compress status {started.run} --host {place.host} --wait")
         return
     _follow(endpoint, started.run, kubernetes)
     if output is not None:
@@ -113,31 +99,26 @@ def submit(
 
 
 def status(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = WAIT,
     log: str | None = typer.Option(None, metavar="NODE", help="Print the log of a step in place of the states."),
-    kube: bool = KUBE,
-    kube_context: str | None = KUBE_CONTEXT,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    access: KubeAccess,
+    login: Login,
 ) -> None:
     """Show the progress of a run; with --wait, follow it until it ends; with --log NODE, print the log of a step."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    kubernetes = open_kube(kube, kube_context, endpoint)
+    from learn2compress.api import clusters
+
+    endpoint = place.open(login)
+    kubernetes = access.open(endpoint)
     if wait:
         _say_how_to_fetch(run, _follow(endpoint, run, kubernetes).root)
         return
     from learn2compress.kubeflow.runs.following import check_success
     from learn2compress.kubeflow.runs.logs import fetch_log
-    from learn2compress.kubeflow.runs.states import get_state
 
-    state = get_state(endpoint, run)
+    state = clusters.status(run, endpoint)
     if log is not None:
         typer.echo(fetch_log(state, log, kubernetes))
         return
@@ -148,49 +129,34 @@ def status(
 
 
 def fetch(
+    *,
     run: str = RUN,
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the models and the report."),
     host: str | None = typer.Option(None, envvar="KF_PIPELINES_ENDPOINT", help="The endpoint, to look up the root."),
     root: str | None = typer.Option(None, help="Pipeline root of the run; with it, no endpoint is needed."),
     namespace: str | None = NAMESPACE,
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Download a run's models, the chosen model, the report and the records to a folder."""
-    from learn2compress.kubeflow.run_parameters import check_root
-
-    if root is None:
-        if host is None:
-            raise ConfigError("an endpoint or the pipeline root must be given; got neither. Pass --host or --root.")
-        from learn2compress.kubeflow.runs.states import get_state
-
-        endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-        root = get_state(endpoint, run).root
-    _fetch(check_root(root), run, output)
+    endpoint = None
+    if root is None and host is not None:
+        endpoint = login.open(host, namespace)
+    _fetch(root, run, output, endpoint)
 
 
 def cancel(
+    *,
     run: str = RUN,
-    host: str = HOST,
-    namespace: str | None = NAMESPACE,
+    place: Place,
     wait: bool = typer.Option(False, "--wait", help="Wait until the run has ended."),
-    token: str | None = TOKEN,
-    token_file: Path | None = TOKEN_FILE,
-    cookies: str | None = COOKIES,
-    ca_cert: Path | None = CA_CERT,
-    verify_tls: bool = VERIFY_TLS,
-    proxy: str | None = PROXY,
+    login: Login,
 ) -> None:
     """Cancel a running run."""
-    endpoint = open_endpoint(host, namespace, token, token_file, cookies, ca_cert, verify_tls, proxy)
-    from learn2compress.kubeflow.runs.following import cancel as end
+    from learn2compress.api import clusters
     from learn2compress.kubeflow.runs.following import check_success, follow, was_cancelled
 
-    end(endpoint, run)
+    endpoint = place.open(login)
+    clusters.cancel(run, endpoint)
     typer.echo(f"Run {run} is being cancelled.")
     if not wait:
         return
@@ -225,8 +191,10 @@ def _show(node: Any) -> None:
     typer.echo(f"  {node.node}: {state}{f', try {node.tries}' if node.tries > 1 else ''}")
 
 
-def _fetch(root: str, run: str, output: Path) -> None:
-    from learn2compress.kubeflow.fetch import fetch_run
+def _fetch(root: str | None, run: str, output: Path, endpoint: Any = None) -> None:
+    from learn2compress.api import clusters
 
-    report, selected = fetch_run(root, run, output)
-    typer.echo(f"Chosen: {report.choice.chosen}. It was written to {selected}, beside models/ and report.html.")
+    result = clusters.fetch(run, output, root=root, endpoint=endpoint)
+    typer.echo(
+        f"Chosen: {result.data.choice.chosen}. It was written to {result.selected}, beside models/ and report.html."
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.cli.lineage.output import AT, STATUSES, graph_for, new_console, show_problems
+from learn2compress.cli.lineage.output import AT, STATUSES, new_console, show_problems
 
 
 def register(app: typer.Typer) -> None:
@@ -23,19 +23,15 @@ def bom(
     output: Path | None = typer.Option(None, "--output", "-o", help="Write to this file instead of printing."),
 ) -> int:
     """Write a bill of materials of a model: teacher, data, packages, parameters and figures, as CycloneDX 1.6 JSON."""
-    from learn2compress.lineage.queries.trace import lineage_of_file
+    from learn2compress.api import auditing
     from learn2compress.schemas.errors import LineageError
     from learn2compress.schemas.lineage import EXIT_STATUS
 
-    report = lineage_of_file(graph_for(at, file), file, max_chains=1)
+    text, report = auditing.bill_of_materials(file, at)
     if report.status == "unknown":
         show_problems(new_console(sys.stderr), report.problems)
         typer.echo(f"learn2compress: no record at {report.location} lists the bytes of {file}.", err=True)
         return EXIT_STATUS[report.status]
-    # Imported here because it takes half a second, and its validator two more.
-    from learn2compress.lineage.queries.bom import bom_of
-
-    text = bom_of(report)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from learn2compress.cli.lineage.output import AT, JSON, STATUSES, graph_for, print_report
+from learn2compress.cli.lineage.output import AT, JSON, STATUSES, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +30,9 @@ def diff(
     as_json: bool = JSON,
 ) -> int:
     """Compare the latest executions that made each of two files."""
-    from learn2compress.lineage.queries.diff import diff_of
-    from learn2compress.lineage.queries.trace import lineage_of_file
+    from learn2compress.api import auditing
 
-    traced = [lineage_of_file(graph_for(place, file), file, max_chains=1) for file, place in ((a, at), (b, at_b or at))]
-    report = diff_of(*traced)
+    report = auditing.diff(a, b, at, at_b)
     return print_report(report, as_json, lambda console: _print(console, report))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.output import JSON, STATUSES, duration, graph_for, moment, percent, print_report
+from learn2compress.cli.lineage.output import JSON, STATUSES, duration, moment, percent, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +27,9 @@ def history(
     as_json: bool = JSON,
 ) -> int:
     """List the runs with their times, the number of cached steps, and the chosen model."""
-    from learn2compress.lineage.queries.history import history_of
+    from learn2compress.api import auditing
 
-    report = history_of(graph_for(location))
+    report = auditing.history(location)
     return print_report(report, as_json, lambda console: _print(console, report, limit))
 
 

@@ -4,7 +4,6 @@
 Exit status: 0 found; 2 usage error; 3 no record lists it; 4 tampered; 5 incomplete.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,8 +13,6 @@ from learn2compress.cli.lineage.output import (
     JSON,
     METADATA_GRPC,
     STATUSES,
-    cluster_for,
-    graph_for,
     moment,
     print_report,
 )
@@ -46,13 +43,9 @@ def impact(
     A picture is matched by its pixels against the shards of every data set; the
     models trained on that data set derive from it.
     """
-    from learn2compress.lineage.queries.impact import impact_of
+    from learn2compress.api import auditing
 
-    path = Path(subject)
-    cluster = cluster_for(metadata_grpc)
-    graph = cluster.open_graph(at) if cluster else graph_for(at, path if path.exists() else None)
-    report = impact_of(graph, subject)
-    report = cluster.judge(report, graph) if cluster else report
+    report = auditing.impact(subject, at, metadata_grpc=metadata_grpc)
     return print_report(report, as_json, lambda console: _print(console, report))
 
 

@@ -2,18 +2,13 @@
 """Options, printing and exit statuses that the lineage commands share."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from learn2compress.schemas.errors import LineageError
-
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from learn2compress.kubeflow.records.cluster_records import ClusterRecords
-    from learn2compress.lineage.graph import Graph
     from learn2compress.schemas.lineage import Problem, Status
 
     class _Report(Protocol):
@@ -45,47 +40,6 @@ STATUSES = (
     "5 incomplete: a record or file is missing."
 )
 WIDTH = 100
-
-
-def graph_for(at: str | None, file: Path | None = None) -> "Graph":
-    """Open the records at a place, or near a file.
-
-    Args:
-        at: Folder or fsspec URL, or None to search.
-        file: File near which the records are searched for.
-
-    Raises:
-        LineageError: There are no records.
-    """
-    from learn2compress.lineage.graph import find_records_near, open_graph
-
-    if at is not None:
-        return open_graph(at)
-    place = find_records_near(file or Path.cwd() / "any", Path.cwd())
-    if place is None:
-        beside = f"above {file} or " if file else ""
-        raise LineageError(
-            f"Provenance records must lie {beside}in the working directory; found none. "
-            "Name the location of the run's outputs with --at."
-        )
-    return open_graph(place)
-
-
-def cluster_for(address: str | None) -> "ClusterRecords | None":
-    """Connect to the ML Metadata service of a cluster, if an address is given.
-
-    Args:
-        address: HOST:PORT, or None.
-
-    Raises:
-        ConfigError: The address is malformed.
-        LineageError: The service cannot be reached, or holds no step of this project.
-    """
-    if address is None:
-        return None
-    from learn2compress.kubeflow.records.cluster_records import ClusterRecords
-
-    return ClusterRecords(address)
 
 
 def print_report(report: "_Report", as_json: bool, render: Callable[["Console"], None]) -> int:

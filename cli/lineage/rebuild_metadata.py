@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.output import JSON, STATUSES, graph_for, print_report
+from learn2compress.cli.lineage.output import JSON, STATUSES, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +26,9 @@ def rebuild_metadata(
     as_json: bool = JSON,
 ) -> int:
     """Rebuild an ML Metadata database from the provenance records, equal to the original one."""
-    from learn2compress.lineage.mlmd import rebuild
+    from learn2compress.api import auditing
 
-    report = rebuild.rebuild_metadata(graph_for(location), to)
+    report = auditing.rebuild_metadata(location, to)
 
     def render(console: "Console") -> None:
         console.print(

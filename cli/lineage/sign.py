@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from learn2compress.cli.lineage.output import graph_for, new_console, show_problems
+from learn2compress.cli.lineage.output import new_console, show_problems
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +25,9 @@ def sign(
     Create a key with `openssl genpkey -algorithm ed25519 -out key.pem`, and its
     public part with `openssl pkey -in key.pem -pubout -out public.pem`.
     """
-    from learn2compress.lineage.records.signing import sign_records
+    from learn2compress.api import auditing
 
-    graph = graph_for(location)
-    count, problems = sign_records(graph, key)
-    typer.echo(f"Signed {count:,} records at {graph.home}.")
-    show_problems(new_console(), problems)
-    return 4 if problems else 0
+    signed = auditing.sign(location, key)
+    typer.echo(f"Signed {signed.records:,} records at {signed.location}.")
+    show_problems(new_console(), signed.problems)
+    return 4 if signed.problems else 0

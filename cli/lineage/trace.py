@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, cluster_for, graph_for, print_report
+from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, print_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,16 +42,10 @@ def lineage(
 
     Only the file's bytes matter: it may have been renamed, its output folder moved, and its database deleted.
     """
-    from learn2compress.lineage.queries.trace import lineage_of_file
-    from learn2compress.schemas.errors import LineageError
+    from learn2compress.api import auditing
     from learn2compress.schemas.lineage import EXIT_STATUS
 
-    if not file.is_file():
-        raise LineageError(f"{file} must be a file; it does not exist. Check the path.")
-    cluster = cluster_for(metadata_grpc)
-    graph = cluster.open_graph(at) if cluster else graph_for(at, file)
-    report = lineage_of_file(graph, file, chains)
-    report = cluster.judge(report, graph) if cluster else report
+    report = auditing.trace(file, at, metadata_grpc=metadata_grpc, chains=chains)
     if form is Format.mermaid:
         from learn2compress.cli.lineage.drawing import draw, to_mermaid
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, cluster_for, graph_for, print_report
+from learn2compress.cli.lineage.output import AT, JSON, METADATA_GRPC, STATUSES, print_report
 
 if TYPE_CHECKING:
     from learn2compress.schemas.lineage import VerifyReport
@@ -35,20 +35,9 @@ def verify(
 
     Names each changed, missing or added file, and each record that was changed, replaced or lost.
     """
-    from learn2compress.lineage.queries.verify import open_for_verifying, verify_file, verify_place
+    from learn2compress.api import auditing
 
-    cluster = cluster_for(metadata_grpc)
-    if Path(path).is_file():
-        graph = cluster.open_graph(at) if cluster else graph_for(at, Path(path))
-        report = verify_file(graph, Path(path), public_key)
-        if cluster:
-            from learn2compress.lineage.queries.trace import lineage_of_file
-
-            report = cluster.judge(report, graph, lineage_of_file(graph, Path(path)))
-    else:
-        graph, place, inside = open_for_verifying(path, at)
-        report = verify_place(graph, place, inside, public_key)
-        report = cluster.judge(report, graph) if cluster else report
+    report = auditing.verify(path, at, metadata_grpc=metadata_grpc, public_key=public_key)
     return print_report(report, as_json, lambda console: console.print(_summary(report), markup=False))
 
 

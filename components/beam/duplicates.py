@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds examples that occur more than once, exactly or nearly, by the splits in which they occur.
 
-Equal examples have equal ids. Near-duplicates, such as texts of the same words, have equal near ids; of images, the two
-ids are the same, and only equal images are found.
+Examples are equal if a model cannot distinguish them: if their stored forms are. Near-duplicates, such as texts of the
+same words, have equal near ids; of images, these are their ids, and only equal images are found.
 """
 
 import itertools
@@ -20,9 +20,13 @@ from learn2compress.data.example_records import PARTS, Plan
 NAMED_DUPLICATES = 50
 
 INDEX = np.dtype(
-    [("id", "<u8"), ("near", "<u8"), ("split", "u1"), ("label", "<i4"), ("offset", "<u8"), ("length", "<u4")]
+    [
+        *(("id", "<u8"), ("content", "<u8"), ("near", "<u8")),
+        *(("split", "u1"), ("label", "<i4"), ("offset", "<u8"), ("length", "<u4")),
+    ]
 )
-"""Position of a record in a spill file; `split` is an index into PARTS. Beam groups nothing else of an example."""
+"""Position of a record in a spill file; `content` and `near` as in `ExampleRecord`, `split` is an index into PARTS.
+Beam groups nothing else of an example."""
 
 
 class FindDuplicates(beam.DoFn):
@@ -32,25 +36,25 @@ class FindDuplicates(beam.DoFn):
         self.plan = plan
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
-        repeated = _repeated(list(element[1]), "id")
+        repeated = _repeated(list(element[1]), "content")
         counts: Counter[str] = Counter()
         pairs: list[tuple[bool, int, str, str]] = []
         tallies: dict[int, Counter[str]] = defaultdict(Counter)
         for _, index in repeated:
             for row in index:
-                tallies[int(row["id"])][PARTS[row["split"]]] += 1
-        for identity, tally in tallies.items():
+                tallies[int(row["content"])][PARTS[row["split"]]] += 1
+        for content, tally in tallies.items():
             for one, other in itertools.combinations_with_replacement(PARTS, 2):
                 # Within a split, all but the first are counted; between two, those of the second that are in the first.
                 count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
                 if count > 0:
                     counts[f"{one}/{other}"] += count
-                    pairs.append((one == other, identity, one, other))
+                    pairs.append((one == other, content, one, other))
         named = sorted(pairs)[:NAMED_DUPLICATES]
-        sources = _sources(self.plan, repeated, "id", {identity for _, identity, _, _ in named})
+        sources = _sources(self.plan, repeated, "content", {content for _, content, _, _ in named})
         examples = [
-            [same, f"{identity:016x}", sources[identity, one][0], sources[identity, other][int(same)]]
-            for same, identity, one, other in named
+            [same, f"{content:016x}", sources[content, one][0], sources[content, other][int(same)]]
+            for same, content, one, other in named
         ]
         yield {"duplicates": counts, "duplicate_examples": examples}
 
@@ -63,18 +67,18 @@ class FindNearDuplicates(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
         repeated = _repeated(list(element[1]), "near")
-        ids: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        contents: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         labels: dict[int, set[int]] = defaultdict(set)
         for _, index in repeated:
             for row in index:
-                ids[int(row["near"])][PARTS[row["split"]]].append(int(row["id"]))
+                contents[int(row["near"])][PARTS[row["split"]]].append(int(row["content"]))
                 labels[int(row["near"])].add(int(row["label"]))
         counts: Counter[str] = Counter()
-        for by_split in ids.values():
+        for by_split in contents.values():
             for one, other in itertools.combinations(PARTS, 2):
                 known = set(by_split[one])
                 # Equal ones are counted as duplicates.
-                count = sum(identity not in known for identity in by_split[other]) if known else 0
+                count = sum(content not in known for content in by_split[other]) if known else 0
                 if count:
                     counts[f"{one}/{other}"] += count
         contradictory = sorted(near for near, found in labels.items() if len(found - {-1}) > 1)

@@ -2,8 +2,8 @@
 """Turns the pieces of a source into sorted shards in a Beam pipeline, separate from the node: workers import no TFX.
 
     pieces ─► read, decode, fit ─┬─► by (split, shard) ─► sort by id ─► Split-*/data_tfrecord-*.gz
-                                 ├─► by id ─► duplicates ─┐   (and by near id, for texts)
-                                 └─► counts ──────────────┴─► report.json
+                                 ├─► by content ─► duplicates ─┐   (and by near id, for texts)
+                                 └─► counts ───────────────────┴─► report.json
 
 Contents do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its
 records to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred
@@ -66,7 +66,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             pipeline
             | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
             | "Distribute" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("ids", "near", "counts", main="index")
+            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("contents", "near", "counts", main="index")
         )
         # Shards without examples are written as well.
         every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
@@ -76,7 +76,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             | "ByShard" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(WriteShard(plan))
         )
-        duplicates = read.ids | "ById" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
+        duplicates = read.contents | "ByContent" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
         near = read.near | "ByNearId" >> beam.GroupByKey() | "NearDuplicates" >> beam.ParDo(FindNearDuplicates(plan))
         _ = (
             (read["counts"], duplicates, near)
@@ -107,11 +107,11 @@ class ReadPiece(beam.DoFn):
                     bad_count += 1
                     bad = sorted([*bad, [raw.source, raw.reason]])[:NAMED_BAD_FILES]
                     continue
-                split, identity, record, near = make_record(raw, self.plan)
-                examples[split][str(raw.label)] += 1
-                place = (stream.tell(), len(record))
-                rows.append((int(identity, 16), int(near, 16), PARTS.index(split), raw.label, *place))
-                stream.write(record)
+                made = make_record(raw, self.plan)
+                examples[made.split][str(raw.label)] += 1
+                keys = (int(made.identity, 16), int(made.content, 16), int(made.near, 16))
+                rows.append((*keys, PARTS.index(made.split), raw.label, stream.tell(), len(made.data)))
+                stream.write(made.data)
                 if len(rows) == _INDEX_BATCH:
                     yield from self._index(spill, rows)
                     rows = []
@@ -127,7 +127,7 @@ class ReadPiece(beam.DoFn):
             shards = own["id"] % self.plan.shards[split]
             for shard in np.unique(shards).tolist():
                 yield (split, shard), (spill, own[shards == shard])
-        for tag, key in (("ids", "id"), ("near", "near")):
+        for tag, key in (("contents", "content"), ("near", "near")):
             if key == "near" and (index["near"] == index["id"]).all():
                 continue
             buckets = index[key] % self.plan.buckets

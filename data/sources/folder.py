@@ -22,8 +22,11 @@ from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile
 
-PARTS: dict[str, Part] = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-                          "test": "test"}  # fmt: skip
+PARTS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 FILES_A_PIECE = 500
 _LITTER = {"thumbs.db", "desktop.ini"}
 
@@ -59,11 +62,15 @@ class Passed:
         files: That are no pictures.
         pictures: Of a kind that cannot be read.
         folders: Without pictures.
+        outside: Pictures that lie in no class folder.
+        links: Links to folders inside of a class folder.
     """
 
     files: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
     def sort_out(self, names: list[str]) -> list[str]:
         """Return the files that can be read by what their names say, and note the others."""
@@ -80,6 +87,10 @@ class Passed:
             yield f"pictures in {where} that cannot be read, {len(self.pictures)}: {_some(self.pictures)}{remedy}"
         if self.files:
             yield f"files in {where} that are no pictures, {len(self.files)}: {_some(self.files)}"
+        if self.outside:
+            yield f"pictures in {where} that lie in no class folder, {len(self.outside)}: {_some(self.outside)}"
+        if self.links:
+            yield f"links to folders in {where} that are not followed, {len(self.links)}: {_some(self.links)}"
         if self.folders:
             yield f"folders in {where} without pictures, {len(self.folders)}: {_some(self.folders)}"
 
@@ -112,7 +123,17 @@ def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
         counts[part] = len(sample)
         for positions in sample.ranges(FILES_A_PIECE):
             pieces.append(FolderPiece(str(root), part, tuple(files[sample.row(p)] for p in positions)))
-    return ExampleSource(classes, counts, None, pieces, notes=tuple(passed.notes(str(root))))
+    notes = (*passed.notes(str(root)), *_numbered(classes, config))
+    return ExampleSource(classes, counts, None, pieces, notes=notes)
+
+
+def _numbered(classes: tuple[str, ...], config: DataConfig) -> Iterator[str]:
+    """Say in which order classes stand that are named by numbers, where there are two orders."""
+    if config.classes is None and all(name.isdecimal() for name in classes) and sorted(classes, key=int) != [*classes]:
+        yield (
+            f"the class folders of {config.path} are in the order of text, as in Keras ({_some([*classes])}); for the "
+            "order of numbers, name them in data.classes (evaluate: --classes)"
+        )
 
 
 def folder_digest(config: DataConfig) -> str:
@@ -123,8 +144,9 @@ def folder_digest(config: DataConfig) -> str:
 def _part_folders(root: Path, passed: Passed) -> dict[Part, Path]:
     """Return the folders that hold class folders, by part; train, or the one without a part, comes first."""
     folders = _subfolders(root)
+    passed.outside += _pictures_beside(root, root)
     # A class may also be named `train` (for vehicles, say): then the folder holds images and not folders.
-    named = {f.name.lower(): f for f in folders if f.name.lower() in PARTS and _subfolders(f)}
+    named = [folder for folder in folders if folder.name.lower() in PARTS and _subfolders(folder)]
     if not named:
         if not folders:
             raise DataError(
@@ -133,23 +155,29 @@ def _part_folders(root: Path, passed: Passed) -> dict[Part, Path]:
             )
         return {None: root}
     parts: dict[Part, Path] = {}
-    for name, folder in named.items():
-        if PARTS[name] in parts:
+    for folder in named:
+        part = PARTS[folder.name.lower()]
+        if part in parts:
             raise DataError(
-                f"folder {root} must hold one folder a split; got {parts[PARTS[name]].name} and {folder.name}. "
-                "Merge the two."
+                f"folder {root} must hold one folder a split; got {parts[part].name} and {folder.name}. Merge the two."
             )
-        parts[PARTS[name]] = folder
+        parts[part] = folder
     strangers: list[str] = []
-    for folder in (folder for folder in folders if folder not in named.values()):
+    for folder in (folder for folder in folders if folder not in named):
         pictures = [name for name in visible_files(root, folder) if name.lower().endswith(readable_suffixes())]
         (strangers if pictures else passed.folders).append(folder.name)
     if "train" not in parts or strangers:
-        got = f"{strangers[0]!r} beside them" if strangers else f"{', '.join(sorted(named))} without train"
+        got = (
+            f"{strangers[0]!r} beside them"
+            if strangers
+            else f"{', '.join(folder.name for folder in named)} without train"
+        )
         raise DataError(
             f"folder {root} must hold train/ and may hold validation/ and test/, or class folders alone; got {got}. "
-            "Move the folder, or rename it."
+            "Move the folder, or rename it; to evaluate files on the test images alone, give the test folder."
         )
+    for folder in named:
+        passed.outside += _pictures_beside(root, folder)
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
@@ -158,6 +186,7 @@ def _class_files(root: Path, folder: Path, passed: Passed) -> dict[str, list[str
     listing: dict[str, list[str]] = {}
     for class_folder in _subfolders(folder):
         before = len(passed.pictures)
+        passed.links += _links(root, class_folder)
         names = passed.sort_out(visible_files(root, class_folder))
         if names:
             listing[class_folder.name] = names
@@ -184,6 +213,19 @@ def visible_files(root: Path, folder: Path) -> list[str]:
         visible = (name for name in files if not name.startswith(".") and name.lower() not in _LITTER)
         names += [Path(place, name).relative_to(root).as_posix() for name in visible]
     return sorted(names)
+
+
+def _pictures_beside(root: Path, folder: Path) -> list[str]:
+    """List the pictures that lie directly in a folder of class folders, as sorted names relative to the root."""
+    files = (file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    return sorted(f.relative_to(root).as_posix() for f in files if f.name.lower().endswith(readable_suffixes()))
+
+
+def _links(root: Path, folder: Path) -> Iterator[str]:
+    """Name the links to folders below a folder, which are not followed since they may lead in a circle."""
+    for place, subfolders, _ in os.walk(folder):
+        links = (Path(place, name) for name in sorted(subfolders) if not name.startswith("."))
+        yield from (link.relative_to(root).as_posix() for link in links if link.is_symlink())
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -104,9 +104,9 @@ def find_format(config: DataConfig) -> str:
         return config.format
     if path.is_dir():
         return "tfrecord" if holds_records(path) else "folder"
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return "npz"
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return "csv"
     if is_pattern or "tfrecord" in path.name:
         return "tfrecord"

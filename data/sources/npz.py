@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads images in a NumPy .npz file: train_images, train_labels, test_images, test_labels and class_names; or x_train,
 y_train, x_test, y_test as written by Keras; or only images and labels. Validation images are taken under the names that
-MedMNIST (val_images) and others (x_val, x_valid) give them. An array that is not used is named.
+MedMNIST (val_images) and others (x_val, x_valid) give them. An array that is not used is named. A file of test images
+alone can be evaluated.
 
 The file is streamed: a piece reads its rows from the zip member and never holds the whole array. In a compressed
 member, a reader that starts in the middle must decompress everything before it, so the file is split into few pieces.
@@ -11,7 +12,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -49,6 +50,9 @@ LAYOUTS: tuple[tuple[tuple[Part, str, str], ...], ...] = (
      ("validation", "x_validation", "y_validation"), ("test", "x_test", "y_test")),
     ((None, "images", "labels"),),
     ((None, "x", "y"),),
+    (("train", "X_train", "y_train"), ("validation", "X_val", "y_val"), ("validation", "X_valid", "y_valid"),
+     ("test", "X_test", "y_test")),
+    ((None, "X", "y"),),
 )  # fmt: skip
 
 
@@ -133,7 +137,7 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
         DataError: The file is not an .npz file, is truncated, or its arrays are not matching images and labels.
     """
     arrays = list_arrays(config.path)
-    layout = next((lines for lines in LAYOUTS if lines[0][1] in arrays and lines[0][2] in arrays), None)
+    layout = _find_layout(arrays)
     if layout is None:
         raise DataError(
             f"{config.path} must hold train_images and train_labels, or x_train and y_train, or images and labels; "
@@ -170,6 +174,15 @@ def open_npz(config: DataConfig, limit: int | None = None) -> ExampleSource:
     named = "class_names" in arrays or config.classes is not None
     notes = _unused(config.path, arrays, {name for line in present for name in line[1:]})
     return ExampleSource(classes, counts, next(iter(shapes.values())), pieces, named=named, notes=notes)
+
+
+def _find_layout(arrays: Collection[str]) -> tuple[tuple[Part, str, str], ...] | None:
+    """Find the naming scheme of the training images, otherwise that of the test images, if there are no others."""
+    for end in (0, -1):
+        for lines in LAYOUTS:
+            if {lines[end][1], lines[end][2]} <= set(arrays):
+                return lines
+    return None
 
 
 def _unused(path: str, arrays: dict[str, Array], used: set[str]) -> tuple[str, ...]:
@@ -243,13 +256,22 @@ def image_shape(images: Array) -> tuple[int, int, int]:
     """Return height, width and channels of an array of images; raise DataError if it is not one."""
     what = f"{images.path}: {images.name}"
     if images.dtype.kind not in "ui":
-        advice = "Save (255 * x).round().astype('uint8') if its pixels are 0..1."
+        advice = (
+            "Save numpy.stack of images of one size."
+            if images.dtype.hasobject
+            else "Save x.round().astype('uint8'), or (255 * x).round().astype('uint8') if its pixels are 0..1."
+        )
         raise DataError(f"{what} must hold pixels 0..255 as uint8; got {images.dtype}. {advice}")
     shape = images.shape
     if len(shape) == 3:
         shape = (*shape, 1)
     if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
-        hint = " Move the channels last." if len(shape) == 4 and shape[1] in (1, 3) else ""
+        hint = " Save it as an array of images."
+        if 0 in shape:
+            hint = " Leave the empty array out."
+        elif len(shape) == 4:
+            first = shape[1] in (1, 3)
+            hint = " Save x.transpose(0, 2, 3, 1), channels last." if first else " Save x[..., :3], colours alone."
         raise DataError(
             f"{what} must have the shape [n, height, width] or [n, height, width, 1 or 3]; "
             f"got {list(images.shape)}.{hint}"
@@ -262,12 +284,17 @@ def _check_labels(labels: Array, images: Array, first: int = 0) -> tuple[int, in
     what = f"{labels.path}: {labels.name}"
     count = images.shape[0]
     if labels.shape not in ((count,), (count, 1)):
-        hint = ""
+        hint = " Save one label for each image."
         if len(labels.shape) == 2 and labels.shape[1] > 1:
             hint = " Save the argmax of one-hot labels. Images of several classes at once are not supported."
         raise DataError(f"{what} must have the shape [{count}], as {images.name}; got {list(labels.shape)}.{hint}")
     if labels.dtype.kind not in "ui":
-        raise DataError(f"{what} must hold integers; got {labels.dtype}. Save the index of each class.")
+        advice = (
+            "class_names, labels = numpy.unique(labels, return_inverse=True)"
+            if labels.dtype.kind in "USO"
+            else ("labels.astype('int64')")
+        )
+        raise DataError(f"{what} must hold integers; got {labels.dtype}. Save {advice}.")
     low, high = 1 << 62, 0
     for chunk in labels.chunks():
         low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
@@ -279,6 +306,10 @@ def _check_labels(labels: Array, images: Array, first: int = 0) -> tuple[int, in
 def _classes(config: DataConfig, arrays: dict[str, Array], highest: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the class names in label order, and the label of each label in the file."""
     if "class_names" in arrays:
+        if arrays["class_names"].dtype.hasobject:
+            raise DataError(
+                f"{config.path}: class_names must hold text; got objects. Save numpy.array(names, dtype=str)."
+            )
         with _reading(config.path, "class_names") as stream:
             names = np.lib.format.read_array(stream, allow_pickle=False)
         found = [name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel()]

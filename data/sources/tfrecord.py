@@ -91,7 +91,8 @@ class TFRecordPiece(Piece):
         if label not in self.labels:
             raise DataError(
                 f"the label in {where} must be one of the {len(set(self.labels.values()))} classes; got {label!r}. "
-                "Name all classes in data.classes, or leave it out; where labels begin at 1, set data.label_offset: 1."
+                "Name all classes in data.classes, or leave it out; where labels begin at 1, set data.label_offset: 1 "
+                "(evaluate: --label-offset 1)."
             )
         return self.labels[label]
 
@@ -213,17 +214,19 @@ def single_value(features: Any, name: str, field: str, kinds: tuple[str, ...], w
     Raises:
         DataError: There is no such feature, or it is of another kind or length.
     """
+    option = field.replace("_", "-")
     if name not in features:
         raise DataError(
             f"data.{field} must be a feature of the records; got {name!r}, but {where} has "
-            f"{', '.join(sorted(features)) or 'none'}. Set data.{field}."
+            f"{', '.join(sorted(features)) or 'none'}. Set data.{field} (evaluate: --{option})."
         )
     kind = features[name].WhichOneof("kind")
     values: Any = getattr(features[name], kind).value if kind in kinds else ()
     if len(values) != 1:
+        several = "; images of several classes at once are not supported" if field == "label_feature" else ""
         raise DataError(
             f"feature {name!r} must be one value of {' or '.join(kinds)}; got {len(values)} of {kind} in {where}. "
-            f"Set data.{field} to another feature."
+            f"Set data.{field} (evaluate: --{option}) to a feature of one value{several}."
         )
     return values[0]
 

@@ -45,6 +45,7 @@ class Choices(NamedTuple):
         skip_classes: Names or indices of outputs to leave out.
         classes_stated: Whether the data's classes were given, in the order of the outputs.
         allow_near_chance: Whether figures that may be meaningless are given all the same.
+        example_shape: Shape of the data's images, where they have one: that of a file which takes them flattened.
     """
 
     scaling: Scaling | None = None
@@ -53,6 +54,7 @@ class Choices(NamedTuple):
     skip_classes: tuple[str, ...] = ()
     classes_stated: bool = False
     allow_near_chance: bool = False
+    example_shape: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -74,7 +76,10 @@ class ExaminedFile:
 
 def open_options(choices: Choices) -> dict[str, Any]:
     """Return the options of `DeviceFormat.open_classifier` that the choices stand for."""
-    return {"scaling": choices.scaling, "signature": choices.signature, "output": choices.output}
+    return {
+        **{"scaling": choices.scaling, "signature": choices.signature, "output": choices.output},
+        **({"example_shape": choices.example_shape} if choices.example_shape else {}),
+    }
 
 
 def examine(source: ParsedFile, modality: str, data: DataClasses, choices: Choices) -> ExaminedFile:
@@ -130,7 +135,9 @@ def judge(
         if found:
             hints.append(found.hint)
             wrong = assumed and found.clearly
-        if not found and not examined.classes.by_name and accuracy < SUSPECT:
+        flat = _channels_first(source, examined, sample, present, modality, choices)
+        hints, wrong = [*hints, *flat], wrong or bool(flat)
+        if not found and not flat and not examined.classes.by_name and accuracy < SUSPECT:
             order = _other_order(examined, sample, present, chance)
             hints += order
             wrong = wrong or bool(order)
@@ -138,7 +145,10 @@ def judge(
         what = f"{file} scores {accuracy:.1%} of {len(right)} images" + (
             f", where naming the most frequent class alone scores {chance:.1%}" if near else ""
         )
-        reasons = hints or ["No other scaling of pixels does better: its classes or their order may be others"]
+        reasons = hints or [
+            "No other scaling of pixels does better: its outputs may stand for other classes, which --classes names in "
+            "their order"
+        ]
         _doubt(examined, ". ".join([what, *reasons]), choices)
     else:
         examined.warnings += hints
@@ -156,8 +166,14 @@ def _doubt(examined: ExaminedFile, what: str, choices: Choices) -> None:
 
 
 def _read_as(classifier: Classifier, match: ClassMatch) -> Iterator[str]:
-    axes = {"nhwc": "channels last", "nchw": "channels first", "nhw": "without a channel axis"}
+    axes = {
+        **{"nhwc": "channels last", "nchw": "channels first", "nhw": "without a channel axis"},
+        **{"flat": "flattened row by row, channels last"},
+    }
     yield f"{classifier.model.input.dtype} images, {axes[classifier.layout.axes]}"
+    if classifier.layout.batch > 1:
+        batch = classifier.layout.batch
+        yield f"in batches of {batch}, the last one filled up: MACs, memory and latency are those of {batch} images"
     yield classifier.pixels.said
     yield match.said
     if classifier.scores.units == 1:
@@ -165,6 +181,8 @@ def _read_as(classifier: Classifier, match: ClassMatch) -> Iterator[str]:
 
 
 def _left_aside(source: ParsedFile, classifier: Classifier) -> Iterator[str]:
+    if classifier.lost_labels:
+        yield f"its metadata name the labels {classifier.lost_labels}, which another tool has left out of the file"
     if len(source.facts.signatures) > 1:
         used = next((found.name for found in classifier.model.signatures if found.subgraph == 0), "")
         others = [found.name for found in source.facts.signatures if found.name != used]
@@ -214,6 +232,30 @@ def _other_scaling(
         f"is read it scores {present.accuracy:.1%} of them{surer}",
         clearly,
     )
+
+
+def _channels_first(
+    source: ParsedFile,
+    examined: ExaminedFile,
+    sample: tuple[np.ndarray, np.ndarray],
+    present: Reading,
+    modality: str,
+    choices: Choices,
+) -> list[str]:
+    """Say so if flattened colours seem to be meant a channel after the other."""
+    if examined.classifier.layout.axes != "flat" or sample[0].shape[-1] == 1:
+        return []
+    options = open_options(choices._replace(scaling=examined.classifier.pixels.scaling))
+    other = modality_named(modality).device_format.open_classifier(source, channels_first=True, **options)
+    other.order_outputs(examined.classes.order)
+    reading = _reading(other, sample)
+    if not clearly_better(reading, present):
+        return []
+    return [
+        f"Its flattened input seems to take a channel after the other: so it scores {reading.accuracy:.1%} of "
+        f"{len(sample[1])} of the images, where pixel after pixel it scores {present.accuracy:.1%} of them. Convert it "
+        "with an input [1, channels, height, width] and the reshaping inside"
+    ]
 
 
 def _other_order(

@@ -11,8 +11,8 @@ from learn2compress.kubeflow.checks.namespace import Wanted, examine_namespace, 
 from learn2compress.kubeflow.checks.probe import run_probe
 from learn2compress.kubeflow.checks.registry import UnreachableRegistryError, check_image, look_up_image
 from learn2compress.kubeflow.client import Endpoint, check_health, connect, talking
-from learn2compress.kubeflow.run_parameters import check_root
 from learn2compress.kubeflow.runs.pods import Kube
+from learn2compress.kubeflow.spec.run_parameters import check_root
 from learn2compress.schemas.config import Config, KubeflowConfig
 from learn2compress.schemas.errors import ClusterError, Learn2CompressError
 from learn2compress.storage.addresses import is_remote

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cluster's own settings decide, read from Kubernetes: config maps, rights, secrets, volumes, machines.
+"""Checks of the cluster's own settings, read from Kubernetes: config maps, rights, secrets, volumes, machines.
 
 Source: config map kfp-launcher (defaultPipelineRoot, providers), config map workflow-controller-configmap
 (workflowDefaults), deployment ml-pipeline (PUBLISH_LOGS) of kubeflow/pipelines; SelfSubjectAccessReview and
@@ -194,7 +194,7 @@ def _own_rights(kube: Kube) -> tuple[str, str]:
     if missing:
         return (
             NOTE,
-            f"you may not read {' and '.join(missing)}: why a container does not start cannot be told with --kube",
+            f"you may not read {' and '.join(missing)}: why a container does not start cannot be found out with --kube",
         )
     return OK, "you may read pods and their logs"
 

@@ -26,7 +26,7 @@ _MANIFESTS = ", ".join(
 
 
 class UnreachableRegistryError(ClusterError):
-    """A registry does not answer here; it may answer the cluster."""
+    """A registry cannot be reached from here; the cluster may reach it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Reference:
         """Read a name as docker does.
 
         Raises:
-            ClusterError: It is none.
+            ClusterError: It is not the name of an image.
         """
         found = _REFERENCE.fullmatch(text)
         if found is None:
@@ -64,7 +64,7 @@ class ImageFacts:
     """A registry's description of an image.
 
     Attributes:
-        status: HTTP status of the answer: 200, or 401 and 403 where only others may see the image.
+        status: HTTP status of the response: 200, or 401 and 403 where only others may see the image.
         platforms: Operating system and architecture of each variant, such as linux/amd64, if the description has them.
         user: User of the image's containers, if the description has one.
     """
@@ -87,8 +87,8 @@ def look_up_image(text: str, seconds: float = 10.0) -> ImageFacts:
         seconds: How long to wait for the registry.
 
     Raises:
-        ClusterError: It is not there, or its name is none.
-        UnreachableRegistryError: Its registry does not answer.
+        ClusterError: It is not there, or its name is not valid.
+        UnreachableRegistryError: Its registry does not respond.
     """
     reference = Reference.parse(text)
     requests = _Requests(reference, seconds)
@@ -113,13 +113,13 @@ def look_up_image(text: str, seconds: float = 10.0) -> ImageFacts:
 
 
 def check_image(text: str, seconds: float = 10.0) -> str:
-    """Look an image up, and check what can be seen of it.
+    """Look an image up, and check the properties that the registry describes.
 
     Returns:
-        What was found out: that it is there, or that only the cluster may see it.
+        The result: that it is there, or that only the cluster may see it.
 
     Raises:
-        ClusterError: It is not there, its registry does not answer, or it cannot run on a cluster.
+        ClusterError: It is not there, its registry does not respond, or it cannot run on a cluster.
     """
     facts = look_up_image(text, seconds)
     if facts.is_private:
@@ -152,36 +152,36 @@ class _Requests:
         self._headers = {"Accept": _MANIFESTS}
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        """The status, and the content of the answer if it is an object."""
+        """The status, and the content of the response if it is an object."""
         url = f"{self._reference.url}/{path}"
         try:
-            answer = self._pool.request("GET", url, headers=self._headers, redirect=True)
-            challenge = answer.headers.get("WWW-Authenticate", "")
-            if answer.status == 401 and challenge.startswith("Bearer "):
+            response = self._pool.request("GET", url, headers=self._headers, redirect=True)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status == 401 and challenge.startswith("Bearer "):
                 token = _token(self._pool, challenge)
                 if token is not None:
                     self._headers["Authorization"] = f"Bearer {token}"
-                    answer = self._pool.request("GET", url, headers=self._headers)
+                    response = self._pool.request("GET", url, headers=self._headers)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableRegistryError(
                 f"registry {self._reference.host} must be reachable; {' '.join(str(error).split())}. Check the image's "
                 "name; a registry within the cluster cannot be reached from outside."
             ) from error
         try:
-            found = json.loads(answer.data)
+            found = json.loads(response.data)
         except ValueError:
             found = None
-        return answer.status, found if isinstance(found, dict) else {}
+        return response.status, found if isinstance(found, dict) else {}
 
 
 def _token(pool: Any, challenge: str) -> str | None:
-    """An anonymous token, from where the registry's answer names."""
+    """An anonymous token, from the address that the registry's response names."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", None)
     if realm is None:
         return None
-    answer = pool.request("GET", realm, fields=fields)
-    if answer.status != 200:
+    response = pool.request("GET", realm, fields=fields)
+    if response.status != 200:
         return None
-    body = json.loads(answer.data)
+    body = json.loads(response.data)
     return body.get("token") or body.get("access_token")

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster's run left on record, brought into the form that a local run's records have."""
+"""Records of a run on a cluster, in the form of the records of a local run."""
 
 __all__ = ["cluster_records", "step_record"]

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our steps as a cluster's ML Metadata tells them, in Kubeflow Pipelines' own layout.
+"""Reads our steps from a cluster's ML Metadata, in Kubeflow Pipelines' own layout.
 
     context     system.Pipeline             the pipeline's name
     context     system.PipelineRun          the run's id; its `pipeline_root` is ROOT/PIPELINE/RUN
     execution   system.ContainerExecution   a step, in both contexts; its node is `task_name`, its parameters are the
                                             fields of `inputs`, as the run was given them
-    execution   system.DAGExecution         the run as a whole, which says nothing of its own here
-    artifact    the type's title            what the step left as metadata, as custom properties; a number is a double,
-                                            a value with fields is one named `struct` in a struct
-    event       INPUT, OUTPUT               the path's one step is the input's or output's key
+    execution   system.DAGExecution         the run as a whole, which has no information of its own
+    artifact    the type's title            the step's metadata as custom properties; a number is a double, a value
+                                            with fields is a field named `struct` in a struct
+    event       INPUT, OUTPUT               the only step of the path is the key of the input or output
 
 Source: backend/src/v2/metadata/client.go and converter.go of kubeflow/pipelines. A step is ours if its outputs name
-their provenance record. One that was taken from an earlier run (CACHED) has that run's artifacts, and is left out as it
-has no record either.
+their provenance record. A step whose result comes from an earlier run (CACHED) has the artifacts of that run and no
+record of its own, and is left out.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from ml_metadata import MetadataStore, errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.kubeflow.records.step_record import RECORD_DIGEST_PROPERTY
-from learn2compress.kubeflow.run_parameters import OPTIONAL, UNSET
+from learn2compress.kubeflow.spec.run_parameters import OPTIONAL, UNSET
 from learn2compress.lineage.mlmd.store import describe_address, open_store
 from learn2compress.lineage.records.mlmd_messages import properties_to_json
 from learn2compress.lineage.records.provenance import DIGEST_PROPERTY, RECORD_PROPERTY
@@ -37,7 +37,7 @@ from learn2compress.storage.addresses import fsspec_url
 STEP_TYPE = "system.ContainerExecution"
 RUN_TYPE = "system.PipelineRun"
 PIPELINE_TYPE = "system.Pipeline"
-# What the launcher adds to an artifact's own metadata, and what names the record from outside it.
+# Properties that the launcher adds to an artifact's metadata, and the record's digest, which the record cannot hold.
 _NOT_THE_STEPS = ("display_name", "store_session_info", RECORD_DIGEST_PROPERTY)
 _BATCH = 100
 _SECONDS = 30.0
@@ -51,10 +51,10 @@ class ClusterArtifact:
         key: The input's or output's name.
         uri: Its address, as fsspec knows it.
         type: Name of its type.
-        digest: Of its tree.
-        record: Path of the record that made it, from its own run's folder.
-        record_sha256: Of that record's file.
-        properties: What the step left.
+        digest: Digest of its tree of files.
+        record: Path of the record of the step that made it, relative to the folder of the step's run.
+        record_sha256: SHA-256 of the file of the record.
+        properties: Metadata that the step wrote.
     """
 
     key: str
@@ -68,16 +68,16 @@ class ClusterArtifact:
 
 @dataclass(frozen=True)
 class ClusterStep:
-    """A step that has succeeded.
+    """A step that succeeded.
 
     Attributes:
         node: Its name.
         run: The run's id.
         pipeline: The pipeline's name.
         folder: Address of the run's folder.
-        parameters: As the run was given them: the step itself settles digests and the code's version.
+        parameters: Values that were passed to the run; the step itself determines digests and the code's version.
         started: ISO 8601, UTC.
-        finished: Likewise.
+        finished: ISO 8601, UTC.
     """
 
     node: str
@@ -92,12 +92,12 @@ class ClusterStep:
 
     @property
     def record(self) -> str:
-        """Path of its record, from the run's folder."""
+        """Path of its record, relative to the run's folder."""
         return self.outputs[0].record
 
     @property
     def record_sha256(self) -> str:
-        """Of its record's file."""
+        """SHA-256 of the file of its record."""
         return self.outputs[0].record_sha256
 
 
@@ -111,8 +111,8 @@ def read_steps(address: str) -> list[ClusterStep]:
         Oldest first.
 
     Raises:
-        ConfigError: The address is none.
-        LineageError: The service cannot be reached, or knows no step of ours.
+        ConfigError: The address is not HOST:PORT.
+        LineageError: The service cannot be reached, or holds no step of ours.
     """
     host, _, port = address.removeprefix("grpc://").rpartition(":")
     if not host or not port.isdecimal():
@@ -122,11 +122,11 @@ def read_steps(address: str) -> list[ClusterStep]:
     try:
         steps = list(_steps(store))
     except errors.StatusError as error:
-        raise LineageError(f"{name} must answer what is asked; {error}. Try again.") from error
+        raise LineageError(f"{name} must respond to queries; {error}. Try again.") from error
     if not steps:
         raise LineageError(
-            f"{name} must know steps of learn2compress; it knows none. Check the address; newer clusters keep no ML "
-            "Metadata, and the records alone tell of their runs (--at)."
+            f"{name} must hold steps of learn2compress; it holds none. Check the address; newer clusters have no ML "
+            "Metadata, and their runs are traced by the records alone (--at)."
         )
     return sorted(steps, key=lambda step: (step.started, step.run, step.node))
 
@@ -169,7 +169,7 @@ def _artifacts(
     """The artifacts that name their record, by execution and type of event, sorted by key."""
     events: list[mlmd.Event] = []
     for start in range(0, len(executions), _BATCH):
-        # A service that is asked about executions without any event says that it has found none.
+        # For executions without any event, the service responds that nothing was found.
         with contextlib.suppress(errors.NotFoundError):
             events += store.get_events_by_execution_ids(executions[start : start + _BATCH])
     wanted = sorted({event.artifact_id for event in events})
@@ -204,7 +204,7 @@ def _parameters(execution: mlmd.Execution) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as the step left it: the layout gives every number a point, and wraps what has fields once more."""
+    """Convert a value back to what the step wrote: every number is a double, and a struct is wrapped in another."""
     if isinstance(value, dict) and isinstance(value.get("struct"), dict) and set(value["struct"]) == {"struct"}:
         return value["struct"]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster's ML Metadata beside the provenance records of its steps: each tells what the other lacks, and they must
-agree.
+"""Compares a cluster's ML Metadata with the provenance records of its steps, and completes each by the other.
 
 ML Metadata leads from a file's digest to the run, and from there to the object store where the records lie, so that a
-file is traced by the service's address alone. Where a record is missing, or the store cannot be read, the step is told
-as ML Metadata knows it: node, parameters, artifacts, their digests and figures, but neither packages nor the files of a
-folder, other than those that figures name.
+file is traced by the service's address alone. Where a record is missing, or the store cannot be read, the step is
+described from ML Metadata: node, parameters, artifacts, their digests and figures, but neither packages nor the files
+of a folder, other than those that figures name.
 """
 
 import math
@@ -28,7 +27,7 @@ from learn2compress.storage.location import Bucket, Found, Location, is_absolute
 from learn2compress.storage.object_store import answers
 
 Report = TypeVar("Report", LineageReport, VerifyReport, ImpactReport)
-# The step finds these out; a run is given what is compiled in, or any text that changes with the content.
+# The step computes these; the run is given the compiled value, or any text that changes with the content.
 _FOUND_OUT = {"teacher_sha256": ("learn2compress.Teacher", "sha256"), "data_digest": ("Examples", "data_digest")}
 _THE_STEPS_OWN = ("code_version", "pass_versions")
 _PLACES = 1e-6
@@ -36,11 +35,11 @@ _RELATIVE = 1e-12  # a double's own error, with room for its way through text
 
 
 class ClusterRecords:
-    """The records of a cluster's runs, with what its ML Metadata says.
+    """The records of a cluster's runs, with the contents of its ML Metadata.
 
     Attributes:
-        name: Of the service, in messages.
-        steps: Those that ML Metadata knows.
+        name: Name of the service in messages.
+        steps: Steps in ML Metadata.
     """
 
     def __init__(self, address: str) -> None:
@@ -50,21 +49,21 @@ class ClusterRecords:
             address: HOST:PORT of its gRPC service.
 
         Raises:
-            ConfigError: The address is none.
-            LineageError: It cannot be reached, or knows no step of ours.
+            ConfigError: The address is not HOST:PORT.
+            LineageError: It cannot be reached, or holds no step of ours.
         """
         self.name = f"grpc://{address.removeprefix('grpc://')}"
         self.steps = read_steps(address)
         self._unreadable: str | None = None
 
     def open_graph(self, at: str | None = None) -> Graph:
-        """Open the records, and in place of each that is missing what ML Metadata says.
+        """Open the records; each missing one is replaced by the contents of ML Metadata.
 
         Args:
-            at: Where they lie; default: where ML Metadata says.
+            at: Address of the records; default: the one in ML Metadata.
 
         Raises:
-            LineageError: ML Metadata names places in several stores, or knows nothing of the place, which has no
+            LineageError: ML Metadata names places in several stores, or has no step at the place, which has no
                 records either.
         """
         place = fsspec_url(at) if at is not None else self._home()
@@ -85,19 +84,19 @@ class ClusterRecords:
         return Graph(cast(Location, _TwoSources(location, found, made, digests)))
 
     def judge(self, report: Report, graph: Graph, basis: LineageReport | None = None) -> Report:
-        """Add to an answer how far it rests on ML Metadata, and where records and ML Metadata differ.
+        """Add to a report which parts come from ML Metadata, and where records and ML Metadata differ.
 
         Args:
-            basis: Whose records the answer rests on; default: its own, or all if it names none.
+            basis: Report that names the records to consider; default: `report`, or all records if it names none.
         """
         told = _records_of(basis or report)
         home: Any = graph.home
         missing = sorted(home.made) if isinstance(home, _TwoSources) else []
         missing = [path for path in missing if told is None or path in told]
-        reason = f"the record is missing; what it should say is told as {self.name} knows it"
+        reason = f"the record is missing; the step is described from {self.name}"
         problems: list[Problem] = [Problem(kind="incomplete", where=path, reason=reason) for path in missing]
         if self._unreadable is not None and missing:
-            reason = f"no record can be read, so all is told as {self.name} knows it; {self._unreadable}"
+            reason = f"no record can be read, so all steps are described from {self.name}; {self._unreadable}"
             problems = [Problem(kind="incomplete", where=str(home), reason=reason)]
         for path, problem in self._differences(graph):
             if (told is None or path in told) and path not in missing:
@@ -107,7 +106,7 @@ class ClusterRecords:
         return report.model_copy(update={"problems": all_problems, "status": status})
 
     def _home(self) -> str:
-        """The folder below which ML Metadata says that all runs lie."""
+        """The folder below which all runs lie, according to ML Metadata."""
         folders = {posixpath.dirname(step.folder) for step in self.steps}
         schemes = {folder.partition("://")[0] for folder in folders}
         common = posixpath.commonpath([folder.partition("://")[2] for folder in folders])
@@ -119,7 +118,7 @@ class ClusterRecords:
         return f"{schemes.pop()}://{common}"
 
     def _differences(self, graph: Graph) -> Iterator[tuple[str, Problem]]:
-        """Compares each record with what ML Metadata says of its step; also yields the record's path."""
+        """Compares each record with its step in ML Metadata; also yields the record's path."""
         entries = {(entry.run, _from_run(entry)): entry for entry in graph.index.entries() if not entry.problem}
         runs = {entry.run for entry in entries.values()}
         known = set()
@@ -140,10 +139,10 @@ class ClusterRecords:
 
 
 class _TwoSources:
-    """A location whose missing records are made up from ML Metadata; all else is the location's own.
+    """A location whose missing records are made from ML Metadata; all else is the location's own.
 
     Attributes:
-        made: The records that were made up, by path.
+        made: Records made from ML Metadata, by path.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ def _endings(found: Sequence[Found]) -> Iterator[str]:
 
 
 def _statement_of(step: ClusterStep) -> Statement:
-    """The record of a step, as far as ML Metadata tells it."""
+    """The record of a step, as far as ML Metadata contains it."""
     return build_statement(
         path=step.record,
         outputs=[
@@ -355,7 +354,7 @@ def _from_run(entry: Entry) -> str:
 
 
 def _records_of(report: LineageReport | VerifyReport | ImpactReport) -> set[str] | None:
-    """The records that an answer rests on; None: all."""
+    """The records that a report is made from; None: all."""
     if isinstance(report, LineageReport):
         return {step.record for chain in report.chains for step in chain.steps}
     if isinstance(report, ImpactReport):

@@ -96,7 +96,7 @@ def _own_log_lines(endpoint: Endpoint, run: str, node: NodeState, log: StepLog |
 
 
 def _endpoint_log(endpoint: Endpoint, run: str, pod: str) -> str:
-    """A pod's log through the api-server, or nothing: it answers with an error as JSON where it has none."""
+    """A pod's log through the api-server, or nothing: its response is an error as JSON where it has none."""
     try:
         status, body = endpoint.get(f"/apis/v1alpha1/runs/{run}/nodes/{pod}/log")
     except ClusterError:

@@ -47,7 +47,7 @@ def follow(
         The state in which it has ended, whichever that is.
 
     Raises:
-        ClusterError: The endpoint has not answered several times in a row. The run goes on.
+        ClusterError: The endpoint did not respond several times in a row. The run goes on.
     """
     seen: dict[str, tuple[str, int]] = {}
     waiting = _Waiting(endpoint, run, on_stall, kube)

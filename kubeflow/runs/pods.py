@@ -100,7 +100,7 @@ class Kube:
         """The steps' pods of a run, tries in their order.
 
         Raises:
-            ClusterError: Kubernetes refuses or does not answer.
+            ClusterError: Kubernetes refuses or does not respond.
         """
         with self.querying("pods"):
             found = self.core.list_namespaced_pod(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a run and its nodes are, read from either generation of the api-server's answers.
+"""The states of a run and its nodes, read from the responses of either generation of the api-server.
 
 With ML Metadata (KFP 2.0 to 2.17) the tasks are in `run_details.task_details`, made from Argo's nodes: the workflow's
 own, `root`, drivers, a node of the pipeline (a DAG of one) and within it `executor`, with tries `executor(0)`,
@@ -83,7 +83,7 @@ def get_state(endpoint: Endpoint, run: str) -> RunState:
     """Request how far a run is.
 
     Raises:
-        ClusterError: The endpoint does not know it, refuses, or does not answer.
+        ClusterError: The endpoint has no such run, refuses, or does not respond.
     """
     return parse_run(endpoint.call("GET", f"{_PATH}{run}?view=FULL"), run)
 
@@ -92,20 +92,20 @@ def terminate(endpoint: Endpoint, run: str) -> None:
     """Request the end of a run.
 
     Raises:
-        ClusterError: The endpoint does not know it, refuses, or does not answer.
+        ClusterError: The endpoint has no such run, refuses, or does not respond.
     """
     endpoint.call("POST", f"{_PATH}{run}:terminate")
 
 
 def parse_run(found: Json, run: str) -> RunState:
-    """Read the api-server's answer.
+    """Read the api-server's response.
 
     Args:
-        found: The answer, of either generation.
+        found: The response, of either generation.
         run: The id that was requested.
 
     Raises:
-        ClusterError: The answer is of another form.
+        ClusterError: The response is of another form.
     """
     try:
         state = _run_state(found)

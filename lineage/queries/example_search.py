@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds one image in the shards of a data set, by its id or by its pixels, without TensorFlow.
 
-`DataManifest` defines an id: the first 16 hexadecimal digits of the SHA-256 of an image's shape and pixels, after the
-image was brought to the data set's shape. A picture in a file is therefore decoded and resized in the same way, and the
-shards are searched for its id. In a serialized tf.Example the id is a feature with one value of 16 bytes, preceded by
-these bytes:
+`DataManifest` defines an id: the first 16 hexadecimal digits of the SHA-256 of an image's shape and pixels, as they are
+in its source. In older data sets it is of the image in the data set's shape; ids of both kinds are therefore searched
+for. In a serialized tf.Example the id is a feature with one value of 16 bytes, preceded by these bytes:
 
     0a 12 (bytes_list of 18 bytes) 0a 10 (value of 16 bytes) <id>
 """
@@ -54,20 +53,21 @@ def find_example(graph: Graph, entry: Entry, output: str, identity: str) -> tupl
     return splits, problem
 
 
-def id_of_image(graph: Graph, entry: Entry, output: str, path: Path) -> str | None:
-    """Compute the id that a picture would have in a data set; return None if the file is not a picture."""
+def ids_of_image(graph: Graph, entry: Entry, output: str, path: Path) -> list[str]:
+    """Compute the ids that a picture may have in a data set, the likeliest first; none if the file is not a picture."""
     from learn2compress.modalities import modality_of
     from learn2compress.schemas.manifests import Task
 
     _, manifest, _ = _manifest(graph, entry, output)
     if manifest is None:
-        return None
+        return []
     try:
         task = Task.model_validate(manifest["task"])
         records = modality_of(task).records(task)
-        return records.digest(records.fit(records.read_file(path)))[:8].hex()
+        raw = records.read_file(path)
+        return list(dict.fromkeys(records.digest(form)[:8].hex() for form in (raw, records.fit(raw))))
     except ValueError:
-        return None
+        return []
 
 
 def _manifest(graph: Graph, entry: Entry, output: str) -> tuple[str, dict[str, Any] | None, Problem | None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from learn2compress.lineage.graph import Graph, unique_problems
 from learn2compress.lineage.index import Entry, FileEntry, InputEntry, OutputEntry
-from learn2compress.lineage.queries.example_search import find_example, id_of_image
+from learn2compress.lineage.queries.example_search import find_example, ids_of_image
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.lineage import (
@@ -119,13 +119,12 @@ class _Search:
         return found
 
     def look_for_picture(self, path: Path) -> str | None:
-        """Search for a picture by its pixels, resized to each data set's shape; return its id, or None."""
+        """Search for a picture by its pixels; return its id, or None."""
         identity = None
         for output in self._data_sets():
             [entry] = self.graph.index.entries_by_id([output.record])
-            own = id_of_image(self.graph, entry, output.name, path)
-            if own is not None and self.look_for_example(own, [output]):
-                identity = own
+            ids = ids_of_image(self.graph, entry, output.name, path)
+            identity = next((own for own in ids if self.look_for_example(own, [output])), identity)
         return identity
 
     def report(self, subject: str, digest: str) -> ImpactReport:

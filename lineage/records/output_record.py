@@ -26,6 +26,7 @@ FILES = {
     "report_html": "report.html",
     "bundle": "bundle.zip",
     "trained_teacher": TRAINED_TEACHER,
+    "config": "config.yaml",  # if the run was started without a configuration file
 }
 TYPE = "learn2compress.Output"
 UNSTORED = "not_in_ml_metadata"

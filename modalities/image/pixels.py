@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 HEIC_SUFFIXES = (".heic", ".heif")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 # Pictures that cannot be decoded here, by what their names end in; anything else is no picture.
 OTHER_PICTURES = (*HEIC_SUFFIXES, ".avif", ".jxl", ".jp2", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw")
 
@@ -56,14 +57,24 @@ def decode_image(file: Path | bytes) -> np.ndarray:
     Raises:
         ValueError: Pillow cannot read it; the message is the reason only.
     """
+    readable_suffixes()  # registers HEIC with Pillow, in each process that decodes
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
             _check_size(picture)
             picture.load()
             return _to_array(ImageOps.exif_transpose(picture))
     except _UNREADABLE as error:
-        reason = "it is no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = _unidentified(file) if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(" ".join(reason.split()).rstrip(".") or type(error).__name__) from error
+
+
+def _unidentified(file: Path | bytes) -> str:
+    head = file[:12] if isinstance(file, bytes) else file.read_bytes()[:12]
+    if not head:
+        return "it is empty"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return "it is HEIC: install pillow-heif to read it, or convert it to JPEG"
+    return "it is no picture of a known kind"
 
 
 def _check_size(picture: Image.Image) -> None:

@@ -37,13 +37,13 @@ class ImageRecords:
         """Converts an image to the task's shape; see `fit_image`."""
         return np.ascontiguousarray(fit_image(raw, self.shape))
 
-    def digest(self, stored: np.ndarray) -> bytes:
-        """Computes the SHA-256 of shape and pixels."""
-        return hashlib.sha256("x".join(map(str, stored.shape)).encode() + b":" + stored.tobytes()).digest()
+    def digest(self, example: np.ndarray) -> bytes:
+        """Computes the SHA-256 of shape and pixels, of an image of any size."""
+        return hashlib.sha256("x".join(map(str, example.shape)).encode() + b":" + example.tobytes()).digest()
 
-    def split_key(self, stored: np.ndarray) -> bytes:
+    def split_key(self, raw: np.ndarray) -> bytes:
         """Returns the digest: only equal images are kept in the same split."""
-        return self.digest(stored)
+        return self.digest(raw)
 
     def encode(self, stored: np.ndarray) -> bytes:
         """Encodes the pixels row by row."""

@@ -34,19 +34,19 @@ class TextRecords:
         """Normalizes a text (NFC) and encodes it."""
         return unicodedata.normalize("NFC", raw).encode("utf-8")
 
-    def digest(self, stored: bytes) -> bytes:
-        """Computes the SHA-256 of the text."""
+    def digest(self, example: str | bytes) -> bytes:
+        """Computes the SHA-256 of the text in its stored form."""
+        stored = self.fit(example) if isinstance(example, str) else example
         return hashlib.sha256(b"text:" + stored).digest()
 
-    def split_key(self, stored: bytes) -> bytes:
+    def split_key(self, raw: str) -> bytes:
         """Computes the SHA-256 of the words regardless of case and of what separates them.
 
         Texts that differ in punctuation alone have the same key. A text without words, such as one of emoji, is
         compared as it is.
         """
-        text = decode_text(stored)
-        words = split_words(unicodedata.normalize("NFKC", text).casefold())
-        return hashlib.sha256(b"words:" + " ".join(words).encode() if words else b"text:" + stored).digest()
+        words = split_words(unicodedata.normalize("NFKC", raw).casefold())
+        return hashlib.sha256(b"words:" + " ".join(words).encode()).digest() if words else self.digest(raw)
 
     def encode(self, stored: bytes) -> bytes:
         """Returns the bytes themselves."""

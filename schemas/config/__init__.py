@@ -10,6 +10,7 @@ from learn2compress.schemas.config.config import (
     INIT_WORDS,
     PATH_FIELDS,
     Config,
+    build_config,
     explain_faults,
     load_config,
     parse_config,
@@ -38,6 +39,6 @@ __all__ = [
     "DataConfig", "DistillConfig", "EvaluateConfig", "FamilyConfig", "JointTeacherConfig", "KubeflowConfig",
     "LossConfig", "MagnitudePassConfig", "NodeResources", "PassChoice", "PipelineConfig", "PruneConfig",
     "QuantizeConfig", "Section", "SelectConfig", "StudentSize", "StudentsConfig", "TeacherConfig",
-    "TeacherImportConfig", "TeacherVariant", "TrainingConfig", "Variant", "VolumeConfig", "explain_faults",
-    "load_config", "parse_config",
+    "TeacherImportConfig", "TeacherVariant", "TrainingConfig", "Variant", "VolumeConfig", "build_config",
+    "explain_faults", "load_config", "parse_config",
 ]  # fmt: skip

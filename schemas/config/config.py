@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole configuration: reads a file, applies overrides, and describes errors in one line."""
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -119,6 +120,23 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     for override in overrides:
         _apply_override(tree, override)
     return parse_config(tree, source=str(path))
+
+
+def build_config(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """Checks a mapping of sections that was made in memory, and applies overrides.
+
+    Args:
+        tree: Fields by section; relative paths are relative to the working directory, and become absolute.
+        overrides: Overrides such as `distill.epochs=3`; the value is read as YAML.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
+    whole = copy.deepcopy({section: dict(fields) for section, fields in tree.items()})
+    for override in overrides:
+        _apply_override(whole, override)
+    _anchor_paths(whole, Path.cwd())
+    return parse_config(whole)
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from learn2compress.cli import replay
+from learn2compress.api import replaying
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.module_source import ModuleSource
 
@@ -23,7 +23,7 @@ def recorded(make_run, tmp_path: Path, monkeypatch):
     def replayed(*_):
         raise LineageError("it was replayed")
 
-    monkeypatch.setattr(replay, "_run", replayed)
+    monkeypatch.setattr(replaying, "_replay", replayed)
     return run
 
 
@@ -44,10 +44,11 @@ def test_replay_runs_no_recorded_module_unless_it_is_trusted(recorded, tmp_path:
 
 @pytest.mark.parametrize(("agrees", "expected"), [(True, "it was replayed"), (False, "Interrupted")])
 def test_replay_shows_the_module_and_asks(recorded, tmp_path: Path, type_in, monkeypatch, agrees, expected) -> None:
-    def confirm(question: str, **_) -> None:
+    def confirm(question: str, **_) -> bool:
         assert question == "Run it?"
         if not agrees:
             raise typer.Abort
+        return True
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr(typer, "confirm", confirm)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import s3fs
 import yaml
+from support.digits_job import command, write_job
 from support.servers import s3_server
 
 from learn2compress.kubeflow.fetch import fetch_run
@@ -15,7 +16,6 @@ from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.schemas.provenance import parse_statement
 from learn2compress.schemas.reports import Report
-from tests.e2e.conftest import command, write_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from support.digits_job import command
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.json_schemas import lineage_schema
-from tests.e2e.conftest import command
 
 pytestmark = pytest.mark.e2e
 

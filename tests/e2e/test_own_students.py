@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.digits_job import command, write_job
 
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
-from tests.e2e.conftest import command, write_job
 
 pytestmark = pytest.mark.e2e
 GUIDE = Path(__file__).parents[2] / "docs" / "own_students.md"

@@ -14,24 +14,15 @@ import zipfile
 import numpy as np
 import pytest
 from support import forked
+from support.digits_job import QUICK, TEST, command, states, write_data, write_job, write_teacher
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
-from tests.e2e.conftest import QUICK, TEST, command, write_data, write_job, write_teacher
 
 pytestmark = pytest.mark.e2e
 NODES = 10
-
-
-def states(output: str) -> dict[str, str]:
-    """Reads the state of each finished node from the output: "ran" or "cached"."""
-    found = {}
-    for line in output.splitlines():
-        if line.startswith("[") and line.rstrip()[-1] != "…":
-            found[line.split()[1]] = "cached" if "cache" in line else "ran"
-    return found
 
 
 def test_run_writes_models_choice_report_and_metadata(finished):
@@ -128,9 +119,9 @@ def copy(finished, job, tmp_path):
         shutil.move(backup, folder)
 
 
-def test_run_again_is_served_from_the_cache(copy, job):
+def test_run_again_is_served_from_the_cache_for_any_number_of_workers(copy, job):
     before = file_sha256(copy / "selected.tflite")
-    result = command("run", job, "--output", copy)
+    result = command("run", job, "--output", copy, "--set", "pipeline.workers=2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert set(states(result.stdout).values()) == {"cached"}
     assert file_sha256(copy / "selected.tflite") == before

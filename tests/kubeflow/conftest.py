@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the cluster side share: the emulated backend."""
+"""Provides the fixtures of the tests of the cluster side."""
 
 import importlib.util
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import kubeflow_facts
+from support.servers import api_server, kube_server, kubeflow_facts
 
 
 def load_beside(name: str) -> ModuleType:
@@ -33,10 +33,10 @@ def version(request):
 
 
 @pytest.fixture
-def api(load, request):
+def api(request):
     """An api-server: of the test's version if it has one, else of 2.17."""
     version = request.getfixturevalue("version") if "version" in request.fixturenames else "2.17"
-    with load("api_server").serving(version=version) as server:
+    with api_server.serving(version=version) as server:
         yield server
 
 
@@ -60,7 +60,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def submit(run, api, store, config, monkeypatch):  # noqa: ARG001 - the store is up
-    """Submits the digits; the registry is not looked for."""
+    """Submits the digits; the registry is not queried."""
     from learn2compress.kubeflow.checks import doctor
 
     monkeypatch.setattr(doctor, "_QUICK_SECONDS", 0.2)
@@ -77,7 +77,7 @@ NODES = ("ImageExampleGen", "StatisticsGen", "SchemaGen", "Pruner-small", "Stude
 
 @pytest.fixture
 def started(api):
-    """Puts a run of five nodes into the api-server, as if it had been submitted; gives its id."""
+    """Puts a run of five nodes into the api-server, as if it had been submitted; returns its id."""
     api.runs["run-1"] = {
         "run_id": "run-1", "display_name": "digits", "state": "PENDING", "state_history": [], "done": 0,
         "nodes": list(NODES), "pipeline": "learn2compress", "runtime_config": {"pipeline_root": "minio://bucket/runs"},
@@ -86,8 +86,8 @@ def started(api):
 
 
 @pytest.fixture
-def kube(load, tmp_path, monkeypatch):
+def kube(tmp_path, monkeypatch):
     """Kubernetes itself, which --kube finds by its kubeconfig."""
-    with load("kube_server").serving() as server:
+    with kube_server.serving() as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
         yield server

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the open-source backend's driver and launcher do with a pipeline, step by step, without a cluster.
+"""Emulates driver and launcher of the open-source backend: runs a compiled pipeline step by step, without a cluster.
 
 Parameters are resolved as the api-server and the driver resolve them: every one must have a value, none may be unknown.
 A task gets its inputs without their type and its outputs at minio:// addresses; `{{$}}` is the only placeholder. Its
@@ -7,8 +7,8 @@ command runs exactly as compiled, as a process of its own, with a file system of
 from the store, and of what it leaves only the declared outputs are copied back, so that anything else is lost as it is
 in a pod. The file it writes is parsed strictly.
 
-What a version of the driver adds is done as facts/ has recorded it: an output `executor-logs`, whose file the launcher
-makes before the step starts and uploads after a failure, too, and names of output artifacts.
+The additions of a version of the driver are those recorded in facts/: an output `executor-logs`, whose file the
+launcher makes before the step starts and uploads after a failure, too, and names of output artifacts.
 """
 
 import json
@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
-from support.kubeflow_facts import load_facts
+from support.servers.kubeflow_facts import load_facts
 
 Json = dict[str, Any]
 CHECKS = {
@@ -37,7 +37,7 @@ LOGS = "executor-logs"
 
 
 class RefusedError(Exception):
-    """The backend would not take this."""
+    """The backend refuses this."""
 
 
 class StepFailedError(Exception):
@@ -60,12 +60,12 @@ class Emulator:
         store: The folder behind minio://, with the buckets.
         scratch: For the steps' own file systems.
         salted: Whether an output's address has a part of its own after the task's, as newer backends give it.
-        container: What runs a command in a container, before its `-v` and `-e` options and the image; without it, a
+        container: Command that runs a container, before its `-v` and `-e` options and the image; without it, a
             step is a process of this machine.
         run_process: Runs a step's command in a folder, with an environment.
         version: Of which driver and launcher are.
         default_root: defaultPipelineRoot of the config map kfp-launcher; default: as it is installed.
-        logs: Of each task that ran.
+        logs: Output of each task that ran.
     """
 
     store: Path
@@ -99,7 +99,7 @@ class Emulator:
             The artifacts of each task, by output, as the backend's metadata store would have them.
 
         Raises:
-            RefusedError: What the api-server, driver or launcher refuses.
+            RefusedError: The api-server, driver or launcher refuses it.
             StepFailedError: A container failed.
         """
         spec = next(iter(yaml.load_all(file.read_text(), yaml.CSafeLoader)))
@@ -128,7 +128,8 @@ class Emulator:
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         pod = self.scratch / name
         shutil.rmtree(pod, ignore_errors=True)
-        (pod / "work").mkdir(parents=True)
+        for part in ("work", "minio", "kfp_outputs"):
+            (pod / part).mkdir(parents=True)
         executor_input = self._executor_input(task, component, values, folder, made, pod)
         for artifacts in executor_input["inputs"]["artifacts"].values():
             for one in artifacts["artifacts"]:
@@ -145,9 +146,10 @@ class Emulator:
         if self.container:
             # The launcher's folders belong to whoever runs the pod.
             subprocess.run(["chmod", "-R", "a+rwX", str(pod)], check=True)
-            variables = [f"{name}={value}" for name, value in environment.items() if name not in ("PATH", "PYTHONPATH")]
+            variables = [f"{one['name']}={one['value']}" for one in container.get("env", [])]
             options = [part for variable in variables for part in ("-e", variable)]
-            command = [*self.container, "-v", f"{pod}:{pod}", *options, container["image"], *command]
+            options += ["-v", f"{pod / 'minio'}:/minio", "-v", f"{pod / 'kfp_outputs'}:{pod / 'kfp_outputs'}"]
+            command = [*self.container, *options, container["image"], *command]
             environment = dict(os.environ)
         done = self.run_process(command, pod / "work", environment)
         self.logs[name] = done.stdout + done.stderr
@@ -199,7 +201,7 @@ class Emulator:
 
     @property
     def facts(self) -> Json:
-        """What is recorded of the version."""
+        """Recorded facts of the version."""
         return load_facts(self.version)
 
     def _begin_log(self, executor_input: Json, pod: Path) -> Path | None:
@@ -279,7 +281,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _environment(container: Json, pod: Path) -> dict[str, str]:
-    """A container's: nothing of this process's but where Python is, and less patience with a busy machine."""
+    """The environment of a step: of this process's, only the location of Python."""
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

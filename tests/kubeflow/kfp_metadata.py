@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gRPC service of ML Metadata on a socket, and what Kubeflow's driver and launcher put into one.
 
-The service is ML Metadata's own library behind gRPC: each call's bytes go to it and its answer's come back. What is
+The service is ML Metadata's own library behind gRPC: it handles the bytes of each call. What is
 put in, and in which calls, follows `client.go` and `converter.go` in backend/src/v2/metadata of kubeflow/pipelines.
 """
 
@@ -44,13 +44,13 @@ def serving(database: Path) -> Iterator[tuple[str, MetadataStore]]:
 
 
 def _forward(store: Any, method: Any) -> Any:
-    answer = getattr(messages, method.output_type.name)
+    response = getattr(messages, method.output_type.name)
 
     def call(_: Any, request: Any, context: grpc.ServicerContext) -> Any:
         body, reason, status = getattr(library, method.name)(store, request.SerializeToString())
         if status:
             context.abort(CODES[status], reason.decode())
-        return answer.FromString(body)
+        return response.FromString(body)
 
     return call
 

@@ -4,13 +4,13 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from support import forked
-from support.servers import s3_server
+from support.servers import api_server, s3_server
 
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
@@ -29,13 +29,20 @@ SETTINGS = [
 LIMIT = 200
 
 
+def run_step(command: list[str], folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs a step's command: that of the Distiller in a new process, as a pod does, the others forked from one."""
+    if command[command.index("--node") + 1] == "Distiller":
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    return forked.run_step(command, folder, env)
+
+
 @dataclass(frozen=True)
 class Runs:
     """Attributes:
-    store: The folder behind the object store.
-    made: What the emulated run made.
-    logs: Of its steps.
-    folder: Of the pipeline, in the store.
+    store: Folder of the object store.
+    made: Artifacts of the emulated run, by task.
+    logs: Output of its steps.
+    folder: Folder of the pipeline in the store.
     local: The output folder of the run on this machine.
     """
 
@@ -52,7 +59,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
-    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path), "--epochs", "5"]
+    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path), "--epochs", "15"]
     done = subprocess.run(train, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return path
@@ -61,7 +68,7 @@ def teacher(tmp_path_factory):
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory, teacher, load):
     """A backend with the teacher in its object store, and how to compile for it."""
-    from learn2compress.kubeflow.compile import compile_pipeline
+    from learn2compress.kubeflow.spec.compile import compile_pipeline
 
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "store" / "bucket").mkdir(parents=True)
@@ -71,7 +78,8 @@ def backend(tmp_path_factory, teacher, load):
         settings = [*SETTINGS, "kubeflow.teacher=minio://bucket/teacher.keras", f"kubeflow.env={environment}"]
         text = compile_pipeline(load_config(DIGITS / "config.yaml", settings), "registry.example/learn2compress:0.1.0")
         (folder / "pipeline.yaml").write_text(text)
-        yield load("emulator").Emulator(folder / "store", folder / "pods"), folder / "pipeline.yaml"
+        emulator = load("emulator").Emulator(folder / "store", folder / "pods", run_process=run_step)
+        yield emulator, folder / "pipeline.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +92,6 @@ def runs(backend, teacher, tmp_path_factory):
     config = load_config(DIGITS / "config.yaml", [*SETTINGS, f"teacher.path={teacher}"])
     collect_outputs(run_pipeline(config, local, LIMIT), local)
     return Runs(emulator.store, made, emulator.logs, emulator.store / "bucket" / "runs" / "learn2compress", local)
-
-
-def run_forked(command: list[str], folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs a step without importing TFX anew, where each step's own command has been run in `runs`."""
-    assert command[:3] == ["python", "-m", forked.STEP]
-    return forked.run(forked.STEP, command[3:], folder, env)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -106,9 +108,13 @@ def cluster_record(runs: Runs, node: str) -> dict:
     return json.loads(path.read_text())
 
 
-def said(value: object) -> object:
-    """A parameter without what it leaves unset: of that, each version of a library has its own list."""
-    return {key: said(part) for key, part in value.items() if part is not None} if isinstance(value, dict) else value
+def without_unset(value: object) -> object:
+    """A parameter without unset fields, whose list depends on the version of a library."""
+    return (
+        {key: without_unset(part) for key, part in value.items() if part is not None}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 @pytest.mark.e2e
@@ -138,7 +144,7 @@ def test_records_differ_only_in_place_host_and_times(runs):
             if name not in ("teacher_path",):
                 other = theirs["externalParameters"][name]
                 if name.endswith("_json"):
-                    value, other = said(json.loads(value)), said(json.loads(other))
+                    value, other = without_unset(json.loads(value)), without_unset(json.loads(other))
                 assert other == value, (node, name)
         for name in ("node", "pipeline", "seed", "code"):
             assert theirs["internalParameters"].get(name) == mine["internalParameters"].get(name)
@@ -201,7 +207,7 @@ def test_cluster_root_is_audited_like_a_local_one(runs, tmp_path):
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tmp_path, monkeypatch):
-    """Records and Kubeflow's own ML Metadata of a real run say the same; the latter alone leads as far."""
+    """Tests that records and Kubeflow's ML Metadata of a run agree, and that the latter alone is sufficient."""
     import s3fs
 
     from learn2compress.kubeflow.records.cluster_records import ClusterRecords
@@ -224,16 +230,16 @@ def test_metadata_of_the_cluster_agrees_with_the_records(runs, backend, load, tm
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        told = lineage_of_file(records.open_graph(), chosen)
+        traced = lineage_of_file(records.open_graph(), chosen)
     known = lineage_of_file(open_graph(runs.folder), chosen)
-    assert [(step.node, step.parameters.keys()) for step in told.chains[0].steps] == [
+    assert [(step.node, step.parameters.keys()) for step in traced.chains[0].steps] == [
         (step.node, step.parameters.keys()) for step in known.chains[0].steps
     ]
 
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
+def test_fetched_run_is_like_a_local_one(runs, tmp_path, monkeypatch):
     import s3fs
 
     from learn2compress.cli.main import main
@@ -241,11 +247,11 @@ def test_fetched_run_is_like_a_local_one(runs, load, tmp_path, monkeypatch):
     from learn2compress.lineage.queries.trace import lineage_of_file
     from learn2compress.schemas.reports import Report
 
-    with s3_server.serving(runs.store) as server, load("api_server").serving() as api:
+    with s3_server.serving(runs.store) as server, api_server.serving() as api:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
-        # The root is asked of the endpoint.
+        # The root is looked up at the endpoint.
         runtime = {"pipeline_root": "minio://bucket/runs"}
         api.runs["run-1"] = {
             "run_id": "run-1", "display_name": "digits", "state": "SUCCEEDED", "done": 0, "nodes": [],
@@ -277,7 +283,7 @@ def test_run_from_the_cache_is_fetched_with_what_an_earlier_one_made(runs, backe
     emulator, pipeline = backend
     cached = {node: made for node, made in runs.made.items() if node != "StudentSelector"}
     given = {"limit": LIMIT, "teacher_sha256": "the first"}
-    replace(emulator, run_process=run_forked).run(pipeline, given, "run-3", cached=cached)
+    emulator.run(pipeline, given, "run-3", cached=cached)
     with s3_server.serving(runs.store) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -295,7 +301,7 @@ def test_step_that_fails_says_why_in_its_last_line(backend, load):
     wrong = {"limit": LIMIT, "teacher_sha256": "x", "data_digest": "0" * 64}
 
     with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2") as failed:
-        replace(emulator, run_process=run_forked).run(pipeline, wrong, "run-2")
+        emulator.run(pipeline, wrong, "run-2")
 
     assert (
         failed.value.log.strip()

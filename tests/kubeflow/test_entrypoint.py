@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the entrypoint does to what the launcher passes and to what tfx leaves."""
+"""Tests how the entrypoint converts the launcher's arguments and the output of tfx."""
 
 import hashlib
 

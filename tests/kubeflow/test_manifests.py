@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from learn2compress.kubeflow.checks.namespace import RIGHTS
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def test_role_allows_what_doctor_looks_for():
 
 
 def build(folder: Path) -> list[dict]:
-    """What `kubectl apply -k` would apply."""
+    """Builds the objects that `kubectl apply -k` would apply."""
     command = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
     if not shutil.which(command[0]):
         pytest.skip("needs kustomize or kubectl")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.servers import api_server
 
 from learn2compress.kubeflow.client import Endpoint, connect
 from learn2compress.kubeflow.schedule import Schedule
@@ -200,7 +201,7 @@ def test_no_warning_of_a_library_reaches_the_screen(api, arguments):
     assert done.returncode == 2
 
 
-def test_host_that_does_not_answer_is_named_with_the_way_to_one(run):
+def test_host_that_does_not_respond_is_named_with_the_way_to_one(run):
     status, _, err = run("status", "r", "--host", "http://localhost:9")
 
     assert status == 2
@@ -223,8 +224,8 @@ def certificate(tmp_path):
     return tuple(names)
 
 
-def test_certificate_is_checked_unless_told_otherwise(load, certificate):
-    with load("api_server").serving(certificate=certificate) as api:
+def test_certificate_is_checked_unless_told_otherwise(certificate):
+    with api_server.serving(certificate=certificate) as api:
         with pytest.raises(ClusterError, match=r"the certificate of https://localhost:\d+ must be trusted"):
             connect(Endpoint(api.url))
         for endpoint in (Endpoint(api.url, ca_cert=certificate[0]), Endpoint(api.url, verify_tls=False)):

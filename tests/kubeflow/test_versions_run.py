@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import forked, kubeflow_facts
-from support.servers import s3_server
+from support import forked
+from support.digits_job import write_job
+from support.servers import api_server, kubeflow_facts, s3_server
 
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
-from tests.e2e.conftest import write_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -28,12 +28,6 @@ SETTINGS = [
 ]  # fmt: skip
 PLACES = ["kubeflow.teacher=minio://bucket/teacher.keras", "kubeflow.data=minio://bucket/digits.npz"]
 GIVEN = {"teacher_sha256": "the first", "data_digest": "the first", "limit": LIMIT}
-
-
-def run_forked(command, folder, env):
-    """Runs a step as compiled, without importing TFX anew."""
-    assert command[:3] == ["python", "-m", forked.STEP]
-    return forked.run(forked.STEP, command[3:], folder, env)
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +52,26 @@ def backend(load, job, folder, version="2.17", *more):
     pipeline.write_text(compile_pipeline(load_config(config, settings), "registry.example/steps:1"))
     emulator = load("emulator").Emulator(
         server.root, folder / "pods", f"minio://bucket/{folder.name}", salted=version != "2.4",
-        run_process=run_forked, version=version, default_root="minio://bucket",
+        run_process=forked.run_step, version=version, default_root="minio://bucket",
     )  # fmt: skip
     return emulator, pipeline
 
 
 @pytest.fixture(scope="module")
 def cluster(load, job, tmp_path_factory):
-    """By version, the backend, the pipeline and what a run made, which is run once."""
+    """By version, the backend, the pipeline and what a run made.
+
+    Steps run once for all versions whose driver passes the same to them.
+    """
+    drivers = {version: kubeflow_facts.load_facts(version)["driver"] for version in VERSIONS}
 
     @cache
     def run(version):
+        first = next(one for one in VERSIONS if drivers[one] == drivers[version])
+        if first != version:
+            emulator, pipeline, made = run(first)
+            emulator = replace(emulator, version=version)
+            return emulator, pipeline, emulator.run(pipeline, GIVEN, cached=made)
         emulator, pipeline = backend(load, job, tmp_path_factory.mktemp(f"kfp{version.replace('.', '-')}-"), version)
         return emulator, pipeline, emulator.run(pipeline, GIVEN)
 
@@ -95,6 +98,38 @@ def places(job, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     yield
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def cached_artifacts(made: dict, pipeline: Path, other: Path) -> dict:
+    """What the backend's cache has for a pipeline of another one's run: artifacts of tasks that are equal in both.
+
+    Args:
+        made: Artifacts by task, in the order in which the tasks of `pipeline` ran.
+    """
+    one, two = (next(iter(yaml.load_all(path.read_text(), yaml.CSafeLoader))) for path in (pipeline, other))
+    found: dict = {}
+    for name, artifacts in made.items():
+        task = describe_task(one, name)
+        if task == describe_task(two, name) and task["producers"] <= set(found):
+            found[name] = artifacts
+    return found
+
+
+def describe_task(spec: dict, name: str) -> dict | None:
+    """What the cache's key of a task is made of, and the tasks whose artifacts it takes."""
+    task = spec["root"]["dag"]["tasks"].get(name)
+    if task is None:
+        return None
+    component = spec["components"][task["componentRef"]["name"]]
+    inputs = task.get("inputs", {})
+    given = {one["componentInputParameter"] for one in inputs["parameters"].values() if "runtimeValue" not in one}
+    return {
+        "inputs": inputs,
+        "parameters": {one: spec["root"]["inputDefinitions"]["parameters"][one] for one in given},
+        "producers": {one["taskOutputArtifact"]["producerTask"] for one in inputs.get("artifacts", {}).values()},
+        "outputs": component["outputDefinitions"],
+        "executor": spec["deploymentSpec"]["executors"][component["executorLabel"]],
+    }
 
 
 def folder_of(emulator, made, node, output) -> Path:
@@ -145,7 +180,8 @@ def test_verify_finds_all_known_and_whole(cluster, places, version):  # noqa: AR
 
     assert (report.status, report.problems, report.unrecorded) == ("whole", [], [])
     assert report.records == len(made)
-    logs = [path.name for path in emulator.store.glob(f"{emulator.root.removeprefix('minio://')}/**/executor-logs*")]
+    run = emulator.store / f"{emulator.root.removeprefix('minio://')}/tiny/run-1"
+    logs = list(run.glob("**/executor-logs*"))
     assert len(logs) == (0 if version == "2.4" else len(made))
 
 
@@ -179,26 +215,27 @@ def test_verify_with_ml_metadata_is_whole_until_something_is_changed(cluster, pl
 @pytest.mark.parametrize("version", VERSIONS)
 def test_step_that_fails_is_told_in_one_line_with_its_log(cluster, places, load, type_in, version):  # noqa: ARG001
     emulator, pipeline, _ = cluster(version)
+    run = f"run-of-{version}"
     with pytest.raises(load("emulator").StepFailedError, match="ImageExampleGen ended with 2"):
-        emulator.run(pipeline, {**GIVEN, "data_digest": "0" * 64}, "run-2")
+        emulator.run(pipeline, {**GIVEN, "data_digest": "0" * 64}, run)
 
-    with load("api_server").serving(version=version) as api:
+    with api_server.serving(version=version) as api:
         api.fail_node = ("ImageExampleGen", "executor failed: exit status 2")
-        api.runs["run-2"] = {
-            "run_id": "run-2", "display_name": "tiny", "state": "PENDING", "state_history": [], "done": 1,
+        api.runs[run] = {
+            "run_id": run, "display_name": "tiny", "state": "PENDING", "state_history": [], "done": 1,
             "nodes": ["ImageExampleGen", "StatisticsGen"], "pipeline": "tiny",
             "runtime_config": {"pipeline_root": emulator.root},
         }  # fmt: skip
-        status, _, err = type_in("status", "run-2", "--host", api.url)
+        status, _, err = type_in("status", run, "--host", api.url)
         assert (status, len(err.splitlines())) == (3, 1)
-        assert "run run-2 must succeed; ImageExampleGen failed: " in err
+        assert f"run {run} must succeed; ImageExampleGen failed: " in err
         if version == "2.4":  # which publishes no log
-            assert "Its log: kubectl logs -n kubeflow -l pipeline/runid=run-2 -c main" in err
+            assert f"Its log: kubectl logs -n kubeflow -l pipeline/runid={run} -c main" in err
             return
         assert "ImageExampleGen failed: learn2compress: ImageExampleGen: " in err
         assert "must have the digest 0000000000000000…" in err
-        assert f"Its log: {emulator.root}/tiny/run-2/ImageExampleGen/" in err
-        status, out, _ = type_in("status", "run-2", "--host", api.url, "--log", "ImageExampleGen")
+        assert f"Its log: {emulator.root}/tiny/{run}/ImageExampleGen/" in err
+        status, out, _ = type_in("status", run, "--host", api.url, "--log", "ImageExampleGen")
         assert status == 0
         assert out.splitlines()[-1].startswith("learn2compress: ImageExampleGen: ")
 
@@ -242,7 +279,7 @@ def test_step_that_cannot_say_why_is_explained(
         with pytest.raises(load("emulator").StepFailedError):
             replace(emulator, run_process=killed).run(pipeline, GIVEN, "run-3")
     kube.put_pod("ImageExampleGen", "run-3", **pod)
-    with load("api_server").serving(version=version) as api:
+    with api_server.serving(version=version) as api:
         api.fail_node = ("ImageExampleGen", "")
         api.runs["run-3"] = {
             "run_id": "run-3", "display_name": "tiny", "state": "PENDING", "done": 1,
@@ -278,9 +315,19 @@ def test_data_on_a_volume_is_read_where_it_is_mounted(load, job, tmp_path):
     assert made["ImageExampleGen"]["examples"]["metadata"]["images"] > LIMIT
 
 
-def test_fan_out_gives_the_files_that_each_student_alone_gives(load, job, tmp_path):
+def test_fan_out_gives_the_files_that_each_student_alone_gives(cluster, load, job, tmp_path):
     emulator, pipeline = backend(load, job, tmp_path / "fan-out", "2.17", "kubeflow.fan_out=true")
-    made = emulator.run(pipeline, GIVEN)
+    _, without, earlier = cluster("2.17")
+    cached = cached_artifacts(earlier, without, pipeline)
+    assert set(cached) == {
+        "ImageExampleGen",
+        "StatisticsGen",
+        "SchemaGen",
+        "ExampleValidator",
+        "TeacherImporter",
+        "Distiller",
+    }
+    made = emulator.run(pipeline, GIVEN, cached=cached)
 
     together = digests(folder_of(emulator, made, "StudentCollector", "models"))
     alone: dict[str, str] = {}

@@ -59,8 +59,8 @@ class Words:
     def fit(self, raw):
         return " ".join(raw.split())
 
-    def digest(self, stored):
-        return hashlib.sha256(stored.encode()).digest()
+    def digest(self, example):
+        return hashlib.sha256(example.encode()).digest()
 
     def split_key(self, stored):
         return self.digest(stored)
@@ -89,15 +89,15 @@ def test_examples_of_another_modality_are_stored_and_read_by_the_same_code(tmp_p
     raws = [RawExample("rows#0", "train", 0, "naïve  résumé"), RawExample("rows#1", "train", 1, "")]
     made = [make_record(raw, plan) for raw in raws]
     with open_shard(tmp_path / "shard.gz") as writer:
-        for _, _, record, _ in made:
-            writer.write(record)
+        for record in made:
+            writer.write(record.data)
 
     found = list(read_shard(tmp_path / "shard.gz", task))
 
     assert [(example.id, example.source, example.label) for example in found] == [
-        (made[0][1], "rows#0", 0),
-        (made[1][1], "rows#1", 1),
+        (made[0].identity, "rows#0", 0),
+        (made[1].identity, "rows#1", 1),
     ]
     assert stack_contents(found).tolist() == ["naïve résumé", ""]
     assert look_up_examples([tmp_path / "shard.gz"], task, [found[0].id]) == {found[0].id: "naïve résumé"}
-    assert b"words" in made[0][2]
+    assert b"words" in made[0].data

@@ -269,3 +269,13 @@ def test_pick_imports_neither_tensorflow_nor_tfx(output):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_pick_repeats_what_may_be_wrong_with_the_validation_figures(output, type_in):
+    report = read_manifest(output, Report, "report.json")
+    note = "Teacher: it scores 100.0% on validation images and 97.1% on test images"
+    write_manifest(output, report.model_copy(update={"notes": [note]}), "report.json")
+    status, _, err = type_in("pick", output)
+    assert status == 0
+    assert f"note: {note}" in err
+    assert note in (output / "report.html").read_text(encoding="utf-8")

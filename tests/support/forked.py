@@ -94,6 +94,18 @@ def run(
         return subprocess.CompletedProcess(arguments, status, program.read("stdout"), program.read("stderr"))
 
 
+def run_step(command: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs a step of a compiled pipeline: the command of its container, in a process that has imported TFX.
+
+    Args:
+        command: As compiled, with the launcher's values in it.
+        folder: Working directory.
+        env: Environment.
+    """
+    assert command[:3] == ["python", "-m", STEP]
+    return run(STEP, command[3:], folder, env)
+
+
 @cache
 def _server() -> subprocess.Popen:
     server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -25,7 +25,7 @@ from support.tflite_files import write_metadata
 
 SIDE = 6
 SHARPNESS = 60.0
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int16": 7, "int8": 9}
+_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int16": 7, "int8": 9}
 _CODES = {"DEQUANTIZE": 6, "FULLY_CONNECTED": 9, "LOGISTIC": 14, "RESHAPE": 22, "SOFTMAX": 25, "CAST": 53}
 
 
@@ -37,9 +37,10 @@ class Tiny:
         scaling: What it expects of pixels.
         levels: Brightness of each output's class; of a single unit, where no turns into yes.
         end: Its last operator, or none.
-        axes: Layout of its input: nhwc, nchw or nhw.
+        axes: Layout of its input: nhwc, nchw, nhw, or flattened: flat, and flat chw of whole channels.
         dtype: Type of its input.
         quantization: Scale and zero point of its input; None where pixels enter as they are.
+        batch: Number of images that it takes at once.
     """
 
     scaling: Scaling = Scaling()  # noqa: RUF009
@@ -49,6 +50,7 @@ class Tiny:
     channels: int = 3
     dtype: str = "float32"
     quantization: tuple[float, int] | None = None
+    batch: int = 1
 
 
 def position_weights(channels: int) -> np.ndarray:
@@ -74,20 +76,21 @@ def make_images(
 def make_tiny(tiny: Tiny) -> bytes:
     """Writes the file of a classifier."""
     kernel, bias = kernel_and_bias(tiny)
-    units = len(bias)
+    units, flattened = len(bias), [tiny.batch, kernel.shape[1]]
     builder = _Builder()
-    shape = {"nhwc": [1, SIDE, SIDE, tiny.channels], "nchw": [1, tiny.channels, SIDE, SIDE], "nhw": [1, SIDE, SIDE]}
-    image = builder.tensor("image", shape[tiny.axes], tiny.dtype, quantization=tiny.quantization)
+    sides = {"nhwc": [SIDE, SIDE, tiny.channels], "nchw": [tiny.channels, SIDE, SIDE], "nhw": [SIDE, SIDE]}
+    shape = [tiny.batch, *sides[tiny.axes]] if tiny.axes in sides else flattened
+    image = builder.tensor("image", shape, tiny.dtype, quantization=tiny.quantization)
     last = image
     if tiny.dtype != "float32":
-        last = builder.apply("CAST" if tiny.quantization is None else "DEQUANTIZE", [last], shape[tiny.axes])
-    flat = builder.constant("shape", np.array([1, kernel.shape[1]], np.int32), "int32")
-    last = builder.apply("RESHAPE", [last, flat], [1, kernel.shape[1]])
+        last = builder.apply("CAST" if tiny.quantization is None else "DEQUANTIZE", [last], shape)
+    flat = builder.constant("shape", np.array(flattened, np.int32), "int32")
+    last = builder.apply("RESHAPE", [last, flat], flattened)
     weights = builder.constant("kernel", kernel.astype(np.float32), "float32")
     biases = builder.constant("bias", bias.astype(np.float32), "float32")
-    last = builder.apply("FULLY_CONNECTED", [last, weights, biases], [1, units])
+    last = builder.apply("FULLY_CONNECTED", [last, weights, biases], [tiny.batch, units])
     if tiny.end is not None:
-        last = builder.apply(tiny.end, [last], [1, units])
+        last = builder.apply(tiny.end, [last], [tiny.batch, units])
     return pack(builder.model(image, last))
 
 
@@ -116,12 +119,15 @@ def plain_classes(data: bytes, tiny: Tiny, images: np.ndarray) -> np.ndarray:
         scale, zero_point = tiny.quantization
         limits = np.iinfo(tiny.dtype)
         inputs = np.clip(np.rint(inputs / np.float32(scale)) + zero_point, limits.min, limits.max)
-    inputs = {"nhwc": inputs, "nchw": inputs.transpose(0, 3, 1, 2), "nhw": inputs[..., 0]}[tiny.axes]
+    if tiny.axes in ("nchw", "flat chw"):
+        inputs = inputs.transpose(0, 3, 1, 2)
+    inputs = inputs[..., 0] if tiny.axes == "nhw" else inputs
+    inputs = inputs.reshape(len(inputs), -1) if tiny.axes.startswith("flat") else inputs
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     found = []
     for one in inputs.astype(tiny.dtype):
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], one[None])
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.repeat(one[None], tiny.batch, axis=0))
         interpreter.invoke()
         scores = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
         threshold = 0.5 if tiny.end == "LOGISTIC" else 0.0
@@ -163,7 +169,7 @@ def kernel_and_bias(tiny: Tiny) -> tuple[np.ndarray, np.ndarray]:
         weights = weights[..., ::-1]
     # Pixels are std · input + mean, and the brightness is the weighted sum of pixels / 255.
     per_input, constant = weights * std / 255, float((weights * mean).sum() / 255)
-    if tiny.axes == "nchw":
+    if tiny.axes in ("nchw", "flat chw"):
         per_input = per_input.transpose(2, 0, 1)
     levels = np.asarray(tiny.levels)
     slopes, offsets = (4 * np.ones(1), -4 * levels) if len(levels) == 1 else (2 * levels, -(levels**2))

@@ -166,7 +166,7 @@ def test_write_metadata_refuses_a_model_whose_input_is_not_an_image(tflite_model
 
 def test_read_metadata_refuses_a_file_without_its_labels(tflite_models):
     described = _described(tflite_models["uint8"])
-    with pytest.raises(ModelFileError, match=r"got cut.tflite.*labels 'labels.txt', which are not packed into it"):
+    with pytest.raises(ModelFileError, match=r"got cut.tflite.*the archive with the labels 'labels.txt' is cut short"):
         read_metadata(described[:-30], file="cut.tflite")
 
 
@@ -200,3 +200,10 @@ def test_append_files_gives_the_same_bytes_for_the_same_files():
     assert split_files(append_files(b"model", files)) == (b"model", files)
     assert append_files(b"model", {}) == b"model"
     assert split_files(b"model") == (b"model", {})
+
+
+def test_read_metadata_names_the_labels_that_another_tool_left_out(tflite_models):
+    described = _described(tflite_models["uint8"])
+    found = read_metadata(pack(unpack(described)))  # the flatbuffer alone, as Vela writes it
+    assert (found.labels, found.lost_labels) == ((), "labels.txt")
+    assert read_metadata(described).lost_labels == ""

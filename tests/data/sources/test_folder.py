@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from learn2compress.data.sources.folder import FILES_A_PIECE, FolderPiece, open_folder
+from learn2compress.modalities.image.pixels import SUFFIXES
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile
@@ -209,3 +210,27 @@ def test_read_decodes_the_pixels(tmp_path):
     (raw,) = FolderPiece(str(tmp_path), "train", (("a/1.png", 3),)).read()
     assert (raw.part, raw.label) == ("train", 3)
     assert np.array_equal(raw.content, np.full((5, 6, 3), 9))
+
+
+def test_open_folder_names_heic_and_how_to_read_it_when_pillow_heif_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("learn2compress.data.sources.folder.readable_suffixes", lambda: SUFFIXES)
+    for name in ("a/1.png", "b/1.png"):
+        save(tmp_path / name)
+    (tmp_path / "a" / "2.HEIC").write_bytes(b"x")
+    [note] = open_at(tmp_path).notes
+    assert note.endswith("that cannot be read, 1: a/2.HEIC; install pillow-heif to read HEIC, or convert them to JPEG")
+    (tmp_path / "b" / "1.png").rename(tmp_path / "b" / "1.heic")
+    with pytest.raises(
+        DataError, match=r"got b/1.heic. Convert them to JPEG or PNG; HEIC is read where pillow-heif is"
+    ):
+        open_at(tmp_path)
+
+
+def test_open_folder_reads_heic_when_pillow_heif_is_installed(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        heif.from_pillow(Image.new("RGB", (16, 12), (90, 90, 90))).save(tmp_path / label / "1.HEIC")
+    source = open_at(tmp_path)
+    assert (source.counts, source.notes) == ({None: 2}, ())
+    assert [item.content.shape for piece in source.pieces for item in piece.read()] == [(12, 16, 3)] * 2

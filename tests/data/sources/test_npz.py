@@ -137,8 +137,8 @@ def test_read_raises_when_the_data_are_damaged(save):
 
 
 def test_open_npz_raises_when_the_arrays_have_other_names(save):
-    with pytest.raises(DataError, match=r"must hold train_images and train_labels, .*; got X, y. Save it with those"):
-        open_at(save(X=IMAGES, y=LABELS))
+    with pytest.raises(DataError, match=r"must hold train_images and train_labels, .*; got data, target\. Save it"):
+        open_at(save(data=IMAGES, target=LABELS))
 
 
 def test_open_npz_raises_when_test_lacks_its_labels(save):
@@ -147,7 +147,7 @@ def test_open_npz_raises_when_test_lacks_its_labels(save):
 
 
 def test_open_npz_raises_when_images_are_floats(save):
-    with pytest.raises(DataError, match=r"images must hold pixels 0..255 as uint8; got float32. Save \(255 \* x\)"):
+    with pytest.raises(DataError, match=r"images must hold pixels 0..255 as uint8; got float32. Save x.round"):
         open_at(save(images=(IMAGES / 255).astype(np.float32), labels=LABELS))
 
 
@@ -161,8 +161,8 @@ def test_read_raises_when_integers_are_no_pixels(save):
 @pytest.mark.parametrize(
     ("images", "hint"),
     [
-        (np.moveaxis(IMAGES, 3, 1), r"got \[20, 3, 4, 5\]. Move the channels last"),
-        (IMAGES.reshape(20, -1), r"got \[20, 60\]\.$"),
+        (np.moveaxis(IMAGES, 3, 1), r"got \[20, 3, 4, 5\]. Save x.transpose"),
+        (IMAGES.reshape(20, -1), r"got \[20, 60\]. Save it as an array of images"),
         (IMAGES[:0], r"got \[0, 4, 5, 3\]"),
         (np.zeros((20, 4, 5, 4), np.uint8), r"got \[20, 4, 5, 4\]"),
     ],
@@ -175,7 +175,7 @@ def test_open_npz_raises_when_the_shape_is_no_images(save, images, hint):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (LABELS[:19], r"labels must have the shape \[20\], as images; got \[19\]\.$"),
+        (LABELS[:19], r"labels must have the shape \[20\], as images; got \[19\]. Save one label"),
         (np.eye(3)[LABELS], r"got \[20, 3\]. Save the argmax of one-hot labels"),
         (LABELS.astype(np.float32), "labels must hold integers; got float32"),
         (LABELS.astype(np.int64) - 1, "labels must hold indices of classes, from 0; got -1"),
@@ -235,7 +235,9 @@ def test_open_npz_takes_the_validation_arrays_beside_those_of_keras(tmp_path, na
 def test_open_npz_says_how_to_shift_labels_from_one(tmp_path):
     images, labels = np.zeros((6, 4, 4, 3), np.uint8), 1 + np.arange(6) % 2
     np.savez(tmp_path / "x.npz", images=images, labels=labels)
-    with pytest.raises(DataError, match=r"Set data.label_offset: 1 to count them from 1"):
+    with pytest.raises(
+        DataError, match=r"Set data.label_offset: 1 \(evaluate: --label-offset 1\) to count them from 1"
+    ):
         open_npz(DataConfig(path=str(tmp_path / "x.npz")))
     source = open_npz(DataConfig(path=str(tmp_path / "x.npz"), label_offset=1))
     assert source.classes == ("1", "2")

@@ -214,7 +214,10 @@ def test_tfrecord_digest_follows_content_and_names_alone(tmp_path):
 
 def test_open_tfrecord_says_how_to_shift_labels_from_one(tmp_path):
     write(tmp_path / "x-train.tfrecord", [example(encoded(i), 1 + i % 3) for i in range(9)])
-    with pytest.raises(DataError, match=r"no example is of class 0. Set data.label_offset: 1 to count them from 1"):
+    with pytest.raises(
+        DataError,
+        match=r"no example is of class 0. Set data.label_offset: 1 \(evaluate: --label-offset 1\) to count them from 1",
+    ):
         open_at(tmp_path)
     source = open_at(tmp_path, label_offset=1)
     assert (source.classes, source.named) == (("1", "2", "3"), False)

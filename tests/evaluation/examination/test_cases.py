@@ -224,6 +224,12 @@ def test_evaluate_warns_of_classes_without_images(evaluate, tmp_path):
     assert "warning: no measured image is of the class daisy" in err
 
 
+def test_evaluate_warns_of_labels_that_another_tool_left_out(evaluate):
+    status, found, err = evaluate(pack(unpack(described(make_tiny(Tiny()), NAMES))))
+    assert (status, found[0]["accuracy"]) == (0, 1.0)
+    assert "its metadata name the labels labels.txt, which another tool has left out of the file" in err
+
+
 def test_evaluate_reports_the_runtimes_own_words(evaluate):
     def rename(model):
         code = model.operatorCodes[-1]
@@ -255,6 +261,9 @@ def test_inspect_reads_scratch_memory_empty_buffers_and_odd_dimensions(type_in, 
     status, out, _ = type_in("inspect", tmp_path / "vela.tflite", "--json")
     assert status == 0
     assert json.loads(out)["ops"]["ethos-u"] == 1
+    assert json.loads(out)["custom_ops"] == ["ethos-u"]
+    assert "custom operators, of which it cannot be told: ethos-u" in json.loads(out)["full_int8"]["reasons"]
+    assert "without those of ethos-u, which cannot be counted" in type_in("inspect", tmp_path / "vela.tflite")[1]
     assert "must be in range [0, 4). Was 7" in json.loads(out)["arena_unknown"]
 
 

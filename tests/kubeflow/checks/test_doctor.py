@@ -3,10 +3,9 @@
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.servers.local_server import Handler, LocalServer
 
 
 def described(tag, architecture, user):
@@ -24,41 +23,31 @@ IMAGES = {
 }
 
 
+class RegistryHandler(Handler):
+    def do_GET(self):
+        realm = f"{self.owner.url}/token"
+        if self.path.startswith("/token"):
+            self.respond(200, {"token": "anybody"})
+        elif self.headers.get("Authorization") != "Bearer anybody":
+            self.respond(401, {}, WWW_Authenticate=f'Bearer realm="{realm}",service="r",scope="pull"')
+        elif self.path.startswith("/v2/private/"):
+            self.respond(403, {})
+        else:
+            found = IMAGES.get(self.path.removeprefix("/v2/team/steps/"))
+            self.respond(404 if found is None else 200, found or {})
+
+
+class Registry(LocalServer):
+    """A container registry that holds some images and requires a token, which anybody gets."""
+
+    handler = RegistryHandler
+
+
 @pytest.fixture
 def registry():
-    """A container registry that holds some images and asks for a token, which anybody gets."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_GET(self):
-            realm = f"http://127.0.0.1:{self.server.server_port}/token"
-            status, headers, body = 200, {}, b"{}"
-            if self.path.startswith("/token"):
-                body = b'{"token": "anybody"}'
-            elif self.headers.get("Authorization") != "Bearer anybody":
-                status, headers = 401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="r",scope="pull"'}
-            elif self.path.startswith("/v2/private/"):
-                status = 403
-            elif self.path.startswith("/v2/team/steps/"):
-                found = IMAGES.get(self.path.removeprefix("/v2/team/steps/"))
-                status, body = (404, b"{}") if found is None else (200, json.dumps(found).encode())
-            else:
-                status = 404
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """The address of a container registry."""
+    with Registry().running() as server:
+        yield server.url.removeprefix("http://")
 
 
 @pytest.mark.usefixtures("store")

@@ -29,7 +29,7 @@ NODES = ["Quantizer", "Pruner", "Distiller", "TeacherImporter", "ImageExampleGen
 
 @dataclass
 class Artifact:
-    """What a step's record asks of a tfx artifact."""
+    """The part of a tfx artifact that a step's record uses."""
 
     uri: str
     type_name: str
@@ -157,13 +157,13 @@ def type_in(capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def ask(cluster, **options):
+def trace(cluster, **options):
     cluster_records = ClusterRecords(cluster.address)
     graph = cluster_records.open_graph(**options)
     return cluster_records.judge(lineage_of_file(graph, cluster.model()), graph)
 
 
-def told(step) -> dict:
+def described(step) -> dict:
     """A step without what only its own machine knows."""
     shown = step.model_dump(exclude={"packages", "platform", "code", "started", "finished", "seconds"})
     shown["parameters"].pop("code_version", None)
@@ -174,10 +174,10 @@ def told(step) -> dict:
     return shown
 
 
-def test_answer_with_metadata_is_that_of_the_records(cluster):
+def test_report_with_metadata_equals_that_of_the_records(cluster):
     plain = lineage_of_file(open_graph("s3://bucket/runs/learn2compress"), cluster.model())
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     assert plain.status == "whole"
     assert found == plain
@@ -187,24 +187,24 @@ def test_metadata_alone_tells_the_same_steps(cluster):
     plain = lineage_of_file(open_graph("s3://bucket/runs/learn2compress"), cluster.model())
     cluster.forget_records()
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     [chain], [expected] = found.chains, plain.chains
     assert [step.node for step in chain.steps] == NODES
-    assert [told(step) for step in chain.steps] == [told(step) for step in expected.steps]
+    assert [described(step) for step in chain.steps] == [described(step) for step in expected.steps]
     assert (chain.made_by, chain.uri, chain.run, chain.pipeline, chain.copies) == (
         expected.made_by, expected.uri, expected.run, expected.pipeline, expected.copies,
     )  # fmt: skip
     assert (chain.teacher.sha256, chain.data.digest) == (expected.teacher.sha256, expected.data.digest)
     assert found.status == "incomplete"
     assert [problem.where.split("/")[0] for problem in found.problems] == sorted(NODES)
-    assert found.problems[0].reason.startswith("the record is missing; what it should say is told as grpc://127.0.0.1:")
+    assert found.problems[0].reason.startswith("the record is missing; the step is described from grpc://127.0.0.1:")
 
 
 def test_one_missing_record_breaks_no_link(cluster):
     shutil.rmtree(cluster.folder / "run-1" / "Pruner" / "a1b2" / "provenance")
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     assert [step.node for step in found.chains[0].steps] == NODES
     assert [(problem.kind, problem.where) for problem in found.problems] == [
@@ -214,10 +214,10 @@ def test_one_missing_record_breaks_no_link(cluster):
     assert (told_of.parameters["prune_sparsity"], told_of.packages) == (0.5, {})
 
 
-def test_metadata_answers_when_the_store_refuses(cluster):
+def test_metadata_is_used_when_the_store_refuses(cluster):
     cluster.s3.refuse = {"GET", "HEAD"}
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     assert [step.node for step in found.chains[0].steps] == NODES
     [problem] = found.problems
@@ -227,7 +227,7 @@ def test_metadata_answers_when_the_store_refuses(cluster):
 
 
 def test_records_in_a_folder_are_named_with_at(cluster):
-    found = ask(cluster, at=str(cluster.folder))
+    found = trace(cluster, at=str(cluster.folder))
 
     assert found.status == "whole"
     assert found.location == str(cluster.folder / "run-1")
@@ -239,7 +239,7 @@ def test_parameter_that_differs_in_metadata_is_tampering(cluster):
 
     cluster.change("Distiller", more_epochs)
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     assert found.status == "tampered"
     [problem] = found.problems
@@ -251,15 +251,15 @@ def test_artifact_that_differs_in_metadata_is_tampering(cluster):
     [artifact] = cluster.client.get_artifacts_by_type("learn2compress.Teacher")
     artifact.custom_properties["test_accuracy"].double_value = 0.9601
     cluster.client.put_artifacts([artifact])
-    assert "other figures of TeacherImporter" in ask(cluster).problems[0].reason
+    assert "other figures of TeacherImporter" in trace(cluster).problems[0].reason
 
     artifact.custom_properties["provenance_sha256"].string_value = "0" * 64
     cluster.client.put_artifacts([artifact])
-    assert "another record of TeacherImporter" in ask(cluster).problems[0].reason
+    assert "another record of TeacherImporter" in trace(cluster).problems[0].reason
 
     artifact.uri = "minio://bucket/elsewhere"
     cluster.client.put_artifacts([artifact])
-    reasons = [problem.reason for problem in ask(cluster).problems]
+    reasons = [problem.reason for problem in trace(cluster).problems]
     assert any("other outputs of TeacherImporter" in reason for reason in reasons)
     assert any("other inputs of Distiller" in reason for reason in reasons)
 
@@ -330,7 +330,7 @@ def test_record_that_was_written_anew_is_found_out(cluster):
     statement.parameters["distill_epochs"] = 300
     path.write_bytes(statement.to_bytes())
 
-    reasons = [problem.reason for problem in ask(cluster).problems]
+    reasons = [problem.reason for problem in trace(cluster).problems]
 
     assert any("it has another record of Distiller" in reason for reason in reasons)
 
@@ -342,7 +342,7 @@ def test_step_from_the_cache_leads_to_the_run_that_made_it(cluster):
         outputs = {key.split(".")[1]: one[2] for key, one in made.items() if key.startswith(f"{node}.")}
         again.cached(node, {}, {}, outputs)
 
-    found = ask(cluster)
+    found = trace(cluster)
 
     assert [chain.run for chain in found.chains] == [run.run]
     assert found.status == "whole"
@@ -420,16 +420,16 @@ def test_runs_in_two_stores_need_a_place(cluster):
         LineageError, match=r"must lie in one store; they lie at gs://elsewhere/runs/other, s3://bucket"
     ):
         ClusterRecords(cluster.address).open_graph()
-    assert ask(cluster, at="minio://bucket/runs/learn2compress").status == "whole"
+    assert trace(cluster, at="minio://bucket/runs/learn2compress").status == "whole"
 
 
 def test_store_without_steps_of_ours_is_refused(tmp_path, load):
     with load("kfp_metadata").serving(tmp_path / "empty.db") as (address, client):
-        with pytest.raises(LineageError, match="must know steps of learn2compress; it knows none"):
+        with pytest.raises(LineageError, match="must hold steps of learn2compress; it holds none"):
             read_steps(address)
         launcher = load("kfp_metadata").Launcher(client, "another", "run-1")
         launcher.step("train", {"x": 1}, {}, {"model": ("system.Model", "minio://bucket/x", {"framework": "other"})})
-        with pytest.raises(LineageError, match="must know steps of learn2compress; it knows none"):
+        with pytest.raises(LineageError, match="must hold steps of learn2compress; it holds none"):
             read_steps(address)
 
 
@@ -439,6 +439,6 @@ def test_address_without_port_is_refused(address):
         read_steps(address)
 
 
-def test_service_that_does_not_answer_is_named():
+def test_service_that_does_not_respond_is_named():
     with pytest.raises(LineageError, match=r"grpc://127.0.0.1:1 must be a reachable metadata store"):
         read_steps("127.0.0.1:1")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorded facts are of the API that they are said to be of, and the emulation keeps to them."""
+"""Tests that the recorded facts are those of the API versions, and that the emulation follows them."""
 
 import kfp_server_api
 import pytest
-from support import kubeflow_facts
+from support.servers import kubeflow_facts
 
 from learn2compress.kubeflow.runs.states import parse_run
 
@@ -50,9 +50,9 @@ def test_same_run_is_read_alike_from_each_version(version):
 
     nodes = parse_run({"state": "FAILED", **kubeflow_facts.tasks_of(RUN, Settings(), facts)}, "r").nodes
 
-    told = [(node.node, node.state, node.tries) for node in nodes]
-    assert told[:2] == [("A", "CACHED", 1), ("B", "FAILED", 2)]
-    assert told[2:] == ([] if facts["never_started"] is None else [("C", "NOT_STARTED", 1)])
+    shown = [(node.node, node.state, node.tries) for node in nodes]
+    assert shown[:2] == [("A", "CACHED", 1), ("B", "FAILED", 2)]
+    assert shown[2:] == ([] if facts["never_started"] is None else [("C", "NOT_STARTED", 1)])
 
 
 def test_first_version_without_logs_is_older_than_the_one_with(load):

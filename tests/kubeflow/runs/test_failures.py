@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A failed run is told in one line: the step, its own words or the cluster's, the remedy, its log."""
+"""Tests that a failed run is reported in one line: the step, the reason, the remedy, its log."""
 
 import pytest
 
@@ -175,7 +175,7 @@ def test_waiting_container_is_explained_while_it_waits(run, api, started, kube, 
 
 
 def test_message_of_a_waiting_task_is_explained_without_kubernetes(monkeypatch):
-    """Without ML Metadata a task runs while its container waits, and has what Kubernetes says of it."""
+    """Without ML Metadata a task runs while its container waits, and has the message of Kubernetes."""
     found = {
         "state": "RUNNING",
         "tasks": [{"name": "A", "state": "RUNNING", "lifecycle_message": "Unschedulable: 0/3 nodes are available"}],

@@ -40,10 +40,10 @@ def test_wait_tells_a_cached_step_from_one_that_ran(wait, api):
 
     status, out, _ = wait()
 
-    told = dict(states(out))
+    shown = dict(states(out))
     assert status == 0
-    assert told["StatisticsGen"] == told["Pruner-small"] == "unchanged, from the cache"
-    assert told["ImageExampleGen"] == told["SchemaGen"] == told["StudentSelector"] == "succeeded"
+    assert shown["StatisticsGen"] == shown["Pruner-small"] == "unchanged, from the cache"
+    assert shown["ImageExampleGen"] == shown["SchemaGen"] == shown["StudentSelector"] == "succeeded"
 
 
 @pytest.mark.usefixtures("version")
@@ -52,10 +52,10 @@ def test_wait_tells_which_try_a_step_is_at(wait, api):
 
     _, out, _ = wait()
 
-    told = states(out)
-    assert ("SchemaGen", "running, try 2") in told
-    assert ("SchemaGen", "succeeded, try 2") in told
-    assert ("Pruner-small", "succeeded") in told
+    shown = states(out)
+    assert ("SchemaGen", "running, try 2") in shown
+    assert ("SchemaGen", "succeeded, try 2") in shown
+    assert ("Pruner-small", "succeeded") in shown
 
 
 @pytest.mark.usefixtures("version", "store")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the api-server's answers are read, where versions differ and where they say too little."""
+"""Tests how the api-server's responses are read, where versions differ and where information is missing."""
 
 import pytest
 
@@ -107,6 +107,6 @@ def test_tasks_without_ml_metadata_say_it_themselves():
 
 
 @pytest.mark.parametrize("found", [{"tasks": [1]}, {"run_details": {"task_details": {"a": 1}}}, {"state": 7}])
-def test_answer_of_another_form_is_named(found):
+def test_response_of_another_form_is_named(found):
     with pytest.raises(ClusterError, match=r"the state of run r must be an answer of the API v2beta1; .*Check --host"):
         parse_run(found, "r")

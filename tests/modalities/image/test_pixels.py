@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib.util
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,3 +115,25 @@ def test_decode_image_refuses_a_picture_by_its_declared_size(tmp_path, monkeypat
 
     with pytest.raises(ValueError, match=r"^it declares 30 x 20 pixels, more than 599 in all$"):
         pixels.decode_image(tmp_path / "a.png")
+
+
+def test_decode_image_says_how_to_read_heic_when_pillow_heif_is_missing():
+    if "pillow_heif" in sys.modules or importlib.util.find_spec("pillow_heif"):
+        pytest.skip("pillow-heif is installed")
+    head = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
+    with pytest.raises(ValueError, match=r"^it is HEIC: install pillow-heif to read it, or convert it to JPEG$"):
+        decode_image(head)
+
+
+def test_decode_image_reads_heic_when_pillow_heif_is_installed(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (16, 12), (200, 100, 50))).save(tmp_path / "x.heic")
+    # In a process of its own, as a worker decodes what another process has listed.
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom learn2compress.modalities.image.pixels import decode_image\n"
+        "image = decode_image(Path(sys.argv[1]))\nprint(*image.shape, *image[5, 5])"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.heic")], check=True, capture_output=True)
+    numbers = [int(word) for word in out.stdout.split()]
+    assert numbers[:3] == [12, 16, 3]
+    assert np.abs(np.array(numbers[3:]) - [200, 100, 50]).max() <= 6

@@ -29,6 +29,7 @@ def test_digest_depends_on_shape_and_pixels(images):
 
     assert digest == hashlib.sha256(b"2x3x3:" + images[0].tobytes()).digest()
     assert digest != ImageRecords((3, 2, 3)).digest(images[0].reshape(3, 2, 3))
+    assert digest == ImageRecords((9, 9, 1)).digest(images[0]), "of the image, whatever it is converted to"
 
 
 def test_read_file_and_fit_convert_a_picture_to_the_stored_form(images, tmp_path):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Object stores that tests talk to, on this machine."""
+"""Servers that tests talk to, on this machine: object stores, Kubeflow Pipelines, Kubernetes."""

@@ -3,89 +3,36 @@
 
 import hashlib
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 from xml.sax.saxutils import escape
+
+from support.servers.local_server import Handler, LocalServer
 
 KEY = "key"
 SECRET = "secret"
 
 
-class S3Server:
-    """Serves the folder `root`, whose sub-folders are the buckets.
-
-    Attributes:
-        refuse: HTTP methods for which the response is AccessDenied.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.refuse: set[str] = set()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": self}))
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-
-
-@contextmanager
-def serving(root: Path) -> Iterator[S3Server]:
-    store = S3Server(root)
-    thread = threading.Thread(target=store.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield store
-    finally:
-        store.server.shutdown()
-        store.server.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    store: S3Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _respond(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        if "Content_Length" not in headers:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+class _Handler(Handler):
+    owner: "S3Server"
 
     def _error(self, status: int, code: str) -> None:
-        self._respond(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+        self.respond(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
-    def _begin(self) -> tuple[Path, str, dict[str, list[str]]] | None:
-        parts = urlsplit(self.path)
+    def _begin(self) -> tuple[Path, str, dict[str, str]] | None:
+        parts, query, self.body = self.read_request()
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length)
         if self.headers.get("x-amz-decoded-content-length") and b";chunk-signature" not in self.body:
             self.body = _unchunk(self.body)
         if f"Credential={KEY}/" not in self.headers.get("Authorization", ""):
             self._error(403, "InvalidAccessKeyId")
-        elif self.command in self.store.refuse:
+        elif self.command in self.owner.refuse:
             self._error(403, "AccessDenied")
-        elif not (self.store.root / bucket).is_dir():
+        elif not (self.owner.root / bucket).is_dir():
             self._error(404, "NoSuchBucket")
         else:
-            return self.store.root / bucket, key, parse_qs(parts.query, keep_blank_values=True)
+            return self.owner.root / bucket, key, query
         return None
 
     def do_GET(self) -> None:
@@ -109,12 +56,12 @@ class _Handler(BaseHTTPRequestHandler):
             end = min(int(last) if last else size - 1, size - 1)
             body, status = body[int(first) : end + 1], 206
             headers["Content_Range"] = f"bytes {first}-{end}/{size}"
-        self._respond(status, body, **headers)
+        self.respond(status, body, **headers)
 
     do_HEAD = do_GET
 
-    def _list(self, bucket: Path, query: dict[str, list[str]]) -> None:
-        prefix, delimiter = (query.get(name, [""])[0] for name in ("prefix", "delimiter"))
+    def _list(self, bucket: Path, query: dict[str, str]) -> None:
+        prefix, delimiter = (query.get(name, "") for name in ("prefix", "delimiter"))
         rows, folders = [], set()
         for file in sorted(path for path in bucket.rglob("*") if path.is_file()):
             name = file.relative_to(bucket).as_posix()
@@ -132,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         rows += [f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(folders)]
         count = len(rows)
         head = f"<Name>{bucket.name}</Name><KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>"
-        self._respond(200, f"<ListBucketResult>{head}{''.join(rows)}</ListBucketResult>".encode())
+        self.respond(200, f"<ListBucketResult>{head}{''.join(rows)}</ListBucketResult>".encode())
 
     def do_PUT(self) -> None:
         parsed = self._begin()
@@ -142,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key:
             (bucket / key).parent.mkdir(parents=True, exist_ok=True)
             (bucket / key).write_bytes(self.body)
-        self._respond(200, ETag=_entity(self.body))
+        self.respond(200, ETag=_entity(self.body))
 
     def do_DELETE(self) -> None:
         parsed = self._begin()
@@ -150,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         bucket, key, _ = parsed
         (bucket / key).unlink(missing_ok=True)
-        self._respond(204)
+        self.respond(204)
 
     def do_POST(self) -> None:
         parsed = self._begin()
@@ -163,7 +110,36 @@ class _Handler(BaseHTTPRequestHandler):
         for part in self.body.decode().split("<Key>")[1:]:
             target = bucket / part.partition("</Key>")[0]
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        self._respond(200, b"<DeleteResult/>")
+        self.respond(200, b"<DeleteResult/>")
+
+
+class S3Server(LocalServer):
+    """Serves the folder `root`, whose sub-folders are the buckets.
+
+    Attributes:
+        refuse: HTTP methods for which the response is AccessDenied.
+    """
+
+    handler = _Handler
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.refuse: set[str] = set()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+def serving(root: Path) -> AbstractContextManager[S3Server]:
+    """Serve a folder while the context lasts."""
+    return S3Server(root).running()
 
 
 def _entity(body: bytes) -> str:

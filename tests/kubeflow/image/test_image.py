@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image: built by `make image`, and a step of the compiled pipeline run in it, as nobody special and offline.
+"""The image: built by `make image`, and a step of the compiled pipeline run in it, without privileges and offline.
 
-What the builder needs on a machine goes into LEARN2COMPRESS_IMAGE_ARGS, such as `--network host --build-arg BASE=…`.
+LEARN2COMPRESS_IMAGE_ARGS holds the builder's arguments that a machine requires, as `--network host --build-arg BASE=…`.
 """
 
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "localhost/learn2compress:test"
 NO_REGISTRY = r"no such host|i/o timeout|connection refused|network is unreachable|pinging container registry"
 PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
@@ -28,7 +28,7 @@ needs_podman = pytest.mark.skipif(
 
 
 def test_containerfile_ends_as_a_user_who_is_a_number():
-    """As pods with runAsNonRoot want it: of a name Kubernetes cannot tell whether it is root."""
+    """Pods with runAsNonRoot require it: Kubernetes cannot determine whether a name is root's."""
     lines = (ROOT / "kubeflow" / "Containerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
 
@@ -56,7 +56,7 @@ def inside(image, *command):
 
 @pytest.mark.slow
 @needs_podman
-def test_image_runs_as_nobody_special_without_build_tools(image):
+def test_image_runs_without_privileges_and_build_tools(image):
     assert inside(image, "id", "-u")[1] == "10001\n"
     for tool in ("pip", "uv", "gcc", "g++", "cc", "pytest", "ruff"):
         assert inside(image, "sh", "-c", f"command -v {tool}")[0] != 0, tool

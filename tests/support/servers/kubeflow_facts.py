@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[1] / "kubeflow" / "facts"
+FOLDER = Path(__file__).resolve().parents[2] / "kubeflow" / "facts"
 VERSIONS = ("2.4", "2.17", "without-mlmd")
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ def _steps(run: Json, api: Any) -> Iterator[tuple[int, str, str]]:
 
 
 def _argo_nodes(run: Json, api: Any, facts: Json) -> Iterator[Json]:
-    """Nodes of Argo's workflow: an executor belongs to the node that started with it, and nothing else says so."""
+    """Nodes of Argo's workflow: an executor belongs to the node that started with it; nothing else links them."""
     workflow = f"{run.get('pipeline', 'learn2compress')}-af672"
     yield {"task_id": "0", "display_name": workflow, "state": run["state"], "start_time": _time(0)}
     yield {"task_id": "1", "display_name": "root", "state": run["state"], "start_time": _time(1)}

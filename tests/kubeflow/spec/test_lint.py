@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from learn2compress.kubeflow.lint import check_spec, find_faults, lint_file
+from learn2compress.kubeflow.spec.lint import check_spec, find_faults, lint_file
 from learn2compress.schemas.errors import ClusterError
 
-GOLDEN = Path(__file__).parent / "golden" / "digits.yaml"
+GOLDEN = Path(__file__).parent.parent / "golden" / "digits.yaml"
 
 
 @pytest.fixture(scope="module")

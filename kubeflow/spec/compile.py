@@ -20,9 +20,10 @@ import yaml
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
+from learn2compress.components.beam.runners import beam_args
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
-from learn2compress.kubeflow.lint import check_spec
-from learn2compress.kubeflow.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
+from learn2compress.kubeflow.spec.lint import check_spec
+from learn2compress.kubeflow.spec.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
 from learn2compress.modalities import modality_named
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.schemas.config import INIT_WORDS, PATH_FIELDS, Config, NodeResources
@@ -71,10 +72,10 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
 
 
 def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
-    known, asked = _known_places(config)
+    known, unknown = _known_places(config)
     module = read_module(config.students.module) if config.students.module else None
     inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
-    pipeline = build_pipeline(_all_given(config, asked), inputs, "")
+    pipeline = build_pipeline(_all_given(config, unknown), inputs, "", beam_pipeline_args=beam_args(config.pipeline))
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND
@@ -119,7 +120,7 @@ def _check_paths(config: Config) -> None:
 
 
 def _with_shape(config: Config) -> Config:
-    """Fills in the images' shape where it can be told here; elsewhere the step tells it."""
+    """Fills in the images' shape where it can be determined here; elsewhere the step determines it."""
     data = config.data
     if None not in (data.height, data.width, data.channels) or not _is_here(data.path):
         return config

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from learn2compress.kubeflow.run_parameters import is_on_volume
+from learn2compress.kubeflow.spec.run_parameters import is_on_volume
 from learn2compress.schemas.errors import ClusterError
 
 Json = dict[str, Any]

@@ -1,85 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small Kubeflow Pipelines api-server: the v2beta1 REST calls that kfp's client makes, with the real one's checks.
 
-What it answers of a run is that of a version, as facts/ has recorded it: where tasks are, which fields they have, which
-states there are. Runs go one node further with each question. Any call can be told to fail.
+Its responses about a run are those of a version, as recorded in facts/: where tasks are, which fields they have, which
+states there are. Each query lets a run proceed by one node. Any call can be made to fail.
 """
 
 import json
 import re
 import ssl
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
-from support.kubeflow_facts import load_facts, tasks_of
+
+from support.servers.kubeflow_facts import load_facts, tasks_of
+from support.servers.local_server import Handler, LocalServer
 
 Json = dict[str, Any]
 API = "/apis/v2beta1"
 KINDS = {"STRING": str, "NUMBER_INTEGER": (int, float), "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool}
-
-
-class ApiServer:
-    """The server.
-
-    Attributes:
-        facts: Those of a version.
-        token: That must be sent, if any.
-        namespaces: The user's, where there are several users; a call for another one is forbidden.
-        failures: By method and path, as ("POST", "/runs"): status and message of the answer; each is given once
-            where `once` holds it.
-        fail_node: The node that fails in each run, with what the container says.
-        stuck_node: A node whose container never starts.
-        cached: Nodes whose result is taken from an earlier run.
-        attempts: By node, how many tries it needs; a node in it has a retry policy.
-        requests: What was requested, in order.
-    """
-
-    def __init__(self, version: str = "2.17", certificate: tuple[str, str] | None = None) -> None:
-        self.facts = load_facts(version)
-        self.token: str | None = None
-        self.multi_user = False
-        self.namespaces: set[str] | None = None
-        self.failures: dict[tuple[str, str], tuple[int, str]] = {}
-        self.once: set[tuple[str, str]] = set()
-        self.fail_node: tuple[str, str] | None = None
-        self.stuck_node: str | None = None
-        self.cached: set[str] = set()
-        self.attempts: dict[str, int] = {}
-        self.requests: list[str] = []
-        self.pipelines: dict[str, Json] = {}
-        self.versions: dict[str, Json] = {}
-        self.experiments: dict[str, Json] = {}
-        self.runs: dict[str, Json] = {}
-        self.recurring: dict[str, Json] = {}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
-        scheme = "http"
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-            scheme = "https"
-        self.url = f"{scheme}://localhost:{self.server.server_port}"
-
-
-@contextmanager
-def serving(**settings: Any) -> Iterator[ApiServer]:
-    api = ApiServer(**settings)
-    thread = threading.Thread(target=api.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield api
-    finally:
-        api.server.shutdown()
-        api.server.server_close()
-        thread.join()
 
 
 class _RefusedError(Exception):
@@ -88,37 +31,27 @@ class _RefusedError(Exception):
         self.status, self.message = status, message
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    api: ApiServer
-
-    def log_message(self, *_: object) -> None:
-        pass
+class _Handler(Handler):
+    owner: "ApiServer"
 
     def _handle(self) -> None:
-        parts = urlsplit(self.path)
-        path = parts.path.removeprefix(API)
-        self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.api.requests.append(f"{self.command} {path}")
+        address, query, self.body = self.read_request()
+        self.query = {key: value for key, value in query.items() if value}
+        path = address.path.removeprefix(API)
+        self.owner.requests.append(f"{self.command} {path}")
         try:
             self._check_namespace()
-            if self.api.token and self.headers.get("Authorization") != f"Bearer {self.api.token}":
+            if self.owner.token and self.headers.get("Authorization") != f"Bearer {self.owner.token}":
                 raise _RefusedError(401, "Unauthenticated: the token is not valid")
-            failure = self.api.failures.get((self.command, path))
+            failure = self.owner.failures.get((self.command, path))
             if failure:
-                if (self.command, path) in self.api.once:
-                    del self.api.failures[self.command, path]
+                if (self.command, path) in self.owner.once:
+                    del self.owner.failures[self.command, path]
                 raise _RefusedError(*failure)
-            status, answer = 200, self._route(path)
+            self.respond(200, self._route(path), Content_Type="application/json")
         except _RefusedError as error:
-            status, answer = error.status, {"error": error.message, "code": 3, "message": error.message, "details": []}
-        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+            message = {"error": error.message, "code": 3, "message": error.message, "details": []}
+            self.respond(error.status, message)
 
     do_GET = do_POST = do_DELETE = _handle
 
@@ -126,12 +59,12 @@ class _Handler(BaseHTTPRequestHandler):
         named = self.query.get("namespace")
         if self.body[:1] == b"{":
             named = named or json.loads(self.body).get("namespace")
-        if self.api.namespaces is not None and named and named not in self.api.namespaces:
+        if self.owner.namespaces is not None and named and named not in self.owner.namespaces:
             message = f"User 'me' is not authorized with reason: (request: namespace {named})"
             raise _RefusedError(403, message)
 
     def _route(self, path: str) -> Any:
-        api, method = self.api, self.command
+        api, method = self.owner, self.command
         if path == "/healthz":
             return {"multi_user": api.multi_user, "tag_name": api.facts["version"].split()[0]}
         if path == "/experiments" and method == "GET":
@@ -196,16 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
         text = self._file()
         _check(text)
         given = {"display_name": self.query["name"], "namespace": self.query.get("namespace")}
-        made = self._create(self.api.pipelines, "pipeline_id", given)
+        made = self._create(self.owner.pipelines, "pipeline_id", given)
         self._add_version(made["pipeline_id"], self.query["name"], text)
         return made
 
     def _add_version(self, pipeline: str, name: str, text: str) -> Json:
-        if pipeline not in self.api.pipelines:
+        if pipeline not in self.owner.pipelines:
             raise _RefusedError(404, f"Pipeline {pipeline} not found")
         spec = _check(text)
         version = self._create(
-            self.api.versions, "pipeline_version_id", {"display_name": name, "pipeline_id": pipeline}
+            self.owner.versions, "pipeline_version_id", {"display_name": name, "pipeline_id": pipeline}
         )
         version["pipeline_spec"] = spec
         return version
@@ -213,10 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_start(self, given: Json) -> Json:
         """What the api-server checks of a run or a schedule; returns the pipeline."""
         reference = given.get("pipeline_version_reference") or {}
-        version = self.api.versions.get(reference.get("pipeline_version_id", ""))
+        version = self.owner.versions.get(reference.get("pipeline_version_id", ""))
         if version is None:
             raise _RefusedError(404, "Pipeline version not found")
-        if given.get("experiment_id") not in self.api.experiments:
+        if given.get("experiment_id") not in self.owner.experiments:
             raise _RefusedError(404, "Experiment not found")
         spec, runtime = version["pipeline_spec"], given.get("runtime_config", {})
         if not runtime.get("pipeline_root", "").startswith(("gs://", "s3://", "minio://")):
@@ -237,15 +170,15 @@ class _Handler(BaseHTTPRequestHandler):
         spec = self._check_start(given)
         run = str(uuid.uuid4())
         own = {"run_id": run, "state": "PENDING", "state_history": [], "done": 0, "nodes": list(_order(spec))}
-        self.api.runs[run] = {**given, **own, "pipeline": spec["pipelineInfo"]["name"]}
-        return self._shown(self.api.runs[run])
+        self.owner.runs[run] = {**given, **own, "pipeline": spec["pipelineInfo"]["name"]}
+        return self._shown(self.owner.runs[run])
 
     def _shown(self, run: Json) -> Json:
         return {key: value for key, value in run.items() if key not in ("done", "nodes", "ending", "pipeline")}
 
     def _advance(self, run: Json) -> Json:
         run.setdefault("state_history", [])
-        api, running = self.api, run["state"] in ("PENDING", "RUNNING", "CANCELING")
+        api, running = self.owner, run["state"] in ("PENDING", "RUNNING", "CANCELING")
         if run.get("ending"):
             run["state"] = run["ending"].pop(0)
         elif running:
@@ -261,6 +194,56 @@ class _Handler(BaseHTTPRequestHandler):
         if facts["needs_view"] not in (None, self.query.get("view")):
             return self._shown(run)
         return {**self._shown(run), **tasks_of(run, api, facts)}
+
+
+class ApiServer(LocalServer):
+    """The server.
+
+    Attributes:
+        facts: Recorded facts of a version.
+        token: Bearer token that each call must have, if any.
+        namespaces: The user's, where there are several users; a call for another one is forbidden.
+        failures: By method and path, as ("POST", "/runs"): status and message of the response; a failure in `once`
+            happens once.
+        fail_node: The node that fails in each run, with the message of its container.
+        stuck_node: A node whose container never starts.
+        cached: Nodes whose result is taken from an earlier run.
+        attempts: By node, how many tries it needs; a node in it has a retry policy.
+        requests: What was requested, in order.
+    """
+
+    handler = _Handler
+
+    def __init__(self, version: str = "2.17", certificate: tuple[str, str] | None = None) -> None:
+        super().__init__()
+        self.facts = load_facts(version)
+        self.token: str | None = None
+        self.multi_user = False
+        self.namespaces: set[str] | None = None
+        self.failures: dict[tuple[str, str], tuple[int, str]] = {}
+        self.once: set[tuple[str, str]] = set()
+        self.fail_node: tuple[str, str] | None = None
+        self.stuck_node: str | None = None
+        self.cached: set[str] = set()
+        self.attempts: dict[str, int] = {}
+        self.requests: list[str] = []
+        self.pipelines: dict[str, Json] = {}
+        self.versions: dict[str, Json] = {}
+        self.experiments: dict[str, Json] = {}
+        self.runs: dict[str, Json] = {}
+        self.recurring: dict[str, Json] = {}
+        scheme = "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            scheme = "https"
+        self.url = f"{scheme}://localhost:{self.server.server_port}"
+
+
+def serving(version: str = "2.17", certificate: tuple[str, str] | None = None) -> AbstractContextManager[ApiServer]:
+    """Serve the API of a version while the context lasts, by HTTPS if a certificate and its key are given."""
+    return ApiServer(version, certificate).running()
 
 
 def _check(text: str) -> Json:

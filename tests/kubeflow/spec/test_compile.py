@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from learn2compress.kubeflow.compile import compile_pipeline
-from learn2compress.kubeflow.lint import find_faults
+from learn2compress.kubeflow.spec.compile import compile_pipeline
+from learn2compress.kubeflow.spec.lint import find_faults
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "examples" / "digits" / "config.yaml"
-GOLDEN = Path(__file__).parent / "golden" / "digits.yaml"
+GOLDEN = Path(__file__).parent.parent / "golden" / "digits.yaml"
 IMAGE = "registry.example/learn2compress:0.1.0"
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a commented configuration from the definitions of the fields, so that it is always up to date."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -9,12 +10,16 @@ from pydantic_core import PydanticUndefined
 
 from learn2compress.schemas.config.config import section_types
 
+Values = Mapping[tuple[str, str], Any]
+Comments = Callable[[str, str], list[str]]
 
-def describe_config(paths: dict[str, str]) -> str:
+
+def describe_config(values: Values, comments: Comments | None = None) -> str:
     """Write the whole configuration as YAML with a description of each field; defaults are commented out.
 
     Args:
-        paths: Values of `path` in the sections teacher and data, by section.
+        values: Values by section and field, in place of the defaults.
+        comments: Returns further comments on a field of a section.
 
     Returns:
         YAML.
@@ -24,16 +29,16 @@ def describe_config(paths: dict[str, str]) -> str:
         lines += ["", f"# {' '.join((section.__doc__ or '').split())}"]
         lines.append(f"{name}:")
         for key, info in section.ordered_fields():
-            lines += _describe_field(key, info, paths.get(name))
+            lines += [f"  # {text}" for text in (info.description, *(comments(name, key) if comments else ())) if text]
+            lines.append(_write_field(name, key, info, values))
     return "\n".join(lines) + "\n"
 
 
-def _describe_field(key: str, info: Any, path: str | None) -> list[str]:
-    lines = [f"  # {info.description}"] if info.description else []
-    if key == "path" and path is not None:
-        return [*lines, f"  path: {_to_yaml(path)}"]
+def _write_field(section: str, key: str, info: Any, values: Values) -> str:
+    if (section, key) in values:
+        return f"  {key}: {_to_yaml(values[section, key])}"
     default = info.default if info.default is not PydanticUndefined else None
-    return [*lines, f"  # {key}: {_to_yaml(default)}"]
+    return f"  # {key}: {_to_yaml(default)}"
 
 
 def _to_yaml(value: Any) -> str:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures and describes any .tflite files, without a pipeline."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learn2compress.api.tables import ModelTable, model_of
+
+if TYPE_CHECKING:
+    from learn2compress.schemas.manifests import BadFile
+    from learn2compress.schemas.reports import Candidate, Host
+    from learn2compress.tflite.inspection import Inspection
+
+Files = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True, repr=False)
+class Measurements:
+    """The figures of some files on the same images.
+
+    Attributes:
+        candidates: All figures in the order of the files; those on the images under `test`.
+        classes: Names of the classes of the data.
+        part: Images that were used: `test`, or `all` if the data has no splits.
+        host: The machine on which the latency was measured.
+        skipped: Images that could not be read.
+        warnings: Reasons to doubt the figures, in sentences.
+    """
+
+    candidates: "list[Candidate]"
+    classes: tuple[str, ...]
+    part: str
+    host: "Host"
+    skipped: "list[BadFile]"
+    warnings: list[str]
+
+    @property
+    def models(self) -> ModelTable:
+        """The files as a table."""
+        return ModelTable([model_of(candidate, Path(candidate.file)) for candidate in self.candidates])
+
+    @property
+    def failed(self) -> list[str]:
+        """Reasons of the files that could not be measured, in sentences."""
+        return [candidate.failed for candidate in self.candidates if candidate.failed]
+
+    def __repr__(self) -> str:
+        notes = [f"warning: {warning}" for warning in self.warnings] + self.failed
+        title = f"{self.part} images; latency on {self.host.name}, {self.host.runtime}"
+        return "\n".join([title, repr(self.models), *notes])
+
+    def _repr_html_(self) -> str:
+        return self.models._repr_html_()
+
+
+def evaluate(
+    files: Files,
+    data: str | Path,
+    *,
+    format: str = "auto",
+    classes: Sequence[str] | None = None,
+    label_offset: int | None = None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
+    limit: int | None = None,
+    scaling: str | None = None,
+    signature: str | None = None,
+    output: str | None = None,
+    skip_class: Sequence[str] = (),
+    allow_near_chance: bool = False,
+    top_k: int = 5,
+    threads: Sequence[int] = (1,),
+    runs: int = 50,
+    quiet: bool = False,
+) -> Measurements:
+    """Measure accuracy, size and latency of .tflite classifiers on labelled images.
+
+    The images are those of the data's test split, or all images if the data has no splits.
+
+    Args:
+        files: A TensorFlow Lite file or several, from this or any other tool.
+        data: Image folder, .npz, .csv or TFRecord files, or the word digits.
+        format: `folder`, `npz`, `tfrecord`, `csv` or `digits`; `auto` detects it.
+        classes: Class names in the order of the outputs.
+        label_offset: Taken off whole-number labels: 1 where they begin at 1.
+        image_feature: Name of the image feature of TFRecords; by default a usual one.
+        label_feature: Name of the label feature of TFRecords; by default a usual one.
+        limit: Use at most this many images, evenly spaced.
+        scaling: What the files expect of pixels 0..255: none, unit, symmetric, imagenet or caffe; by default what each
+            file's metadata or its input's range says.
+        signature: Signature to run; by default serving_default, or the only one.
+        output: Name or index of the output with the scores, of several.
+        skip_class: Outputs that the data has no class for, such as a background class.
+        allow_near_chance: Return figures that may be meaningless, with a warning, instead of refusing the file.
+        top_k: Also compute how often the true class is among the k highest scores.
+        threads: Thread counts for the latency measurement.
+        runs: Number of timed inferences.
+        quiet: Show no progress.
+
+    Returns:
+        The figures. A file that could not be measured is listed with its reason, and the others are measured.
+
+    Raises:
+        ConfigError: An argument is invalid.
+        DataError: The data cannot be read.
+    """
+    from learn2compress.api.options import checked
+    from learn2compress.data.sources.formats import open_source
+    from learn2compress.evaluation.examination.tflite_file import Choices
+    from learn2compress.evaluation.files import evaluate_files
+    from learn2compress.evaluation.measure import this_host
+    from learn2compress.schemas.config import DataConfig, EvaluateConfig, TeacherConfig
+
+    names = list(classes) if classes else None
+    options = {"path": str(data), "format": format, "classes": names, "label_offset": label_offset}
+    features = {"image_feature": image_feature, "label_feature": label_feature}
+    config = checked(DataConfig, options | {name: value for name, value in features.items() if value})
+    expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
+    source = open_source(config, limit)
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    settings = checked(EvaluateConfig, {"top_k": top_k, "threads": list(threads), "latency_runs": runs})
+    choices = Choices(expected, signature, output, tuple(skip_class), names is not None, allow_near_chance)
+    found = _with_bar(lambda told: evaluate_files(paths, source, settings, choices, told), "images", quiet)
+    warnings = [f"{candidate.name}: {text}" for candidate in found.candidates for text in candidate.warnings]
+    return Measurements(
+        found.candidates, source.classes, found.part, this_host(), found.skipped, [*found.notes, *warnings]
+    )
+
+
+def inspect(file: str | Path) -> "Inspection":
+    """Describe the contents of a .tflite file: inputs, outputs, labels, operators, and size by layer.
+
+    Args:
+        file: A TensorFlow Lite file, from this or any other tool.
+
+    Returns:
+        The description.
+
+    Raises:
+        ModelFileError: The file is unreadable, truncated, or not a .tflite file.
+    """
+    from learn2compress.tflite.inspection import inspect_file
+
+    return inspect_file(Path(file))
+
+
+def _with_bar(work: Callable[[Callable[[int, int], None]], Any], what: str, quiet: bool) -> Any:
+    """Do some work with a progress bar on the error stream of a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    hidden = quiet or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True, force_jupyter=False), transient=True, disable=hidden) as progress:
+        task = progress.add_task(what)
+        return work(lambda done, total: progress.update(task, completed=done, total=total))

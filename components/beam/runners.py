@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Translates the engine that a configuration names into Beam arguments, and checks that it can be reached.
+
+    direct     processes of this machine
+    prism      Beam's portable runner in Go, one binary on this machine
+    flink      a Flink cluster: its JobManager takes the job from a jar of Beam's job server
+    spark      a Spark cluster, in the same way
+    dataflow   Google Cloud Dataflow
+
+An engine is checked before any work begins: a closed port or a missing jar is otherwise reported by the engine after
+minutes, in a page of Java.
+"""
+
+import json
+import os
+import shutil
+import socket
+import urllib.request
+from collections.abc import Iterable
+from importlib import metadata
+
+from learn2compress.components.beam.options import direct_runner_args
+from learn2compress.schemas.config import PipelineConfig
+from learn2compress.schemas.errors import EngineError
+
+CONNECT_SECONDS = 5
+# TFX would otherwise pack itself into an archive for the workers of every node; the workers have this package already.
+NO_ARCHIVE = "--sdk_container_image=unused"
+
+
+def beam_args(config: PipelineConfig) -> list[str]:
+    """Builds the Beam arguments of a run.
+
+    Args:
+        config: Section `pipeline`; its `beam_args` are added to those of the runner, or replace them by name.
+    """
+    build = {
+        "direct": lambda: direct_runner_args(config.workers),
+        "prism": lambda: _prism_args(config),
+        "flink": lambda: _flink_args(config),
+        "spark": lambda: _spark_args(config),
+        "dataflow": lambda: _dataflow_args(config),
+    }[config.runner]
+    return merge_args(build(), config.beam_args)
+
+
+def merge_args(args: Iterable[str], further: Iterable[str]) -> list[str]:
+    """Adds arguments to others; one that has the name of an earlier one replaces it.
+
+    Args:
+        args: Arguments of the form `--name=value` or `--name`.
+        further: Arguments that prevail.
+    """
+    further = list(further)
+    replaced = {_name(arg) for arg in further}
+    return [*(arg for arg in args if _name(arg) not in replaced), *further]
+
+
+def check_runner(config: PipelineConfig) -> None:
+    """Checks that the engine can be reached, within a few seconds.
+
+    Args:
+        config: Section `pipeline`.
+
+    Raises:
+        EngineError: A binary or a jar is missing, a port is closed, or a setting is missing.
+    """
+    if config.runner == "prism":
+        if shutil.which(config.prism.location) is None:
+            raise EngineError(
+                f"pipeline.prism.location must be Beam's prism binary; got {config.prism.location}, which is missing. "
+                f"Install it: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{_beam_version()}."
+            )
+    elif config.runner == "flink":
+        _check_jar("flink", config.flink.job_server_jar)
+        _check_port("pipeline.flink.master", config.flink.master)
+        _check_flink(config.flink.master)
+        _check_environment("flink", config.flink.environment, config.flink.environment_config)
+    elif config.runner == "spark":
+        _check_jar("spark", config.spark.job_server_jar)
+        if config.spark.master.startswith("spark://"):
+            _check_port("pipeline.spark.master", config.spark.master.removeprefix("spark://"))
+        _check_environment("spark", config.spark.environment, config.spark.environment_config)
+    elif config.runner == "dataflow":
+        missing = [name for name, value in config.dataflow if value is None]
+        if missing:
+            raise EngineError(f"pipeline.dataflow must have {', '.join(missing)}; got none. Add it to the config.")
+
+
+def _prism_args(config: PipelineConfig) -> list[str]:
+    location = shutil.which(config.prism.location) or config.prism.location
+    return ["--runner=PrismRunner", f"--prism_location={location}", "--environment_type=LOOPBACK", NO_ARCHIVE]
+
+
+def _flink_args(config: PipelineConfig) -> list[str]:
+    flink = config.flink
+    return [
+        "--runner=FlinkRunner",
+        f"--flink_master={flink.master}",
+        "--flink_submit_uber_jar",
+        f"--flink_job_server_jar={flink.job_server_jar}",
+        f"--parallelism={flink.parallelism}",
+        "--environment_cache_millis=10000",  # workers stay for the next stage
+        *_environment_args(flink.environment, flink.environment_config),
+        NO_ARCHIVE,
+    ]
+
+
+def _spark_args(config: PipelineConfig) -> list[str]:
+    spark = config.spark
+    return [
+        "--runner=SparkRunner",
+        f"--spark_master_url={spark.master}",
+        f"--spark_job_server_jar={spark.job_server_jar}",
+        "--environment_cache_millis=10000",
+        *_environment_args(spark.environment, spark.environment_config),
+        NO_ARCHIVE,
+    ]
+
+
+def _dataflow_args(config: PipelineConfig) -> list[str]:
+    dataflow = config.dataflow
+    return [
+        "--runner=DataflowRunner",
+        f"--project={dataflow.project}",
+        f"--region={dataflow.region}",
+        f"--temp_location={dataflow.temp_location}",
+        f"--sdk_container_image={dataflow.image}",
+    ]
+
+
+def _environment_args(kind: str, config: str | None) -> list[str]:
+    return [f"--environment_type={kind}", *([f"--environment_config={config}"] if config else [])]
+
+
+def _check_jar(runner: str, jar: str | None) -> None:
+    if jar is None or not os.path.isfile(os.path.expanduser(jar)):
+        raise EngineError(
+            f"pipeline.{runner}.job_server_jar must be the jar of Beam's job server for {runner.title()}; got {jar}. "
+            f"Download beam-runners-{runner}-…-job-server-{_beam_version()}.jar from Maven Central."
+        )
+
+
+def _check_flink(master: str) -> None:
+    """Checks that a JobManager answers, and that Beam supports its version."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
+    try:
+        with urllib.request.urlopen(f"http://{master}/config", timeout=CONNECT_SECONDS) as answer:
+            version = str(json.load(answer)["flink-version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"pipeline.flink.master must be the REST address of a JobManager; {master} is something else: {error}. "
+            "Correct the address; the port is rest.port of Flink's configuration, 8081 by default."
+        ) from error
+    supported = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+    if version.rpartition(".")[0] not in supported and version not in supported:
+        raise EngineError(
+            f"the Flink at {master} must be of a version that Beam {_beam_version()} supports, {', '.join(supported)}; "
+            f"got {version}. Use such a cluster, with the job server's jar of the same version."
+        )
+
+
+def _check_environment(runner: str, kind: str, config: str | None) -> None:
+    if kind == "LOOPBACK":
+        return
+    if config is None:
+        raise EngineError(
+            f"pipeline.{runner}.environment_config must be given with environment {kind}; got none. "
+            "See docs/how-to/engines.md."
+        )
+    if kind == "EXTERNAL":
+        _check_port(f"pipeline.{runner}.environment_config", config)
+
+
+def _check_port(field: str, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise EngineError(
+            f"{field} must be the address of a service that runs; got {address}: {reason}. Start it, or correct "
+            "the address."
+        ) from error
+
+
+def _beam_version() -> str:
+    return metadata.version("apache-beam")
+
+
+def _name(arg: str) -> str:
+    return arg.split("=", 1)[0].lstrip("-")
