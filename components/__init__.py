@@ -12,5 +12,6 @@ __all__ = [
     "student_collector",
     "student_selector",
     "teacher_importer",
+    "text_example_gen",
     "tflite_evaluator",
 ]

@@ -43,8 +43,10 @@ from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.errors import OutputError, TeacherError
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import (
     DataManifest,
+    File,
     Split,
     TeacherFeaturesManifest,
     TeacherLogitsManifest,
@@ -78,18 +80,29 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             classes=len(data.task.classes),
             allow_near_chance=config.allow_near_chance,
         )
+        encoding = _copy_encoding(config, teacher_artifact.uri, execution.parameters.get("encoding_sha256"))
         views = modality_of(data.task).views(data.task)
         passed, flip_accuracy, mirrored = self._measure_transformation(views, config, teacher, examples)
         recipe = views.recipe(config, int(execution.parameters["seed"]), passed)
         model, sha256 = _copy_model(config.path, teacher_artifact.uri, execution.parameters["teacher_sha256"])
         began = time.monotonic()
         # Inference uses the copy, not the original, so that the logits belong to the recorded digest.
-        copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}"})
+        copies = {field: f"{teacher_artifact.uri}/{file.path}" for field, file in encoding.items()}
+        copy = config.model_copy(update={"path": f"{teacher_artifact.uri}/{model}", **copies})
         splits = SPLITS if config.mode == "fixed" else SPLITS[1:]
+        with_unlabeled = bool(execution.parameters.get("unlabeled_logits")) and data.unlabeled is not None
         # Each attempt has new output folders; finished shards are collected beside them, so that the next one resumes.
         collected = checkpoint_path(logits_artifact, execution.inputs, execution.parameters).with_suffix("")
         counts = run_teacher_inference(
-            self._make_beam_pipeline(), copy, data, examples, str(collected), recipe, splits, with_features
+            self._make_beam_pipeline(),
+            copy,
+            data,
+            examples,
+            str(collected),
+            recipe,
+            splits,
+            with_features,
+            with_unlabeled,
         )
         move_outputs(collected, logits_artifact.uri)
         logits_manifest = TeacherLogitsManifest(
@@ -100,13 +113,15 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             classes=len(data.task.classes),
             shards={split: data.shards[split] if split in splits else [] for split in SPLITS},
             images={split: counts[split].images if split in splits else 0 for split in SPLITS},
-            forward_passes=counts["train"].forward_passes if "train" in splits else 0,
+            forward_passes=(counts["train"].forward_passes if "train" in splits else 0)
+            + (counts["unlabeled"].forward_passes if with_unlabeled else 0),
             check_passes=counts["validation"].forward_passes
             + counts["test"].forward_passes
             + fit.passes
             + 2 * mirrored,
             flip_accuracy=flip_accuracy,
             seconds=round(time.monotonic() - began, 3),
+            unlabeled=data.unlabeled if with_unlabeled else None,
         )
         if features:
             described = _describe_features(features, data, counts, logits_manifest.forward_passes)
@@ -124,6 +139,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             resize=config.resize,
             scaling=config.scaling,
             class_order=None if teacher.class_order is None else list(teacher.class_order),
+            **encoding,
             parameters=teacher.parameters,
             macs=teacher.macs,
             trainable=teacher.trainable,
@@ -155,15 +171,24 @@ class TeacherImporter(Node):
 
     Parameters:
         teacher_sha256: `path_sha256` of the model's file or folder, so that a changed one is no cache hit.
+        encoding_sha256: Digest of the teacher's tokenizer or vocabulary; left out without one.
         features: 1 if the students first learn the teacher's features, otherwise 0.
+        unlabeled_logits: 1 if the students learn the teacher's logits on examples without labels; otherwise left out.
         seed: Seed of the views.
     """
 
     EXECUTOR = TeacherImporterExecutor
     SECTIONS = {"teacher": TeacherImportConfig}
-    PARAMETERS = {"teacher_sha256": str, "features": int, "seed": int}
+    PARAMETERS = {
+        "teacher_sha256": str,
+        "encoding_sha256": str,
+        "features": int,
+        "unlabeled_logits": int,
+        "seed": int,
+    }
     INPUTS = {"examples": standard_artifacts.Examples}
     OUTPUTS = {"teacher": Teacher, "teacher_logits": TeacherLogits}
+    OPTIONAL = ("encoding_sha256", "unlabeled_logits")
 
 
 def _describe_features(
@@ -223,6 +248,34 @@ def _copy_model(path: str, uri: str, expected_sha256: str) -> tuple[str, str]:
             f"{sha256[:16]}…. Run again."
         )
     return f"model/{source.name}", sha256
+
+
+def _copy_encoding(config: TeacherImportConfig, uri: str, expected_sha256: str | None) -> dict[str, File]:
+    """Copies the teacher's tokenizer or vocabulary into the artifact; returns it by field.
+
+    Raises:
+        TeacherError: It cannot be read, or has changed since the run began.
+    """
+    copied = {}
+    for field in ("tokenizer", "vocabulary"):
+        path = getattr(config, field)
+        if path is None:
+            continue
+        name = f"encoding/{Path(path).name}"
+        Path(uri, "encoding").mkdir(parents=True, exist_ok=True)
+        try:
+            copy_whole(Path(path), Path(uri, name))
+        except OSError as error:
+            raise TeacherError(
+                f"teacher.{field} must be a readable file; got {path}: {error.strerror}. Check the path."
+            ) from error
+        copied[field] = File.of(Path(uri), name)
+        if expected_sha256 and copied[field].sha256 != expected_sha256:
+            raise TeacherError(
+                f"teacher.{field} {path} must have the SHA-256 {expected_sha256[:16]}… that it had when the run began; "
+                f"got {copied[field].sha256[:16]}…. Run again."
+            )
+    return copied
 
 
 def _describe(

@@ -5,7 +5,7 @@ Shards are sorted by id. Since an id is a digest of the content, this order is r
 the same in each run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -63,6 +63,9 @@ def read_with_logits(
 ) -> tf.data.Dataset:
     """Read a split together with the teacher's logits, whose manifest names the examples to which they belong.
 
+    With the split train, examples without labels come along if the teacher's logits on them were stored; their label
+    is -1.
+
     Args:
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact.
@@ -73,15 +76,17 @@ def read_with_logits(
 
     Returns:
         Batches of `read_examples` with logits: [batch, views, classes] float32, and views: [batch, views, width] int16,
-        the parameters of each view (images: dy, dx, mirrored; see modalities/image/views.py).
+        the parameters of each view (images: dy, dx, mirrored; see the modality's views.py).
 
     Raises:
         DataError: A shard is missing, or the logits belong to other examples.
     """
     data, logits_manifest = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
     _check_same_examples(examples, logits, logits_manifest)
-    example_shards, logits_shards = (_shards(folder, split, data.shards[split]) for folder in (examples, logits))
-    records = tf.data.Dataset.zip((_records(example_shards), _records(logits_shards)))
+    parts: dict[str, list[str]] = {split: data.shards[split]}
+    if split == "train" and logits_manifest.unlabeled:
+        parts["unlabeled"] = logits_manifest.unlabeled.shards
+    records = _zipped_records(examples, logits, parts)
     count = logits_manifest.recipe.count if split == "train" else 1
     task, classes = data.task, logits_manifest.classes
     return _batch(
@@ -98,7 +103,7 @@ def read_with_logits(
 def read_with_features(
     examples: str | Path, logits: str | Path, batch_size: int, shuffle_buffer: int, seed: int
 ) -> tf.data.Dataset:
-    """Read the training images and those without labels together with the teacher's features.
+    """Read the training examples and those without labels together with the teacher's features.
 
     Args:
         examples: Folder of the `Examples` artifact.
@@ -119,13 +124,7 @@ def read_with_features(
     if logits_manifest.features is None:
         raise DataError(f"logits in {logits} must have the teacher's features; got none. Run the teacher again.")
     shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
-    by_part = [
-        list(zip(_shards(examples, part, names), _shards(Path(logits, FEATURES_FOLDER), part, names), strict=True))
-        for part, names in shards.items()
-    ]
-    # Shards alternate, so that a shuffle buffer that is smaller than the data mixes both kinds.
-    pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
-    records = tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    records = _zipped_records(examples, Path(logits, FEATURES_FOLDER), shards)
     task, count, width = data.task, logits_manifest.recipe.count, logits_manifest.features.width
 
     def parse(batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -202,6 +201,17 @@ def _shards(folder: str | Path, split: str, names: list[str]) -> list[str]:
             f"{absent} must exist, as {folder}/manifest.json names it; got no such file. Run the node again."
         )
     return [str(path) for path in paths]
+
+
+def _zipped_records(examples: str | Path, outputs: str | Path, parts: Mapping[str, list[str]]) -> tf.data.Dataset:
+    """Read pairs of records from the shards of some parts, and from those of the same names with outputs."""
+    by_part = [
+        list(zip(_shards(examples, part, names), _shards(outputs, part, names), strict=True))
+        for part, names in parts.items()
+    ]
+    # Shards alternate, so that a shuffle buffer that is smaller than the data mixes both kinds.
+    pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
+    return tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
 
 
 def _records(paths: list[str]) -> tf.data.Dataset:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Determines the record, the split and the shard of an example, as a function of the example and the plan only.
 
-The split and the position in it follow from the digest of the example as its source provides it, so that they do not
+The split and the position in it follow from digests of the example as its source provides it, so that they do not
 change with the form to which it is converted (`data.height`). The number of shards follows from the counts.
 None of them depends on the division into pieces or on the number of workers; therefore the bytes do not either.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +50,14 @@ class Plan:
     shards: dict[str, int]
     buckets: int
 
-    def split_of(self, part: Part, digest: bytes) -> str:
-        """Returns the split of an example: the one that its source states, otherwise the one of its digest."""
+    def split_of(self, part: Part, key: bytes) -> str:
+        """Returns the split of an example: the one that its source states, otherwise the one of its key (SHA-256)."""
         if part in ("validation", "test", UNLABELED):
             return part
-        # The first bytes of the digest are the id, which determines the shard; the split uses others.
+        # The first bytes of a digest are the id, which determines the shard; the split uses others.
         for split, fraction, piece in (
-            ("test", self.test_fraction, digest[8:16]),
-            ("validation", self.validation_fraction, digest[16:24]),
+            ("test", self.test_fraction, key[8:16]),
+            ("validation", self.validation_fraction, key[16:24]),
         ):
             if int.from_bytes(piece, "big") < fraction * 2**64:
                 return split
@@ -110,12 +111,14 @@ class ExampleRecord(NamedTuple):
         identity: Its id, 16 hexadecimal digits.
         content: The first 16 digits of the digest of its stored form, equal for copies that a model cannot distinguish.
         data: The serialized tf.Example.
+        near: The first 16 digits of the digest that near-duplicates share; of images, the id.
     """
 
     split: str
     identity: str
     content: str
     data: bytes
+    near: str
 
 
 def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
@@ -127,8 +130,9 @@ def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
     """
     records = modality_of(plan.task).records(plan.task)
     stored = records.fit(raw.content)
-    digest = records.digest(raw.content)
+    digest, key = records.digest(raw.content), records.split_key(raw.content)
     content = digest if stored is raw.content else records.digest(stored)
+    split_key = key if raw.group is None else hashlib.sha256(f"group:{raw.group}".encode()).digest()
     identity = digest[:8].hex()
     features = {
         records.feature: _bytes(records.encode(stored)),
@@ -140,7 +144,7 @@ def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Without `deterministic`, the order of a map's entries and therefore the bytes would vary.
     data = example.SerializeToString(deterministic=True)
-    return ExampleRecord(plan.split_of(raw.part, digest), identity, content[:8].hex(), data)
+    return ExampleRecord(plan.split_of(raw.part, split_key), identity, content[:8].hex(), data, key[:8].hex())
 
 
 def open_shard(path: str | Path) -> tf.io.TFRecordWriter:

@@ -29,12 +29,14 @@ class RawExample:
         part: Split that the source states, or None.
         label: Index of the class; -1 without a label.
         content: Raw example, see `modalities.protocol`: an image is [height, width, 1 or 3] uint8.
+        group: Name of the examples that must be in the same split, or None.
     """
 
     source: str
     part: Part
     label: int
     content: Any
+    group: str | None = None
 
 
 class Piece(ABC):

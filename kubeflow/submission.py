@@ -132,7 +132,9 @@ def submit(endpoint: Endpoint, order: Order, say: Say = lambda _: None) -> Submi
 def _read_anew(config: Config) -> Config:
     """A configuration whose data and teacher every run reads anew, where they may change between two runs."""
     remote = {
-        "ImageExampleGen": is_remote(config.kubeflow.data or config.data.path),
+        ("TextExampleGen" if config.data.modality == "text" else "ImageExampleGen"): is_remote(
+            config.kubeflow.data or config.data.path
+        ),
         "TeacherImporter": is_remote(config.kubeflow.teacher or config.teacher.path),
     }
     cache = {**config.kubeflow.cache, **{node: False for node, changes in remote.items() if changes}}

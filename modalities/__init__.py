@@ -2,11 +2,11 @@
 """Holds all code that depends on the kind of example, behind one protocol.
 
 Public names: `modality_of` returns the modality of a task, `modality_named` that of a name, and `Modality` is the
-protocol (protocol.py). Images are the only implementation so far. Importing this package imports neither TensorFlow nor
+protocol (protocol.py); images and texts are the implementations. Importing this package imports neither TensorFlow nor
 Pillow.
 """
 
-from learn2compress.modalities.protocol import Modality
+from learn2compress.modalities.protocol import InputFiles, Modality
 from learn2compress.modalities.registry import MODALITIES, modality_named, modality_of
 
-__all__ = ["MODALITIES", "Modality", "modality_named", "modality_of"]
+__all__ = ["MODALITIES", "InputFiles", "Modality", "modality_named", "modality_of"]

@@ -15,13 +15,15 @@ evaluator exchange batches of stored examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from learn2compress.schemas.config import DataConfig, TeacherImportConfig
-from learn2compress.schemas.manifests import Task, ViewRecipe
+from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.manifests import AnyViewRecipe, Task
 from learn2compress.schemas.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ class Records(Protocol):
     def digest(self, example: Any) -> bytes:
         """Computes a SHA-256 of a raw or a stored example; equal examples have equal digests.
 
-        That of the raw example determines id, split and shard; examples of equal stored digests are copies.
+        That of the raw example determines id and shard; examples of equal stored digests are copies.
         """
+
+    def split_key(self, raw: Any) -> bytes:
+        """Computes the SHA-256 that determines the split if the source does not; near-duplicates have equal ones."""
 
     def encode(self, stored: Any) -> bytes:
         """Writes a stored example as the bytes of its feature."""
@@ -87,7 +92,7 @@ class Views(Protocol):
             The transformation; None if the configuration decides, or if the modality has no such transformation.
         """
 
-    def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
+    def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> AnyViewRecipe:
         """Makes the recipe of the views.
 
         Args:
@@ -96,15 +101,38 @@ class Views(Protocol):
             passed: Whether the teacher kept its accuracy on the transformation of `on_trial`.
         """
 
-    def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
+    def draw(self, ids: np.ndarray, recipe: AnyViewRecipe) -> np.ndarray:
         """Draws the parameters, [examples, views, width] int16, from ids and recipe; view 0 is the example itself."""
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
         """Makes a view of each example from its parameters, [examples, width]; also works in a graph."""
 
 
+@dataclass(frozen=True)
+class InputFiles:
+    """Files beside a teacher by which examples become its input, and the length of this input if the model leaves it
+    open; images need none of them.
+
+    Attributes:
+        tokenizer: Tokenizer of texts, a tokenizer.json.
+        vocabulary: Words of the ids.
+        tokens: Number of ids.
+    """
+
+    tokenizer: Path | None = None
+    vocabulary: Path | None = None
+    tokens: int | None = None
+
+    @classmethod
+    def named_by(cls, config: TeacherImportConfig, task: Task | None = None) -> InputFiles:
+        """Returns the files that the section `teacher` names, for examples of a task if it is known."""
+        tokenizer, vocabulary = (Path(name) if name else None for name in (config.tokenizer, config.vocabulary))
+        is_text = task is not None and task.modality == "text"
+        return cls(tokenizer, vocabulary, task.input_shape[0] if task is not None and is_text else None)
+
+
 class TeacherInput(Protocol):
-    """Describes the one input of a teacher, as read from the model's signature."""
+    """Describes the input of a teacher, as read from the model's signature."""
 
     @property
     def batch(self) -> int | None:
@@ -132,11 +160,17 @@ class TeacherInput(Protocol):
             TeacherError: The input does not accept examples of this shape.
         """
 
+    def batch_size(self, shape: tuple[int, ...]) -> int:
+        """Returns how many stored examples of a shape fit in memory for one inference."""
+
     def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
         """Converts a batch of stored examples to a tensor."""
 
     def prepare(self, batch: tf.Tensor, scaling: Scaling, resize: bool) -> tf.Tensor:
-        """Converts a batch of stored examples to the input tensor of the model."""
+        """Converts a batch of stored examples to the input of the model, as one tensor."""
+
+    def arguments(self, prepared: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Names the tensors of the model's inputs in a prepared batch."""
 
     def other_scalings(self, shape: tuple[int, ...], scaling: Scaling) -> Iterator[Scaling]:
         """Lists the scalings to try if the teacher's accuracy is low with the configured one."""
@@ -151,6 +185,14 @@ class TeacherInput(Protocol):
 
         Raises:
             TeacherError: The scaling does not suit such examples.
+        """
+
+    def failure(self, probes: np.ndarray, reason: str) -> TeacherError:
+        """Makes the error of a model that fails on probes.
+
+        Args:
+            probes: The stored examples.
+            reason: First line of the model's own error.
         """
 
 
@@ -236,10 +278,10 @@ class Presentation(Protocol):
     input_format: str
     snippets: tuple[str, ...]
 
-    def preview(self, stored: np.ndarray) -> str:
-        """Draws a small preview of an example, as a data URI."""
+    def preview(self, stored: Any) -> str:
+        """Makes a small preview of an example: a picture as a data URI, or one line of text."""
 
-    def golden_file(self, stored: np.ndarray) -> tuple[str, bytes]:
+    def golden_file(self, stored: Any) -> tuple[str, bytes]:
         """Encodes an example losslessly as a file for an app; returns its suffix and its bytes."""
 
     def snippet_template(self, name: str) -> str:
@@ -285,13 +327,13 @@ class Modality(Protocol):
     def views(self, task: Task) -> Views:
         """Returns the views of the task's training examples."""
 
-    def teacher_input(self, path: Path, shape: tuple[int | None, ...] | None, dtype: tf.DType) -> TeacherInput:
+    def teacher_input(self, path: Path, specs: Mapping[str, tf.TensorSpec], files: InputFiles) -> TeacherInput:
         """Reads the input of a model from its signature.
 
         Args:
             path: Path of the model, for error messages.
-            shape: Shape of the input tensor including the batch; None if the rank is unknown.
-            dtype: Type of the input tensor.
+            specs: Shape, including the batch, and type of each input tensor by name.
+            files: Files beside the model that the input needs.
 
         Raises:
             TeacherError: The input does not accept examples of this modality.

@@ -3,9 +3,10 @@
 
 from learn2compress.modalities.image.modality import ImageModality
 from learn2compress.modalities.protocol import Modality
+from learn2compress.modalities.text.modality import TextModality
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Task
 
-MODALITIES: dict[str, Modality] = {"image": ImageModality()}
+MODALITIES: dict[str, Modality] = {"image": ImageModality(), "text": TextModality()}
 
 
 def modality_named(name: str = DEFAULT_MODALITY) -> Modality:

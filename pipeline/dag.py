@@ -16,18 +16,24 @@ from tfx.proto import pusher_pb2
 from tfx.types.channel import BaseChannel
 
 from learn2compress.components.distiller import Distiller
-from learn2compress.components.image_example_gen import ImageExampleGen, statistics_options
+from learn2compress.components.execution.example_gen import statistics_options
+from learn2compress.components.image_example_gen import ImageExampleGen
+from learn2compress.components.node import Node
 from learn2compress.components.pruner import Pruner
 from learn2compress.components.quantizer import Quantizer
 from learn2compress.components.student_collector import StudentCollector
 from learn2compress.components.student_selector import StudentSelector
 from learn2compress.components.teacher_importer import TeacherImporter
+from learn2compress.components.text_example_gen import TextExampleGen
 from learn2compress.components.tflite_evaluator import TFLiteEvaluator
 from learn2compress.compression.pruning.passes import pass_versions
 from learn2compress.schemas.config import Config
+from learn2compress.schemas.manifests import DEFAULT_MODALITY
 from learn2compress.schemas.module_source import ModuleSource
 
 Channels = dict[str, BaseChannel]
+EXAMPLE_GENS: dict[str, type[Node]] = {"image": ImageExampleGen, "text": TextExampleGen}
+"""Nodes that make the examples, by modality."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Inputs:
         limit: Number of examples to take from each part of the data; None for all.
         module: Source of a user's own architecture; None for the built-in family.
         init_sha256: Digest of the earlier run's students whose weights initialize the students, or None.
+        encoding_sha256: Digest of the teacher's tokenizer or vocabulary, or None.
     """
 
     data_digest: str
@@ -49,6 +56,7 @@ class Inputs:
     limit: int | None = None
     module: ModuleSource | None = None
     init_sha256: str | None = None
+    encoding_sha256: str | None = None
 
 
 def build_pipeline(
@@ -61,7 +69,7 @@ def build_pipeline(
     """Connects the nodes to a pipeline.
 
     Args:
-        config: Configuration with data.height, width and channels set.
+        config: Configuration with the shape of the examples, see `Modality.with_shape`.
         inputs: Digests of the contents behind its paths.
         pipeline_root: Folder for the artifacts.
         metadata_connection_config: Connection to the ML Metadata store; None for a cluster, which has its own.
@@ -73,15 +81,22 @@ def build_pipeline(
     """
     common: dict[str, Any] = {"code_version": inputs.code_version}
     seeded = {**common, "seed": config.pipeline.seed}
-    example_gen = ImageExampleGen(config, {}, data_digest=inputs.data_digest, limit=inputs.limit, **common)
+    modality = config.data.modality or DEFAULT_MODALITY
+    example_gen = EXAMPLE_GENS[modality](config, {}, data_digest=inputs.data_digest, limit=inputs.limit, **common)
     examples = {"examples": example_gen.outputs["examples"]}
-    statistics_gen = StatisticsGen(**examples, stats_options=statistics_options())
+    statistics_gen = StatisticsGen(**examples, stats_options=statistics_options(modality))
     statistics = statistics_gen.outputs["statistics"]
     schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
     validator = ExampleValidator(statistics=statistics, schema=schema_gen.outputs["schema"])
     learns_features = int(config.distill.init == "features")
     importer = TeacherImporter(
-        config, examples, teacher_sha256=inputs.teacher_sha256, features=learns_features, **seeded
+        config,
+        examples,
+        teacher_sha256=inputs.teacher_sha256,
+        encoding_sha256=inputs.encoding_sha256,
+        features=learns_features,
+        unlabeled_logits=1 if config.learns_unlabeled_logits else None,
+        **seeded,
     )
     teacher = {"teacher": importer.outputs["teacher"]}
     logits = {"teacher_logits": importer.outputs["teacher_logits"]}

@@ -36,7 +36,7 @@ from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.mlmd.store import open_store
 from learn2compress.lineage.records.output_record import TRAINED_TEACHER, record_output_folder
 from learn2compress.lineage.records.provenance import write_record
-from learn2compress.modalities import modality_named
+from learn2compress.modalities import InputFiles, modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.output.folder import claim_output
@@ -44,7 +44,7 @@ from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
-from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.progress import say
@@ -164,7 +164,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     default = None
     modality = modality_named(source.modality)
     if source.example_shape is None:
-        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality).input.shape
+        files = InputFiles.named_by(config.teacher)
+        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality, files).input.shape
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
     # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.
@@ -175,7 +176,9 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     if config.prune.channels is not None and students.spec is not None:
         check_reachable(students.spec, config.prune.channels)
     teacher_sha256 = path_sha256(config.teacher.path)
-    inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256)
+    encoding = config.teacher.tokenizer or config.teacher.vocabulary
+    encoding_sha256 = file_sha256(encoding) if encoding else None
+    inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256)
     return config.model_copy(update={"data": data}), inputs
 
 
@@ -222,7 +225,9 @@ def bundle_run(result: RunResult, output: Path, report: Report, selected: Path) 
     Returns:
         The bundle's path.
     """
-    bundle = write_bundle(output, report, selected, result.artifacts["ImageExampleGen.examples"])
+    bundle = write_bundle(
+        output, report, selected, result.artifacts[part_of("ImageExampleGen.examples", result.artifacts)]
+    )
     record_output_folder(output, result.artifacts.values())
     return bundle
 

@@ -44,10 +44,12 @@ REPORTED = (
 TRAINED = ("Distiller.trained_teacher", "Distiller.trained_teacher_logits")
 """Further ones, which a run has where the teacher is jointly trained."""
 COLLECTED = {
+    "ImageExampleGen.examples": "TextExampleGen.examples",
     "Pruner.pruned_students": "StudentCollector.pruned_students",
     "Quantizer.models": "StudentCollector.models",
 }
-"""Replacements for two of these artifacts in a run that pruned and quantized each student in separate tasks."""
+"""Replacements for some of these artifacts: in a run of texts, and in one that pruned and quantized each student in
+separate tasks."""
 
 
 def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], created: datetime | None = None) -> Report:
@@ -91,7 +93,9 @@ def assemble_report(config: dict[str, Any], artifacts: Mapping[str, Path], creat
 
 
 def part_of(part: str, artifacts: Container[str]) -> str:
-    """Return a run's name for an artifact of `REPORTED`; with `kubeflow.fan_out` some have a collected counterpart."""
+    """Return a run's name for an artifact of `REPORTED`; in a run of texts, or with `kubeflow.fan_out`, some have
+    another one.
+    """
     collected = COLLECTED.get(part, part)
     return collected if collected in artifacts else part
 

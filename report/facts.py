@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists the facts about a run: teacher, data, training, limits, host."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ def list_facts(report: Report) -> dict[str, Any]:
     return {
         "created": report.created.replace("T", " ").replace("+00:00", " UTC"),
         "classes": len(evaluation.task.classes),
-        "shape": modality_of(evaluation.task).presentation(evaluation.task).size.replace("x", "×"),
+        "shape": re.sub(r"(?<=\d)x(?=\d)", "×", modality_of(evaluation.task).presentation(evaluation.task).size),
         "splits": [(split, f"{count:,}") for split, count in counts.items()],
         "duplicates": duplicates,
+        "near_duplicates": sum(data.get("near_duplicates", {}).values()),
+        "unlabeled": _unlabeled(report),
         "duplicate_examples": data["duplicate_examples"][:10],
         "skipped": data["skipped"][:20],
         "skipped_count": data["skipped_count"],
@@ -47,7 +50,7 @@ def list_facts(report: Report) -> dict[str, Any]:
             ("MACs", format_optional_count(teacher.macs)),
             *[(f"Accuracy on {split}", format_percent(value)) for split, value in teacher.accuracy.items()],
             *[(f"Jointly trained, accuracy on {split}", format_percent(value)) for split, value in accuracies.items()],
-            ("Forward passes", f"{report.teacher_forward_passes:,} images{_feature_passes(report)}"),
+            ("Forward passes", _forward_passes(report)),
             ("SHA-256", teacher.sha256),
             *([("Jointly trained, SHA-256", after.sha256)] if after and after.accuracy else []),
         ],
@@ -94,10 +97,20 @@ def _describe_initialization(initialization: Initialization | None) -> str:
     )
 
 
-def _feature_passes(report: Report) -> str:
+def _unlabeled(report: Report) -> str:
+    """Describe the examples without labels whose logits the students learned; empty if there are none."""
+    found, distill = report.data.get("unlabeled"), report.config.get("distill", {})
+    default = "features" if distill.get("init") == "features" else "logits"
+    if not found or (distill.get("unlabeled") or default) == "features":
+        return ""
+    return f"{found['count']:,} {report.evaluation.task.modality}s without labels among them"
+
+
+def _forward_passes(report: Report) -> str:
     initialization = report.students.initialization
     passes = initialization.forward_passes if initialization else 0
-    return f", and {passes:,} for its features alone" if passes else ""
+    features = f", and {passes:,} for its features alone" if passes else ""
+    return f"{report.teacher_forward_passes:,} {report.evaluation.task.modality}s{features}"
 
 
 def _epochs(report: Report) -> str:

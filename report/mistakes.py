@@ -113,7 +113,7 @@ def _flips(figures: SplitFigures, classes: list[str]) -> dict[str, list[dict[str
 
 
 def thumbnails_used(report: Report, thumbnails: Mapping[str, str]) -> dict[str, str]:
-    """Return the thumbnails that the script needs: those of the files that are hidden at first."""
+    """Return the pictures that the script needs: those of the files that are hidden at first."""
     ids = {
         flip["id"]
         for entry in list_mistakes(report)
@@ -121,4 +121,5 @@ def thumbnails_used(report: Report, thumbnails: Mapping[str, str]) -> dict[str, 
         for kind in entry["flips"].values()
         for flip in kind
     }
-    return {identity: thumbnails[identity] for identity in sorted(ids) if identity in thumbnails}
+    pictures = {identity: one for identity, one in thumbnails.items() if one.startswith("data:")}
+    return {identity: pictures[identity] for identity in sorted(ids) if identity in pictures}

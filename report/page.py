@@ -37,7 +37,8 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
 
     Args:
         report: The report.
-        thumbnails: Data URIs of example images by id; images without one are left out.
+        thumbnails: Previews of examples by id: data URIs of images, or the beginnings of texts; examples without one
+            are left out.
 
     Returns:
         HTML.
@@ -65,6 +66,7 @@ def render_report(report: Report, thumbnails: Mapping[str, str]) -> str:
         sensitivity=sensitivity_table(report),
         eight_bits=list_8_bit_effects(report),
         report=report,
+        modality=report.evaluation.task.modality,
         config=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
     )
 

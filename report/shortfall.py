@@ -51,7 +51,8 @@ def find_shortfall(report: Report) -> Shortfall | None:
     figures = chosen.figures["validation"]
     counts = np.asarray(report.data["per_class"]["validation"])
     chance = chance_of(counts) if counts.sum() else 1 / len(evaluation.task.classes)
-    share = f"{chosen.name} classifies {format_percent(figures.top1)} of {figures.images:,} validation images correctly"
+    what = f"{figures.images:,} validation {evaluation.task.modality}s"
+    share = f"{chosen.name} classifies {format_percent(figures.top1)} of {what} correctly"
     if near_chance(figures.top1, chance, figures.images):
         guessed = f"{share}; guessing the most frequent class would reach {format_percent(chance)}."
         return Shortfall(True, guessed, _causes(report, chosen, measured))
@@ -106,8 +107,9 @@ def _steps(report: Report) -> str | None:
     a_pass = max(1, report.data["counts"]["train"] // batch)
     if a_pass * epochs >= ENOUGH_STEPS:
         return None
+    what = f"{report.evaluation.task.modality}s"
     return (
-        f"Steps: the students were trained for about {a_pass * epochs:,} steps of {batch} images; "
+        f"Steps: the students were trained for about {a_pass * epochs:,} steps of {batch} {what}; "
         f"set distill.epochs: {math.ceil(ENOUGH_STEPS / a_pass)}, or a smaller distill.batch_size."
     )
 
@@ -117,8 +119,9 @@ def _data(report: Report) -> list[str]:
     fewest = min(range(len(counts)), key=counts.__getitem__)
     if counts[fewest] >= ENOUGH_IMAGES:
         return []
-    causes = [f"Data: class {classes[fewest]} has {counts[fewest]:,} training images; add images, or data.unlabeled."]
-    if report.config.get("distill", {}).get("init") == "none":
+    what = f"{report.evaluation.task.modality}s"
+    causes = [f"Data: class {classes[fewest]} has {counts[fewest]:,} training {what}; add {what}, or data.unlabeled."]
+    if report.evaluation.task.modality == "image" and report.config.get("distill", {}).get("init") == "none":
         causes.append("Initialization: the students began at random; set distill.init: features.")
     return causes
 

@@ -69,12 +69,13 @@ def describe_verdict(report: Report) -> dict[str, Any]:
     if chosen.latency:
         first = chosen.latency[0]
         threads = f"{first.threads} thread{'s' * (first.threads > 1)}"
+        what = f"{report.evaluation.task.modality}s"
         cards.append(
             {
                 "name": "Latency",
                 "value": format_ms(first.p50_ms),
                 "detail": f"{first.statistic}, {threads}, {format_host(report)}",
-                "more": "" if first.p90_ms is None else f"90 % of images within {format_ms(first.p90_ms)}",
+                "more": "" if first.p90_ms is None else f"90 % of {what} within {format_ms(first.p90_ms)}",
             }
         )
     return {

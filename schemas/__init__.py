@@ -13,6 +13,7 @@ __all__ = [
     "parameters",
     "progress",
     "provenance",
+    "records",
     "reports",
     "scaling",
     "units",

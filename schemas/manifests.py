@@ -2,7 +2,7 @@
 """The manifests in the artifacts: the contents of a folder by name and digest.
 
 Every artifact of this package is a folder with a `manifest.json`; files are named relative to it, with their SHA-256,
-so that a manifest can be checked after the folder was moved. Shapes are [height, width, channels]; sizes are in bytes;
+so that a manifest can be checked after the folder was moved. Shapes are those of the modality; sizes are in bytes;
 accuracies are fractions in [0, 1].
 """
 
@@ -11,24 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError, Learn2CompressError, first_fault
 from learn2compress.schemas.files.inside import RelativePath
 from learn2compress.schemas.files.whole import write_whole
+from learn2compress.schemas.records.base import Record as Record
+from learn2compress.schemas.records.views import AnyViewRecipe as AnyViewRecipe
+from learn2compress.schemas.records.views import TextViewRecipe as TextViewRecipe
+from learn2compress.schemas.records.views import ViewRecipe as ViewRecipe
 from learn2compress.schemas.scaling import Scaling
 
 MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
-ModalityName = Literal["image"]
+ModalityName = Literal["image", "text"]
 DEFAULT_MODALITY: ModalityName = "image"  # the modality of manifests that name none
-
-
-class Record(BaseModel):
-    """Base class of manifests and reports: immutable, and unknown fields are refused instead of dropped."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class File(Record):
@@ -47,7 +45,8 @@ class File(Record):
 class Task(Record):
     """The classification task: modality and shape of an example, and the names of the classes in label order.
 
-    The modality determines the meaning of the shape (modalities/): for images, it is [height, width, channels].
+    The modality determines the meaning of the shape (modalities/): for images, it is [height, width, channels]; for
+    texts, it is [tokens], the number of ids that a student reads.
     """
 
     # Left out of a manifest if it is the default, so that the bytes of manifests of images do not change.
@@ -59,6 +58,8 @@ class Task(Record):
     def _has_the_shape_of_its_modality(self) -> "Task":
         if self.modality == "image" and len(self.input_shape) != 3:
             raise ValueError(f"input_shape must be [height, width, channels]; got {list(self.input_shape)}")
+        if self.modality == "text" and (len(self.input_shape) != 1 or self.input_shape[0] < 1):
+            raise ValueError(f"input_shape must be [tokens], at least one; got {list(self.input_shape)}")
         return self
 
 
@@ -70,9 +71,10 @@ class BadFile(Record):
 
 
 class Unlabeled(Record):
-    """Images without labels, in Split-unlabeled beside the splits, with the same records and the label -1.
+    """Examples without labels, in Split-unlabeled beside the splits, with the same records and the label -1.
 
-    This is not a split: no statistics are computed for these images, and nothing is measured on them.
+    This is not a split: no statistics are computed for these examples, and nothing is measured on them. In a
+    `TeacherLogits`, these are the logits of such examples.
     """
 
     count: int
@@ -84,8 +86,9 @@ class DataManifest(Record):
 
     A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of a SHA-256), `source` (its origin), and the
     features of the modality; for images: `image` (height·width·channels raw uint8 bytes), `original_height`,
-    `original_width`, `brightness`. The id is of the example as its source provides it, for images of shape and pixels
-    before they are resized. Within a split, records are in the order of their ids, distributed over shards by id: this
+    `original_width`, `brightness`; for texts: `text` (UTF-8), `words`, `characters`. The id is of the example as its
+    source provides it, for images of shape and pixels before they are resized. Within a split, records are in the order
+    of their ids, distributed over shards by id: this
     order is random with respect to content, and independent of the number of workers.
     """
 
@@ -100,19 +103,8 @@ class DataManifest(Record):
     skipped_count: int
     unlabeled: Unlabeled | None = None
     notes: list[str] = []  # what of the data is not used, or may not be meant so
-
-
-class ViewRecipe(Record):
-    """The K views of a training image with stored logits; view 0 is the image itself.
-
-    A view is a shift by (dy, dx) pixels, with reflection at the border, optionally mirrored left to right. The
-    parameters of each view are stored with its logits, so that a student is trained on exactly the same view.
-    """
-
-    count: int
-    shift_pixels: tuple[int, int]  # largest |dy|, |dx|
-    flip: bool
-    seed: int
+    # Of texts: those of one split whose words are those of a text in another, in pairs as in `duplicates`, with it.
+    near_duplicates: dict[str, int] = Field({}, exclude_if=lambda counts: not counts)
 
 
 class TeacherManifest(Record):
@@ -129,6 +121,9 @@ class TeacherManifest(Record):
     resize: bool = False
     scaling: Scaling
     class_order: list[int] | None = None
+    # Files beside the model by which texts become its ids, left out where there are none.
+    tokenizer: File | None = Field(None, exclude_if=lambda file: file is None)
+    vocabulary: File | None = Field(None, exclude_if=lambda file: file is None)
     parameters: int | None
     macs: int | None
     trainable: bool
@@ -154,14 +149,14 @@ class TeacherFeaturesManifest(Record):
 class TeacherLogitsManifest(Record):
     """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
-    A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: dy, dx,
-    mirrored). Validation and test have one view, the image itself.
+    A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: the
+    parameters of each view, for images dy, dx, mirrored). Validation and test have one view, the example itself.
     """
 
     teacher_sha256: str
     data_digest: str
     examples_sha256: str = ""  # digest of the examples' manifest; empty if written by an older version
-    recipe: ViewRecipe
+    recipe: AnyViewRecipe
     classes: int
     shards: dict[Split, list[RelativePath]]  # without train for a teacher to be trained jointly
     images: dict[Split, int]
@@ -170,6 +165,8 @@ class TeacherLogitsManifest(Record):
     flip_accuracy: float | None = None  # accuracy of the teacher on mirrored validation images
     seconds: float
     features: TeacherFeaturesManifest | None = None
+    # Logits on K views of the examples without labels, if students learn from them.
+    unlabeled: Unlabeled | None = Field(None, exclude_if=lambda unlabeled: unlabeled is None)
 
     @model_validator(mode="before")
     @classmethod

@@ -17,8 +17,9 @@ lock() {
 }
 
 # The older stack: one Python, one platform. glibc 2.28 is the oldest that all its wheels run on.
-lock py310-tfx1.16.txt pyproject.toml --extra dev --python-version 3.10 --python-platform x86_64-manylinux_2_28 "$@"
+lock py310-tfx1.16.txt pyproject.toml --extra dev --extra text \
+    --python-version 3.10 --python-platform x86_64-manylinux_2_28 "$@"
 # The current stack: markers distinguish Linux from macOS, and 3.12 from 3.13.
-lock py313-tfx1.21.txt pyproject.toml --extra dev --python-version 3.12 --universal "$@"
+lock py313-tfx1.21.txt pyproject.toml --extra dev --extra text --python-version 3.12 --universal "$@"
 # The installer itself, for machines without it.
 lock uv.txt requirements/uv.in --python-version 3.8 --universal "$@"

@@ -64,7 +64,7 @@ def test_layers_are_kept_as_they_stand(copy: Path) -> None:
         (
             "report/broken.py",
             "import learn2compress.modalities.image.pixels",
-            "Only their sources and their family know images",
+            "Only their sources and their family know images or texts",
         ),
         (
             "compression/family/model.py",

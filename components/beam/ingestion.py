@@ -2,27 +2,33 @@
 """Turns the pieces of a source into sorted shards in a Beam pipeline, separate from the node: workers import no TFX.
 
     pieces ─► read, decode, fit ─┬─► by (split, shard) ─► sort by id ─► Split-*/data_tfrecord-*.gz
-                                 ├─► by content ─► duplicates ─┐
+                                 ├─► by content ─► duplicates ─┐   (and by near id, for texts)
                                  └─► counts ───────────────────┴─► report.json
 
-Pixels do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its records
-to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred bytes for
-each example, and not by its pixels. Workers on several machines must share this folder and the output folder.
+Contents do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its
+records to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred
+bytes for each example, and not by its content. Workers on several machines must share this folder and the output
+folder.
 """
 
-import itertools
 import json
 import os
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import tensorflow as tf
 
+from learn2compress.components.beam.duplicates import (
+    INDEX,
+    NAMED_DUPLICATES,
+    FindDuplicates,
+    FindNearDuplicates,
+    fetch_records,
+)
 from learn2compress.components.beam.options import user_errors
 from learn2compress.data.example_records import PARTS, SPLITS, Plan, make_record, open_shard
 from learn2compress.data.raw_examples import Piece
@@ -30,12 +36,7 @@ from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import BadFile
 
 NAMED_BAD_FILES = 100
-NAMED_DUPLICATES = 50
 _INDEX_BATCH = 4096
-
-INDEX = np.dtype([("id", "<u8"), ("content", "<u8"), ("split", "u1"), ("offset", "<u8"), ("length", "<u4")])
-"""Position of a record in a spill file; `content` as in `ExampleRecord`, `split` is an index into PARTS. Beam groups
-nothing else of an example."""
 
 
 def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
     Returns:
         The report: `examples`, {split: {label as text: count}}; `bad`, the first unreadable files by name; `bad_count`;
         `duplicates`, {"train/test": number of images of the second split that are also in the first};
-        `duplicate_examples`, pairs of sources.
+        `duplicate_examples`, pairs of sources; `near_duplicates`, in the same way as duplicates, without those;
+        `contradictions`, the number of texts with several labels; `contradictory`, pairs of sources of some of them.
 
     Raises:
         DataError: A source is damaged.
@@ -64,7 +66,7 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             pipeline
             | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
             | "Distribute" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("contents", "counts", main="index")
+            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("contents", "near", "counts", main="index")
         )
         # Shards without examples are written as well.
         every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
@@ -75,8 +77,9 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
             | "Write" >> beam.ParDo(WriteShard(plan))
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
+        near = read.near | "ByNearId" >> beam.GroupByKey() | "NearDuplicates" >> beam.ParDo(FindNearDuplicates(plan))
         _ = (
-            (read["counts"], duplicates)
+            (read["counts"], duplicates, near)
             | "Counts" >> beam.Flatten()
             | "ToOne" >> beam.Map(_to_one)
             | "Together" >> beam.GroupByKey()
@@ -106,8 +109,8 @@ class ReadPiece(beam.DoFn):
                     continue
                 made = make_record(raw, self.plan)
                 examples[made.split][str(raw.label)] += 1
-                keys = (int(made.identity, 16), int(made.content, 16))
-                rows.append((*keys, PARTS.index(made.split), stream.tell(), len(made.data)))
+                keys = (int(made.identity, 16), int(made.content, 16), int(made.near, 16))
+                rows.append((*keys, PARTS.index(made.split), raw.label, stream.tell(), len(made.data)))
                 stream.write(made.data)
                 if len(rows) == _INDEX_BATCH:
                     yield from self._index(spill, rows)
@@ -124,9 +127,12 @@ class ReadPiece(beam.DoFn):
             shards = own["id"] % self.plan.shards[split]
             for shard in np.unique(shards).tolist():
                 yield (split, shard), (spill, own[shards == shard])
-        buckets = index["content"] % self.plan.buckets
-        for bucket in np.unique(buckets).tolist():
-            yield beam.pvalue.TaggedOutput("contents", (bucket, (spill, index[buckets == bucket])))
+        for tag, key in (("contents", "content"), ("near", "near")):
+            if key == "near" and (index["near"] == index["id"]).all():
+                continue
+            buckets = index[key] % self.plan.buckets
+            for bucket in np.unique(buckets).tolist():
+                yield beam.pvalue.TaggedOutput(tag, (bucket, (spill, index[buckets == bucket])))
 
 
 class WriteShard(beam.DoFn):
@@ -139,7 +145,7 @@ class WriteShard(beam.DoFn):
         (split, shard), spills = element
         records: list[tuple[int, bytes]] = []
         for spill, index in filter(None, spills):
-            records += _fetch(self.plan, spill, index)
+            records += fetch_records(self.plan, spill, index)
         # Records with equal ids have the same pixels; their bytes decide the order.
         records.sort()
         name = self.plan.shard_name(split, shard)
@@ -152,51 +158,6 @@ class WriteShard(beam.DoFn):
         yield from ()
 
 
-class FindDuplicates(beam.DoFn):
-    """Counts the images that occur more than once, by the splits in which they occur, and names some of them.
-
-    Images are equal if a model cannot distinguish them: if their stored pixels are equal.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
-        spills = list(element[1])
-        contents, times = np.unique(np.concatenate([index["content"] for _, index in spills]), return_counts=True)
-        repeated = [(spill, index[np.isin(index["content"], contents[times > 1])]) for spill, index in spills]
-        counts: Counter[str] = Counter()
-        pairs: list[tuple[bool, int, str, str]] = []
-        tallies: dict[int, Counter[str]] = defaultdict(Counter)
-        for _, index in repeated:
-            for row in index:
-                tallies[int(row["content"])][PARTS[row["split"]]] += 1
-        for content, tally in tallies.items():
-            for one, other in itertools.combinations_with_replacement(PARTS, 2):
-                # Within a split, all but the first are counted; between two, those of the second that are in the first.
-                count = tally[one] - 1 if one == other else tally[other] if tally[one] else 0
-                if count > 0:
-                    counts[f"{one}/{other}"] += count
-                    pairs.append((one == other, content, one, other))
-        named = sorted(pairs)[:NAMED_DUPLICATES]
-        sources = self._sources(repeated, {content for _, content, _, _ in named})
-        examples = [
-            [same, f"{content:016x}", sources[content, one][0], sources[content, other][int(same)]]
-            for same, content, one, other in named
-        ]
-        yield {"duplicates": counts, "duplicate_examples": examples}
-
-    def _sources(self, spills: list[Any], contents: set[int]) -> dict[tuple[int, str], list[str]]:
-        """Collects the sources of some images, sorted, by content and split."""
-        sources: dict[tuple[int, str], list[str]] = defaultdict(list)
-        for spill, index in spills:
-            wanted = index[np.isin(index["content"], np.array(sorted(contents), np.uint64))]
-            for row, (_, record) in zip(wanted, _fetch(self.plan, spill, wanted), strict=True):
-                source = tf.train.Example.FromString(record).features.feature["source"].bytes_list.value[0]
-                sources[int(row["content"]), PARTS[row["split"]]].append(source.decode())
-        return {key: sorted(names) for key, names in sources.items()}
-
-
 class WriteReport(beam.DoFn):
     """Adds up the counts of the other steps, and writes them to a file for the submitting process."""
 
@@ -206,9 +167,11 @@ class WriteReport(beam.DoFn):
     def process(self, element: tuple[int, Iterable[dict[str, Any]]]) -> None:
         examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         duplicates: Counter[str] = Counter()
+        near: Counter[str] = Counter()
         bad: list[list[str]] = []
         pairs: list[list[Any]] = []
-        bad_count = 0
+        contradictory: list[list[str]] = []
+        bad_count = contradictions = 0
         for part in element[1]:
             for split, counted in part.get("examples", {}).items():
                 examples[split].update(counted)
@@ -216,6 +179,9 @@ class WriteReport(beam.DoFn):
             bad += part.get("bad", [])
             bad_count += part.get("bad_count", 0)
             pairs += part.get("duplicate_examples", [])
+            near.update(part.get("near_duplicates", {}))
+            contradictory += part.get("contradictory", [])
+            contradictions += part.get("contradictions", 0)
         report = {
             "examples": {part: counted for part, counted in examples.items() if part in SPLITS or counted},
             "bad": sorted(bad)[:NAMED_BAD_FILES],
@@ -223,18 +189,11 @@ class WriteReport(beam.DoFn):
             "duplicates": dict(sorted(duplicates.items())),
             # Pairs from two splits come first, because they affect the measured accuracy.
             "duplicate_examples": [pair[2:] for pair in sorted(pairs)[:NAMED_DUPLICATES]],
+            "near_duplicates": dict(sorted(near.items())),
+            "contradictions": contradictions,
+            "contradictory": sorted(contradictory)[:NAMED_DUPLICATES],
         }
         write_whole(Path(self.path), json.dumps(report))
-
-
-def _fetch(plan: Plan, spill: str, index: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Read the records of an index, with their ids."""
-    if not len(index):
-        return
-    with open(Path(plan.spill, spill), "rb") as stream:
-        for row in index:
-            stream.seek(int(row["offset"]))
-            yield int(row["id"]), stream.read(int(row["length"]))
 
 
 def _to_one(value: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs inference with a teacher on all images, as a Beam pipeline with one element for each shard.
+"""Runs inference with a teacher on all examples, as a Beam pipeline with one element for each shard.
 
 TeacherImporter runs it with the user's model, Distiller with the jointly trained one. Each worker loads the teacher
 once. Workers on several machines must share the folders of examples and logits. The counts of each finished shard are
@@ -20,10 +20,10 @@ from learn2compress.compression.teacher.classifier import LoadedTeacher, load_te
 from learn2compress.compression.teacher.features import find_feature_layer
 from learn2compress.compression.teacher.logits import ShardCount, write_outputs_shard
 from learn2compress.data.batches import FEATURES_FOLDER
-from learn2compress.modalities import modality_of
+from learn2compress.modalities import InputFiles, modality_of
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.files.whole import remove_asides, write_whole
-from learn2compress.schemas.manifests import DataManifest, Split, Task, TeacherManifest, ViewRecipe
+from learn2compress.schemas.manifests import AnyViewRecipe, DataManifest, Split, Task, TeacherManifest
 from learn2compress.schemas.progress import Task as Progress
 from learn2compress.schemas.progress import say
 
@@ -50,6 +50,8 @@ def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = Non
         resize=config.resize,
         example_shape=task.input_shape,
         modality=modality_of(task),
+        files=InputFiles.named_by(config, task),
+        class_names=task.classes,
     )
 
 
@@ -67,6 +69,8 @@ def import_config_of(folder: str | Path, manifest: TeacherManifest) -> TeacherIm
         output=manifest.output_name,
         class_order=manifest.class_order,
         resize=manifest.resize,
+        tokenizer=f"{folder}/{manifest.tokenizer.path}" if manifest.tokenizer else None,
+        vocabulary=f"{folder}/{manifest.vocabulary.path}" if manifest.vocabulary else None,
     )
 
 
@@ -76,11 +80,12 @@ def run_teacher_inference(
     data: DataManifest,
     examples: str,
     output: str,
-    recipe: ViewRecipe,
+    recipe: AnyViewRecipe,
     splits: Sequence[Split] = SPLITS,
     with_features: bool = False,
+    with_unlabeled: bool = False,
 ) -> dict[str, ShardCount]:
-    """Writes the teacher's logits on K views of the training images, and on the unchanged held-out images.
+    """Writes the teacher's logits on K views of the training examples, and on the unchanged held-out examples.
 
     Args:
         pipeline: Beam pipeline, not yet run.
@@ -91,8 +96,9 @@ def run_teacher_inference(
             `move_outputs`.
         recipe: Recipe of the views.
         splits: Splits for which logits are written.
-        with_features: Whether to write features as well, on K views of the training images and of those without
+        with_features: Whether to write features as well, on K views of the training examples and of those without
             labels. Logits and features of a view come from one forward pass.
+        with_unlabeled: Whether to write logits on K views of the examples without labels as well.
 
     Returns:
         The counts of each split and of `unlabeled`; zeros for those that were left out.
@@ -107,7 +113,8 @@ def run_teacher_inference(
         names["unlabeled"], images["unlabeled"] = data.unlabeled.shards, data.unlabeled.count
     shards, views = [], 0
     for part in names:
-        folders = {"logits": output} if part in splits else {}
+        has_logits = part in splits or (with_unlabeled and part == "unlabeled")
+        folders = {"logits": output} if has_logits else {}
         if with_features and part in FEATURE_PARTS:
             folders["features"] = f"{output}/{FEATURES_FOLDER}"
         if not folders:
@@ -165,7 +172,7 @@ class _RunTeacher(beam.DoFn):
         # Shown if the work is done in the caller's process; other processes write to their own logs.
         self.progress = Progress("teacher inference: view", self.views, self.before)
 
-    def process(self, shard: tuple[str, str, dict[str, str], ViewRecipe]) -> None:
+    def process(self, shard: tuple[str, str, dict[str, str], AnyViewRecipe]) -> None:
         _, examples, outputs, recipe = shard
         if _read_count(outputs) is None:
             infer = self._infer_both if "features" in outputs else self._infer_logits

@@ -17,6 +17,7 @@ from learn2compress.components.beam.teacher_inference import (
 from learn2compress.components.node import Execution
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.schemas.digests import path_sha256
+from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import (
     DataManifest,
     TeacherLogitsManifest,
@@ -50,6 +51,9 @@ def write_trained(
     folder = Path(output.uri)
     file = f"model/{loop.save(folder / 'model')}"
     path = folder / file
+    for encoding in filter(None, (imported.tokenizer, imported.vocabulary)):
+        (folder / encoding.path).parent.mkdir(exist_ok=True)
+        copy_whole(Path(execution.uri("teacher"), encoding.path), folder / encoding.path)
     # A model of several outputs was saved with the one that the students learn from.
     about = imported.model_copy(
         update={

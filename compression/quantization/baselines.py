@@ -14,7 +14,7 @@ from learn2compress.compression.quantization.on_device import PIXELS, write_file
 from learn2compress.compression.quantization.qat import representative_ids_digest
 from learn2compress.compression.quantization.teacher_conversion import convert_teacher
 from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
-from learn2compress.modalities import modality_of
+from learn2compress.modalities import InputFiles, modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import (
     Calibration,
@@ -99,6 +99,10 @@ def open_imported(folder: str | Path) -> LoadedTeacher:
         resize=manifest.resize,
         example_shape=manifest.task.input_shape,
         modality=modality_of(manifest.task),
+        files=InputFiles(
+            Path(folder, manifest.tokenizer.path) if manifest.tokenizer else None,
+            Path(folder, manifest.vocabulary.path) if manifest.vocabulary else None,
+        ),
     )
 
 

@@ -7,7 +7,7 @@ of classes of its own, a single unit for two classes. Whether it fits the data i
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from learn2compress.compression.teacher.batching import in_batches
 from learn2compress.compression.teacher.formats import TeacherFormat, describe_file
 from learn2compress.compression.teacher.models import OpenedModel, before_softmax, open_model
 from learn2compress.compression.teacher.probes import check_finite, run_probes, tell_teacher_output
-from learn2compress.modalities import Modality
+from learn2compress.modalities import InputFiles, Modality
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import Scaling
 
@@ -28,8 +28,6 @@ from learn2compress.schemas.scaling import Scaling
 PROBABILITY_FLOOR = 1e-12
 # Of a single unit the probability of no is 1 - p, which float32 does not tell from 1 any closer.
 _UNIT_FLOOR = 1e-7
-# A batch of this many numbers keeps a large model's activations within a few hundred megabytes.
-_BATCH_NUMBERS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +155,11 @@ class LoadedTeacher:
         self.check_examples(images.shape[1:])
         if len(images) == 0:
             # Some kernels fail on an empty batch; the shape of an answer is that to any image.
-            return self.in_pieces(key, call, np.zeros((1, *images.shape[1:]), images.dtype))[:0]
-        step = int(np.clip(_BATCH_NUMBERS // max(1, int(np.prod(images.shape[1:]))), 8, 256))
+            empty = (
+                np.zeros((1, *images.shape[1:]), images.dtype) if images.dtype != object else np.array([b""], object)
+            )
+            return self.in_pieces(key, call, empty)[:0]
+        step = self.opened.input.batch_size(images.shape[1:])
         pieces = []
         for start in range(0, len(images), step):
             inputs = self._prepare(self.opened.input.as_tensor(images[start : start + step]))
@@ -184,6 +185,8 @@ def load_teacher(
     resize: bool = False,
     example_shape: tuple[int, ...] | None = None,
     modality: Modality | None = None,
+    files: InputFiles | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> LoadedTeacher:
     """Load a pre-trained classifier and look at what it returns.
 
@@ -199,6 +202,8 @@ def load_teacher(
         resize: whether images of another size are resized to the model's.
         example_shape: of the data, used where the model leaves its own open: of images (height, width, channels).
         modality: of the examples; default: images.
+        files: files beside the model by which examples become its input.
+        class_names: names of the data's classes, by which those that the model itself returns are put in order.
 
     Raises:
         TeacherError: the file cannot be loaded, or it is no classifier of such examples with one output per class.
@@ -206,11 +211,13 @@ def load_teacher(
     """
     description = describe_file(path)
     scaling = Scaling.named(scaling) if isinstance(scaling, str) else scaling
-    opened = open_model(description, signature, output_name, modality)
+    opened = open_model(description, signature, output_name, modality, files)
     opened.input.check_scaling(scaling)
     values, facts = run_probes(description.path, opened, scaling, example_shape)
     outputs = max(2, values.shape[1])
     order = _check_class_order(description.path, class_order, outputs)
+    if order is None and skip_class is None and class_names is not None:
+        order = _order_of_names(opened, scaling, example_shape, class_names, outputs)
     if skip_class is not None:
         order = _without(description.path, skip_class, outputs, order)
     open_shape = example_shape is None and None in opened.input.shape
@@ -242,6 +249,26 @@ def _check_class_order(
             f"one for each class; got {list(order)}. Correct the list."
         )
     return order
+
+
+def _order_of_names(
+    opened: OpenedModel,
+    scaling: Scaling,
+    shape: tuple[int, ...] | None,
+    class_names: Sequence[str],
+    outputs: int,
+) -> tuple[int, ...] | None:
+    """Find the order of classes that a model states in an output of strings, [batch, outputs]; None if it states none
+    that has all of the data's classes.
+    """
+    if opened.names is None:
+        return None
+    probe = opened.input.prepare(tf.constant(opened.input.probes(1, shape, scaling)), scaling, False)
+    stated = [name.decode("utf-8", "replace") for name in np.ravel(opened.names(probe).numpy())]
+    if len(stated) != outputs or not set(class_names) <= set(stated) or len(set(stated)) != len(stated):
+        return None
+    order = tuple(stated.index(name) for name in class_names)
+    return None if order == tuple(range(outputs)) else order
 
 
 def _without(

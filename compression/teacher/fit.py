@@ -86,7 +86,7 @@ def check_fit(
     batches = iter(images) if labels is None else iter([(np.asarray(images), np.asarray(labels))])
     first = next(batches, None)
     if first is None or len(first[0]) == 0:
-        raise DataError("the images to check the teacher on must be at least one; got none. Check the data.")
+        raise DataError("the examples to check the teacher on must be at least one; got none. Check the data.")
     teacher.check_examples(first[0].shape[1:])
     if teacher.classes != classes:
         raise _wrong_classes(teacher, first, classes)
@@ -110,11 +110,11 @@ def check_fit(
     if not hints:
         hints = (
             "No other scaling, and no other order of its classes, does better: it may have been trained on "
-            "other classes, or on images prepared in another way",
+            "other classes, or on examples prepared in another way",
         )
     what = (
         f"teacher {teacher.path} must score above chance on the data; got {fit.accuracy:.3f} of {total} "
-        f"images, where naming the most frequent class alone scores {fit.chance:.3f}"
+        f"examples, where naming the most frequent class alone scores {fit.chance:.3f}"
     )
     if not allow_near_chance:
         raise TeacherError(

@@ -21,7 +21,7 @@ from learn2compress.data.batches import iter_numpy, read_shard
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.files.whole import written_whole
-from learn2compress.schemas.manifests import Task, ViewRecipe
+from learn2compress.schemas.manifests import AnyViewRecipe, Task
 
 # Maximum decrease of the teacher's accuracy by a transformation that is still considered to preserve the class.
 TRIAL_TOLERANCE = 0.01
@@ -72,13 +72,13 @@ def write_outputs_shard(
     examples: str,
     outputs: Mapping[str, str],
     task: Task,
-    recipe: ViewRecipe,
+    recipe: AnyViewRecipe,
     on_views: Callable[[int], None] = lambda _: None,
 ) -> ShardCount:
     """Run inference with a teacher on the views of one shard of examples, and write its outputs.
 
     Args:
-        infer: Function from images [batch, height, width, channels] to the outputs by kind, each [batch, width]
+        infer: Function from stored examples [batch, …] to the outputs by kind, each [batch, width]
             float32; it is called once for each view of each image.
         examples: Gzip TFRecord file of examples; labels are required only for logits.
         outputs: Path of the file to write by kind of output, `logits` or `features`; see TeacherLogitsManifest and
@@ -124,7 +124,7 @@ def _open_whole(path: str) -> Iterator[tf.io.TFRecordWriter]:
 def _in_16_bits(logits: np.ndarray, examples: str) -> np.ndarray:
     if not np.all(np.isfinite(logits)):
         raise TeacherError(
-            f"the teacher's logits must be finite; got NaN or infinity on images of {examples}. "
+            f"the teacher's logits must be finite; got NaN or infinity on examples of {examples}. "
             "Check teacher.scaling and the model itself."
         )
     # Softmax is invariant to a common offset, without which 16 bits are sufficient.

@@ -8,7 +8,7 @@ only the differences between Keras 3, Keras 2 and SavedModels: who loads it, whe
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any
 import tensorflow as tf
 
 from learn2compress.compression.teacher.formats import FileDescription
-from learn2compress.compression.teacher.trust import check_layers
-from learn2compress.modalities import Modality, modality_named
+from learn2compress.compression.teacher.trust import check_layers, check_registered
+from learn2compress.modalities import InputFiles, Modality, modality_named
 from learn2compress.modalities.protocol import TeacherInput
 from learn2compress.schemas.errors import TeacherError
 
@@ -35,6 +35,8 @@ class OpenedModel:
     parameters: counted over its variables; None where it has none to count, all being constants of a graph.
     keras_model: with one input and one output, for training and for its layers; None for a SavedModel.
     owner: what has to stay alive for `call` to work.
+    names: the tensor that `input` prepares -> names of the classes in the order of the output, [batch, outputs] string,
+        where the model returns them.
     """
 
     call: Callable[[tf.Tensor, bool], tf.Tensor]
@@ -42,10 +44,15 @@ class OpenedModel:
     parameters: int | None
     keras_model: Any | None
     owner: Any
+    names: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
 def open_model(
-    description: FileDescription, signature: str | None, output_name: str | None, modality: Modality | None = None
+    description: FileDescription,
+    signature: str | None,
+    output_name: str | None,
+    modality: Modality | None = None,
+    files: InputFiles | None = None,
 ) -> OpenedModel:
     """Load a described file.
 
@@ -53,20 +60,21 @@ def open_model(
         signature: of a SavedModel; None takes serving_default, or the only one.
         output_name: which of several outputs to use.
         modality: of the examples; default: images.
+        files: files beside the model by which examples become its input.
 
     Raises:
         TeacherError: it cannot be loaded, it is no classifier of such examples, or a choice has to be made or is wrong.
     """
-    modality = modality or modality_named()
+    modality, files = modality or modality_named(), files or InputFiles()
     check_layers(description)
     if description.format == "saved-model":
-        return _open_saved_model(description.path, signature, output_name, modality)
+        return _open_saved_model(description.path, signature, output_name, modality, files)
     if signature is not None:
         raise TeacherError(
             f"teacher.signature must be left out for a Keras file; got '{signature}' for {description.path}, "
             "which has none."
         )
-    return _open_keras(description, output_name, modality)
+    return _open_keras(description, output_name, modality, files)
 
 
 def keras_library(model_format: str) -> ModuleType:
@@ -109,32 +117,43 @@ def before_softmax(model: Any) -> Iterator[bool]:
         layer.activation = softmax
 
 
-def _open_keras(description: FileDescription, output_name: str | None, modality: Modality) -> OpenedModel:
+def _open_keras(
+    description: FileDescription, output_name: str | None, modality: Modality, files: InputFiles
+) -> OpenedModel:
     path, library = description.path, keras_library(description.format)
     model = _load_keras(description, library)
     if not getattr(model, "inputs", None):
         raise TeacherError(
             f"teacher {path} must be a model built of layers on a known input; got {type(model).__name__} "
             "without one. "
-            "Call it once on images before saving, or export it as a SavedModel."
+            "Call it once on examples before saving, or export it as a SavedModel."
         )
-    if len(model.inputs) > 1:
-        raise _many_inputs(path, [tensor.name for tensor in model.inputs])
+    specs = {_input_name(one): tf.TensorSpec(tuple(one.shape), tf.as_dtype(one.dtype)) for one in model.inputs}
+    read = modality.teacher_input(path, specs, files)
     index = 0
     if len(model.outputs) > 1 or output_name is not None:
         names = _output_names(model)
         index = _choose_output(path, names, model.outputs, output_name)
     if len(model.outputs) > 1 or not _is_bare(model, library):
-        # One tensor in and one out, whatever lists or dictionaries the model was declared with.
-        model = library.Model(model.inputs[0], model.outputs[index], name=model.name)
-    keras_input = model.inputs[0]
+        # One tensor in and one out, or a list of tensors in, whatever the model was declared with.
+        inputs = model.inputs if len(specs) > 1 else model.inputs[0]
+        model = library.Model(inputs, model.outputs[index], name=model.name)
+
+    def call(prepared: tf.Tensor, training: bool) -> tf.Tensor:
+        given = read.arguments(prepared)
+        return model([given[name] for name in specs] if len(specs) > 1 else prepared, training=training)
+
     return OpenedModel(
-        call=lambda inputs, training: model(inputs, training=training),
-        input=modality.teacher_input(path, tuple(keras_input.shape), tf.as_dtype(keras_input.dtype)),
+        call=call,
+        input=read,
         parameters=model.count_params(),
         keras_model=model,
         owner=model,
     )
+
+
+def _input_name(tensor: Any) -> str:
+    return str(tensor.name).split(":")[0]
 
 
 def _load_keras(description: FileDescription, library: ModuleType) -> Any:
@@ -192,10 +211,13 @@ def _is_bare(model: Any, library: ModuleType) -> bool:
     )
 
 
-def _open_saved_model(path: Path, signature: str | None, output_name: str | None, modality: Modality) -> OpenedModel:
+def _open_saved_model(
+    path: Path, signature: str | None, output_name: str | None, modality: Modality, files: InputFiles
+) -> OpenedModel:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # protobuf, file and graph errors of every kind
+        check_registered(path, str(error))
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TeacherError(
             f"teacher {path} must load as a SavedModel; got: {lines[0][:300].rstrip('.')}. Export it again."
@@ -205,19 +227,18 @@ def _open_saved_model(path: Path, signature: str | None, output_name: str | None
     name = _choose_signature(path, list(signatures), signature)
     function = signatures[name]
     inputs: dict[str, tf.TensorSpec] = function.structured_input_signature[1]
-    if len(inputs) != 1:
-        raise _many_inputs(path, list(inputs))
-    [(input_name, spec)] = inputs.items()
+    read = modality.teacher_input(path, inputs, files)
     names, tensors = zip(*function.structured_outputs.items(), strict=True)
     output = names[_choose_output(path, names, tensors, output_name)]
-    shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
+    words = [name for name, tensor in zip(names, tensors, strict=True) if tensor.dtype == tf.string]
     variables = {variable.ref(): variable for variable in function.variables}.values()
     return OpenedModel(
-        call=lambda inputs, training: function(**{input_name: inputs})[output],  # noqa: ARG005
-        input=modality.teacher_input(path, shape, spec.dtype),
+        call=lambda prepared, training: function(**read.arguments(prepared))[output],  # noqa: ARG005
+        input=read,
         parameters=sum(variable.shape.num_elements() for variable in variables) or None,
         keras_model=None,
         owner=loaded,
+        names=(lambda prepared: function(**read.arguments(prepared))[words[0]]) if len(words) == 1 else None,
     )
 
 
@@ -253,6 +274,9 @@ def _choose_output(path: Path, names: Sequence[str], tensors: Sequence[Any], wan
     if wanted is None:
         if len(names) == 1:
             return 0
+        scores = [i for i, tensor in enumerate(tensors) if tensor.dtype.is_floating and tensor.shape.rank == 2]
+        if len(scores) == 1 and all(t.dtype == tf.string for i, t in enumerate(tensors) if i != scores[0]):
+            return scores[0]  # beside the names of the classes
         raise TeacherError(
             f"teacher {path} must have one output, or the choice of one; got {listed}. "
             f"Set teacher.output, for instance teacher.output: {names[0] if unique else len(names) - 1}."
@@ -264,15 +288,6 @@ def _choose_output(path: Path, names: Sequence[str], tensors: Sequence[Any], wan
     remedy = "Choose one of them." if unique else "Choose one by its index."
     raise TeacherError(
         f"teacher.output must name an output of {path}; got '{wanted}', where there is {listed}. {remedy}"
-    )
-
-
-def _many_inputs(path: Path, names: Iterable[str]) -> TeacherError:
-    names = sorted(names)
-    return TeacherError(
-        f"teacher {path} must have images as its one input; got {len(names)} inputs: "
-        f"{', '.join(names) or 'none'}. "
-        "Export a SavedModel whose signature takes the images alone and fixes the others."
     )
 
 

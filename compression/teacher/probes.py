@@ -32,7 +32,7 @@ def check_finite(path: Path, values: np.ndarray) -> None:
         what = "NaN" if np.isnan(values).any() else "Inf"
         raise TeacherError(
             f"teacher {path} must answer with finite numbers; got {what} for {int(bad.sum())} of "
-            f"{len(values)} images, first for image {int(np.argmax(bad))}. "
+            f"{len(values)} examples, first for example {int(np.argmax(bad))}. "
             "Check the teacher's weights and teacher.scaling."
         )
 
@@ -62,14 +62,11 @@ def run_probes(
         values = in_batches(function, inputs, opened.input.batch).numpy()
     except Exception as error:  # a model's own code may raise anything
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise TeacherError(
-            f"teacher {path} must answer images of shape {list(probes.shape[1:])}; got: {lines[0][:300].rstrip('.')}. "
-            "Check the model with the library that saved it, and the size of the data's images."
-        ) from error
+        raise opened.input.failure(probes, lines[0][:300].rstrip(".")) from error
     if values.ndim != 2 or len(values) != PROBES:
         raise TeacherError(
             f"teacher {path} must return a number for each class, [batch, classes]; got "
-            f"{['batch', *values.shape[1:]]}. End the model in one vector for each image, or set "
+            f"{['batch', *values.shape[1:]]}. End the model in one vector for each example, or set "
             "teacher.output."
         )
     if values.shape[1] < 1:
@@ -100,5 +97,5 @@ def tell_teacher_output(path: Path, end: str, values: np.ndarray) -> Literal["lo
     raise TeacherError(
         f"teacher {path} must return logits, or probabilities that sum to 1; got numbers in 0..1 that "
         f"sum to {sums.min():.2f}..{sums.max():.2f}, as of separate yes-or-no outputs (sigmoid). "
-        "Use a model with one class for each image: logits or softmax."
+        "Use a model with one class for each example: logits or softmax."
     )

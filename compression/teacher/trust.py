@@ -6,6 +6,7 @@ any object of any Python module. A SavedModel's graph may hold operations that r
 call Python. What is accepted is a list, so an unknown way in is refused. Keras 3 has such a check itself (safe mode).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,12 @@ _OUTSIDE = (
     *("File", "PyFunc", "Rpc", "Grpc", "Summary", "Checkpoint", "LMDB", "TextLine", "TFRecord", "FixedLengthRecord"),
     *("Reader", "Print", "Debug", "Sql", "BigQuery", "Collective", "Send", "Recv", "Snapshot", "DataService"),
     *("RemoteCall", "LoadDataset", "SaveDataset", "LoadAndRemapMatrix", "GeneratorDataset", "FileSystem", "Subgraph"),
+)
+_UNREGISTERED = re.compile(r"Op type not registered '([^']+)'")
+# Operations of tensorflow-text have names that hold one of these.
+_TEXT_OPERATIONS = (
+    *("TFText", "UTF8", "Wordpiece", "Sentencepiece", "WhitespaceTokenize", "UnicodeScript", "RegexSplit", "Ngrams"),
+    *("BertNormaliz", "Split", "SentenceFragments", "MstMaxSpan", "Byte", "Trim", "Trie", "ConstrainedSequence"),
 )
 # TensorFlow's own saver writes and restores variables by these, in functions that only the saver calls.
 _SAVER = {
@@ -111,6 +118,31 @@ def _activations() -> set[str]:
     import tf_keras
 
     return set(vars(tf_keras.activations)) - {"get", "deserialize", "serialize"}
+
+
+def check_registered(path: Path, reason: str) -> None:
+    """Name the package that a SavedModel needs, if it does not load because of an operation that TensorFlow lacks.
+
+    Args:
+        path: SavedModel folder.
+        reason: Error of loading it.
+
+    Raises:
+        TeacherError: The error is one of such an operation.
+    """
+    found = _UNREGISTERED.search(reason)
+    if found is None:
+        return
+    operation = found[1]
+    if any(part in operation for part in _TEXT_OPERATIONS):
+        raise TeacherError(
+            f"teacher {path} must be made of TensorFlow's own operations; got {operation} of the package "
+            "tensorflow-text, which is not loaded. Export the model without its preprocessing, with a signature of "
+            "token ids, and set teacher.tokenizer to its tokenizer.json."
+        )
+    raise TeacherError(
+        f"teacher {path} must be made of TensorFlow's own operations; got {operation}. Export it without it."
+    )
 
 
 def check_graph(path: Path, trusted: bool) -> None:

@@ -5,6 +5,8 @@ For a student with logits s, a teacher with logits t, labels y, soft weight a an
 
     L = (1 - a) · CE(y, s) + a · T² · KL(softmax(t / T) ‖ softmax(s / T))    (Hinton et al., arXiv:1503.02531)
 
+without the first term for an example without a label (y = -1),
+
 and, with in-place weight b, for every student but the largest, where l are the logits of the largest student (Yu &
 Huang, arXiv:1903.05134), or of each larger student, with the mean over them:
 
@@ -22,18 +24,19 @@ def hard_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0
     """Compute the cross entropy with the labels.
 
     Args:
-        labels: [batch] int64.
+        labels: [batch] int64; -1 without a label.
         logits: [batch, classes] float32.
         label_smoothing: Fraction of the label's weight that is distributed evenly over all classes (arXiv:1512.00567).
 
     Returns:
-        [batch] float32.
+        [batch] float32; 0 without a label.
     """
     classes = logits.shape[-1]
+    is_labeled = tf.cast(labels >= 0, logits.dtype)
     if not label_smoothing:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return is_labeled * tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
     target = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    return is_labeled * tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
 
 def soft_loss(teacher_logits: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -60,7 +63,7 @@ def family_losses(
     """Compute the loss of each student.
 
     Args:
-        labels: [batch] int64.
+        labels: [batch] int64; -1 without a label.
         teacher_logits: [batch, classes] float32, or None for training on the labels only.
         outputs: Logits, one [batch, classes] float32 per student, smallest first.
         config: Weights of the terms, and their temperature.

@@ -15,7 +15,7 @@ import tensorflow as tf
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherLogitsManifest, ViewRecipe, read_manifest
+from learn2compress.schemas.manifests import AnyViewRecipe, DataManifest, Task, TeacherLogitsManifest, read_manifest
 
 _SHUFFLE_BYTES = 64 * 2**20
 
@@ -48,8 +48,8 @@ class TrainingData:
         task: The classification task.
         examples: Folder of the `Examples` artifact.
         logits: Folder of the `TeacherLogits` artifact.
-        batch_size: Images per step; fewer if the split is smaller.
-        steps: Full batches per epoch; since each epoch is shuffled, the remaining images occur in other epochs.
+        batch_size: Examples per step; fewer if the split is smaller.
+        steps: Full batches per epoch; since each epoch is shuffled, the remaining examples occur in other epochs.
         classes: Number of classes.
         recipe: Recipe of the K views.
         seed: Seed of the order of the images.
@@ -64,7 +64,7 @@ class TrainingData:
     batch_size: int
     steps: int
     classes: int
-    recipe: ViewRecipe
+    recipe: AnyViewRecipe
     seed: int
     shuffle_buffer: int
     live: bool = False
@@ -84,6 +84,8 @@ class TrainingData:
         """
         data, taught = read_manifest(examples, DataManifest), read_manifest(logits, TeacherLogitsManifest)
         count = data.counts["train"]
+        if count and taught.unlabeled:
+            count += taught.unlabeled.count
         if not count:
             raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
@@ -106,9 +108,10 @@ class TrainingData:
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """Make batches of (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
+        """Make batches of (stored examples [b, …], labels [b] int64, teacher logits [b, classes] float32).
 
-        With a jointly trained teacher, which computes its logits in the step, the logits are [b, 0].
+        Images are [b, h, w, c] uint8, texts [b] string. Examples without labels have the label -1. With a jointly
+        trained teacher, which computes its logits in the step, the logits are [b, 0].
 
         Args:
             epoch: Number of the epoch, from 0; equal numbers give equal batches.
@@ -135,36 +138,36 @@ class TrainingData:
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
-        """Make validation batches of (images [b, h, w, c] uint8, labels [b] int64)."""
+        """Make validation batches of (stored examples [b, …], labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
         return batches.map(lambda batch: (batch["example"], batch["label"]))
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read the first validation images in the order of their ids.
+        """Read the first validation examples in the order of their ids.
 
         Args:
-            count: Maximum number of images.
+            count: Maximum number of examples.
 
         Returns:
-            At most `count` images, [n, h, w, c] uint8, and their labels, [n] int64.
+            At most `count` stored examples, [n, …], and their labels, [n] int64.
         """
         batches = islice(
             iter_numpy(read_examples(self.examples, "validation", max(1, min(count, 256)))), -(-count // 256)
         )
         found = list(batches)
         if not found:
-            return np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
-        images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
-        return images[:count], labels[:count]
+            return modality_of(self.task).records(self.task).decode([]), np.zeros(0, np.int64)
+        examples, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
+        return examples[:count], labels[:count]
 
     def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
-        """Read the first training images in the order of their ids, which is random with respect to content.
+        """Read the first training examples in the order of their ids, which is random with respect to content.
 
         Args:
-            count: Maximum number of images.
+            count: Maximum number of examples.
 
         Returns:
-            At most `count` images, each [h, w, c] uint8, and their ids.
+            At most `count` stored examples and their ids.
         """
         images: list[np.ndarray] = []
         ids: list[str] = []

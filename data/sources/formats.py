@@ -12,6 +12,8 @@ from learn2compress.data.sources.csv_list import csv_digest, open_csv
 from learn2compress.data.sources.digits import digits_digest, open_digits
 from learn2compress.data.sources.folder import folder_digest, open_folder
 from learn2compress.data.sources.npz import npz_digest, open_npz
+from learn2compress.data.sources.recognition import find_modality
+from learn2compress.data.sources.text.formats import open_texts, texts_digest
 from learn2compress.data.sources.tfrecord import holds_records, open_tfrecord, tfrecord_digest
 from learn2compress.data.sources.unlabeled import unlabeled_digest
 from learn2compress.modalities import modality_named
@@ -48,6 +50,8 @@ def open_source(config: DataConfig, limit: int | None = None) -> ExampleSource:
     """
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1; got {limit}. Leave it out to use all examples.")
+    if find_modality(config) == "text":
+        return open_texts(config, limit)
     return FORMATS[find_format(config)].open(config, limit)
 
 
@@ -62,7 +66,8 @@ def data_digest(config: DataConfig) -> str:
         DataError: There is nothing at the path, its format cannot be told, or a file cannot be read.
     """
     try:
-        digest = FORMATS[find_format(config)].digest(config)
+        is_text = find_modality(config) == "text"
+        digest = texts_digest(config) if is_text else FORMATS[find_format(config)].digest(config)
         if config.unlabeled is None:
             return digest
         return hashlib.sha256(f"{digest}\n{unlabeled_digest(config)}\n".encode()).hexdigest()
@@ -73,11 +78,16 @@ def data_digest(config: DataConfig) -> str:
 
 
 def find_format(config: DataConfig) -> str:
-    """Tell the format: the configured one, or what the path looks like.
+    """Tell the format of images: the configured one, or what the path looks like.
 
     Raises:
-        DataError: There is nothing at the path, or its format cannot be told.
+        DataError: There is nothing at the path, or its format cannot be told or is one of texts.
     """
+    if config.format in ("tsv", "jsonl", "parquet"):
+        raise DataError(
+            f"data.format must be one of {', '.join(FORMATS)} for images; got {config.format}. Change it, or set "
+            "data.modality: text."
+        )
     if config.path == "digits" and config.format in ("auto", "digits"):
         return "digits"
     path = Path(config.path)

@@ -73,8 +73,8 @@ class TFRecordPiece(Piece):
                 continue
             position += 1
             where = f"{self.path}, record {index}"
-            features = _parse(data, where)
-            encoded = _value(features, self.image_feature, "image_feature", ("bytes_list",), where)
+            features = parse_example(data, where)
+            encoded = single_value(features, self.image_feature, "image_feature", ("bytes_list",), where)
             label = self._index(features, where)
             source = f"{self.name}#{index}"
             try:
@@ -106,7 +106,7 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
         DataError: There are no files, one is truncated, only some have a split in their name, or a feature is missing.
     """
     files = list_files(config.path)
-    parts = {file: _part(file) for file in files}
+    parts = {file: part_of_name(file) for file in files}
     if len(set(parts.values())) > 1 and None in parts.values():
         nameless = next(file for file, part in parts.items() if part is None)
         raise DataError(
@@ -169,14 +169,14 @@ def _with_usual_names(config: DataConfig, path: Path) -> DataConfig:
     defaults = {name: DataConfig.model_fields[name].default for name in ("image_feature", "label_feature")}
     if any(getattr(config, name) != default for name, default in defaults.items()):
         return config
-    features = _parse(next(read_records(path)), f"{path}, record 0")
+    features = parse_example(next(read_records(path)), f"{path}, record 0")
     for image, label in _USUAL_NAMES:
         if image in features and label in features:
             return config.model_copy(update={"image_feature": image, "label_feature": label})
     return config
 
 
-def _part(name: str) -> Part:
+def part_of_name(name: str) -> Part:
     """Return the split in a file's name, or in the name of the nearest folder."""
     for word in reversed(Path(name.lower()).parts):
         told = {part for part, pattern in _SPLIT_WORDS if pattern.search(word)}
@@ -185,7 +185,15 @@ def _part(name: str) -> Part:
     return None
 
 
-def _parse(data: bytes, where: str) -> Any:
+def parse_example(data: bytes, where: str) -> Any:
+    """Parse a record.
+
+    Returns:
+        The features by name.
+
+    Raises:
+        DataError: It is no tf.Example.
+    """
     # Imported here so that computing a digest does not start TensorFlow.
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -196,7 +204,16 @@ def _parse(data: bytes, where: str) -> Any:
         raise DataError(f"{where} must be a tf.Example; got other bytes. Write the file anew.") from error
 
 
-def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: str) -> Any:
+def single_value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: str) -> Any:
+    """Return the one value of a feature.
+
+    Args:
+        field: Name of the field of the section `data` that names the feature.
+        kinds: Accepted kinds of lists.
+
+    Raises:
+        DataError: There is no such feature, or it is of another kind or length.
+    """
     option = field.replace("_", "-")
     if name not in features:
         raise DataError(
@@ -215,7 +232,7 @@ def _value(features: Any, name: str, field: str, kinds: tuple[str, ...], where: 
 
 
 def _label(features: Any, name: str, where: str) -> int | str:
-    value = _value(features, name, "label_feature", ("int64_list", "bytes_list"), where)
+    value = single_value(features, name, "label_feature", ("int64_list", "bytes_list"), where)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else int(value)
 
 
@@ -231,7 +248,7 @@ def _classes(
     for name, path in files.items():
         for index, data in enumerate(read_records(path)):
             where = f"{path}, record {index}"
-            seen.setdefault(parts[name], set()).add(_label(_parse(data, where), config.label_feature, where))
+            seen.setdefault(parts[name], set()).add(_label(parse_example(data, where), config.label_feature, where))
     main = seen["train" if "train" in seen else None]
     for part, labels in seen.items():
         strange = sorted(map(str, labels - main))

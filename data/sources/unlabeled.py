@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads images without labels (`data.unlabeled`), with the same pieces as labelled ones.
+"""Reads examples without labels (`data.unlabeled`), with the same pieces as labelled ones.
 
-The source is a folder of images of any depth, with any names of sub-folders; an .npz file with images (or train_images,
-x_train); or TFRecord files, whose records need no label. Labels and splits in the source are ignored.
+For images, the source is a folder of images of any depth, with any names of sub-folders; an .npz file with images (or
+train_images, x_train); or TFRecord files, whose records need no label. For texts, see text/unlabeled.py. Labels and
+splits in the source are ignored.
 """
 
 import glob
@@ -22,6 +23,8 @@ from learn2compress.data.sources.npz import (
     npz_digest,
     to_pixels,
 )
+from learn2compress.data.sources.recognition import find_modality
+from learn2compress.data.sources.text.unlabeled import open_unlabeled_texts, unlabeled_texts_digest
 from learn2compress.data.sources.tfrecord import TFRecordPiece, holds_records, list_files, tfrecord_digest
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
@@ -58,28 +61,33 @@ class ImagesPiece(Piece):
 
 
 def open_unlabeled(config: DataConfig, limit: int | None = None) -> UnlabeledSource:
-    """Opens the images at `data.unlabeled`.
+    """Opens the examples at `data.unlabeled`, which are of the modality of the labelled ones.
 
     Args:
         config: Section `data` with `unlabeled`.
         limit: Number of images to take, evenly spaced; None for all.
 
     Raises:
-        DataError: There are no images, or they are in an unsupported format.
+        DataError: There are no examples, or they are in an unsupported format.
     """
     location = _location(config)
-    opened, _ = _FORMATS[_find_format(location)]
-    source = opened(config.model_copy(update={"path": location}), limit)
+    here = config.model_copy(update={"path": location})
+    if find_modality(config) == "text":
+        source = UnlabeledSource(*open_unlabeled_texts(here, limit))
+    else:
+        source = _FORMATS[_find_format(location)][0](here, limit)
     if not source.count:
-        raise DataError(f"data.unlabeled must hold images; got none at {location}. Check the path.")
+        raise DataError(f"data.unlabeled must hold {find_modality(config)}s; got none at {location}. Check the path.")
     return source
 
 
 def unlabeled_digest(config: DataConfig) -> str:
-    """Computes the SHA-256 of the content of the images, as `data_digest` does for labelled ones."""
+    """Computes the SHA-256 of the content of the examples, as `data_digest` does for labelled ones."""
     location = _location(config)
-    _, digest = _FORMATS[_find_format(location)]
-    return digest(config.model_copy(update={"path": location}))
+    here = config.model_copy(update={"path": location})
+    if find_modality(config) == "text":
+        return unlabeled_texts_digest(here)
+    return _FORMATS[_find_format(location)][1](here)
 
 
 def _location(config: DataConfig) -> str:

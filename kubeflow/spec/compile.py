@@ -155,7 +155,8 @@ def _known_places(config: Config) -> tuple[dict[str, str | None], dict[str, str]
     ):
         place = given or own
         known[name] = place if place == "digits" or is_remote(place) or is_on_volume(place, mount) else None
-    known["data_digest"] = data_digest(config.data) if known["data_path"] and _is_here(config.data.path) else None
+    sources = [config.data.path, *filter(None, [config.data.unlabeled])]
+    known["data_digest"] = data_digest(config.data) if known["data_path"] and all(map(_is_here, sources)) else None
     here = known["teacher_path"] and _is_here(config.teacher.path)
     known["teacher_sha256"] = path_sha256(config.teacher.path) if here else None
     return known, {name: known[name] or "" for name in _PLACES}

@@ -41,7 +41,10 @@ OPTIONAL = frozenset(
     }
 )
 
-LOCATIONS = ("data_path", "teacher_path", "data_unlabeled", "distill_init")
+LOCATIONS = (
+    *("data_path", "teacher_path", "data_unlabeled", "distill_init"),
+    *("teacher_tokenizer", "teacher_vocabulary"),
+)
 """Parameters that name a file or a folder, which a step fetches before its node runs."""
 
 

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learn2compress.modalities.protocol import DeviceFormat, Presentation, Records, StudentInput, TeacherInput, Views
+from learn2compress.modalities.protocol import (
+    DeviceFormat,
+    InputFiles,
+    Presentation,
+    Records,
+    StudentInput,
+    TeacherInput,
+    Views,
+)
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import Task
@@ -54,10 +63,10 @@ class ImageModality:
 
         return ImageViews(image_shape(task))
 
-    def teacher_input(self, path: Path, shape: tuple[int | None, ...] | None, dtype: tf.DType) -> TeacherInput:
+    def teacher_input(self, path: Path, specs: Mapping[str, tf.TensorSpec], files: InputFiles) -> TeacherInput:
         from learn2compress.modalities.image.teacher_input import read_image_input
 
-        return read_image_input(path, shape, dtype)
+        return read_image_input(path, specs, files)
 
     @cached_property
     def student_input(self) -> StudentInput:

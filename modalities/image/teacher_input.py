@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the input of an image classifier, and converts pixels 0..255 to its tensor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.modalities.protocol import InputFiles
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.scaling import PRESETS, Scaling
 
 # Size of probe images if neither the model nor the data determine it.
 PROBE_SIDE = 96
 _WHOLE_DTYPES = (tf.uint8, tf.int32, tf.int64)
+# A batch of this many numbers keeps a large model's activations within a few hundred megabytes.
+_BATCH_NUMBERS = 1_000_000
 
 Shape = tuple[int | None, int | None, int | None]
 
@@ -25,6 +28,7 @@ class ImageTeacherInput:
 
     Attributes:
         path: Path of the model, for error messages.
+        name: Name of the input.
         batch: Fixed batch size; None if any size is accepted.
         shape: (height, width, channels), with None for each that the model leaves open.
         has_channel_axis: Whether the tensor is [batch, height, width, channels]; otherwise [batch, height, width].
@@ -32,10 +36,15 @@ class ImageTeacherInput:
     """
 
     path: Path
+    name: str
     batch: int | None
     shape: Shape
     has_channel_axis: bool
     dtype: tf.DType
+
+    def batch_size(self, shape: tuple[int, ...]) -> int:
+        """Returns at most 256 images, fewer of large ones."""
+        return int(np.clip(_BATCH_NUMBERS // max(1, int(np.prod(shape))), 8, 256))
 
     def as_tensor(self, batch: np.ndarray) -> tf.Tensor:
         """Converts pixels to a tensor: uint8 unchanged, other types as float32."""
@@ -63,6 +72,10 @@ class ImageTeacherInput:
                 images = (images - tf.constant(scaling.mean)) / tf.constant(scaling.std)
             images = tf.cast(images, self.dtype)
         return images if self.has_channel_axis else tf.squeeze(images, axis=-1)
+
+    def arguments(self, prepared: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Names the one input."""
+        return {self.name: prepared}
 
     def check_scaling(self, scaling: Scaling) -> None:
         """Raises TeacherError for a scaling of pixels if the model takes integers."""
@@ -115,6 +128,13 @@ class ImageTeacherInput:
         self._check_channels(scaling, channels)
         return _probe_images(count, (height, width, channels))
 
+    def failure(self, probes: np.ndarray, reason: str) -> TeacherError:
+        """Makes the error of a model that fails on images."""
+        return TeacherError(
+            f"teacher {self.path} must answer images of shape {list(probes.shape[1:])}; got: {reason}. "
+            "Check the model with the library that saved it, and the size of the data's images."
+        )
+
     def _check_channels(self, scaling: Scaling, channels: int) -> None:
         if not scaling.suits(channels):
             raise TeacherError(
@@ -123,19 +143,33 @@ class ImageTeacherInput:
             )
 
 
-def read_image_input(path: Path, shape: tuple[int | None, ...] | None, dtype: tf.DType) -> ImageTeacherInput:
+def read_image_input(path: Path, specs: Mapping[str, tf.TensorSpec], files: InputFiles) -> ImageTeacherInput:
     """Reads the input of a model from its signature.
 
     Args:
         path: Path of the model, for error messages.
-        shape: Shape of the input tensor including the batch; None if the rank is unknown.
-        dtype: Type of the input tensor.
+        specs: Shape, including the batch, and type of each input tensor by name.
+        files: Files beside the model; a model of images needs none.
 
     Raises:
-        TeacherError: The model takes no images, encoded images, or images with channels first.
+        TeacherError: The model takes no images, encoded images, or images with channels first, or has several inputs.
     """
+    for field in ("tokenizer", "vocabulary"):
+        if getattr(files, field) is not None:
+            raise TeacherError(
+                f"teacher.{field} must be left out for a teacher of images; got {getattr(files, field)}. Remove it, or "
+                "set data.modality: text."
+            )
+    if len(specs) != 1:
+        raise TeacherError(
+            f"teacher {path} must have images as its one input; got {len(specs)} inputs: "
+            f"{', '.join(sorted(specs)) or 'none'}. "
+            "Export a SavedModel whose signature takes the images alone and fixes the others."
+        )
+    [(name, spec)] = specs.items()
+    shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
     batch, sides, has_channels = _read_shape(path, shape)
-    return ImageTeacherInput(path, batch, sides, has_channels, _check_dtype(path, dtype))
+    return ImageTeacherInput(path, name, batch, sides, has_channels, _check_dtype(path, spec.dtype))
 
 
 def _read_shape(path: Path, shape: tuple[int | None, ...] | None) -> tuple[int | None, Shape, bool]:

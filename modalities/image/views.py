@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.modalities.draws import draw_bits
 from learn2compress.schemas.config import TeacherImportConfig
-from learn2compress.schemas.manifests import ViewRecipe
+from learn2compress.schemas.manifests import AnyViewRecipe, ViewRecipe
 
 
 class ImageViews:
@@ -37,8 +38,9 @@ class ImageViews:
         high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])
         return ViewRecipe(count=config.views, shift_pixels=(high_y, high_x), flip=flip, seed=seed)
 
-    def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
+    def draw(self, ids: np.ndarray, recipe: AnyViewRecipe) -> np.ndarray:
         """Draws the parameters of views; see `draw_views`."""
+        assert isinstance(recipe, ViewRecipe)  # of this modality
         return draw_views(ids, recipe)
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
@@ -62,13 +64,9 @@ def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
         [batch, recipe.count, 3] int16: dy, dx, mirrored (0 or 1). View 0 is (0, 0, 0), the image itself.
 
     Source:
-        SplitMix64 generates the bits (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
+        SplitMix64 generates the bits, see `draw_bits`.
     """
-    digits = b"".join(i if isinstance(i, bytes) else str(i).encode() for i in np.asarray(ids).tolist())
-    numbers = np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
-    seeds = _mix(np.array([recipe.seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
-    steps = np.arange(recipe.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = _mix(_mix(numbers ^ seeds)[:, np.newaxis] + steps)
+    bits = draw_bits(ids, recipe.count, recipe.seed)
     high_y, high_x = recipe.shift_pixels
     # The three numbers use disjoint bits; the bias of the modulo is below 1e-4 for shifts of up to 100,000 pixels.
     shift_y = (bits & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_y + 1)
@@ -105,11 +103,3 @@ def apply_view(images: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
 
 def _reflect(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return size - 1 - tf.abs(size - 1 - tf.abs(index))
-
-
-def _mix(state: np.ndarray) -> np.ndarray:
-    """Computes the output function of SplitMix64 on uint64 numbers; the products wrap around by design."""
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

@@ -58,17 +58,35 @@ class Config(Section):
             raise ValueError(
                 "kubeflow.fan_out needs students.sizes: a module's student names are known only after it ran"
             )
-        if self.data.unlabeled is not None and self.distill.init != "features":
+        if self.distill.unlabeled in ("features", "both") and self.distill.init != "features":
             raise ValueError(
-                f"data.unlabeled must be left out unless distill.init is features; got {self.distill.init}, which "
-                "does not use images without labels"
+                f"distill.unlabeled must be logits unless distill.init is features; got {self.distill.unlabeled}"
             )
+        if self.learns_unlabeled_logits:
+            if self.teacher.mode == "joint":
+                raise ValueError(
+                    "data.unlabeled must be left out if the teacher is jointly trained (teacher.mode: joint), unless "
+                    "distill.init is features; the logits of such a teacher are computed for labelled examples only"
+                )
+            if self.distill.soft_weight == 0:
+                raise ValueError(
+                    "distill.soft_weight must be above 0 if students learn the logits of data.unlabeled; got 0, with "
+                    "which they learn from labels alone"
+                )
         if self.distill.init == "features" and self.students.module is not None:
             raise ValueError(
                 "distill.init must be none or a folder if students.module is set; got features, which only the "
                 "built-in family supports"
             )
         return self
+
+    @property
+    def learns_unlabeled_logits(self) -> bool:
+        """Whether students learn the teacher's logits on `data.unlabeled`."""
+        if self.data.unlabeled is None:
+            return False
+        default = "features" if self.distill.init == "features" else "logits"
+        return (self.distill.unlabeled or default) in ("logits", "both")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -151,6 +169,8 @@ _WORDS = {("data", "path"): DATA_WORDS, ("distill", "init"): INIT_WORDS}
 # Fields with locations; these words and URLs are not changed.
 PATH_FIELDS = (
     ("teacher", "path"),
+    ("teacher", "tokenizer"),
+    ("teacher", "vocabulary"),
     ("data", "path"),
     ("data", "unlabeled"),
     ("distill", "init"),

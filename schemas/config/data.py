@@ -22,10 +22,14 @@ class DataConfig(Section):
 
     path: str = Field(
         description="image folder (a sub-folder for each class, with or without train/ and test/), .npz file, "
-        "TFRecord files (a folder or a pattern), .csv file of paths and labels, or the word digits"
+        "TFRecord files (a folder or a pattern), .csv file of paths and labels, or the word digits; for texts: .csv, "
+        ".tsv, .jsonl or .parquet files with the columns text and label, folder of .txt files, or TFRecord files"
     )
-    format: Literal["auto", "folder", "npz", "tfrecord", "csv", "digits"] = Field(
+    format: Literal["auto", "folder", "npz", "tfrecord", "csv", "tsv", "jsonl", "parquet", "digits"] = Field(
         "auto", description="format of path; auto: detected"
+    )
+    modality: Literal["image", "text"] | None = Field(
+        None, description="kind of the examples, image or text (default: detected by columns and file names)"
     )
     height: PositiveInt | None = Field(
         None, description="height in pixels to which images are resized (default: the teacher's)"
@@ -41,18 +45,34 @@ class DataConfig(Section):
         None, description="what is taken off labels that are whole numbers: 1 where they begin at 1 (default: 0)"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="fraction of the training images held out to choose epochs and models"
+        0.1, description="fraction of the training examples held out to choose epochs and models"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="fraction held out for the final figures, if the data has no test part"
     )
     image_feature: str = Field("image/encoded", description="TFRecord: name of the image feature")
     label_feature: str = Field("image/class/label", description="TFRecord: name of the label feature")
+    max_tokens: PositiveInt | None = Field(
+        None, description="texts: words that a student reads; later ones are ignored (default: enough for 95 % of them)"
+    )
+    text_column: str | None = Field(
+        None, description="texts: name of the column, or of the TFRecord feature (default: text)"
+    )
+    label_column: str | None = Field(
+        None, description="texts: name of the column, or of the TFRecord feature (default: label)"
+    )
+    split_column: str | None = Field(
+        None, description="texts: column that says train, validation or test (default: split, if there is one)"
+    )
+    group_column: str | None = Field(
+        None,
+        description="texts: column of groups, which are never divided between splits (default: group, if there is one)",
+    )
     unlabeled: str | None = Field(
         None,
-        description="images without labels, for distill.init: features: folder of any depth, .npz file (images) or "
-        "TFRecord files",
+        description="examples without labels, from which students learn the teacher's logits or features, see "
+        "distill.unlabeled: folder of any depth, .npz file (images) or TFRecord files; for texts any format of path",
     )
     max_bad_fraction: Fraction = Field(
-        0.01, description="largest fraction of unreadable images, which are skipped and counted"
+        0.01, description="largest fraction of unreadable examples, which are skipped and counted"
     )

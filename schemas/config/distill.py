@@ -42,7 +42,7 @@ class DistillConfig(TrainingConfig):
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "epochs", "batch_size", "learning_rate", "warmup_epochs", "weight_decay", *LossConfig.model_fields,
-        "ema_decay", "patience", "init", "init_epochs", "strategy",
+        "ema_decay", "patience", "init", "init_epochs", "unlabeled", "strategy",
     )  # fmt: skip
 
     epochs: PositiveInt = Field(30, description="number of epochs; an epoch has one view of each training image")
@@ -64,3 +64,8 @@ class DistillConfig(TrainingConfig):
         "same sizes",
     )
     init_epochs: PositiveInt = Field(10, description="epochs of learning the teacher's features, if init is features")
+    unlabeled: Literal["logits", "features", "both"] | None = Field(
+        None,
+        description="what the students learn of the teacher on data.unlabeled: logits, features (with init: features) "
+        "or both (default: features if init is features, otherwise logits)",
+    )

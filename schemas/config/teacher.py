@@ -62,11 +62,22 @@ class TeacherImportConfig(TeacherModeConfig):
     allow_near_chance: bool = Field(
         False, description="continue with a teacher whose accuracy on the data is near chance"
     )
-    views: PositiveInt = Field(4, description="random views of each training image whose logits are computed once")
+    views: PositiveInt = Field(4, description="random views of each training example whose logits are computed once")
     view_shift: Fraction = Field(0.1, description="largest shift of a view, as a fraction of the image's side")
     view_flip: Annotated[Literal["auto", "yes", "no"], YesOrNo] = Field(
         "auto",
         description="mirror views left to right; auto: only if the teacher's accuracy does not drop on mirrored images",
+    )
+    view_dropped_words: Fraction | None = Field(
+        None, description="texts: fraction of the words that are left out of a view (default: 0.25)"
+    )
+    tokenizer: str | None = Field(
+        None, description="texts: tokenizer.json of a teacher that takes token ids, such as a transformer"
+    )
+    vocabulary: str | None = Field(
+        None,
+        description="texts: file with the words of a teacher that takes word ids: one word in each line, 'word id' "
+        "lines, or JSON",
     )
     feature_layer: str | None = Field(
         None,
@@ -85,5 +96,6 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
-        "view_shift", "view_flip", *JointTeacherConfig.model_fields, "feature_layer", "trust",
+        "view_shift", "view_flip", "view_dropped_words", "tokenizer", "vocabulary", *JointTeacherConfig.model_fields,
+        "feature_layer", "trust",
     )  # fmt: skip

@@ -22,7 +22,8 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from learn2compress.components.beam.options import direct_runner_args
-from learn2compress.components.image_example_gen import ImageExampleGen, ImageExampleGenExecutor, statistics_options
+from learn2compress.components.execution.example_gen import statistics_options
+from learn2compress.components.image_example_gen import ImageExampleGen, ImageExampleGenExecutor
 from learn2compress.data.batches import iter_numpy, read_examples, read_shard
 from learn2compress.data.sources.formats import data_digest
 from learn2compress.schemas import parameters

@@ -135,7 +135,7 @@ def test_importer_mirrors_views_when_the_teacher_keeps_its_accuracy(run, monkeyp
 def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "bad.keras", stripes, kernel=np.zeros((*stripes.SHAPE, 3), np.float32))
 
-    with pytest.raises(TeacherError, match=r"bad\.keras must score above chance on the data; got 0\.333 of 33 images"):
+    with pytest.raises(TeacherError, match=r"bad\.keras must score above chance on .*; got 0\.333 of 33 examples"):
         run(path)
 
     teacher, _ = run(path, allow_near_chance=True)
@@ -145,7 +145,7 @@ def test_importer_refuses_a_teacher_that_scores_near_chance(run, stripes, tmp_pa
 def test_importer_refuses_a_teacher_whose_outputs_are_nan(run, stripes, tmp_path):
     path = save_teacher(tmp_path / "nan.keras", stripes, kernel=np.full((*stripes.SHAPE, 3), np.nan, np.float32))
 
-    with pytest.raises(TeacherError, match=r"nan\.keras must answer with finite numbers; got NaN for .* images"):
+    with pytest.raises(TeacherError, match=r"nan\.keras must answer with finite numbers; got NaN for .* examples"):
         run(path, allow_near_chance=True)
     assert not list(tmp_path.rglob("Split-*"))
 

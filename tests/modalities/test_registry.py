@@ -29,8 +29,9 @@ def test_task_without_a_modality_is_a_task_of_images_and_is_serialized_without_o
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"modality": "smell"}, "Input should be 'image'"),
+        ({"modality": "smell"}, "Input should be 'image' or 'text'"),
         ({"input_shape": (2, 3)}, r"must be \[height, width, channels\]"),
+        ({"modality": "text"}, r"must be \[tokens\], at least one; got \[2, 3, 1\]"),
     ],
 )
 def test_task_refuses_an_unknown_modality_and_a_shape_of_another(change, match):
@@ -60,6 +61,9 @@ class Words:
 
     def digest(self, example):
         return hashlib.sha256(example.encode()).digest()
+
+    def split_key(self, stored):
+        return self.digest(stored)
 
     def encode(self, stored):
         return stored.encode()

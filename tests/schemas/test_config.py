@@ -404,8 +404,16 @@ def test_init_is_a_word_or_a_folder_relative_to_the_file(tmp_path):
     ("sections", "message"),
     [
         (
-            {"data": {"path": "digits", "unlabeled": "more"}},
-            "data.unlabeled must be left out unless distill.init is feat",
+            {"data": {"path": "digits", "unlabeled": "more"}, "teacher": {"path": "t", "mode": "joint"}},
+            "data.unlabeled must be left out if the teacher is jointly trained",
+        ),
+        (
+            {"data": {"path": "digits", "unlabeled": "more"}, "distill": {"soft_weight": 0}},
+            "distill.soft_weight must be above 0 if students learn the logits of data.unlabeled; got 0",
+        ),
+        (
+            {"distill": {"unlabeled": "both"}},
+            "distill.unlabeled must be logits unless distill.init is features; got both",
         ),
         (
             {"distill": {"init": "features"}, "students": {"module": "own.py"}},

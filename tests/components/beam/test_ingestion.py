@@ -207,7 +207,7 @@ def test_make_plan_counts_shards_by_bytes_and_examples():
 def test_make_record_chooses_split_and_id_by_the_pixels():
     plan = Plan("", "", Task(input_shape=(2, 2, 1), classes=["a", "b"]), 0.3, 0.3, dict.fromkeys(SPLITS, 1), 1)
     pixels = np.array([[[1], [2]], [[3], [4]]], np.uint8)
-    split, identity, content, _ = make_record(RawExample("x", None, 0, pixels), plan)
+    split, identity, content, *_ = make_record(RawExample("x", None, 0, pixels), plan)
     assert identity == content == hashlib.sha256(b"2x2x1:\x01\x02\x03\x04").hexdigest()[:16]
     assert make_record(RawExample("y", None, 1, pixels.copy()), plan)[:2] == (split, identity)
     assert make_record(RawExample("x", "test", 0, pixels), plan)[:2] == ("test", identity)

@@ -165,10 +165,10 @@ def test_load_teacher_refuses_sigmoid_like_outputs_of_a_saved_model(tmp_path: Pa
     [
         (lambda x: flat_scores(x)[:, :0], "an output for each class; got none"),
         (lambda x: x, r"\[batch, classes\]; got \['batch', 8, 8, 3\]"),
-        (lambda x: flat_scores(x) / tf.zeros([]) * 0, "finite numbers; got NaN for 16 of 16 images"),
+        (lambda x: flat_scores(x) / tf.zeros([]) * 0, "finite numbers; got NaN for 16 of 16 examples"),
         (
             lambda x: tf.fill([tf.shape(x)[0], 3], float("inf")),
-            "finite numbers; got Inf for 16 of 16 images, first for image 0",
+            "finite numbers; got Inf for 16 of 16 examples, first for example 0",
         ),
         (
             lambda x: tf.ensure_shape(flat_scores(x), [1, 3]),
@@ -189,7 +189,7 @@ def test_logits_refuses_nan_on_some_images(images: np.ndarray, tmp_path: Path) -
     teacher = load_teacher(path)
     dark = np.array(images)
     dark[2] = 0
-    with pytest.raises(TeacherError, match=r"got Inf for 1 of 7 images, first for image 2. Check the teacher's"):
+    with pytest.raises(TeacherError, match=r"got Inf for 1 of 7 examples, first for example 2. Check the teacher's"):
         teacher.logits(dark)
 
 

@@ -84,7 +84,7 @@ def test_check_fit_names_the_scaling_that_scores(path: Path, data: tuple) -> Non
     images, labels = data
     with pytest.raises(
         TeacherError,
-        match=r"must score above chance on the data; got 0.250 of 200 images, where naming the most frequent class "
+        match=r"must score above chance on the data; got 0.250 of 200 examples, where naming the most frequent class "
         r"alone scores 0.250. With scaling 'unit' it scores 1.00: set teacher.scaling: unit. .*allow_near_chance: true",
     ):
         check_fit(load_teacher(path), images, labels, classes=CLASSES)
@@ -253,7 +253,7 @@ def test_check_fit_keeps_only_some_of_the_images(path: Path, data: tuple, monkey
 
     monkeypatch.setattr(LoadedTeacher, "logits", counting)
     batches = ((images, labels) for _ in range(10))
-    with pytest.raises(TeacherError, match=r"got 0.250 of 2000 images"):
+    with pytest.raises(TeacherError, match=r"got 0.250 of 2000 examples"):
         check_fit(teacher, batches, classes=CLASSES)
     assert asked[:10] == [200] * 10
     assert set(asked[10:]) == {512}

@@ -122,7 +122,7 @@ def test_write_outputs_shard_computes_both_kinds_on_the_same_views(shard, tmp_pa
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_write_outputs_shard_refuses_logits_that_are_not_finite(shard, tmp_path, stripes, bad):
-    with pytest.raises(TeacherError, match=r"teacher's logits must be finite; got NaN or infinity on images of .*gz\."):
+    with pytest.raises(TeacherError, match=r"logits must be finite; got NaN or infinity on examples of .*gz\."):
         write(Fixed(0, bad, 1), shard, tmp_path, stripes)
 
 
