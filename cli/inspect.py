@@ -14,7 +14,7 @@ from learn2compress.schemas.units import format_bytes, format_count
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from learn2compress.tflite.inspection import Inspection, SignatureCosts, TensorEnd
+    from learn2compress.tflite.inspection import Inspection, SignatureCosts, TensorEnd, Tokenizing
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +45,11 @@ def inspect(
         "structure, scales and metadata.",
         markup=False,
     )
+    if found.metadata is not None and found.metadata.tokenizer is not None:
+        from learn2compress.modalities import modality_named
+
+        for label, words in modality_named("text").device_format.class_words(file).items():
+            console.print(f"words for {label}: {', '.join(words) or 'none'}", markup=False, soft_wrap=True)
 
 
 def _facts(found: "Inspection") -> list[str]:
@@ -63,9 +68,13 @@ def _facts(found: "Inspection") -> list[str]:
         about = found.metadata
         facts += [
             ("metadata", f"{about.name}: {about.description}" if about.description else about.name),
-            ("normalization", _normalization(about.mean, about.std)),
+            ("words", _words(about.tokenizer))
+            if about.tokenizer
+            else ("normalization", _normalization(about.mean, about.std)),
             ("labels", _labels(about.labels, about.lost_labels)),
         ]
+    if found.files:
+        facts.append(("files", ", ".join(f"{name} {format_bytes(size)}" for name, size in found.files.items())))
     proof = "verified" if found.full_int8.holds else "no: " + "; ".join(found.full_int8.reasons)
     facts += [
         ("quantization", found.quantization),
@@ -103,6 +112,12 @@ def _macs(found: "Inspection") -> str:
     if not found.custom_ops:
         return format_count(found.macs)
     return f"{format_count(found.macs)}, without those of {', '.join(found.custom_ops)}, which cannot be counted"
+
+
+def _words(tokenizer: "Tokenizing") -> str:
+    count = f"{tokenizer.words:,} words" if tokenizer.words is not None else "which is not in the file"
+    vocabulary = f", {tokenizer.vocabulary} ({count})" if tokenizer.vocabulary else ""
+    return f"{tokenizer.kind}{f', split by {tokenizer.pattern}' if tokenizer.pattern else ''}{vocabulary}"
 
 
 def _memory(found: "Inspection") -> str:

@@ -49,9 +49,9 @@ class DistillerExecutor(BeamNodeExecutor):
         task = read_manifest(examples, DataManifest).task
         imported = read_manifest(execution.uri("teacher"), TeacherManifest)
         architecture, earlier = _design(execution, config, task)
+        data = architecture.prepare(TrainingData.open(examples, logits, config.batch_size, seed))
         say(architecture.describe())
 
-        data = TrainingData.open(examples, logits, config.batch_size, seed)
         family, names = architecture.build(seed), tuple(architecture.costs())
         teacher = _teacher_to_train(execution, imported, task)
         training, checkpoint = recipe(config, data), checkpoint_path(output, execution.inputs, execution.parameters)
@@ -93,6 +93,7 @@ class DistillerExecutor(BeamNodeExecutor):
             preflight=architecture.preflight(),
             notes=notes,
             initialization=initialization,
+            dictionary=architecture.dictionary,
         )
         describe_students(output, students)
         for file in (checkpoint, feature_checkpoint):

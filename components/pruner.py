@@ -22,11 +22,19 @@ from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_students
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
-from learn2compress.compression.family.spec import FamilySpec, family_costs
+from learn2compress.compression.dictionary.taken import taken
+from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.pruning.channel_targets import target_alone
 from learn2compress.compression.pruning.passes import Context, Work, choose_passes, run_passes
+from learn2compress.compression.pruning.passes.costs import costs_after
 from learn2compress.compression.pruning.passes.registry import check_versions
-from learn2compress.compression.students.files import load_family, module_of, student_costs, write_students
+from learn2compress.compression.students.files import (
+    dictionary_of,
+    load_family,
+    module_of,
+    student_costs,
+    write_students,
+)
 from learn2compress.compression.students.single_student import single_student
 from learn2compress.compression.training.accuracy import family_accuracy
 from learn2compress.compression.training.devices.distribution import open_distribution
@@ -62,7 +70,8 @@ class PrunerExecutor(NodeExecutor):
                 config = config.model_copy(update={"channels": target})
         spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
         costs = student_costs(before)
-        work = Work(tuple(costs), family, spec, read_curves(source), notes)
+        dictionary = dictionary_of(source, before)
+        work = Work(tuple(costs), family, spec, read_curves(source), notes, dictionary=dictionary)
         passes = choose_passes(config)
         check_versions(config, execution.parameters.get("pass_versions"))
         for entry in passes:
@@ -70,7 +79,7 @@ class PrunerExecutor(NodeExecutor):
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
         # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
+        data = taken(TrainingData.open(examples, logits, distill.batch_size, seed + 1), dictionary)
         recipe = training_recipe("pruned", config, distill, data)
         context = Context(data, replace(recipe, ema_decay=_AVERAGE_DECAY), checkpoint, distribution)
         weights = family.get_weights()
@@ -80,6 +89,7 @@ class PrunerExecutor(NodeExecutor):
         accuracy = {student.name: student.validation_accuracy for student in before.students}
         if _changed(weights, work.family.get_weights()):
             inputs = modality_of(before.task).student_input
+            data = taken(data, work.dictionary)
             accuracy = family_accuracy(work.family, work.names, data.validation(), inputs)
         manifest = write_students(
             output.uri,
@@ -88,7 +98,7 @@ class PrunerExecutor(NodeExecutor):
             stage="pruned",
             teacher_sha256=before.teacher_sha256,
             spec=work.spec,
-            costs=family_costs(work.spec) if work.spec else costs,
+            costs=costs_after(work, costs, before.task),
             accuracy=accuracy,
             curves=work.curves,
             seed=seed,
@@ -97,6 +107,7 @@ class PrunerExecutor(NodeExecutor):
             preflight={student.name: student.preflight for student in before.students},
             sensitivity=work.sensitivity,
             initialization=before.initialization,
+            dictionary=work.dictionary,
         )
         describe_students(output, manifest)
         for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):

@@ -19,13 +19,14 @@ from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_models
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
+from learn2compress.compression.dictionary.taken import taken
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
-from learn2compress.compression.students.files import load_family
+from learn2compress.compression.students.files import dictionary_of, load_family
 from learn2compress.compression.students.single_student import single_student
 from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.history.curves import read_curves
@@ -57,7 +58,8 @@ class QuantizerExecutor(NodeExecutor):
             family, before = single_student(family, before, student)
         names = tuple(student.name for student in before.students)
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
+        dictionary = dictionary_of(source, before)
+        data = taken(TrainingData.open(examples, logits, distill.batch_size, seed + 2), dictionary)
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
 
@@ -88,7 +90,7 @@ class QuantizerExecutor(NodeExecutor):
             if not distribution.is_chief:
                 return
             distribution.gather(model, quantized)
-        quantized_family = QuantizedFamily(family, quantized, names, learning)
+        quantized_family = QuantizedFamily(family, quantized, names, learning, dictionary)
         manifest = write_models(output.uri, quantized_family, before, config.variants, images, ids, curves)
         manifest = diagnose(output.uri, manifest, quantized_family, images, _mixed_precision_settings(config, data))
         manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)

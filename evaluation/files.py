@@ -146,7 +146,7 @@ class _Measured:
 
     def _fail(self, error: ModelFileError) -> None:
         self.examined = None
-        task = _task(self._source, (1, 1, 1))
+        task = _task(self._source, (1,) if self._source.modality == "text" else (1, 1, 1))
         try:
             self.candidate = describe(self._path, self._identity, task, failed=str(error))
         except ModelFileError:  # there is no such file

@@ -19,7 +19,7 @@ import numpy as np
 
 from learn2compress.evaluation import metrics
 from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions
-from learn2compress.modalities import modality_named, modality_of
+from learn2compress.modalities import OpenedClassifier, modality_named, modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import (
     DEFAULT_MODALITY,
@@ -30,7 +30,6 @@ from learn2compress.schemas.manifests import (
     Task,
 )
 from learn2compress.schemas.reports import Candidate, Flip, Host, Latency, SplitFigures
-from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import prove_full_int8, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 
@@ -88,7 +87,7 @@ class Identity(NamedTuple):
     rescue: FloatFallback | None = None
 
 
-def check_classifier(classifier: Classifier, task: Task) -> None:
+def check_classifier(classifier: OpenedClassifier, task: Task) -> None:
     """Check that a model fits the task, by inference on a constant example.
 
     Args:
@@ -108,7 +107,7 @@ def check_classifier(classifier: Classifier, task: Task) -> None:
     classifier.predict(device_format.probe(task.input_shape))
 
 
-def tally(classifier: Classifier, batches: Iterable[Batch]) -> Tally:
+def tally(classifier: OpenedClassifier, batches: Iterable[Batch]) -> Tally:
     """Run inference of a file on a part of a split.
 
     Args:
@@ -128,7 +127,7 @@ class Tallying:
         classifier: The opened file.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: OpenedClassifier) -> None:
         self._classifier = classifier
         self._parts: list[Tally] = []
         self._listed = [0, 0]  # number of listed flips so far, negative and positive
@@ -194,7 +193,7 @@ def figures_of(tally: Tally, classes: int, top_k: int) -> SplitFigures:
 
 
 def describe(
-    path: str | Path, identity: Identity, task: Task, opened: Classifier | None = None, failed: str | None = None
+    path: str | Path, identity: Identity, task: Task, opened: OpenedClassifier | None = None, failed: str | None = None
 ) -> Candidate:
     """Determine the costs of a file; if it is not a classifier for the task, return it as failed, with the reason.
 
@@ -264,7 +263,7 @@ def this_host() -> Host:
     )
 
 
-def _tally_batch(classifier: Classifier, batch: Batch, most_flips: Sequence[int]) -> Tally:
+def _tally_batch(classifier: OpenedClassifier, batch: Batch, most_flips: Sequence[int]) -> Tally:
     scores = classifier.predict(batch.examples)
     classes = np.argmax(scores, axis=1)
     confidences = np.take_along_axis(metrics.probabilities(scores), classes[:, None], axis=1)[:, 0]

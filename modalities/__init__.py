@@ -6,7 +6,8 @@ protocol (protocol.py); images and texts are the implementations. Importing this
 Pillow.
 """
 
+from learn2compress.modalities.opened import OpenedClassifier
 from learn2compress.modalities.protocol import InputFiles, Modality
 from learn2compress.modalities.registry import MODALITIES, modality_named, modality_of
 
-__all__ = ["MODALITIES", "InputFiles", "Modality", "modality_named", "modality_of"]
+__all__ = ["MODALITIES", "InputFiles", "Modality", "OpenedClassifier", "modality_named", "modality_of"]

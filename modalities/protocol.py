@@ -29,7 +29,7 @@ from learn2compress.schemas.scaling import Scaling
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from learn2compress.tflite.interpreter import Classifier
+    from learn2compress.modalities.opened import OpenedClassifier
     from learn2compress.tflite.parsed_file import ParsedFile
 
 
@@ -213,6 +213,9 @@ class StudentInput(Protocol):
     def normalize(self, batch: tf.Tensor) -> tf.Tensor:
         """Converts a batch of stored examples to a student's input."""
 
+    def of_student(self, student: Any) -> StudentInput:
+        """Returns the input of one student of a family, a Keras model, if it differs; else the same."""
+
     def app_input(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Makes the Keras input of a float file, as an app fills it, and the student's input computed from it."""
 
@@ -226,10 +229,10 @@ class StudentInput(Protocol):
 class DeviceFormat(Protocol):
     """Opens and describes a .tflite file for apps and for the evaluator."""
 
-    def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> Classifier:
+    def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> OpenedClassifier:
         """Opens a file for inference on batches of stored examples, with the options of `tflite.interpreter`."""
 
-    def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
+    def check_input(self, classifier: OpenedClassifier, shape: tuple[int, ...]) -> None:
         """Checks the input of a file.
 
         Raises:
@@ -238,6 +241,9 @@ class DeviceFormat(Protocol):
 
     def probe(self, shape: tuple[int, ...]) -> np.ndarray:
         """Returns a batch of one simple stored example, for testing whether a file runs."""
+
+    def class_words(self, source: ParsedFile | bytes | str | Path) -> dict[str, list[str]]:
+        """Finds the words that speak for each class, the strongest first; empty if none are known."""
 
     def write_metadata(
         self,
@@ -248,6 +254,7 @@ class DeviceFormat(Protocol):
         labels: Sequence[str],
         output_name: str,
         normalization: Scaling,
+        dictionary: bytes | None = None,
     ) -> None:
         """Adds the input's description, the labels and the normalization to a file, in place.
 
@@ -258,6 +265,7 @@ class DeviceFormat(Protocol):
             labels: Names of the classes in the order of the outputs.
             output_name: Name of the output in an app.
             normalization: Normalization of the file's input.
+            dictionary: Dictionary of the students, as stored with them; None for other modalities.
         """
 
 
@@ -270,6 +278,7 @@ class Presentation(Protocol):
         size: Form in a few characters, such as 32x32x3.
         input_format: Form in words for a bill of materials.
         snippets: Names of the bundle's programs that run the chosen file.
+        golden_extras: Stored examples of hard cases, for which the bundle has golden vectors besides those of the data.
     """
 
     classifier: str
@@ -277,6 +286,9 @@ class Presentation(Protocol):
     size: str
     input_format: str
     snippets: tuple[str, ...]
+
+    @property
+    def golden_extras(self) -> tuple[Any, ...]: ...
 
     def preview(self, stored: Any) -> str:
         """Makes a small preview of an example: a picture as a data URI, or one line of text."""
@@ -287,7 +299,7 @@ class Presentation(Protocol):
     def snippet_template(self, name: str) -> str:
         """Reads the Jinja template of one of `snippets`."""
 
-    def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
+    def snippet_facts(self, parsed: ParsedFile, classifier: OpenedClassifier) -> Mapping[str, Any]:
         """Collects the values for the templates about a file's input."""
 
 

@@ -3,6 +3,7 @@
 
     <name>.tflite              the chosen file, byte for byte
     labels.txt                 its classes, one on each line
+    vocab.txt or keys.bin      of a text classifier: its dictionary
     MODEL_CARD.md              its intended use, figures, limits and origin
     golden/                    test images with the file's input and output tensors, indexed by golden.json
     snippets/classify.py       runs the file in Python and checks the golden vectors
@@ -20,7 +21,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from learn2compress.modalities import modality_of
+from learn2compress.modalities import OpenedClassifier, modality_of
 from learn2compress.modalities.protocol import Presentation
 from learn2compress.report.golden import golden_examples, golden_files
 from learn2compress.report.model_card import render_model_card
@@ -29,7 +30,6 @@ from learn2compress.schemas.errors import ModelFileError, OutputError
 from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import MANIFEST, DataManifest, read_manifest
 from learn2compress.schemas.reports import Report
-from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.metadata import LABELS_FILE
 from learn2compress.tflite.model_file import read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
@@ -88,6 +88,7 @@ def build_bundle(report: Report, selected: str | Path, examples: str | Path) -> 
     chosen = golden_examples(examples, read_manifest(examples, DataManifest))
     files = {
         name: data,
+        **{name: content for name, content in parsed.files.items() if name != LABELS_FILE},
         LABELS_FILE: "".join(f"{label}\n" for label in task.classes).encode(),
         CARD: render_model_card(report).encode(),
         **golden_files(classifier, task, chosen, name, found),
@@ -122,7 +123,9 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _snippets(model: str, parsed: ParsedFile, classifier: Classifier, presentation: Presentation) -> dict[str, bytes]:
+def _snippets(
+    model: str, parsed: ParsedFile, classifier: OpenedClassifier, presentation: Presentation
+) -> dict[str, bytes]:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
     facts = {**_facts(model, classifier), **presentation.snippet_facts(parsed, classifier)}
@@ -130,7 +133,7 @@ def _snippets(model: str, parsed: ParsedFile, classifier: Classifier, presentati
     return {f"snippets/{name}": template.render(facts).encode() for name, template in templates.items()}
 
 
-def _facts(model: str, classifier: Classifier) -> dict[str, Any]:
+def _facts(model: str, classifier: OpenedClassifier) -> dict[str, Any]:
     """Collect what the snippets need to know about the file, whatever its modality."""
     source, result = classifier.model.input, classifier.model.output
     return {

@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from learn2compress.data.stored_examples import StoredExample, read_shard, stack_contents
-from learn2compress.modalities import modality_of
+from learn2compress.data.stored_examples import StoredExample, read_shard
+from learn2compress.modalities import OpenedClassifier, modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import DataManifest, Task
-from learn2compress.tflite.interpreter import Classifier
 
 FOLDER = "golden"
 INDEX = "golden/golden.json"
@@ -55,7 +55,7 @@ def golden_examples(examples: str | Path, data: DataManifest, count: int = VECTO
 
 
 def golden_files(
-    classifier: Classifier, task: Task, examples: Sequence[StoredExample], model: str, sha256: str
+    classifier: OpenedClassifier, task: Task, examples: Sequence[StoredExample], model: str, sha256: str
 ) -> dict[str, bytes]:
     """Run a file on images and record its input and output tensors.
 
@@ -72,15 +72,18 @@ def golden_files(
     files: dict[str, bytes] = {}
     vectors = []
     modality = modality_of(task)
-    write_example = modality.presentation(task).golden_file
+    presentation, records = modality.presentation(task), modality.records(task)
     source, result = classifier.model.input, classifier.model.output
     tolerance = QUANTIZED_STEPS * result.scale[0] if result.quantized else FLOAT_TOLERANCE
-    for number, example in enumerate(examples[: _vector_count(source.bytes)]):
-        content = example.content
+    chosen: list[tuple[Any, str | None, int | None]] = [
+        (one.content, one.id, one.label) for one in examples[: _vector_count(source.bytes)]
+    ]
+    chosen += [(content, None, None) for content in presentation.golden_extras]
+    for number, (content, identity, label) in enumerate(chosen):
         entered, left = classifier.predict_raw(content)
-        scores = classifier.predict(stack_contents([example]))[0]
+        scores = classifier.predict(records.decode([records.encode(content)]))[0]
         stem = f"{FOLDER}/{number}"
-        suffix, written = write_example(content)
+        suffix, written = presentation.golden_file(content)
         files |= {
             f"{stem}{suffix}": written,
             f"{stem}.input.bin": np.ascontiguousarray(entered, entered.dtype.newbyteorder("<")).tobytes(),
@@ -91,8 +94,8 @@ def golden_files(
                 modality.name: f"{stem}{suffix}",
                 "input": f"{stem}.input.bin",
                 "output": f"{stem}.output.bin",
-                "id": example.id,
-                "label": example.label,
+                "id": identity,
+                "label": label,
                 "predicted": int(np.argmax(scores)),
                 "scores": [float(score) for score in scores],
             }

@@ -306,6 +306,7 @@ class StudentSetManifest(Record):
     notes: list[str] = []
     sensitivity: Sensitivity | None = None
     initialization: Initialization | None = None
+    dictionary: File | None = None  # dictionary.json of students of texts, see modalities/text/dictionary.py
 
 
 class Epoch(Record):

@@ -247,3 +247,18 @@ def _flat_layout(tensor: Tensor, file: str, example_shape: tuple[int, ...] | Non
         )
     height, width, channels = example_shape
     return Layout(height, width, channels, "flat chw" if channels_first and channels > 1 else "flat", batch)
+
+
+def describe_layout(layout: Layout, dtype: str) -> list[str]:
+    """Says in words how images lie in an input of a type."""
+    axes = {
+        **{"nhwc": "channels last", "nchw": "channels first", "nhw": "without a channel axis"},
+        **{"flat": "flattened row by row, channels last"},
+    }
+    said = [f"{dtype} images, {axes[layout.axes]}"]
+    if layout.batch > 1:
+        size = layout.batch
+        said.append(
+            f"in batches of {size}, the last one filled up: MACs, memory and latency are those of {size} images"
+        )
+    return said

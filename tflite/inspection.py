@@ -15,7 +15,7 @@ from pydantic import Field
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Record
 from learn2compress.tflite.interpreter import activation_bytes, arena_bytes, default_signature
-from learn2compress.tflite.metadata import read_metadata
+from learn2compress.tflite.metadata import Tokenizer, read_metadata
 from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, mean_sparsity, prove_full_int8, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 from learn2compress.tflite.signatures import Signature
@@ -31,6 +31,15 @@ class TensorEnd(Record):
     zero_point: list[int]
 
 
+class Tokenizing(Record):
+    """How an app turns a text into the file's input, by its metadata."""
+
+    kind: str  # RegexTokenizer, BertTokenizer or SentencePieceTokenizer
+    pattern: str  # delimiter of the words of a RegexTokenizer
+    vocabulary: str  # name of the file with the words
+    words: int | None  # number of its lines; None if it is not in the file
+
+
 class Labelling(Record):
     """What the file's metadata say to an app; `mean` and `std` are what (pixel - mean) / std takes."""
 
@@ -41,6 +50,7 @@ class Labelling(Record):
     std: list[float]
     labels: list[str]
     lost_labels: str  # name of labels that the metadata name and the file lacks; empty if there are none
+    tokenizer: Tokenizing | None = None
 
 
 class Layer(Record):
@@ -99,6 +109,7 @@ class Inspection(Record):
     activation_bytes: int | None  # the least that can be had at once; see interpreter.activation_bytes
     arena_bytes: int | None  # as the runtime lays it out; see interpreter.arena_bytes
     arena_unknown: str | None  # why the runtime could not say
+    files: dict[str, int] = {}  # size of each file that is packed into it
     layers: list[Layer]
 
 
@@ -138,6 +149,7 @@ def inspect_file(path: str | Path) -> Inspection:
             std=list(metadata.std),
             labels=list(metadata.labels),
             lost_labels=metadata.lost_labels,
+            tokenizer=_tokenizing(metadata.tokenizer, parsed),
         ),
         quantization=describe_quantization(model),
         full_int8=Int8(holds=proof.holds, reasons=proof.reasons),
@@ -150,8 +162,17 @@ def inspect_file(path: str | Path) -> Inspection:
         activation_bytes=activation_bytes(model),
         arena_bytes=arena.bytes,
         arena_unknown=arena.unknown,
+        files={name: len(content) for name, content in parsed.files.items()},
         layers=layers,
     )
+
+
+def _tokenizing(tokenizer: Tokenizer | None, parsed: ParsedFile) -> Tokenizing | None:
+    if tokenizer is None:
+        return None
+    content = parsed.files.get(tokenizer.vocabulary)
+    words = None if content is None else len(content.splitlines())
+    return Tokenizing(kind=tokenizer.kind, pattern=tokenizer.pattern, vocabulary=tokenizer.vocabulary, words=words)
 
 
 def _signature(model: ModelFile, signature: Signature) -> SignatureCosts:

@@ -18,14 +18,14 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from learn2compress.schemas.errors import ConfigError, ModelFileError
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.image_input import Layout, PixelReading, image_layout, read_pixels
+from learn2compress.tflite.image_input import Layout, PixelReading, describe_layout, image_layout, read_pixels
 from learn2compress.tflite.metadata import ModelMetadata, read_metadata
 from learn2compress.tflite.model_file import ModelFile, read_bytes
 from learn2compress.tflite.parsed_file import ParsedFile, parse_file
 from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
 from learn2compress.tflite.signatures import DEFAULT_SIGNATURE, Signature, bring_to_front
 
-_BATCH = 32
+BATCH = 32
 _PROBES = 16
 _ARENA_ALIGNMENT = 64  # of tensors in the runtime's arena (kDefaultTensorAlignment)
 
@@ -44,20 +44,23 @@ class Classifier:
         lost_labels: str = "",
     ) -> None:
         self.model = model = parsed.facts
-        self.lost_labels = lost_labels
-        self.threads = threads
+        self.lost_labels, self.threads = lost_labels, threads
         self.layout, self.pixels, self.scores, self.labels = layout, pixels, scores, labels
         self.input_shape: tuple[int, int, int] = (layout.height, layout.width, layout.channels)  # type: ignore[assignment]
         self.classes: int = scores.classes
         self._order: tuple[int, ...] | None = None
-        self._data = parsed.to_bytes()
-        self._table = pixels.table
-        self._single = _Runner(self._data, model, threads, layout.batch, scores)
-        self._batch: _Runner | None = None
+        self._data, self._table = parsed.to_bytes(), pixels.table
+        self._single = Runner(self._data, model, threads, layout.batch, scores)
+        self._batch: Runner | None = None
         self._batches: bool | None = None
         self._probability: bool | None = None
         if layout.batch > 1:
             self._check_independence()
+
+    @property
+    def read_as(self) -> tuple[str, ...]:
+        """How images enter the file, in sentences."""
+        return (*describe_layout(self.layout, self.model.input.dtype), self.pixels.said)
 
     def order_outputs(self, order: Sequence[int]) -> None:
         """From now on, scores are those of the named outputs, in that order."""
@@ -120,7 +123,7 @@ class Classifier:
 
     def arena_bytes(self) -> int:
         """Returns the memory the runtime plans for activations: see the function `arena_bytes`."""
-        return _arena_bytes(self._data, self.model)
+        return planned_arena(self._data, self.model)
 
     def _to_input(self, images: np.ndarray) -> np.ndarray:
         if self.pixels.scaling.channel_order == "bgr":
@@ -175,7 +178,7 @@ class Classifier:
                 "images of its batch. Convert it again with a batch of 1 or a free one."
             )
 
-    def _batch_runner(self) -> "_Runner":
+    def _batch_runner(self) -> "Runner":
         if self.layout.batch > 1:
             return self._single
         if self._batches is None:
@@ -183,13 +186,13 @@ class Classifier:
             self._batches = self._batch is not None
         return self._batch or self._single
 
-    def _open_batch(self) -> "_Runner | None":
+    def _open_batch(self) -> "Runner | None":
         """Opens the model for many images at once, where it computes the same as for one at a time.
 
         A graph may hold its batch size in constants: the runtime refuses, or mixes images. So it is tried.
         """
         try:
-            runner = _Runner(self._data, self.model, self.threads, _BATCH, self.scores)
+            runner = Runner(self._data, self.model, self.threads, BATCH, self.scores)
         except ModelFileError:
             return None
         probe = np.random.default_rng(0).integers(0, 256, (3, *self.input_shape), np.uint8)
@@ -236,7 +239,7 @@ def open_model(
         source, file = read_bytes(source), file or str(source)
     parsed = parse_file(source, file=file or "the model")
     chosen = choose_signature(parsed.facts, signature)
-    parsed = _in_front(parsed, chosen)
+    parsed = in_front(parsed, chosen)
     layout = image_layout(parsed.facts, example_shape, channels_first)
     scores = read_output(parsed.facts, output, layout.batch)
     metadata = read_metadata(
@@ -273,10 +276,11 @@ def default_signature(parsed: ParsedFile) -> ParsedFile:
     """Returns a file with that subgraph in front that is run where no signature is chosen."""
     named = {found.name: found for found in parsed.facts.signatures}
     alone = parsed.facts.signatures[0] if len(named) == 1 else None
-    return _in_front(parsed, named.get(DEFAULT_SIGNATURE, alone))
+    return in_front(parsed, named.get(DEFAULT_SIGNATURE, alone))
 
 
-def _in_front(parsed: ParsedFile, chosen: Signature | None) -> ParsedFile:
+def in_front(parsed: ParsedFile, chosen: Signature | None) -> ParsedFile:
+    """Returns a file with the subgraph of a signature in front."""
     if chosen is None or not chosen.subgraph:
         return parsed
     moved = ParsedFile(parse_file(parsed.to_bytes(), file=parsed.file).objects, parsed.source, file=parsed.file)
@@ -312,7 +316,7 @@ def run_images(source: bytes | ParsedFile, inputs: np.ndarray, *, file: str = "t
     """
     parsed = parse_file(source, file=file)
     model = parsed.facts
-    interpreter = _open(parsed.to_bytes(), model, 1, OpResolverType.AUTO)
+    interpreter = open_interpreter(parsed.to_bytes(), model, 1, OpResolverType.AUTO)
     found: list[list[np.ndarray]] = [[] for _ in model.outputs]
     for image in inputs:
         interpreter.set_tensor(model.input.index, image[None])
@@ -362,11 +366,12 @@ def arena_bytes(parsed: ParsedFile) -> int:
     what they like. Where activations do not lie in one arena (sizes known only while running),
     `activation_bytes` stands in.
     """
-    return _arena_bytes(parsed.to_bytes(), parsed.facts)
+    return planned_arena(parsed.to_bytes(), parsed.facts)
 
 
-def _arena_bytes(data: bytes, model: ModelFile) -> int:
-    interpreter = _open(data, model, 1, OpResolverType.BUILTIN_REF)
+def planned_arena(data: bytes, model: ModelFile) -> int:
+    """Returns the bytes of the arena of a file's bytes; see `arena_bytes`."""
+    interpreter = open_interpreter(data, model, 1, OpResolverType.BUILTIN_REF)
     planned = [t for t in model.tensors if t.subgraph == 0 and not t.constant and t.bytes]
     spans = []
     for tensor in planned:
@@ -383,19 +388,19 @@ def _arena_bytes(data: bytes, model: ModelFile) -> int:
     return span if span <= most else activation_bytes(model)
 
 
-class _Runner:
-    """The runtime, opened for a fixed number of images; fewer may be given."""
+class Runner:
+    """The runtime, opened for a fixed number of examples; fewer may be given."""
 
     def __init__(self, data: bytes, model: ModelFile, threads: int, size: int, scores: ScoresReading) -> None:
         self.size = size
         self._file = model.file
         self._units = scores.units
         fixed = size in (1, model.input.shape[0])
-        self._interpreter = _open(data, model, threads, OpResolverType.AUTO, None if fixed else size)
+        self._interpreter = open_interpreter(data, model, threads, OpResolverType.AUTO, None if fixed else size)
         self._input, self._output = model.input.index, scores.tensor.index
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Images as the input takes them -> [n, units] of the output's dtype."""
+        """Examples as the input takes them -> [n, units] of the output's dtype."""
         count = len(inputs)
         if count < self.size:
             inputs = np.concatenate([inputs, np.repeat(inputs[-1:], self.size - count, axis=0)])
@@ -413,16 +418,18 @@ class _Runner:
         return outputs.reshape(self.size, self._units)[:count]
 
     def fill(self, inputs: np.ndarray) -> None:
+        """Sets the input tensor."""
         self._interpreter.set_tensor(self._input, inputs)
 
     def invoke(self) -> None:
+        """Runs the model; raises ModelFileError if the runtime fails on it."""
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise _refused(self._file, error) from error
 
 
-def _open(
+def open_interpreter(
     data: bytes, model: ModelFile, threads: int, kernels: OpResolverType, batch: int | None = None
 ) -> Interpreter:
     try:

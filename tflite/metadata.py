@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads TensorFlow Lite Metadata: the description of an image classifier for an app, inside its .tflite file.
+"""Reads TensorFlow Lite Metadata: the description of a classifier for an app, inside its .tflite file.
 
-The Task Library, MediaPipe and Android Studio read the scaling of the pixels and the names of the classes from it. The
+The Task Library, MediaPipe and Android Studio read the scaling of the pixels, or the splitting of a text into words and
+the ids of the words, and the names of the classes from it. The
 metadata are a separate flatbuffer, in the model's metadata under the name `TFLITE_METADATA`, and a `labels.txt` in a
 zip archive behind the model (see associated_files.py). tflite-support is not needed: the few tables are read here, and
 written in transformations/metadata.py, by the slot numbers below.
@@ -44,11 +45,29 @@ SLOTS = {
     "ImageProperties": ("color_space",),
     "ProcessUnit": ("options_type", "options"),
     "NormalizationOptions": ("mean", "std"),
+    "RegexTokenizerOptions": ("delim_regex_pattern", "vocab_file"),
     "AssociatedFile": ("name", "description", "type"),
 }
-NORMALIZATION = 1  # union ProcessUnitOptions
-AXIS_LABELS = 2  # enum AssociatedFileType
+NORMALIZATION, REGEX_TOKENIZER = 1, 6  # union ProcessUnitOptions
+# enum AssociatedFileType
+UNKNOWN_FILE, AXIS_LABELS, VOCABULARY = 0, 2, 5
 _ENTRY_MARK = b"PK\x03\x04"  # of a file in a zip archive
+_TOKENIZERS = {4: "BertTokenizer", 5: "SentencePieceTokenizer", REGEX_TOKENIZER: "RegexTokenizer"}
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """How an app splits a text.
+
+    Attributes:
+        kind: "RegexTokenizer", "BertTokenizer" or "SentencePieceTokenizer".
+        pattern: Delimiter of the words, a regular expression; empty for other kinds.
+        vocabulary: Name of the associated file with the ids of the words; empty if there is none.
+    """
+
+    kind: str
+    pattern: str
+    vocabulary: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,7 @@ class ModelMetadata:
     labels: tuple[str, ...]
     min_parser_version: str
     lost_labels: str = ""
+    tokenizer: Tokenizer | None = None
 
 
 def read_metadata(
@@ -120,6 +140,7 @@ def read_metadata(
             labels=labels,
             min_parser_version=root.text("min_parser_version"),
             lost_labels=lost,
+            tokenizer=_read_tokenizer(inputs[0]) if inputs else None,
         )
     except MALFORMED as error:
         raise corrupt(file, f"its metadata cannot be read: {error}") from error
@@ -132,6 +153,17 @@ def _read_normalization(image: "_Reader") -> tuple[tuple[float, ...], tuple[floa
             if options is not None:
                 return options.floats("mean"), options.floats("std")
     return (), ()
+
+
+def _read_tokenizer(text: "_Reader") -> Tokenizer | None:
+    for unit in text.tables("process_units", "ProcessUnit"):
+        kind = _TOKENIZERS.get(unit.byte("options_type"))
+        if kind is not None:
+            options = unit.table("options", "RegexTokenizerOptions") if kind == "RegexTokenizer" else None
+            files = options.tables("vocab_file", "AssociatedFile") if options else []
+            pattern = options.text("delim_regex_pattern") if options else ""
+            return Tokenizer(kind, pattern, files[0].text("name") if files else "")
+    return None
 
 
 def _read_labels(scores: "_Reader", parsed: ParsedFile) -> tuple[tuple[str, ...], str]:

@@ -237,7 +237,7 @@ def describe_model(model: schema.ModelT, data: bytes = b"", *, file: str = "the 
 
 
 def prove_full_int8(model: ModelFile) -> Int8Proof:
-    """Checks that a model has no float tensors, no 16-bit activations, and 8-bit input and output."""
+    """Checks that a model has no float tensors, no 16-bit activations, and 8-bit ends; ids of rows may be wider."""
     reasons = []
     if model.float_tensors:
         reasons.append(f"{len(model.float_tensors)} float tensor(s): {_first(model.float_tensors)}")
@@ -247,9 +247,8 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
     if model.custom_operators:
         reasons.append(f"custom operators, of which it cannot be told: {_first(model.custom_operators)}")
     for what, tensors in (("input", model.inputs), ("output", model.outputs)):
-        reasons += [
-            f"{what} {tensor.name} is {tensor.dtype}" for tensor in tensors if tensor.dtype not in ("int8", "uint8")
-        ]
+        ends = [one for one in tensors if one.dtype not in ("int8", "uint8") and not _chooses_rows(model, one)]
+        reasons += [f"{what} {tensor.name} is {tensor.dtype}" for tensor in ends]
     return Int8Proof(
         holds=not reasons,
         float_tensors=list(model.float_tensors),
@@ -257,6 +256,14 @@ def prove_full_int8(model: ModelFile) -> Int8Proof:
         output_dtype=", ".join(tensor.dtype for tensor in model.outputs),
         reasons=reasons,
     )
+
+
+def _chooses_rows(model: ModelFile, tensor: Tensor) -> bool:
+    """Tells whether integers are read only as the indices of tables, such as the ids of words."""
+    places = {"GATHER": 1, "EMBEDDING_LOOKUP": 0}  # of the indices among the operator's inputs
+    readers = [one for one in model.operators if one.subgraph == 0 and tensor.index in one.inputs]
+    indexed = [places.get(one.name, -1) == one.inputs.index(tensor.index) for one in readers]
+    return tensor.dtype in ("int32", "int64") and bool(readers) and all(indexed)
 
 
 def _first(names: Sequence[str]) -> str:

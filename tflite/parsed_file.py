@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from learn2compress.tflite.associated_files import append_files, split_files
 from learn2compress.tflite.model_file import ModelFile, describe_model
 from learn2compress.tflite.packing import pack
-from learn2compress.tflite.schema import unpack
+from learn2compress.tflite.schema import buffer_content, unpack
 
 
 class ParsedFile:
@@ -51,6 +51,12 @@ class ParsedFile:
         if self._facts is None:
             self._facts = describe_model(self.objects, self.source, file=self.file)
         return self._facts
+
+    def content_of(self, tensor: int) -> bytes:
+        """Returns the bytes of a constant of the first subgraph, by its index; none of a tensor that is computed."""
+        stored = self.objects.subgraphs[0].tensors[tensor]
+        content = buffer_content(self.objects.buffers[stored.buffer], self.source)
+        return b"" if content is None else content.tobytes()
 
     def edit(self) -> schema.ModelT:
         """Returns the objects for changing them; bytes and facts are computed again when they are next used."""

@@ -52,6 +52,9 @@ def build_family(spec: FamilySpec, seed: int = 0) -> keras.Model:
 def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras.Model]:
     """Extract each student from the family; the students still share the variables of the family.
 
+    A layer that nests the students in its own way cuts them itself (compression/dictionary/model.py); such students are
+    copies.
+
     Args:
         family: Model with one output per student.
         names: Names of the students, in the order of the outputs.
@@ -59,6 +62,9 @@ def cut_students(family: keras.Model, names: tuple[str, ...]) -> dict[str, keras
     Returns:
         One model per student, by name.
     """
+    for layer in family.layers:
+        if hasattr(layer, "cut_students"):
+            return layer.cut_students(family, names)
     if len(names) == 1:
         return {names[0]: keras.Model(family.input, family.output, name=names[0])}
     return {

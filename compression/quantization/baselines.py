@@ -56,6 +56,9 @@ def add_baselines(
     folder, task = Path(folder), manifest.task
     if any(model.student == STUDENT for model in manifest.models):
         return _finish(folder, manifest, [], [f"the teacher was not converted: a student is named {STUDENT} as well"])
+    if task.modality == "text":
+        why = "it takes words, which no operator of TensorFlow Lite splits or looks up"
+        return _finish(folder, manifest, [], [f"the teacher was not converted: {why}"])
     models, notes = [], []
     teacher = open_imported(teacher_folder)
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))

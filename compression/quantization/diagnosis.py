@@ -93,6 +93,12 @@ def diagnose(
         ranked.
     """
     folder = Path(folder)
+    if family.dictionary is not None:
+        # A file of keys has its rows in another order, and there is only a table and a matrix.
+        note = "the layers of a dictionary are not ranked by quantization error"
+        manifest = manifest.model_copy(update={"notes": [*manifest.notes, note]})
+        write_manifest(folder, manifest)
+        return manifest
     integer = [model for model in manifest.models if model.variant.split("-")[0] in INTEGER_TYPES]
     floating, inputs = cut_students(family.floating, family.students), modality_of(manifest.task).student_input
     errors: list[QuantizationError] = []

@@ -8,6 +8,7 @@ once, after conversion, and packed once, when it is written; its description is 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tf_keras as keras
@@ -60,12 +61,14 @@ class QuantizedFamily:
             training.
         students: Names of the students.
         learned: Names of the students with quantization-aware training; None: all of them.
+        dictionary: Dictionary of students of texts; None for other students.
     """
 
     floating: keras.Model
     aware: keras.Model | None
     students: tuple[str, ...]
     learned: tuple[str, ...] | None = None
+    dictionary: bytes | None = None
 
 
 def write_models(
@@ -106,23 +109,25 @@ def write_models(
     task = Progress("converting", len(family.students) * len(variants))
     models = []
     for student in family.students:
+        own = inputs.of_student(floating[student])
         for variant in variants:
             kind = variant
             if variant not in INTEGER_TYPES:
-                converted, layers = convert_float(floating[student], variant, inputs), []
+                converted, layers = convert_float(floating[student], variant, own), []
             elif student in aware:
                 converted = convert_quantization_aware(aware[student], variant)
                 layers = describe_layers(family.aware, floating[student], plans[student])
             elif source.module is not None:
                 # Some user-defined layers may have no 8-bit implementation; the file's name says so.
-                converted = convert_mixed(floating[student], variant, images, inputs)
+                converted = convert_mixed(floating[student], variant, images, own)
                 full = prove_full_int8(converted.facts).holds
                 kind = variant if full else f"{variant}-mixed"
                 layers = after_training_layers(floating[student], plans[student], full)
             else:
-                converted = convert_post_training(floating[student], variant, images, inputs)
+                converted = convert_post_training(floating[student], variant, images, own)
                 layers = after_training_layers(floating[student])
-            model = _write_model(folder, student, kind, converted, layers, calibration, source)
+            made = _Made(kind, layers, calibration, family.dictionary)
+            model = _write_model(folder, student, converted, made, source)
             models.append(model)
             task.advance(detail=f"{model.name}: {model.file.bytes:,} bytes")
     manifest = OnDeviceModelSetManifest(
@@ -138,15 +143,19 @@ def write_models(
     return manifest
 
 
+class _Made(NamedTuple):
+    """How a file was made."""
+
+    variant: str
+    layers: list[LayerQuantization]
+    calibration: Calibration
+    dictionary: bytes | None
+
+
 def _write_model(
-    folder: Path,
-    student: str,
-    variant: str,
-    converted: ParsedFile,
-    layers: list[LayerQuantization],
-    calibration: Calibration,
-    source: StudentSetManifest,
+    folder: Path, student: str, converted: ParsedFile, made: _Made, source: StudentSetManifest
 ) -> OnDeviceModel:
+    variant, layers, calibration, dictionary = made
     name = f"{student}-{variant}"
     full, integer = variant in INTEGER_TYPES, variant.removesuffix("-mixed") in INTEGER_TYPES
     file = write_file(
@@ -157,6 +166,7 @@ def _write_model(
         "distilled by Learn2Compress",
         # A float file normalizes its input, which is pixels; in an integer file the scale of the input normalizes.
         source.normalization if integer else PIXELS,
+        dictionary,
     )
     proof = prove_full_int8(converted.facts)
     if full and not proof.holds:
@@ -174,7 +184,15 @@ def _write_model(
     )
 
 
-def write_file(folder: Path, name: str, converted: ParsedFile, task: Task, made: str, normalization: Scaling) -> File:
+def write_file(
+    folder: Path,
+    name: str,
+    converted: ParsedFile,
+    task: Task,
+    made: str,
+    normalization: Scaling,
+    dictionary: bytes | None = None,
+) -> File:
     """Writes a .tflite file with labels and normalization as metadata.
 
     Args:
@@ -184,12 +202,19 @@ def write_file(folder: Path, name: str, converted: ParsedFile, task: Task, made:
         task: Task, whose classes are the labels.
         made: Origin of the model, for the description in the metadata.
         normalization: Normalization of the input: (pixel - mean) / std.
+        dictionary: Dictionary of a student of texts.
 
     Returns:
         Path, digest and size of the file.
     """
     modality_of(task).device_format.write_metadata(
-        converted, name=name, made=made, labels=task.classes, output_name=OUTPUT_NAME, normalization=normalization
+        converted,
+        name=name,
+        made=made,
+        labels=task.classes,
+        output_name=OUTPUT_NAME,
+        normalization=normalization,
+        dictionary=dictionary,
     )
     path = f"{name}.tflite"
     write_whole(folder / path, converted.to_bytes())

@@ -235,10 +235,13 @@ def outputs_of(family: keras.Model, names: Sequence[str], wanted: Sequence[str])
         wanted: Names of the selected students.
 
     Returns:
-        A model with these outputs, which shares its variables with the family.
+        A model with these outputs, which shares its variables with the family unless a layer selects students itself.
     """
     if tuple(names) == tuple(wanted):
         return family
+    for layer in family.layers:
+        if hasattr(layer, "select_students"):
+            return layer.select_students(family, names, wanted)
     outputs = dict(zip(names, tf.nest.flatten(family.output), strict=True))
     return keras.Model(family.input, [outputs[name] for name in wanted], name=family.name)
 

@@ -12,10 +12,12 @@ from learn2compress.compression.family.sizing import describe_family, label_byte
 from learn2compress.compression.family.spec import Cost, FamilySpec, family_costs
 from learn2compress.compression.quantization.preflight import StudentPlan, describe_preflight, preflight
 from learn2compress.compression.students.module import build_students
+from learn2compress.compression.students.texts import TextStudents
+from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.schemas.config import FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
-from learn2compress.schemas.manifests import LayerQuantization, Task
+from learn2compress.schemas.manifests import DEFAULT_MODALITY, LayerQuantization, Task
 from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.progress import say
 from learn2compress.schemas.units import format_count
@@ -38,6 +40,20 @@ class Architecture(Protocol):
     def build(self, seed: int) -> keras.Model:
         """Build the joint model, with one output of logits [batch, classes] float32 per student, from a seed."""
 
+    def prepare(self, data: TrainingData) -> TrainingData:
+        """Determine from the training data what depends on it, before the joint model is built; see `dictionary`.
+
+        Returns:
+            The data as the students take them.
+
+        Raises:
+            FamilyError: The data do not suffice for the requested sizes.
+        """
+
+    @property
+    def dictionary(self) -> bytes | None:
+        """Dictionary of students of texts as it is stored with them, once determined; None for other students."""
+
     def preflight(self) -> dict[str, list[LayerQuantization]]:
         """Find the quantization method of each layer, by student; empty if all are known to be trained for 8 bits."""
 
@@ -49,6 +65,7 @@ class BuiltIn:
     """The nested family of compression/family/spec.py; tfmot supports all its layers, as the tests verify."""
 
     source = None
+    dictionary = None
 
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
@@ -60,6 +77,10 @@ class BuiltIn:
     def build(self, seed: int) -> keras.Model:
         """See `build_family`."""
         return build_family(self.spec, seed)
+
+    def prepare(self, data: TrainingData) -> TrainingData:
+        """Return the data unchanged."""
+        return data
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
         """Return an empty mapping, since all layers are known to be trained for 8 bits."""
@@ -74,6 +95,7 @@ class OwnStudents:
     """The students that a user's module builds."""
 
     spec = None
+    dictionary = None
 
     def __init__(self, source: ModuleSource, task: Task) -> None:
         self.source, self._shape, self._classes = source, image_shape(task), len(task.classes)
@@ -90,6 +112,10 @@ class OwnStudents:
         """See `build_students`."""
         return build_students(self.source, self._shape, self._classes, seed)[0]
 
+    def prepare(self, data: TrainingData) -> TrainingData:
+        """Return the data unchanged."""
+        return data
+
     def preflight(self) -> dict[str, list[LayerQuantization]]:
         """Return the results of compression/quantization/preflight.py."""
         return {name: list(plan.layers) for name, plan in self._plans.items()}
@@ -102,11 +128,11 @@ class OwnStudents:
         )
 
 
-def _image_family(sizes: Mapping[str, StudentSize], task: Task) -> Architecture:
-    return BuiltIn(solve_once(sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
+def _image_family(config: FamilyConfig, task: Task) -> Architecture:
+    return BuiltIn(solve_once(config.sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
 
 
-FAMILIES: dict[str, Callable[[Mapping[str, StudentSize], Task], Architecture]] = {"image": _image_family}
+FAMILIES: dict[str, Callable[[FamilyConfig, Task], Architecture]] = {"image": _image_family, "text": TextStudents}
 """Functions that make the default students of each modality."""
 
 
@@ -124,7 +150,11 @@ def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weight
         StudentModuleError: The module does not satisfy the contract, or a weight names an unknown student.
     """
     if source is None:
-        return FAMILIES[task.modality](config.sizes, task)
+        return FAMILIES[task.modality](config, task)
+    if task.modality != DEFAULT_MODALITY:
+        raise StudentModuleError(
+            f"students.module must be left out for {task.modality}; got {source.name}. Its students take images."
+        )
     own = OwnStudents(source, task)
     unknown = sorted(set(weights) - set(own.costs()))
     if unknown:

@@ -33,6 +33,7 @@ from learn2compress.schemas.manifests import (
 from learn2compress.schemas.module_source import DEFAULT_FUNCTION, ModuleSource
 
 FAMILY_FILE = "family/family.h5"
+DICTIONARY_FILE = "dictionary.json"
 
 
 def write_students(
@@ -52,6 +53,7 @@ def write_students(
     preflight: Mapping[str, Sequence[LayerQuantization]] | None = None,
     sensitivity: Sensitivity | None = None,
     initialization: Initialization | None = None,
+    dictionary: bytes | None = None,
 ) -> StudentSetManifest:
     """Write a `StudentSet`.
 
@@ -71,6 +73,7 @@ def write_students(
         preflight: Quantization method of each layer, by student, if it was tested.
         sensitivity: Sensitivity of each layer, if it was measured.
         initialization: Source of the initial weights; None if they were random.
+        dictionary: Dictionary of students of texts; None for other students.
 
     Returns:
         The manifest that was written.
@@ -108,6 +111,7 @@ def write_students(
         notes=list(notes),
         sensitivity=sensitivity,
         initialization=initialization,
+        dictionary=_write_dictionary(folder, dictionary) if dictionary is not None else None,
     )
     write_manifest(folder, manifest)
     return manifest
@@ -126,6 +130,18 @@ def module_of(folder: str | Path, manifest: StudentSetManifest) -> ModuleSource 
     path = Path(folder) / manifest.module.path
     # Read as bytes, since text mode would replace other line ends by \n and thus change the digest.
     return ModuleSource(path.name, DEFAULT_FUNCTION, path.read_bytes().decode())
+
+
+def dictionary_of(folder: str | Path, manifest: StudentSetManifest) -> bytes | None:
+    """Read the dictionary of the students in a folder; None if they have none.
+
+    Raises:
+        TrainingError: The bytes differ from the manifest.
+    """
+    if manifest.dictionary is None:
+        return None
+    check_bytes(folder, manifest.dictionary)
+    return (Path(folder) / manifest.dictionary.path).read_bytes()
 
 
 def load_family(folder: str | Path, manifest: StudentSetManifest) -> keras.Model:
@@ -189,6 +205,11 @@ def check_bytes(folder: str | Path, file: File) -> None:
 def _save(model: keras.Model, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, include_optimizer=False)
+
+
+def _write_dictionary(folder: Path, content: bytes) -> File:
+    write_whole(folder / DICTIONARY_FILE, content)
+    return File.of(folder, DICTIONARY_FILE)
 
 
 def _write_module(folder: Path, source: ModuleSource) -> File:

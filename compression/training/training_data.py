@@ -5,6 +5,7 @@ In epoch e an example is used in its view (e + h) mod K, where h is a hash of it
 therefore trained on all views of every example, and each batch contains a mixture of views.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,6 +57,8 @@ class TrainingData:
         shuffle_buffer: Number of records from which the next one is drawn.
         live: Whether there are no stored logits of training images, since a jointly trained teacher computes them in
             each step.
+        encode: Conversion of stored examples to those that the students take: the ids of texts, [examples, length]
+            int32. None if they take stored examples.
     """
 
     task: Task
@@ -68,6 +71,7 @@ class TrainingData:
     seed: int
     shuffle_buffer: int
     live: bool = False
+    encode: Callable[[np.ndarray], np.ndarray] | None = None
 
     @classmethod
     def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
@@ -108,10 +112,10 @@ class TrainingData:
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """Make batches of (stored examples [b, …], labels [b] int64, teacher logits [b, classes] float32).
+        """Make batches of (examples [b, …], labels [b] int64, teacher logits [b, classes] float32).
 
-        Images are [b, h, w, c] uint8, texts [b] string. Examples without labels have the label -1. With a jointly
-        trained teacher, which computes its logits in the step, the logits are [b, 0].
+        Images are [b, h, w, c] uint8, texts [b] string, or [b, length] int32 with `encode`. Examples without labels
+        have the label -1. With a jointly trained teacher, which computes its logits in the step, the logits are [b, 0].
 
         Args:
             epoch: Number of the epoch, from 0; equal numbers give equal batches.
@@ -126,9 +130,19 @@ class TrainingData:
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            return examples, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+            return self._encoded(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+
+    def teaching(self) -> tf.data.Dataset:
+        """Make batches of the records of all training examples in the order of the files, with all views' logits.
+
+        A record has `example` as stored, `label` [b] int64 and `logits` [b, views, classes] float32; with a jointly
+        trained teacher the logits are [b, views, 0].
+        """
+        if self.live:
+            return read_examples(self.examples, "train", 256).map(self._with_views)
+        return read_with_logits(self.examples, self.logits, "train", 256)
 
     def _with_views(self, batch: dict) -> dict:
         """Draw the views that TeacherImporter would store with the logits of a fixed teacher."""
@@ -138,9 +152,14 @@ class TrainingData:
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
-        """Make validation batches of (stored examples [b, …], labels [b] int64)."""
+        """Make validation batches of (examples [b, …], labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
-        return batches.map(lambda batch: (batch["example"], batch["label"]))
+        return batches.map(lambda batch: (self._encoded(batch["example"]), batch["label"]))
+
+    def _encoded(self, examples: tf.Tensor) -> tf.Tensor:
+        if self.encode is None:
+            return examples
+        return tf.ensure_shape(tf.numpy_function(self.encode, [examples], tf.int32), [None, *self.task.input_shape])
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the first validation examples in the order of their ids.
@@ -149,16 +168,19 @@ class TrainingData:
             count: Maximum number of examples.
 
         Returns:
-            At most `count` stored examples, [n, …], and their labels, [n] int64.
+            At most `count` examples, [n, …], and their labels, [n] int64.
         """
         batches = islice(
             iter_numpy(read_examples(self.examples, "validation", max(1, min(count, 256)))), -(-count // 256)
         )
         found = list(batches)
         if not found:
-            return modality_of(self.task).records(self.task).decode([]), np.zeros(0, np.int64)
+            return self._as_taken(modality_of(self.task).records(self.task).decode([])), np.zeros(0, np.int64)
         examples, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
-        return examples[:count], labels[:count]
+        return self._as_taken(examples[:count]), labels[:count]
+
+    def _as_taken(self, examples: np.ndarray) -> np.ndarray:
+        return examples if self.encode is None else self.encode(examples)
 
     def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
         """Read the first training examples in the order of their ids, which is random with respect to content.
@@ -167,12 +189,12 @@ class TrainingData:
             count: Maximum number of examples.
 
         Returns:
-            At most `count` stored examples and their ids.
+            At most `count` examples and their ids.
         """
         images: list[np.ndarray] = []
         ids: list[str] = []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
-            images.extend(batch["example"][: count - len(images)])
+            images.extend(self._as_taken(batch["example"][: count - len(images)]))
             ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
             if len(images) >= count:
                 break

@@ -26,10 +26,9 @@ from learn2compress.evaluation.examination.fit import (
     near_chance,
     read_scores,
 )
-from learn2compress.modalities import modality_named
+from learn2compress.modalities import OpenedClassifier, modality_named
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import PRESETS, Scaling
-from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.parsed_file import ParsedFile
 
 _FLOOR = 1e-12  # probability whose logarithm stands for that of 0
@@ -68,7 +67,7 @@ class ExaminedFile:
         warnings: What may be wrong with its figures.
     """
 
-    classifier: Classifier
+    classifier: OpenedClassifier
     classes: ClassMatch
     read_as: list[str]
     warnings: list[str] = field(default_factory=list)
@@ -96,7 +95,7 @@ def examine(source: ParsedFile, modality: str, data: DataClasses, choices: Choic
     pixels = classifier.pixels
     examined = ExaminedFile(classifier, match, list(_read_as(classifier, match)), list(match.warnings))
     examined.warnings += _left_aside(source, classifier)
-    if pixels.doubt:
+    if pixels is not None and pixels.doubt:
         _doubt(examined, f"{classifier.model.file} cannot be read for certain: {pixels.doubt}", choices)
     return examined
 
@@ -127,9 +126,10 @@ def judge(
     classifier, file = examined.classifier, examined.classifier.model.file
     accuracy, chance = float(right.mean()), chance_of(np.bincount(labels))
     near = near_chance(accuracy, chance)
-    assumed = classifier.pixels.source in ("assumed", "range")
+    pixels = classifier.pixels  # None for texts, which have no scaling
+    assumed = pixels is not None and pixels.source in ("assumed", "range")
     hints, wrong = [], False
-    if near or accuracy < SUSPECT or classifier.pixels.source != "metadata":
+    if near or accuracy < SUSPECT or (pixels is not None and pixels.source != "metadata"):
         present = _reading(classifier, sample)
         found = _other_scaling(source, examined, sample, present, good_score(chance), modality, choices)
         if found:
@@ -145,16 +145,15 @@ def judge(
         what = f"{file} scores {accuracy:.1%} of {len(right)} images" + (
             f", where naming the most frequent class alone scores {chance:.1%}" if near else ""
         )
-        reasons = hints or [
-            "No other scaling of pixels does better: its outputs may stand for other classes, which --classes names in "
-            "their order"
-        ]
+        tried = "" if pixels is None else "No other scaling of pixels does better: "
+        whose = "Its vocabulary may be another, or its" if pixels is None else "its"
+        reasons = hints or [f"{tried}{whose} outputs may stand for other classes, which --classes names in their order"]
         _doubt(examined, ". ".join([what, *reasons]), choices)
     else:
         examined.warnings += hints
-        if classifier.pixels.source == "assumed" and not hints:
+        if pixels is not None and pixels.source == "assumed" and not hints:
             tried = f"no other scaling does better on {len(sample[1])} of the images"
-            examined.warnings.append(f"{classifier.pixels.said}; {tried}. Give --scaling to be certain")
+            examined.warnings.append(f"{pixels.said}; {tried}. Give --scaling to be certain")
         if near_chance(accuracy, chance, len(right)):
             examined.warnings.append(f"{len(right)} images are too few to tell its accuracy from chance, {chance:.1%}")
 
@@ -165,22 +164,14 @@ def _doubt(examined: ExaminedFile, what: str, choices: Choices) -> None:
     examined.warnings.append(what)
 
 
-def _read_as(classifier: Classifier, match: ClassMatch) -> Iterator[str]:
-    axes = {
-        **{"nhwc": "channels last", "nchw": "channels first", "nhw": "without a channel axis"},
-        **{"flat": "flattened row by row, channels last"},
-    }
-    yield f"{classifier.model.input.dtype} images, {axes[classifier.layout.axes]}"
-    if classifier.layout.batch > 1:
-        batch = classifier.layout.batch
-        yield f"in batches of {batch}, the last one filled up: MACs, memory and latency are those of {batch} images"
-    yield classifier.pixels.said
+def _read_as(classifier: OpenedClassifier, match: ClassMatch) -> Iterator[str]:
+    yield from classifier.read_as
     yield match.said
     if classifier.scores.units == 1:
         yield "one output unit, read as two classes"
 
 
-def _left_aside(source: ParsedFile, classifier: Classifier) -> Iterator[str]:
+def _left_aside(source: ParsedFile, classifier: OpenedClassifier) -> Iterator[str]:
     if classifier.lost_labels:
         yield f"its metadata name the labels {classifier.lost_labels}, which another tool has left out of the file"
     if len(source.facts.signatures) > 1:
@@ -208,7 +199,7 @@ def _other_scaling(
     choices: Choices,
 ) -> _OtherScaling | None:
     """Try the other presets, and say which of them, if any, does better than the present reading."""
-    if examined.classifier.pixels.source == "whole pixels":
+    if examined.classifier.pixels is None or examined.classifier.pixels.source == "whole pixels":
         return None
     readings: dict[str, Reading] = {}
     for name in PRESETS:
@@ -217,7 +208,7 @@ def _other_scaling(
             continue
         options = open_options(choices._replace(scaling=scaling))
         other = modality_named(modality).device_format.open_classifier(source, **options)
-        if not other.pixels.doubt:
+        if other.pixels is not None and not other.pixels.doubt:
             other.order_outputs(examined.classes.order)
             readings[name] = _reading(other, sample)
     best = best_reading(readings)
@@ -243,9 +234,10 @@ def _channels_first(
     choices: Choices,
 ) -> list[str]:
     """Say so if flattened colours seem to be meant a channel after the other."""
-    if examined.classifier.layout.axes != "flat" or sample[0].shape[-1] == 1:
+    layout, pixels = examined.classifier.layout, examined.classifier.pixels
+    if layout is None or pixels is None or layout.axes != "flat" or sample[0].shape[-1] == 1:
         return []
-    options = open_options(choices._replace(scaling=examined.classifier.pixels.scaling))
+    options = open_options(choices._replace(scaling=pixels.scaling))
     other = modality_named(modality).device_format.open_classifier(source, channels_first=True, **options)
     other.order_outputs(examined.classes.order)
     reading = _reading(other, sample)
@@ -274,7 +266,7 @@ def _other_order(
     ]
 
 
-def _reading(classifier: Classifier, sample: tuple[np.ndarray, np.ndarray]) -> Reading:
+def _reading(classifier: OpenedClassifier, sample: tuple[np.ndarray, np.ndarray]) -> Reading:
     scores = classifier.predict(sample[0])
     if classifier.scores.kind != "logits":
         scores = np.log(np.maximum(metrics.probabilities(scores), _FLOOR))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from learn2compress.modalities.opened import OpenedClassifier
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.interpreter import Classifier, open_model
@@ -21,7 +22,7 @@ class ImageDeviceFormat:
         """Opens a file whose one input is an image; see `tflite.interpreter.open_model`."""
         return open_model(source, **options)
 
-    def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
+    def check_input(self, classifier: OpenedClassifier, shape: tuple[int, ...]) -> None:
         """Raises ModelFileError if the file takes images of another shape."""
         if classifier.input_shape != shape:
             raise ModelFileError(
@@ -33,6 +34,10 @@ class ImageDeviceFormat:
         """Returns one black image."""
         return np.zeros((1, *shape), np.uint8)
 
+    def class_words(self, source: ParsedFile | bytes | str | Path) -> dict[str, list[str]]:  # noqa: ARG002
+        """Returns nothing, since images have no words."""
+        return {}
+
     def write_metadata(
         self,
         parsed: ParsedFile,
@@ -42,6 +47,7 @@ class ImageDeviceFormat:
         labels: Sequence[str],
         output_name: str,
         normalization: Scaling,
+        dictionary: bytes | None = None,  # noqa: ARG002
     ) -> None:
         """Describes the input as an image with its color space and normalization."""
         write_metadata(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from learn2compress.tflite.interpreter import Classifier
+    from learn2compress.modalities.opened import OpenedClassifier
     from learn2compress.tflite.parsed_file import ParsedFile
 
 
@@ -26,6 +26,7 @@ class ImagePresentation:
     """
 
     classifier = "image classifier"
+    golden_extras: tuple[Any, ...] = ()
     snippets: tuple[str, ...] = ("classify.py", "Classifier.kt", "Classifier.swift")
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -52,7 +53,7 @@ class ImagePresentation:
         """Reads a template from the folder beside this module."""
         return (resources.files(__package__) / "templates" / f"{name}.j2").read_text("utf-8")
 
-    def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:
+    def snippet_facts(self, parsed: ParsedFile, classifier: OpenedClassifier) -> Mapping[str, Any]:
         """Collects the size and the normalization of a file's images, with a number for each channel."""
         from learn2compress.tflite.metadata import read_metadata
 

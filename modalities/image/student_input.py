@@ -29,6 +29,10 @@ class ImageStudentInput:
         """Converts pixels 0..255 of any dtype to float32 in [-1, 1]."""
         return (tf.cast(batch, tf.float32) - self.normalization.mean[0]) / self.normalization.std[0]
 
+    def of_student(self, student: Any) -> "ImageStudentInput":  # noqa: ARG002
+        """Returns the same, since all students take the same images."""
+        return self
+
     def app_input(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Makes an input of floats 0..255, and the output of a Rescaling layer on it."""
         image = keras.Input(shape, name=self.name)

@@ -5,4 +5,4 @@ Other packages use it through `modalities.modality_of`; the public modules are f
 only.
 """
 
-__all__ = ["modality", "records", "words"]
+__all__ = ["device_format", "lookup", "modality", "records", "snippets", "student_input", "words"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from learn2compress.modalities.text.snippets import HARD_TEXTS, SNIPPETS, snippet_facts
 from learn2compress.modalities.text.words import decode_text
 
 if TYPE_CHECKING:
-    from learn2compress.tflite.interpreter import Classifier
+    from learn2compress.modalities.opened import OpenedClassifier
     from learn2compress.tflite.parsed_file import ParsedFile
 
 _SHOWN_CHARACTERS = 160
@@ -24,7 +25,7 @@ class TextPresentation:
     """
 
     classifier = "text classifier"
-    snippets: tuple[str, ...] = ()
+    snippets = SNIPPETS
 
     def __init__(self, tokens: int) -> None:
         self.described = f"a text of which the first {tokens} words are read"
@@ -44,6 +45,11 @@ class TextPresentation:
         """Reads a template from the folder beside this module."""
         return (resources.files(__package__) / "templates" / f"{name}.j2").read_text("utf-8")
 
-    def snippet_facts(self, parsed: ParsedFile, classifier: Classifier) -> Mapping[str, Any]:  # noqa: ARG002
-        """Collects the number of ids."""
-        return {"tokens": classifier.input_shape[0]}
+    def snippet_facts(self, parsed: ParsedFile, classifier: OpenedClassifier) -> Mapping[str, Any]:
+        """Collects the number of ids and the features of the dictionary; see `snippets.snippet_facts`."""
+        return snippet_facts(parsed, classifier)
+
+    @property
+    def golden_extras(self) -> tuple[bytes, ...]:
+        """Hard cases of texts; see `snippets.HARD_TEXTS`."""
+        return tuple(text.encode() for text in HARD_TEXTS)

@@ -2,11 +2,11 @@
 """The section `students`."""
 
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from learn2compress.schemas.config.types import Bytes, Count, Rate, Section
+from learn2compress.schemas.config.types import Bytes, Count, Fraction, Rate, Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
@@ -42,6 +42,26 @@ class FamilyConfig(Section):
         min_length=2,
         max_length=6,
     )
+    dictionary: Literal["words", "keys"] | None = Field(
+        None,
+        description="texts: what a file carries of its dictionary: words, a vocab.txt by which MediaPipe and the Task "
+        "Library load it as it is, or keys, three bytes an entry, for more accuracy in the same bytes (default: words)",
+    )
+    word_pairs: bool | None = Field(
+        None, description="texts: whether pairs of words are entries too, which needs dictionary: keys (default: false)"
+    )
+    prefix: Annotated[int, Field(ge=2, le=20)] | None = Field(
+        None, description="texts: length of prefixes that are entries too, which needs dictionary: keys (default: none)"
+    )
+    word_dropout: Fraction | None = Field(
+        None, description="texts: fraction of the words that are left out at random in training (default: 0.5)"
+    )
+
+    @model_validator(mode="after")
+    def _features_need_keys(self) -> "FamilyConfig":
+        if self.dictionary != "keys" and (self.word_pairs or self.prefix is not None):
+            raise ValueError("word_pairs and prefix need dictionary: keys, since a vocabulary holds words only")
+        return self
 
 
 class StudentsConfig(FamilyConfig):

@@ -4,7 +4,7 @@
 tflite/metadata.py describes the format and reads them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flatbuffers
@@ -58,17 +58,46 @@ def write_metadata(
     Raises:
         ModelFileError: The file is not an image classifier, or labels or normalization do not match it.
     """
-    model_file, file = parsed.facts, file or parsed.file
-    channels = _channels(model_file.input, file)
-    _check_labels(labels, model_file.output, file)
+    file = file or parsed.file
+    channels = _channels(parsed.facts.input, file)
     _check_normalization(mean, std, channels, file)
-    graph = {
-        "input_tensor_metadata": [("TensorMetadata", _image_tensor(channels, mean, std))],
-        "output_tensor_metadata": [("TensorMetadata", _scores_tensor(output_name))],
-    }
     about = {
         **{"name": name, "description": description, "version": version},
         **{"author": author, "license": license},
+    }
+    return put_metadata(parsed, about, _image_tensor(channels, mean, std), labels, output_name, _PARSER_VERSION, file)
+
+
+def put_metadata(
+    parsed: ParsedFile,
+    about: Mapping[str, str],
+    input_tensor: Mapping[str, Any],
+    labels: Sequence[str],
+    output_name: str,
+    parser_version: str,
+    file: str,
+) -> ParsedFile:
+    """Writes metadata with the description of the input into a classifier, and replaces existing ones.
+
+    Args:
+        parsed: The file; other files appended to it are kept.
+        about: Texts of the table ModelMetadata; empty ones are left out.
+        input_tensor: Fields of the input's table TensorMetadata.
+        labels: Names of the classes, in the order of the model's output.
+        output_name: Name of the output for an app.
+        parser_version: Least version of a reader of the metadata.
+        file: Name of the file in error messages.
+
+    Returns:
+        The same file.
+
+    Raises:
+        ModelFileError: The labels do not match the output.
+    """
+    _check_labels(labels, parsed.facts.output, file)
+    graph = {
+        "input_tensor_metadata": [("TensorMetadata", dict(input_tensor))],
+        "output_tensor_metadata": [("TensorMetadata", _scores_tensor(output_name))],
     }
     recorder = Recorder()
     root = _build(
@@ -77,7 +106,7 @@ def write_metadata(
         {
             **{field: text for field, text in about.items() if text},
             "subgraph_metadata": [("SubGraphMetadata", graph)],
-            "min_parser_version": _PARSER_VERSION,
+            "min_parser_version": parser_version,
         },
     )
     _put(parsed.edit(), recorder.layout(root, IDENTIFIER))

@@ -10,13 +10,15 @@ from learn2compress.compression.pruning.channel_pruning import ChannelPlan, plan
 from learn2compress.compression.pruning.channel_targets import check_reachable, describe_widths
 from learn2compress.compression.pruning.passes.base import Context, Pass, Work
 from learn2compress.compression.pruning.passes.fine_tuning import fine_tune
+from learn2compress.compression.pruning.passes.rows import remove_rows
+from learn2compress.modalities.text.lookup.dictionary import Dictionary
 from learn2compress.schemas.config import ChannelPassConfig
 from learn2compress.schemas.manifests import Sensitivity
 from learn2compress.schemas.progress import say
 
 
 class ChannelPass(Pass[ChannelPassConfig]):
-    """Removes channels and fine-tunes the family; students of a user-defined architecture are not changed."""
+    """Removes channels, or rows of a dictionary, and fine-tunes; a user-defined architecture stays as it is."""
 
     name = "channels"
     parameters_type = ChannelPassConfig
@@ -38,6 +40,8 @@ class ChannelPass(Pass[ChannelPassConfig]):
         config, spec = self.parameters, work.spec
         if config.channels is None:
             return work
+        if work.dictionary is not None:
+            return remove_rows(work, Dictionary.from_bytes(work.dictionary), context, config)
         if spec is None:
             return work.with_note("no channels were removed: channel pruning supports the built-in family only")
         data, recipe = context.data_for(work), context.recipe

@@ -24,6 +24,9 @@ class MagnitudePass(Pass[MagnitudePassConfig]):
     def run(self, work: Work, context: Context) -> Work:
         """Prunes the kernels of dense and convolutional layers, if a sparsity is set; see `Pass.run`."""
         config = self.parameters
+        if work.dictionary is not None:
+            why = "of a dictionary, whole rows are removed instead, see prune.channels"
+            return work.with_note(f"no magnitude pruning: {why}") if config.sparsity else work
         sparsity: float | dict[str, float] = config.sparsity if prunable_layers(work.family) else 0.0
         measured = self._measure(work, context)
         if measured is not None:

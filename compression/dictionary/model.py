@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds nested dictionaries as one Keras model with one output per student.
+
+    ids ── table ── sum of the first N_1 rows' words ── first d_1 columns ── logits of `small`
+                 ├─ sum of the first N_2 rows' words ── first d_2 columns ── logits of `medium`
+                 └─ sum of all words ───────────────── all columns ──────── logits of `large`
+
+The table is gathered once. The rows of each student beyond those of the smaller one form a band; the words of each band
+are summed by one matrix product, and the sums of the bands are added up, so that further students cost almost nothing.
+
+A text of the file is the mean over all L ids, of which unknown and missing ones are a zero row: that is the sum of its
+words, divided by a constant, which the logits' kernel makes up for. (A mean over the words that are there would need
+operators without an 8-bit form.) While training, words are left out at random, so that no word relies on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.dictionary.cutting import cut_student
+from learn2compress.compression.dictionary.spec import DictionarySpec
+
+TABLE = "dictionary"
+_INITIAL_WORD = 0.05  # standard deviation of the initial table
+
+
+@keras.saving.register_keras_serializable("learn2compress")
+class NestedDictionary(keras.layers.Layer):
+    """Sums the rows of each student's words.
+
+    Args:
+        rows: Number of rows of each student, ascending, without row 0.
+        columns: Number of columns of each student.
+        drop: Fraction of the words that are left out while training.
+        seed: Seed of the initial table.
+    """
+
+    def __init__(
+        self, rows: Sequence[int], columns: Sequence[int], drop: float, seed: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.rows, self.columns, self.drop, self.seed = tuple(rows), tuple(columns), drop, seed
+        self.dropout = keras.layers.Dropout(drop, name="words") if drop else None
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Create the table, [rows + 1, columns]; row 0 is that of padding and unknown words, and is not used."""
+        self.table = self.add_weight(
+            "embeddings",
+            (self.rows[-1] + 1, max(self.columns)),
+            initializer=keras.initializers.RandomNormal(stddev=_INITIAL_WORD, seed=self.seed),
+        )
+        super().build(input_shape)
+
+    def call(self, ids: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
+        """Compute the sums.
+
+        Args:
+            ids: [batch, length] int32.
+            training: Whether words are left out.
+
+        Returns:
+            One [batch, columns] float32 per student.
+        """
+        starts = (0, *self.rows[:-1])
+        bands = tf.stack(
+            [tf.cast((ids > low) & (ids <= high), tf.float32) for low, high in zip(starts, self.rows, strict=True)],
+            axis=1,
+        )
+        if self.dropout is not None:
+            kept = self.dropout(tf.ones_like(bands[:, :1]), training=training)
+            bands *= kept
+        sums = tf.cumsum(tf.matmul(bands, tf.gather(self.table, ids)), axis=1)
+        return [sums[:, index, :columns] for index, columns in enumerate(self.columns)]
+
+    def cut_students(self, family: keras.Model, names: Sequence[str]) -> dict[str, keras.Model]:
+        """Copy each student out of the family that this layer belongs to; see `family.model.cut_students`."""
+        table = self.table.numpy()
+        shapes = zip(names, self.rows, self.columns, strict=True)
+        return {name: cut_student(family, name, table[: rows + 1, :columns]) for name, rows, columns in shapes}
+
+    def select_students(self, family: keras.Model, names: Sequence[str], chosen: Sequence[str]) -> keras.Model:
+        """Copy some students of the family that this layer belongs to into a family of their own.
+
+        Args:
+            family: The family.
+            names: Names of its students, in the order of the outputs.
+            chosen: Names of the students to copy, in the same order.
+        """
+        shapes = [shape for shape in zip(names, self.rows, self.columns, strict=True) if shape[0] in chosen]
+        alone = assemble(shapes, family.input_shape[1], family.outputs[0].shape[-1], self.drop, self.seed or 0)
+        nested = alone.get_layer(TABLE)
+        nested.table.assign(self.table[: nested.rows[-1] + 1, : max(nested.columns)])
+        for name in chosen:
+            alone.get_layer(f"{name}_logits").set_weights(family.get_layer(f"{name}_logits").get_weights())
+        return alone
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        own = {"rows": self.rows, "columns": self.columns, "drop": self.drop, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def build_dictionaries(spec: DictionarySpec, drop: float, seed: int = 0) -> keras.Model:
+    """Build the joint model.
+
+    Args:
+        spec: Rows and columns of each student.
+        drop: Fraction of the words that are left out while training.
+        seed: Seed of the initial weights; equal seeds give equal weights.
+
+    Returns:
+        A functional model with input [batch, length] int32 and one output of logits [batch, classes] float32 per
+        student, smallest first.
+    """
+    shapes = [(student.name, student.rows, student.columns) for student in spec.students]
+    return assemble(shapes, spec.length, spec.classes, drop, seed)
+
+
+def assemble(shapes: Sequence[tuple[str, int, int]], length: int, classes: int, drop: float, seed: int) -> keras.Model:
+    """Build the joint model from the name, the rows and the columns of each student; see `build_dictionaries`."""
+    names, rows, columns = zip(*shapes, strict=True)
+    ids = keras.Input((length,), dtype="int32", name="ids")
+    sums = NestedDictionary(rows, columns, drop, seed, name=TABLE)(ids)
+    outputs = [
+        keras.layers.Dense(
+            classes,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1 + index),
+            name=f"{name}_logits",
+        )(pooled)
+        for index, (name, pooled) in enumerate(zip(names, sums, strict=True))
+    ]
+    return keras.Model(ids, outputs, name="family")
+
+
+def nested_layer(family: keras.Model) -> NestedDictionary | None:
+    """Return the table of a family of `build_dictionaries`; None for another model."""
+    return next((layer for layer in family.layers if isinstance(layer, NestedDictionary)), None)
