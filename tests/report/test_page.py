@@ -199,6 +199,8 @@ def test_report_page_shows_texts_on_which_file_and_teacher_differ(sample):
     tree = report.model_dump(mode="json")
     tree["evaluation"]["task"] |= {"modality": "text", "input_shape": [16]}
     texts = {identity: f"<i>{identity}</i> 😀" for identity in thumbnails}
+    for candidate in tree["evaluation"]["candidates"]:
+        candidate["class_words"] = {"<cat>": ["miau", "قطة"]}
 
     html = render_report(Report.model_validate(tree), texts)
 
@@ -206,6 +208,7 @@ def test_report_page_shows_texts_on_which_file_and_teacher_differ(sample):
     flip = next(f for f in chosen.figures["test"].flips if f.teacher == f.label)
     assert f'<q dir="auto">&lt;i&gt;{flip.id}&lt;/i&gt; 😀</q>' in html
     assert "validation texts" in html
+    assert '<th scope="row">&lt;cat&gt;</th><td><bdi>miau</bdi>, <bdi>قطة</bdi></td>' in html
     assert not [image for image in Page(html).all("img") if "width" in image]
 
 
