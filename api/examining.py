@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from learn2compress.schemas.manifests import Task
 
 IMAGES = 128  # on which the scalings are tried
+# Field of the section `data` that tells the form of an example, by modality.
+_SIZES = {"image": "height", "text": "max_tokens"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def examine_inputs(teacher: TeacherConfig, data: DataConfig, limit: int | None =
     from learn2compress.compression.teacher.models import open_model
     from learn2compress.compression.teacher.trust import check_graph, check_layers
     from learn2compress.data.sources.formats import find_format, open_source, resolve_task
-    from learn2compress.modalities import modality_named
+    from learn2compress.modalities import InputFiles, modality_named
 
     source = open_source(data, limit)
     about_data = _about_data(find_format(data), source)
@@ -68,7 +70,8 @@ def examine_inputs(teacher: TeacherConfig, data: DataConfig, limit: int | None =
     check_graph(file.path, teacher.trust)
     shape = None
     if source.example_shape is None:
-        shape = open_model(file, teacher.signature, teacher.output, modality_named(source.modality)).input.shape
+        files = InputFiles.named_by(teacher)
+        shape = open_model(file, teacher.signature, teacher.output, modality_named(source.modality), files).input.shape
     task = resolve_task(data, source, shape)
     loaded = open_teacher(teacher, task)
     best, text = _best_scaling(loaded, task, open_source(data, IMAGES))
@@ -76,14 +79,14 @@ def examine_inputs(teacher: TeacherConfig, data: DataConfig, limit: int | None =
         ("teacher", "path", _about_teacher(loaded)),
         ("teacher", "scaling", text),
         *(("data", "path", sentence) for sentence in about_data),
-        ("data", "height", f"found: the run will use {' × '.join(map(str, task.input_shape))}"),
+        ("data", _SIZES[task.modality], f"found: the run will use {' × '.join(map(str, task.input_shape))}"),
         ("data", "classes", f"found: {_some(source.classes)}"),
     ]
     return Findings(best, tuple(comments))
 
 
 def _about_teacher(teacher: "LoadedTeacher") -> str:
-    shape = " × ".join("any" if side is None else str(side) for side in teacher.opened.input.shape)
+    shape = " × ".join("any" if side is None else str(side) for side in teacher.opened.input.shape) or "a text"
     parameters = "" if teacher.parameters is None else f", {teacher.parameters:,} parameters"
     outputs = f"{teacher.outputs} output{'s' * (teacher.outputs > 1)}"
     return (
@@ -94,8 +97,8 @@ def _about_teacher(teacher: "LoadedTeacher") -> str:
 
 def _about_data(form: str, source: "ExampleSource") -> list[str]:
     counts = ", ".join(f"{count:,} {part or 'without a split'}" for part, count in source.counts.items())
-    sides = "images of different sizes"
-    if source.example_shape is not None:
+    sides = "texts" if source.modality == "text" else "images of different sizes"
+    if source.example_shape is not None and source.modality == "image":
         sides = f"images of {' × '.join(map(str, source.example_shape))}"
     return [f"found: {form}, {sides}, {counts}, {len(source.classes)} classes", *(f"note: {n}" for n in source.notes)]
 
@@ -132,7 +135,7 @@ def _best_scaling(teacher: "LoadedTeacher", task: "Task", source: "ExampleSource
     elif present is not None:
         found = present
     else:
-        return None, f"tried: under no scaling are the outputs finite on {len(labels)} images"
+        return None, f"tried: under no scaling are the outputs finite on {len(labels)} {task.modality}s"
     import numpy as np
 
     chance = chance_of(np.bincount(labels, minlength=len(task.classes)))
@@ -140,10 +143,8 @@ def _best_scaling(teacher: "LoadedTeacher", task: "Task", source: "ExampleSource
     now = "not finite" if present is None else f"{present.accuracy:.1%}"
     name = chosen or teacher.scaling.name or "the given one"
     instead = f", with {teacher.scaling.name or 'the given one'} {now}" if chosen else ""
-    return (
-        chosen,
-        f"tried: with {name} the accuracy on {len(labels)} training images is {found.accuracy:.1%}{instead}{doubt}",
-    )
+    where = f"{len(labels)} training {task.modality}s"
+    return chosen, f"tried: with {name} the accuracy on {where} is {found.accuracy:.1%}{instead}{doubt}"
 
 
 def _read(teacher: "LoadedTeacher", images: "np.ndarray", labels: "np.ndarray") -> "Reading | None":
@@ -171,7 +172,7 @@ def _some_images(task: "Task", source: "ExampleSource") -> "tuple[np.ndarray, np
     examples: Any = (example for piece in source.pieces for example in piece.read())
     chosen = list(islice((one for one in examples if not isinstance(one, BadFile) and one.part == part), IMAGES))
     if not chosen:
-        raise DataError("the data must hold images that can be read; got none. Check data.path.")
+        raise DataError(f"the data must hold {task.modality}s that can be read; got none. Check data.path.")
     records = modality_of(task).records(task)
     images = records.decode([records.encode(records.fit(one.content)) for one in chosen])
     return images, np.array([one.label for one in chosen], np.int64)

@@ -28,6 +28,7 @@ class Measurements:
         host: The machine on which the latency was measured.
         skipped: Images that could not be read.
         warnings: Reasons to doubt the figures, in sentences.
+        modality: Kind of the examples.
     """
 
     candidates: "list[Candidate]"
@@ -36,6 +37,7 @@ class Measurements:
     host: "Host"
     skipped: "list[BadFile]"
     warnings: list[str]
+    modality: str = "image"
 
     @property
     def models(self) -> ModelTable:
@@ -49,7 +51,7 @@ class Measurements:
 
     def __repr__(self) -> str:
         notes = [f"warning: {warning}" for warning in self.warnings] + self.failed
-        title = f"{self.part} images; latency on {self.host.name}, {self.host.runtime}"
+        title = f"{self.part} {self.modality}s; latency on {self.host.name}, {self.host.runtime}"
         return "\n".join([title, repr(self.models), *notes])
 
     def _repr_html_(self) -> str:
@@ -65,6 +67,8 @@ def evaluate(
     label_offset: int | None = None,
     image_feature: str | None = None,
     label_feature: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
     limit: int | None = None,
     scaling: str | None = None,
     signature: str | None = None,
@@ -88,6 +92,8 @@ def evaluate(
         label_offset: Taken off whole-number labels: 1 where they begin at 1.
         image_feature: Name of the image feature of TFRecords; by default a usual one.
         label_feature: Name of the label feature of TFRecords; by default a usual one.
+        text_column: Name of the column of texts; by default a usual one.
+        label_column: Name of the column of the labels of texts; by default a usual one.
         limit: Use at most this many images, evenly spaced.
         scaling: What the files expect of pixels 0..255: none, unit, symmetric, imagenet or caffe; by default what each
             file's metadata or its input's range says.
@@ -116,17 +122,26 @@ def evaluate(
 
     names = list(classes) if classes else None
     options = {"path": str(data), "format": format, "classes": names, "label_offset": label_offset}
-    features = {"image_feature": image_feature, "label_feature": label_feature}
+    features = {
+        **{"image_feature": image_feature, "label_feature": label_feature},
+        **{"text_column": text_column, "label_column": label_column},
+    }
     config = checked(DataConfig, options | {name: value for name, value in features.items() if value})
     expected = checked(TeacherConfig, {"path": "", "scaling": scaling}).scaling if scaling else None
     source = open_source(config, limit)
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     settings = checked(EvaluateConfig, {"top_k": top_k, "threads": list(threads), "latency_runs": runs})
     choices = Choices(expected, signature, output, tuple(skip_class), names is not None, allow_near_chance)
-    found = _with_bar(lambda told: evaluate_files(paths, source, settings, choices, told), "images", quiet)
+    found = _with_bar(lambda told: evaluate_files(paths, source, settings, choices, told), f"{source.modality}s", quiet)
     warnings = [f"{candidate.name}: {text}" for candidate in found.candidates for text in candidate.warnings]
     return Measurements(
-        found.candidates, source.classes, found.part, this_host(), found.skipped, [*found.notes, *warnings]
+        found.candidates,
+        source.classes,
+        found.part,
+        this_host(),
+        found.skipped,
+        [*found.notes, *warnings],
+        source.modality,
     )
 
 

@@ -27,15 +27,21 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     files: list[Path] = typer.Argument(..., help="TensorFlow Lite classifiers."),
-    data: str = typer.Option(..., "--data", help="Image folder, .npz, .csv or TFRecord files, or the word digits."),
+    data: str = typer.Option(
+        ...,
+        "--data",
+        help="Image folder, .npz, .csv or TFRecord files, or the word digits; tables or folders of texts.",
+    ),
     data_format: str = typer.Option(
-        "auto", "--format", help="folder, npz, tfrecord, csv or digits (default: detected)."
+        "auto", "--format", help="folder, npz, tfrecord, csv, tsv, jsonl, parquet or digits (default: detected)."
     ),
     classes: str | None = typer.Option(None, help="Class names in the order of the outputs, separated by commas."),
     label_offset: int | None = typer.Option(None, help="Taken off whole-number labels: 1 where they begin at 1."),
     image_feature: str | None = typer.Option(None, help="TFRecord: name of the image feature (default: a usual one)."),
     label_feature: str | None = typer.Option(None, help="TFRecord: name of the label feature (default: a usual one)."),
-    limit: int | None = typer.Option(None, min=1, help="Use at most this many images, evenly spaced."),
+    text_column: str | None = typer.Option(None, help="Texts: name of the column (default: a usual one)."),
+    label_column: str | None = typer.Option(None, help="Texts: name of the column of labels (default: a usual one)."),
+    limit: int | None = typer.Option(None, min=1, help="Use at most this many examples, evenly spaced."),
     scaling: str | None = typer.Option(
         None,
         help="What the files expect of pixels 0..255: none, unit, symmetric, imagenet, caffe (default: what each "
@@ -69,6 +75,8 @@ def evaluate(
         label_offset=label_offset,
         image_feature=image_feature,
         label_feature=label_feature,
+        text_column=text_column,
+        label_column=label_column,
         limit=limit,
         scaling=scaling,
         signature=signature,
@@ -87,7 +95,10 @@ def evaluate(
         _print_table(found, host)
     if found.skipped:
         first = found.skipped[0]
-        typer.echo(f"{len(found.skipped)} images were skipped; the first is {first.source}: {first.reason}", err=True)
+        typer.echo(
+            f"{len(found.skipped)} {found.modality}s were skipped; the first is {first.source}: {first.reason}",
+            err=True,
+        )
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for reason in found.failed:
@@ -127,7 +138,9 @@ def _print_table(found: "Measurements", host: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{found.part} images; latency on {host['name']}, {host['runtime']}", title_justify="left")
+    table = Table(
+        title=f"{found.part} {found.modality}s; latency on {host['name']}, {host['runtime']}", title_justify="left"
+    )
     for column in ("file", "accuracy", "95 % interval", "size", "MACs", "latency"):
         table.add_column(column, justify="left" if column == "file" else "right", overflow="fold")
     for candidate in found.candidates:

@@ -216,8 +216,9 @@ def describe(
     )
     if failed is not None:
         return measured.model_copy(update={"failed": failed})
+    device_format = modality_of(task).device_format
     try:
-        classifier = opened or modality_of(task).device_format.open_classifier(data, file=identity.file)
+        classifier = opened or device_format.open_classifier(data, file=identity.file)
         check_classifier(classifier, task)
     except ModelFileError as error:
         return measured.model_copy(update={"failed": str(error)})
@@ -233,6 +234,7 @@ def describe(
             "full_int8": proof.holds,
             # A converter joins the names of all operations that were fused; the last one identifies the layer.
             "float_tensors": [tensor.split(";")[-1] for tensor in proof.float_tensors],
+            "class_words": device_format.class_words(data),
         }
     )
 

@@ -39,6 +39,7 @@ def list_mistakes(report: Report) -> list[dict[str, Any]]:
                 "confusion": _confusion(figures, classes) if len(classes) <= MANY_CLASSES else None,
                 "confusions": _largest_confusions(figures, classes),
                 "flips": _flips(figures, classes),
+                "words": candidate.class_words,
             }
         )
     return sorted(shown, key=lambda entry: not entry["chosen"])

@@ -7,6 +7,8 @@ final figures. Accuracies, confidences and calibration errors are fractions in [
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from learn2compress.schemas.manifests import (
     Calibration,
     Epoch,
@@ -117,6 +119,8 @@ class Candidate(Record):
     layers: list[LayerQuantization] = []
     calibration: Calibration | None = None
     rescue: FloatFallback | None = None
+    # Of a file of texts: the words that speak most for each class, by its name.
+    class_words: dict[str, list[str]] = Field({}, exclude_if=lambda words: not words)
 
     @property
     def arithmetic(self) -> str:

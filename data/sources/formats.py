@@ -13,7 +13,7 @@ from learn2compress.data.sources.digits import digits_digest, open_digits
 from learn2compress.data.sources.folder import folder_digest, open_folder
 from learn2compress.data.sources.npz import npz_digest, open_npz
 from learn2compress.data.sources.recognition import find_modality
-from learn2compress.data.sources.text.formats import open_texts, texts_digest
+from learn2compress.data.sources.text.formats import open_texts, texts_digest, texts_format
 from learn2compress.data.sources.tfrecord import holds_records, open_tfrecord, tfrecord_digest
 from learn2compress.data.sources.unlabeled import unlabeled_digest
 from learn2compress.modalities import modality_named
@@ -78,11 +78,13 @@ def data_digest(config: DataConfig) -> str:
 
 
 def find_format(config: DataConfig) -> str:
-    """Tell the format of images: the configured one, or what the path looks like.
+    """Tell the format: the configured one, or what the path looks like.
 
     Raises:
-        DataError: There is nothing at the path, or its format cannot be told or is one of texts.
+        DataError: There is nothing at the path, or its format cannot be told or is one of texts, for images.
     """
+    if find_modality(config) == "text":
+        return texts_format(config)
     if config.format in ("tsv", "jsonl", "parquet"):
         raise DataError(
             f"data.format must be one of {', '.join(FORMATS)} for images; got {config.format}. Change it, or set "

@@ -105,3 +105,24 @@ def test_examine_inputs_finds_the_scaling_that_the_teacher_was_trained_with(tmp_
     assert about.startswith(f"tried: with {trained_on} the accuracy on 128 training images is 100.0%")
     assert "input 4 × 4 × 1, 2 outputs (logits)" in findings.about("teacher", "path")[0]
     assert "npz, images of 4 × 4 × 1, 300 without a split, 2 classes" in findings.about("data", "path")[0]
+
+
+@pytest.mark.slow
+def test_examine_inputs_describes_texts_and_their_teacher(tmp_path):
+    import tf_keras
+    from support.text_teachers import build_strings
+
+    from learn2compress.api.examining import examine_inputs
+    from learn2compress.schemas.config import DataConfig, TeacherConfig
+
+    rows = [f"a {'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(200)]
+    (tmp_path / "d.tsv").write_text("\n".join(["text\tlabel", *rows]))
+    build_strings(tf_keras).save(tmp_path / "t.keras")
+
+    findings = examine_inputs(TeacherConfig(path=str(tmp_path / "t.keras")), DataConfig(path=str(tmp_path / "d.tsv")))
+
+    assert findings.scaling is None
+    assert "the accuracy on 128 training texts is 100.0%" in findings.about("teacher", "scaling")[0]
+    assert "input a text, 2 outputs (probabilities)" in findings.about("teacher", "path")[0]
+    assert "found: tsv, texts, 200 without a split, 2 classes" in findings.about("data", "path")[0]
+    assert findings.about("data", "max_tokens") == ["found: the run will use 16"]

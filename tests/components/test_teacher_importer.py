@@ -47,7 +47,7 @@ def teacher_file(stripes, tmp_path_factory):
 def run(stripes_artifacts, teacher_file, artifact, tmp_path):
     """Executes the node without a runner; returns its two output artifacts."""
 
-    def run(path=teacher_file, sha256=None, features=False, examples=stripes_artifacts[0], **config):
+    def run(path=teacher_file, sha256=None, features=False, unlabeled=False, examples=stripes_artifacts[0], **config):
         teacher = artifact(Teacher, tmp_path / "TeacherImporter/teacher/1")
         logits = artifact(TeacherLogits, tmp_path / "TeacherImporter/teacher_logits/1", 2)
         section = TeacherConfig(**{"path": str(path), "views": 3, "view_shift": 0.125, **config})
@@ -59,6 +59,7 @@ def run(stripes_artifacts, teacher_file, artifact, tmp_path):
                 **TeacherImporter.encode(teacher=section),
                 "teacher_sha256": sha256 or path_sha256(path),
                 "features": int(features),
+                **({"unlabeled_logits": 1} if unlabeled else {}),
                 "seed": 5,
                 "code_version": "1",
             },
@@ -242,6 +243,28 @@ def test_importer_computes_features_once_for_each_view_with_and_without_labels(
             np.testing.assert_array_equal(batch["features"][:, k], pixels.reshape(-1, 64))
         seen += len(batch["id"])
     assert seen == 129
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_importer_computes_logits_of_images_without_labels(run, stripes_unlabeled, features):
+    _, artifact = run(unlabeled=True, features=features, examples=stripes_unlabeled)
+
+    manifest = read_manifest(artifact.uri, TeacherLogitsManifest)
+    assert manifest.unlabeled.count == 33
+    assert manifest.forward_passes == 3 * (96 + 33)
+    if features:
+        assert manifest.features.forward_passes == 0
+    batches = list(iter_numpy(read_with_logits(stripes_unlabeled, artifact.uri, "train", 32)))
+    labels, ids = (np.concatenate([batch[key] for batch in batches]) for key in ("label", "id"))
+    assert (labels == -1).sum() == 33
+    assert len(set(ids)) == 96 + 33
+    # The logits of this teacher are means of pixels, so that those of each view tell it.
+    for batch in batches:
+        for k in range(3):
+            pixels = apply_view(batch["example"], batch["views"][:, k]).numpy().astype(float)
+            expected = np.stack([pixels[:, :, 3 * c : 3 * c + 2].mean((1, 2, 3)) for c in range(3)], axis=1) / 10
+            expected -= expected.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(batch["logits"][:, k], expected, rtol=2e-3, atol=0.05)
 
 
 def test_importer_refuses_missing_features_before_inference(run, stripes, tmp_path):

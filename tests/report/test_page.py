@@ -194,6 +194,24 @@ def test_report_page_shows_the_pictures_of_the_chosen_files_flips(page, sample):
     assert len(shown) == 24
 
 
+def test_report_page_shows_texts_on_which_file_and_teacher_differ(sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    tree["evaluation"]["task"] |= {"modality": "text", "input_shape": [16]}
+    texts = {identity: f"<i>{identity}</i> 😀" for identity in thumbnails}
+    for candidate in tree["evaluation"]["candidates"]:
+        candidate["class_words"] = {"<cat>": ["miau", "قطة"]}
+
+    html = render_report(Report.model_validate(tree), texts)
+
+    chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
+    flip = next(f for f in chosen.figures["test"].flips if f.teacher == f.label)
+    assert f'<q dir="auto">&lt;i&gt;{flip.id}&lt;/i&gt; 😀</q>' in html
+    assert "validation texts" in html
+    assert '<th scope="row">&lt;cat&gt;</th><td><bdi>miau</bdi>, <bdi>قطة</bdi></td>' in html
+    assert not [image for image in Page(html).all("img") if "width" in image]
+
+
 def test_report_page_escapes_names_from_users(sample):
     report, thumbnails = sample
     tree = report.model_dump(mode="json")

@@ -5,7 +5,7 @@ import glob
 from pathlib import Path
 
 from learn2compress.data.raw_examples import ExampleSource
-from learn2compress.data.sources.text.files import table_format, tables_digest
+from learn2compress.data.sources.text.files import list_tables, table_format, tables_digest
 from learn2compress.data.sources.text.folder import open_text_folder, text_folder_digest
 from learn2compress.data.sources.text.tables import open_tables
 from learn2compress.schemas.config import DataConfig
@@ -21,6 +21,15 @@ def open_texts(config: DataConfig, limit: int | None = None) -> ExampleSource:
         DataError: There is nothing at the path, or it holds no labelled texts.
     """
     return open_text_folder(config, limit) if _is_folder(config) else open_tables(config, limit)
+
+
+def texts_format(config: DataConfig) -> str:
+    """Tells the format: folder, or that of the tables.
+
+    Raises:
+        DataError: There is nothing at the path, or its format cannot be told.
+    """
+    return "folder" if _is_folder(config) else next(kind for _, kind in list_tables(config).values())
 
 
 def texts_digest(config: DataConfig) -> str:

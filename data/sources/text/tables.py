@@ -23,6 +23,7 @@ from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import BadFile
 
 ROWS_A_PIECE = 20_000
+_ORDER: tuple[Part, ...] = ("train", "validation", "test", None)
 _NO_LABEL = "it has no label; texts without labels belong in data.unlabeled"
 
 
@@ -141,7 +142,7 @@ def open_tables(config: DataConfig, limit: int | None = None) -> ExampleSource:
     samples = {part: EvenSample(total, limit) for part, total in found.counts.items()}
     return ExampleSource(
         classes.names,
-        {part: len(sample) for part, sample in samples.items()},
+        {part: len(samples[part]) for part in _ORDER if part in samples},
         found.lengths.suggest(),
         make_pieces(tables, found.sizes, samples, classes),
         modality="text",

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from support.text_teachers import WORDS, Classes, Transformer, build_ids, build_strings, save_module, texts
+from tensorflow.core.protobuf import saved_model_pb2
 
 from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.compression.teacher.fit import check_fit
@@ -197,6 +198,19 @@ def test_teacher_near_chance_is_refused_on_texts(tmp_path):
 
     with pytest.raises(TeacherError, match=r"must score above chance on the data; got 0\.500"):
         check_fit(load(tmp_path / "t.keras"), batch, np.arange(60) % 2, classes=2)
+
+
+def test_model_with_an_operation_of_tensorflow_text_is_named(tmp_path):
+    folder = save_module(Classes(["pos", "neg"]), tmp_path / "t")
+    model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    for function in model.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            if node.op == "StaticRegexFullMatch":
+                node.op = "CaseFoldUTF8"
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+
+    with pytest.raises(TeacherError, match=r"got CaseFoldUTF8 of the package tensorflow-text, which is not loaded"):
+        load(folder)
 
 
 @pytest.mark.parametrize(

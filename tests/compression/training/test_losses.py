@@ -26,6 +26,14 @@ def test_hard_loss_distributes_the_weight_of_the_label_when_smoothed():
     assert float(loss[0]) == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_hard_loss_is_zero_without_a_label(smoothing):
+    loss = hard_loss(tf.constant([-1, 1], tf.int64), tf.concat([QUARTER, QUARTER], 0), smoothing)
+
+    assert float(loss[0]) == 0
+    assert float(loss[1]) > 0
+
+
 def test_soft_loss_is_the_divergence_of_the_student_from_the_teacher():
     # KL((1/4, 3/4) || (1/2, 1/2)) = 1/4 log 1/2 + 3/4 log 3/2.
     loss = soft_loss(QUARTER, HALF, 1.0)
@@ -76,6 +84,14 @@ def test_family_losses_have_one_term_when_the_soft_weight_is_0_or_1(soft_weight,
     (loss,) = family_losses(tf.constant([0]), QUARTER, [HALF], LossConfig(temperature=1.0, soft_weight=soft_weight))
 
     assert float(loss[0]) == pytest.approx(expected)
+
+
+def test_family_losses_keep_the_soft_term_without_a_label():
+    config = LossConfig(soft_weight=0.4, temperature=1)
+
+    [loss] = family_losses(tf.constant([-1], tf.int64), QUARTER, [HALF], config)
+
+    assert float(loss[0]) == pytest.approx(0.4 * float(soft_loss(QUARTER, HALF, 1.0)[0]))
 
 
 def test_family_losses_use_only_labels_without_a_teacher():

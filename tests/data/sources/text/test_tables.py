@@ -83,7 +83,7 @@ def test_open_tables_takes_splits_from_the_names_of_several_files(tmp_path):
 
     source, examples = read(DataConfig(path=str(tmp_path)))
 
-    assert source.counts == {"validation": 2, "test": 2, "train": 2}
+    assert source.counts == {"train": 2, "validation": 2, "test": 2}
     assert Counter(e.part for e in examples) == {"train": 2, "validation": 2, "test": 2}
     assert open_source(DataConfig(path=str(tmp_path / "dev.csv"))).counts == {None: 2}
 
