@@ -24,11 +24,26 @@ from learn2compress.schemas.errors import Learn2CompressError, full_disk
 # Some versions of typer bundle their own click, so the exception is taken from typer.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
+_NEXT = """\
+Turn one TensorFlow classifier into a family of small TensorFlow Lite models.
+
+Compress a model, with labelled images in a folder for each class:
+    learn2compress compress my_model.keras my_images/ --max-size 200KB --output out
+
+Or write a configuration with every setting, change it, and run it:
+    learn2compress init my.yaml --teacher my_model.keras --data my_images/
+    learn2compress run my.yaml --output out
+
+Look at any .tflite file, and measure it on labelled images:
+    learn2compress inspect FILE
+    learn2compress evaluate FILE --data my_images/
+
+All commands: learn2compress --help. Completion in your shell: learn2compress --install-completion."""
+
 app = typer.Typer(
     name="learn2compress",
     help="Turn one TensorFlow classifier into a family of small TensorFlow Lite models, with their lineage.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's help imports a Markdown parser and takes twice as long
 )
@@ -48,9 +63,11 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(_NEXT)
 
 
 def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
