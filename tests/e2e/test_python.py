@@ -95,7 +95,7 @@ def test_result_of_a_run_can_be_evaluated_traced_and_chosen_again(inputs, compre
     measured = result.evaluate(inputs / "image_folder" / "images", limit=20, runs=2, allow_near_chance=True, quiet=True)
     assert measured.candidates[0].sha256 == result.best.candidate.sha256
     chain = result.lineage().chains[0]
-    assert [step.node for step in chain.steps][0] == "Quantizer"
+    assert chain.steps[0].node == "Quantizer"
     assert result.lineage().status == "whole"
     smallest = min(result.models, key=lambda model: model.bytes)
     assert result.pick(max_size=smallest.bytes).best.name == smallest.name
