@@ -72,7 +72,7 @@ class TimeLeft:
         return left
 
     def _expected(self, node: str, earlier: float) -> float | None:
-        """Estimate a node that is left: a training by its epochs, since their number may have changed, others as before.
+        """Estimate a node that is left: a training by its epochs, whose number may have changed, others as before.
 
         Returns:
             Seconds; None for a training before the first epoch of this run.
