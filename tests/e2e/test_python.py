@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from support.digits_job import command, write_data, write_teacher
 
 from learn2compress.api.auditing import verify
 from learn2compress.api.results import Result, open_result
-from tests.e2e.conftest import command, write_data, write_teacher
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
