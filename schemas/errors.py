@@ -111,6 +111,10 @@ class TamperedError(LineageError):
         self.problems = list(problems)
 
 
+class DeviceError(Learn2CompressError):
+    """A phone cannot be reached, or its benchmark fails."""
+
+
 class ClusterError(Learn2CompressError):
     """A cluster or its object store cannot be reached, or refuses a request or a pipeline."""
 

@@ -16,14 +16,16 @@ _PAGE = """<!DOCTYPE html>
 <title>Lineage of {{ report.file.rsplit("/", 1)[-1] }}</title>
 <style>
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --line: #c5ccd6; --soft: #f3f5f8; --accent: #1f6feb;
-  --good: #1a7f37; --bad: #c62828; }
+  --good: #1a7f37; --bad: #c62828; --on: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --paper: #14181f; --line: #3b4553; --soft: #1e242d;
-  --accent: #6aa5ff; --good: #56c271; --bad: #ff7b72; } }
+  --accent: #6aa5ff; --good: #56c271; --bad: #ff7b72;
+  --on: #14181f; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 code, .digest { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
-.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; color: #fff; background: var(--bad); }
+.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; color: var(--on);
+  background: var(--bad); }
 .status.whole { background: var(--good); }
 .graph { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
 svg { display: block; max-width: none; margin: auto; font: 12px system-ui, sans-serif; }
@@ -35,10 +37,11 @@ svg .label { font-size: 11px; fill: var(--ink); paint-order: stroke; stroke: var
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right; white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0; padding: .4rem .8rem; }
-summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad); font-weight: 600; }
+summary { cursor: pointer; } .dim { opacity: .8; } .tampered { color: var(--bad); font-weight: 600; }
 </style>
 </head>
 <body>
+<main>
 <h1>{{ report.file.rsplit("/", 1)[-1] }}</h1>
 <p class="digest">SHA-256 {{ report.sha256 }}
 {% if report.bytes >= 0 %} · {{ "{:,}".format(report.bytes) }} B{% endif %}</p>
@@ -48,7 +51,8 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 <li><span class="{{ problem.kind }}">{{ problem.kind }}</span>: <code>{{ problem.where }}</code>
 {{ problem.reason }}</li>
 {% endfor %}</ul>{% endif %}
-{% if report.chains %}<div class="graph">{{ svg | safe }}</div>{% endif %}
+{% if report.chains %}<div class="graph" role="region" aria-label="Graph of the steps"
+tabindex="0">{{ svg | safe }}</div>{% endif %}
 {% for chain in report.chains %}
 <h2>Run {{ chain.run }}</h2>
 <p>{{ chain.output }} of {{ chain.steps[0].node }}, made {{ moment(chain.finished) }}; <code>{{ chain.uri }}</code></p>
@@ -98,6 +102,7 @@ from the cache{% endif %}</span></summary>
 </table></details>
 {% endfor %}
 {% endfor %}
+</main>
 </body>
 </html>
 """
