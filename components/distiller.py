@@ -25,13 +25,14 @@ from learn2compress.compression.students.architecture import Architecture, desig
 from learn2compress.compression.students.earlier_run import EarlierStudents, open_earlier
 from learn2compress.compression.students.files import write_students
 from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.students.from_teacher import StudentsFromTeacher, plan_students, read_probe_images
 from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import INIT_WORDS, Config, DistillConfig, FamilyConfig, JointTeacherConfig, Section
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherManifest, read_manifest
+from learn2compress.schemas.manifests import DataManifest, Initialization, Task, TeacherManifest, read_manifest
 from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.parameters import Scalar
 from learn2compress.schemas.progress import say
@@ -50,14 +51,18 @@ class DistillerExecutor(BeamNodeExecutor):
         imported = read_manifest(execution.uri("teacher"), TeacherManifest)
         architecture, earlier = _design(execution, config, task)
         say(architecture.describe())
+        chosen = architecture.chosen
 
-        data = TrainingData.open(examples, logits, config.batch_size, seed)
+        data = TrainingData.open(examples, logits, config.batch_size, seed, chosen.input_shape if chosen else None)
         family, names = architecture.build(seed), tuple(architecture.costs())
         teacher = _teacher_to_train(execution, imported, task)
         training, checkpoint = recipe(config, data), checkpoint_path(output, execution.inputs, execution.parameters)
         feature_checkpoint = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
-        curves, initialization = [], None
-        if earlier:
+        curves, initialization, inherited = [], None, set[str]()
+        if isinstance(architecture, StudentsFromTeacher):
+            initialization = Initialization(kind="teacher", source_sha256=imported.sha256, new_logits=False)
+            inherited = architecture.inherited(family)
+        elif earlier:
             initialization = earlier.copy_to(family)
         elif config.init == "features":
             features = FeatureData.open(examples, logits, config.batch_size, seed)
@@ -67,13 +72,13 @@ class DistillerExecutor(BeamNodeExecutor):
             initialization = describe_features(logits, config.init_epochs)
 
         model = distribution.replicate(family)
-        trainer = JointTrainer(model, names, training, teacher=teacher, distribution=distribution)
+        trainer = JointTrainer(model, names, training, teacher=teacher, inherited=inherited, distribution=distribution)
         epochs = trainer.train(data.epoch, data.validation(), checkpoint)
         if not distribution.is_chief:
             return
         distribution.gather(model, family)
 
-        notes = []
+        notes = list(chosen.why) if chosen else []
         if teacher:
             passes = len(epochs) * data.steps * data.batch_size
             trained = write_trained(execution, teacher, self._make_beam_pipeline(), len(epochs), passes)
@@ -93,6 +98,7 @@ class DistillerExecutor(BeamNodeExecutor):
             preflight=architecture.preflight(),
             notes=notes,
             initialization=initialization,
+            trunk=chosen.to_dict() if chosen else None,
         )
         describe_students(output, students)
         for file in (checkpoint, feature_checkpoint):
@@ -147,21 +153,32 @@ def recipe(config: DistillConfig, data: TrainingData) -> Recipe:
     """Makes the recipe of the distillation for `JointTrainer`."""
     return replace(
         training_recipe("distilled", config, config, data),
-        warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
+        warmup_epochs=min(config.warmup_epochs, config.epochs_of(data.steps) / 2),
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         patience=config.patience,
+        inherited_rate=config.inherited_rate or 1.0,
     )
 
 
 def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Architecture, EarlierStudents | None]:
     """Determines the students' architecture, and the students of an earlier run that initialize them, or None."""
     wanted, source = execution.section("students", FamilyConfig), ModuleSource.from_parameters(execution.parameters)
+    if wanted.origin == "teacher":
+        return _cut_out_of_teacher(execution, wanted, task), None
     architecture = design(wanted, source, task, config.student_weights)
     if config.init in INIT_WORDS:
         return architecture, None
     earlier = open_earlier(config.init, architecture, wanted.sizes, task, execution.parameters.get("init_sha256"))
     return earlier.architecture, earlier
+
+
+def _cut_out_of_teacher(execution: Execution, wanted: FamilyConfig, task: Task) -> StudentsFromTeacher:
+    """Measures the exits of the teacher on training images, and chooses those of the students."""
+    imported = read_manifest(execution.uri("teacher"), TeacherManifest)
+    teacher = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
+    images, logits, labels = read_probe_images(execution.uri("examples"), execution.uri("teacher_logits"))
+    return plan_students(teacher, imported.sha256, wanted, task, images, logits, labels)
 
 
 def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Task) -> TeacherInLoop | None:

@@ -70,7 +70,7 @@ class PrunerExecutor(NodeExecutor):
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
         # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = TrainingData.open(examples, logits, distill.batch_size, seed + 1)
+        data = TrainingData.open(examples, logits, distill.batch_size, seed + 1, before.input_shape)
         recipe = training_recipe("pruned", config, distill, data)
         context = Context(data, replace(recipe, ema_decay=_AVERAGE_DECAY), checkpoint, distribution)
         weights = family.get_weights()
@@ -97,6 +97,7 @@ class PrunerExecutor(NodeExecutor):
             preflight={student.name: student.preflight for student in before.students},
             sensitivity=work.sensitivity,
             initialization=before.initialization,
+            trunk=before.trunk,
         )
         describe_students(output, manifest)
         for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):

@@ -57,7 +57,7 @@ class QuantizerExecutor(NodeExecutor):
             family, before = single_student(family, before, student)
         names = tuple(student.name for student in before.students)
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = TrainingData.open(examples, logits, distill.batch_size, seed + 2)
+        data = TrainingData.open(examples, logits, distill.batch_size, seed + 2, before.input_shape)
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
 
@@ -91,7 +91,8 @@ class QuantizerExecutor(NodeExecutor):
         quantized_family = QuantizedFamily(family, quantized, names, learning)
         manifest = write_models(output.uri, quantized_family, before, config.variants, images, ids, curves)
         manifest = diagnose(output.uri, manifest, quantized_family, images, _mixed_precision_settings(config, data))
-        manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
+        whole = images if data.input_shape is None else data.representative(config.calibration_images, stored=True)[0]
+        manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, whole, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 

@@ -72,13 +72,10 @@ class Records(Protocol):
 
 
 class Views(Protocol):
-    """Makes the augmented views of training examples on which teacher and students run.
+    """Makes the augmented views of training examples on which teacher and students run."""
 
-    Attributes:
-        width: Number of int16 parameters of a view, which are stored with the teacher's logits.
-    """
-
-    width: int
+    def width(self, recipe: ViewRecipe) -> int:
+        """Returns the number of int16 parameters of a view, which are stored with the teacher's logits."""
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns a transformation of batches that views may contain only if the teacher keeps its accuracy on it.
@@ -168,6 +165,9 @@ class StudentInput(Protocol):
     def spec(self, shape: tuple[int, ...]) -> tf.TensorSpec:
         """Describes a batch of stored examples of a shape."""
 
+    def fit(self, batch: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+        """Converts a batch of stored examples to the shape that a student takes; unchanged if it is the same."""
+
     def normalize(self, batch: tf.Tensor) -> tf.Tensor:
         """Converts a batch of stored examples to a student's input."""
 
@@ -186,6 +186,9 @@ class DeviceFormat(Protocol):
 
     def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> Classifier:
         """Opens a file for inference on batches of stored examples, with the options of `tflite.interpreter`."""
+
+    def fit(self, batch: np.ndarray, classifier: Classifier) -> np.ndarray:
+        """Converts a batch of stored examples to the shape that a file takes; unchanged if it is the same."""
 
     def check_input(self, classifier: Classifier, shape: tuple[int, ...]) -> None:
         """Checks the input of a file.

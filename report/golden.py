@@ -76,9 +76,9 @@ def golden_files(
     source, result = classifier.model.input, classifier.model.output
     tolerance = QUANTIZED_STEPS * result.scale[0] if result.quantized else FLOAT_TOLERANCE
     for number, example in enumerate(examples[: _vector_count(source.bytes)]):
-        content = example.content
+        content = modality.device_format.fit(stack_contents([example]), classifier)[0]
         entered, left = classifier.predict_raw(content)
-        scores = classifier.predict(stack_contents([example]))[0]
+        scores = classifier.predict(content[None])[0]
         stem = f"{FOLDER}/{number}"
         suffix, written = write_example(content)
         files |= {

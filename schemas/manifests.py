@@ -113,6 +113,9 @@ class ViewRecipe(Record):
     shift_pixels: tuple[int, int]  # largest |dy|, |dx|
     flip: bool
     seed: int
+    # Views of photographs are parts of the image instead, with changed colours. Left out of a manifest otherwise.
+    smallest_area: float | None = Field(None, exclude_if=lambda area: area is None)  # fraction of the image's area
+    colour: float = Field(0.0, exclude_if=lambda colour: not colour)  # largest relative change of brightness etc.
 
 
 class TeacherManifest(Record):
@@ -155,7 +158,8 @@ class TeacherLogitsManifest(Record):
     """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
     A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: dy, dx,
-    mirrored). Validation and test have one view, the image itself.
+    mirrored; of photographs views x 8, see modalities/image/photo_views.py). Validation and test have one view, the
+    image itself.
     """
 
     teacher_sha256: str
@@ -282,8 +286,8 @@ class Sensitivity(Record):
 class Initialization(Record):
     """Initialization of the students, if it is not random."""
 
-    kind: Literal["features", "students"]
-    source_sha256: str  # digest of the teacher whose features they learned, or tree digest of the StudentSet
+    kind: Literal["features", "students", "teacher"]
+    source_sha256: str  # digest of the teacher that they are cut out of or whose features they learned, or of the set
     new_logits: bool  # whether the layers of the logits were initialized at random nevertheless
     feature_layer: str | None = None
     epochs: int = 0  # of feature distillation
@@ -303,12 +307,19 @@ class StudentSetManifest(Record):
     family: File | None  # tf_keras .h5 with an output for each student, in their order
     family_spec: dict[str, Any] | None  # written by compression.family; None for a user-defined architecture
     module: File | None = None  # text of the user-defined architecture, including its custom layers
+    # Of students cut out of the teacher's network, written by compression.trunk; left out of a manifest otherwise.
+    trunk: dict[str, Any] | None = Field(None, exclude_if=lambda trunk: trunk is None)
     curves: File | None = None  # curves.json: a list of Epoch; None in a report
     events: list[File] = []  # curves for TensorBoard
     seed: int
     notes: list[str] = []
     sensitivity: Sensitivity | None = None
     initialization: Initialization | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of the students' images if it may differ from the task's; None: the task's."""
+        return tuple(self.trunk["input_shape"]) if self.trunk else None
 
 
 class Epoch(Record):

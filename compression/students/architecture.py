@@ -12,6 +12,7 @@ from learn2compress.compression.family.sizing import describe_family, label_byte
 from learn2compress.compression.family.spec import Cost, FamilySpec, family_costs
 from learn2compress.compression.quantization.preflight import StudentPlan, describe_preflight, preflight
 from learn2compress.compression.students.module import build_students
+from learn2compress.compression.trunk.spec import TrunkSpec
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.schemas.config import FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
@@ -32,6 +33,10 @@ class Architecture(Protocol):
     def source(self) -> ModuleSource | None:
         """Source of the user's module; None for the built-in family."""
 
+    @property
+    def chosen(self) -> TrunkSpec | None:
+        """Exits of students that are cut out of the teacher's network; None for others."""
+
     def costs(self) -> dict[str, Cost]:
         """Compute the cost of each student, smallest first."""
 
@@ -49,6 +54,7 @@ class BuiltIn:
     """The nested family of compression/family/spec.py; tfmot supports all its layers, as the tests verify."""
 
     source = None
+    chosen = None
 
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
@@ -74,6 +80,7 @@ class OwnStudents:
     """The students that a user's module builds."""
 
     spec = None
+    chosen = None
 
     def __init__(self, source: ModuleSource, task: Task) -> None:
         self.source, self._shape, self._classes = source, image_shape(task), len(task.classes)

@@ -6,6 +6,7 @@ All stages use the .h5 format, since tf_keras cannot read a quantization-aware m
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 
@@ -52,6 +53,7 @@ def write_students(
     preflight: Mapping[str, Sequence[LayerQuantization]] | None = None,
     sensitivity: Sensitivity | None = None,
     initialization: Initialization | None = None,
+    trunk: Mapping[str, Any] | None = None,
 ) -> StudentSetManifest:
     """Write a `StudentSet`.
 
@@ -71,6 +73,7 @@ def write_students(
         preflight: Quantization method of each layer, by student, if it was tested.
         sensitivity: Sensitivity of each layer, if it was measured.
         initialization: Source of the initial weights; None if they were random.
+        trunk: Specification of students that are cut out of the teacher's network.
 
     Returns:
         The manifest that was written.
@@ -102,6 +105,7 @@ def write_students(
         family=File.of(folder, FAMILY_FILE),
         family_spec=spec.to_dict() if spec else None,
         module=_write_module(folder, source) if source else None,
+        trunk=dict(trunk) if trunk else None,
         curves=write_curves(folder, curves),
         events=write_events(folder, curves),
         seed=seed,

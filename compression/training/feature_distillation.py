@@ -104,7 +104,7 @@ class FeatureData:
             )
         images_per_step = min(batch_size, count)
         modality = modality_of(data.task)
-        view_bytes = 4 * width + 2 * modality.views(data.task).width
+        view_bytes = 4 * width + 2 * modality.views(data.task).width(taught.recipe)
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         return cls(
             data.task,

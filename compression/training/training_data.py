@@ -54,6 +54,7 @@ class TrainingData:
         recipe: Recipe of the K views.
         seed: Seed of the order of the images.
         shuffle_buffer: Number of records from which the next one is drawn.
+        input_shape: Shape of the students' input, if it differs from that of the examples.
         live: Whether there are no stored logits of training images, since a jointly trained teacher computes them in
             each step.
     """
@@ -68,9 +69,17 @@ class TrainingData:
     seed: int
     shuffle_buffer: int
     live: bool = False
+    input_shape: tuple[int, ...] | None = None
 
     @classmethod
-    def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
+    def open(
+        cls,
+        examples: str | Path,
+        logits: str | Path,
+        batch_size: int,
+        seed: int,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> "TrainingData":
         """Read the manifests, and check by digest that images and logits belong together.
 
         Args:
@@ -78,6 +87,7 @@ class TrainingData:
             logits: Folder of the `TeacherLogits` artifact.
             batch_size: Images per step, if there are that many.
             seed: Seed of the order of the images.
+            input_shape: Shape of the students' input, to which views are reduced; default: that of the examples.
 
         Raises:
             DataError: Images and logits do not belong together, a shard is missing, or there are no training images.
@@ -88,7 +98,7 @@ class TrainingData:
             raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
         modality = modality_of(data.task)
-        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width
+        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width(taught.recipe)
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         live = not taught.shards["train"]
         read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
@@ -103,6 +113,7 @@ class TrainingData:
             seed,
             shuffle_buffer(count, record),
             live=live,
+            input_shape=input_shape,
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
@@ -123,7 +134,7 @@ class TrainingData:
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            return examples, batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+            return self._fit(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
 
@@ -131,13 +142,19 @@ class TrainingData:
         """Draw the views that TeacherImporter would store with the logits of a fixed teacher."""
         kind = modality_of(self.task).views(self.task)
         views = tf.numpy_function(lambda ids: kind.draw(ids, self.recipe), [batch["id"]], tf.int16)
-        views = tf.ensure_shape(views, [None, self.recipe.count, kind.width])
+        views = tf.ensure_shape(views, [None, self.recipe.count, kind.width(self.recipe)])
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
         """Make validation batches of (images [b, h, w, c] uint8, labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
-        return batches.map(lambda batch: (batch["example"], batch["label"]))
+        return batches.map(lambda batch: (self._fit(batch["example"]), batch["label"]))
+
+    def _fit(self, examples: tf.Tensor) -> tf.Tensor:
+        """Convert examples to the shape of the students' input."""
+        if self.input_shape is None:
+            return examples
+        return modality_of(self.task).student_input.fit(examples, self.input_shape)
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the first validation images in the order of their ids.
@@ -155,13 +172,14 @@ class TrainingData:
         if not found:
             return np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
         images, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
-        return images[:count], labels[:count]
+        return np.asarray(self._fit(images[:count])), labels[:count]
 
-    def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
+    def representative(self, count: int, stored: bool = False) -> tuple[list[np.ndarray], list[str]]:
         """Read the first training images in the order of their ids, which is random with respect to content.
 
         Args:
             count: Maximum number of images.
+            stored: Whether to return the images as stored, for the teacher, instead of in the shape for students.
 
         Returns:
             At most `count` images, each [h, w, c] uint8, and their ids.
@@ -169,7 +187,8 @@ class TrainingData:
         images: list[np.ndarray] = []
         ids: list[str] = []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
-            images.extend(batch["example"][: count - len(images)])
+            examples = batch["example"][: count - len(images)]
+            images.extend(examples if stored else np.asarray(self._fit(examples)))
             ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
             if len(images) >= count:
                 break

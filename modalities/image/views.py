@@ -11,21 +11,27 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.modalities.image.photo_views import WIDTH as PHOTO_WIDTH
+from learn2compress.modalities.image.photo_views import apply_photo_view, draw_photo_views
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.manifests import ViewRecipe
 
+_SHIFT_WIDTH = 3
+
 
 class ImageViews:
-    """Implements `Views` for images: a view's parameters are dy, dx, mirrored.
+    """Implements `Views` for images: a view's parameters are dy, dx, mirrored, or those of views of photographs.
 
     Args:
         shape: Height, width and channels of the task's images.
     """
 
-    width = 3
-
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
+
+    def width(self, recipe: ViewRecipe) -> int:
+        """Returns the number of parameters of a view."""
+        return _SHIFT_WIDTH if recipe.smallest_area is None else PHOTO_WIDTH
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns mirroring from left to right; None if the configuration decides whether views are mirrored."""
@@ -34,15 +40,24 @@ class ImageViews:
     def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
         """Makes the recipe: the largest shift is a fraction of each side, rounded to whole pixels."""
         flip = passed if config.view_flip == "auto" else config.view_flip == "yes"
+        if config.view_area is not None:
+            return ViewRecipe(
+                count=config.views, shift_pixels=(0, 0), flip=flip, seed=seed,
+                smallest_area=config.view_area, colour=config.view_colour or 0.0,
+            )  # fmt: skip
         high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])
         return ViewRecipe(count=config.views, shift_pixels=(high_y, high_x), flip=flip, seed=seed)
 
     def draw(self, ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
-        """Draws the parameters of views; see `draw_views`."""
+        """Draws the parameters of views; see `draw_views` and `draw_photo_views`."""
+        if recipe.smallest_area is not None:
+            return draw_photo_views(random_bits(ids, recipe), self.shape, recipe)
         return draw_views(ids, recipe)
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-        """Makes a view of each image; see `apply_view`."""
+        """Makes a view of each image; see `apply_view` and `apply_photo_view`."""
+        if parameters.shape[-1] == PHOTO_WIDTH:
+            return apply_photo_view(batch, parameters)
         return apply_view(batch, parameters)
 
 
@@ -64,11 +79,7 @@ def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
     Source:
         SplitMix64 generates the bits (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
     """
-    digits = b"".join(i if isinstance(i, bytes) else str(i).encode() for i in np.asarray(ids).tolist())
-    numbers = np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
-    seeds = _mix(np.array([recipe.seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
-    steps = np.arange(recipe.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = _mix(_mix(numbers ^ seeds)[:, np.newaxis] + steps)
+    bits = random_bits(ids, recipe)
     high_y, high_x = recipe.shift_pixels
     # The three numbers use disjoint bits; the bias of the modulo is below 1e-4 for shifts of up to 100,000 pixels.
     shift_y = (bits & np.uint64(0x7FFFFFFF)) % np.uint64(2 * high_y + 1)
@@ -77,6 +88,15 @@ def draw_views(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
     views = np.stack([shift_y.astype(np.int64) - high_y, shift_x.astype(np.int64) - high_x, mirrored], axis=-1)
     views[:, 0] = 0
     return views.astype(np.int16)
+
+
+def random_bits(ids: np.ndarray, recipe: ViewRecipe) -> np.ndarray:
+    """Compute 64 random bits for each view, [batch, views] uint64, from id, number of the view and seed."""
+    digits = b"".join(i if isinstance(i, bytes) else str(i).encode() for i in np.asarray(ids).tolist())
+    numbers = np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
+    seeds = _mix(np.array([recipe.seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
+    steps = np.arange(recipe.count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return _mix(_mix(numbers ^ seeds)[:, np.newaxis] + steps)
 
 
 def apply_view(images: tf.Tensor, views: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from learn2compress.schemas.config.data import DataConfig
 from learn2compress.schemas.config.distill import DistillConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
 from learn2compress.schemas.config.kubeflow import KubeflowConfig
+from learn2compress.schemas.config.origins import fill_defaults
 from learn2compress.schemas.config.pipeline import PipelineConfig
 from learn2compress.schemas.config.prune import PruneConfig
 from learn2compress.schemas.config.quantize import QuantizeConfig
@@ -44,6 +45,11 @@ class Config(Section):
     pipeline: PipelineConfig = PipelineConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_origin(cls, values: Any) -> Any:
+        return fill_defaults(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.teacher.mode == "joint" and self.distill.strategy != "none":
@@ -58,6 +64,13 @@ class Config(Section):
             raise ValueError(
                 "kubeflow.fan_out needs students.sizes: a module's student names are known only after it ran"
             )
+        if self.students.origin != "built_in" and self.distill.init != "none":
+            raise ValueError(
+                f"distill.init must be none if students.from is {self.students.origin}; got {self.distill.init}. The "
+                "students begin with the teacher's weights"
+            )
+        if self.students.origin != "built_in" and self.teacher.mode == "joint":
+            raise ValueError(f"teacher.mode must be fixed if students.from is {self.students.origin}; got joint")
         if self.data.unlabeled is not None and self.distill.init != "features":
             raise ValueError(
                 f"data.unlabeled must be left out unless distill.init is features; got {self.distill.init}, which "

@@ -68,6 +68,16 @@ class TeacherImportConfig(TeacherModeConfig):
         "auto",
         description="mirror views left to right; auto: only if the teacher's accuracy does not drop on mirrored images",
     )
+    view_area: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="photographs: views are random parts at full size, of at least this fraction of the image's area, "
+        "instead of shifts (default: 0.4 with students.from: teacher, otherwise shifts)",
+    )
+    view_colour: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="photographs: largest relative change of brightness, contrast and saturation (default: 0.2 with "
+        "students.from: teacher)",
+    )
     feature_layer: str | None = Field(
         None,
         description="layer whose output the students learn if distill.init is features (default: the input of the "
@@ -85,5 +95,6 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
-        "view_shift", "view_flip", *JointTeacherConfig.model_fields, "feature_layer", "trust",
+        "view_shift", "view_flip", "view_area", "view_colour", *JointTeacherConfig.model_fields, "feature_layer",
+        "trust",
     )  # fmt: skip
