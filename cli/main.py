@@ -14,7 +14,7 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.api.options import named_as_options
-from learn2compress.cli import cluster, compress, evaluate, init, inspect, pick, replay, run
+from learn2compress.cli import cluster, compress, evaluate, init, inspect, pick, plan, replay, run
 from learn2compress.cli import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 
 for module in (
-    compress, run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
+    compress, run, plan, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
     rebuild_metadata, sign, bom, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)

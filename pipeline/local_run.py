@@ -41,7 +41,7 @@ from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.pipeline.output.leftovers import remove_leftovers
-from learn2compress.pipeline.origin import check_students_from_teacher
+from learn2compress.pipeline.origin import check_students_from_teacher, decide_origin
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
@@ -112,6 +112,9 @@ def run_pipeline(
     distribution = open_distribution(config.distill.strategy)  # before any other use of TensorFlow
     check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
+    if config.students.origin == "auto":
+        config, why = decide_origin(config)
+        say(why)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
     store = open_store(connection)  # raises before any work is done if the database cannot be used

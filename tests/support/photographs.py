@@ -8,6 +8,12 @@ import numpy as np
 
 CLASSES = ("rings", "stripes", "checks", "dots")
 SIDE = 48
+SHAPE = (SIDE, SIDE, 3)
+
+
+def pixels(count: int = 4, side: int = SIDE) -> np.ndarray:
+    """Draws random pixels, [count, side, side, 3] uint8."""
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
 
 
 def draw_images(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
