@@ -24,8 +24,8 @@ from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.compression.students.architecture import Architecture, design
 from learn2compress.compression.students.earlier_run import EarlierStudents, open_earlier
 from learn2compress.compression.students.files import write_students
-from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.students.from_teacher import StudentsFromTeacher, plan_students, read_probe_images
+from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe

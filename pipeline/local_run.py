@@ -39,9 +39,9 @@ from learn2compress.lineage.records.provenance import write_record
 from learn2compress.modalities import modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.pipeline.origin import check_students_from_teacher, decide_origin
 from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.pipeline.output.leftovers import remove_leftovers
-from learn2compress.pipeline.origin import check_students_from_teacher, decide_origin
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
