@@ -113,9 +113,9 @@ class ViewRecipe(Record):
     shift_pixels: tuple[int, int]  # largest |dy|, |dx|
     flip: bool
     seed: int
-    # Views of photographs are parts of the image instead, with changed colours. Left out of a manifest otherwise.
-    smallest_area: float | None = Field(None, exclude_if=lambda area: area is None)  # fraction of the image's area
-    colour: float = Field(0.0, exclude_if=lambda colour: not colour)  # largest relative change of brightness etc.
+    # Of views that are parts of photographs: smallest fraction of the area, largest relative change of colours.
+    smallest_area: float | None = Field(None, exclude_if=lambda area: area is None)
+    colour: float = Field(0.0, exclude_if=lambda colour: not colour)
 
 
 class TeacherManifest(Record):
@@ -158,8 +158,7 @@ class TeacherLogitsManifest(Record):
     """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
     A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: dy, dx,
-    mirrored; of photographs views x 8, see modalities/image/photo_views.py). Validation and test have one view, the
-    image itself.
+    mirrored, or 8, see modalities/image/photo_views.py). Validation and test have one view, the image itself.
     """
 
     teacher_sha256: str
@@ -307,8 +306,7 @@ class StudentSetManifest(Record):
     family: File | None  # tf_keras .h5 with an output for each student, in their order
     family_spec: dict[str, Any] | None  # written by compression.family; None for a user-defined architecture
     module: File | None = None  # text of the user-defined architecture, including its custom layers
-    # Of students cut out of the teacher's network, written by compression.trunk; left out of a manifest otherwise.
-    trunk: dict[str, Any] | None = Field(None, exclude_if=lambda trunk: trunk is None)
+    trunk: dict[str, Any] | None = Field(None, exclude_if=lambda trunk: trunk is None)  # by compression.trunk
     curves: File | None = None  # curves.json: a list of Epoch; None in a report
     events: list[File] = []  # curves for TensorBoard
     seed: int

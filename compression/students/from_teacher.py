@@ -6,18 +6,28 @@ training images, and each student's exit and the input size are chosen; see comp
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.family.spec import Cost
 from learn2compress.compression.quantization.preflight import describe_preflight, preflight
 from learn2compress.compression.teacher.classifier import LoadedTeacher
-from learn2compress.compression.trunk.choice import LEAST_CHANNELS, Budget, budgets_of, check_budgets, choose_students
+from learn2compress.compression.trunk.choice import (
+    LEAST_CHANNELS,
+    SLACK,
+    Budget,
+    budgets_of,
+    check_budgets,
+    choose_students,
+)
 from learn2compress.compression.trunk.exits import Exit
 from learn2compress.compression.trunk.model import build_trunk_family, exit_costs, inherited_layers
+from learn2compress.compression.trunk.narrowing import family_costs, narrow_family
 from learn2compress.compression.trunk.plan import (
     MOST_IMAGES,
     Shape,
@@ -33,11 +43,15 @@ from learn2compress.compression.trunk.probes import Probe
 from learn2compress.compression.trunk.spec import StepCost, TrunkSpec
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.modalities.image.modality import image_shape
+from learn2compress.modalities.image.student_input import ImageStudentInput
 from learn2compress.schemas.config import FamilyConfig
 from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.manifests import LayerQuantization, Task
 from learn2compress.schemas.progress import say
+from learn2compress.schemas.units import format_bytes, format_count
 
+_INPUTS = ImageStudentInput()
+_NARROWING_IMAGES = 256  # by which the importance of channels is measured
 # Layers of which the tests verify that tfmot supports them and that their file is full int8.
 _KNOWN = frozenset({"Conv2D", "DepthwiseConv2D", "ReLU", "Add", "GlobalAveragePooling2D", "Dense", "InputLayer"})
 
@@ -49,35 +63,28 @@ class StudentsFromTeacher:
         trunk: The teacher's network.
         chosen: Exits of the students.
         probes: Linear probe of each student, which begins its logits layer.
+        family: The joint model with the teacher's weights, within the budgets.
         table: The measured exits, in text.
     """
 
     spec = None
     source = None
 
-    def __init__(self, trunk: Trunk, chosen: TrunkSpec, probes: Mapping[str, Probe], table: str = "") -> None:
+    def __init__(
+        self, trunk: Trunk, chosen: TrunkSpec, probes: Mapping[str, Probe], family: keras.Model, table: str = ""
+    ) -> None:
         self.trunk, self.chosen, self.probes, self.table = trunk, chosen, probes, table
+        self._family = family
 
     def costs(self) -> dict[str, Cost]:
         """Compute the cost of each student by arithmetic."""
-        exits = {one.name: one for one in self.trunk.exits}
-        wanted = [exits[student.exit] for student in self.chosen.students]
-        costs = exit_costs(self.trunk.model, wanted, self.chosen.input_shape)
-        return {
-            student.name: student_cost(
-                exits[student.exit],
-                costs[student.exit],
-                self.chosen.classes,
-                self.chosen.label_bytes,
-                None if student.kept is None else len(student.kept),
-            )
-            for student in self.chosen.students
-        }
+        return family_costs(self._family, self.chosen.names, self.chosen.classes, self.chosen.label_bytes)
 
-    def build(self, seed: int) -> keras.Model:
-        """See `build_trunk_family`; heads begin as the linear probes."""
-        heads = {name: (probe.kernel, probe.bias) for name, probe in self.probes.items()}
-        return build_trunk_family(self.trunk.model, self.chosen, heads, seed)
+    def build(self, seed: int) -> keras.Model:  # noqa: ARG002 - no weight is random
+        """Copy the family, whose heads are the linear probes."""
+        copy = keras.models.clone_model(self._family)
+        copy.set_weights(self._family.get_weights())
+        return copy
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
         """Find the quantization method of each layer, by trials unless all are known to be trained for 8 bits."""
@@ -162,11 +169,26 @@ def plan_students(
 
     def wanted(place: Exit, costs: Sequence[StepCost]) -> bool:
         least = student_cost(place, costs, classes, names, LEAST_CHANNELS if place.trims else None)
-        return any(budget.allows(least) for budget in budgets)
+        return any(budget.widened(1 + SLACK).allows(least) for budget in budgets)
 
     table = measure_exits(trunk, images, logits, labels, sides_for(trunk.shape, config.input), names, wanted)
     chosen, probes = choose_students(table, budgets)
-    return StudentsFromTeacher(trunk, chosen, probes, describe_table(table))
+    heads = {name: (probe.kernel, probe.bias) for name, probe in probes.items()}
+    family = build_trunk_family(trunk.model, chosen, heads)
+    few = slice(0, _NARROWING_IMAGES)
+    shown = np.asarray(_INPUTS.normalize(_INPUTS.fit(tf.constant(images[few]), chosen.input_shape)))
+    by_name = {budget.student: budget for budget in budgets}
+    family, left = narrow_family(family, chosen.names, by_name, shown, logits[few], names)
+    costs = family_costs(family, chosen.names, classes, names)
+    chosen = replace(chosen, why=(*chosen.why, *(_describe(name, costs[name], left[name]) for name in chosen.names)))
+    return StudentsFromTeacher(trunk, chosen, probes, family, describe_table(table))
+
+
+def _describe(name: str, cost: Cost, left: float) -> str:
+    return (
+        f"{name}: {cost.parameters:,} parameters, {format_bytes(cost.predicted_bytes)} in int8, "
+        f"{format_count(cost.macs)} MACs, with {left:.0%} of the channels of its part of the teacher"
+    )
 
 
 def read_probe_images(examples: str | Path, logits: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses exits and input size for the requested sizes, from the table of measured exits.
 
-For a budget, each exit that fits is a candidate, with as many channels of its tail as the budget allows, by their
-contribution to the linear probe. The candidate with the best probe is chosen. Channels of the trunk itself are never
-removed here: an exit whose trunk alone exceeds the budget is no candidate, see `_candidates`.
+For a budget, each exit is a candidate that fits, or exceeds the budget by no more than `SLACK`: the excess is removed
+from the channels of the trunk and the tail before training (narrowing.py). The candidate with the best probe is chosen.
+If there is none, channels of a tail are left out at once, by their contribution to the probe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,8 @@ from learn2compress.schemas.units import format_bytes, format_count
 
 NAMED_SIZES = {"tiny": 1 / 48, "small": 1 / 24, "medium": 1 / 11, "large": 1 / 6, "xlarge": 1 / 3}
 """Named sizes as fractions of the bytes of the teacher's trunk in int8."""
+SLACK = 0.3
+"""Fraction of a budget by which an exit may exceed it, to be removed channel by channel."""
 CHANNEL_STEP = 8
 LEAST_CHANNELS = 32
 MARGIN = 0.01
@@ -43,6 +45,18 @@ class Budget:
         if self.int8_bytes is not None:
             return cost.predicted_bytes <= self.int8_bytes * (1 - MARGIN)
         return self.macs is None or cost.macs <= self.macs
+
+    def measure(self, cost: Cost) -> int:
+        """Return the cost that is limited."""
+        return cost.predicted_bytes if self.int8_bytes is not None else cost.macs
+
+    def widened(self, factor: float) -> "Budget":
+        """Return a budget that allows more by a factor."""
+        return Budget(
+            self.student,
+            None if self.int8_bytes is None else int(self.int8_bytes * factor),
+            None if self.macs is None else int(self.macs * factor),
+        )
 
     def __str__(self) -> str:
         return format_bytes(self.int8_bytes) if self.int8_bytes is not None else f"{format_count(self.macs or 0)} MACs"
@@ -155,20 +169,16 @@ def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> Can
 
 
 def _candidates(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> list[Candidate]:
-    """List the exits that fit a budget.
-
-    An exit is left out if its trunk alone exceeds the budget. This is the place where a pass that removes channels of
-    the trunk would add a candidate: the same exit, with the trunk narrowed to `budget`, and its probe after that.
-    """
-    found = []
+    """List the exits for a budget: those within reach of removing channels, else those with a part of their tail."""
+    reachable = budget.widened(1 + SLACK)
+    found = [Candidate(row, None, cost, row.probe) for row in rows if reachable.allows(cost := table.cost(row))]
+    if found:
+        return found
     for row in rows:
         channels = _channels(row.exit, row.costs, budget, table.classes, table.label_bytes)
         if not channels:
             continue
         cost = table.cost(row, channels)
-        if channels == row.exit.channels:
-            found.append(Candidate(row, None, cost, row.probe))
-            continue
         kept = np.sort(np.argsort(-row.probe.importance, kind="stable")[:channels])
         probe = fit_probe(row.features[:, kept], table.logits, table.labels)
         found.append(Candidate(row, tuple(kept.tolist()), cost, probe))
@@ -199,7 +209,7 @@ def _why(name: str, one: Candidate, budget: Budget) -> str:
     measured = one.measured.exit
     channels = f"{len(one.kept)} of {measured.channels}" if one.kept else f"{measured.channels}"
     return (
-        f"{name}: the teacher up to {measured.name}, {channels} channels; linear probe {one.probe.accuracy:.1%}, "
-        f"{one.cost.parameters:,} parameters, {format_bytes(one.cost.predicted_bytes)} in int8 of {budget}, "
-        f"{format_count(one.cost.macs)} MACs"
+        f"{name}: the teacher up to {measured.name}, {channels} channels; linear probe {one.probe.accuracy:.1%}; "
+        f"{format_bytes(one.cost.predicted_bytes)} in int8 and {format_count(one.cost.macs)} MACs before channels are "
+        f"removed to {budget}"
     )

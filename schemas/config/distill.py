@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 
-AUTO_STEPS = 640
+AUTO_STEPS = 400
 """Steps of a training whose number of epochs is auto."""
 
 

@@ -11,7 +11,7 @@ from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
 
 FROM_TEACHER: Mapping[str, Mapping[str, Any]] = {
     "teacher": {"views": 8, "view_area": 0.4, "view_colour": 0.2},
-    "distill": {"steps": 640, "batch_size": 32, "learning_rate": 2e-3, "inherited_rate": 0.3},
+    "distill": {"steps": 400, "batch_size": 32, "learning_rate": 2e-3, "inherited_rate": 0.3},
     "prune": {"passes": []},
     "quantize": {"steps": 120, "learning_rate": 1e-4},
 }

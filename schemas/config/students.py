@@ -41,7 +41,7 @@ _ORIGIN_FIELD: dict[str, Any] = {
         Field(
             None,
             description="built_in: the built-in family; teacher: the teacher's own network, cut after one of its "
-            "blocks, with its weights, for few images (docs/photos.md); auto: measured before the run (default: "
+            "blocks, with its weights, for few images (docs/how-to/photos.md); auto: measured before the run (default: "
             "built_in)",
         ),
     )

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tf_keras
 from support.photographs import SHAPE, pixels, residuals, shake
 
-from learn2compress.compression.trunk.choice import Budget, budgets_of, check_budgets, choose_students
+from learn2compress.compression.trunk.choice import SLACK, Budget, budgets_of, check_budgets, choose_students
 from learn2compress.compression.trunk.exits import find_exits
 from learn2compress.compression.trunk.folding import fold_batch_norms
 from learn2compress.compression.trunk.model import build_trunk_family, exit_costs, feature_model
+from learn2compress.compression.trunk.narrowing import family_costs, narrow_family
 from learn2compress.compression.trunk.plan import measure_exits, sides_for, student_cost
 from learn2compress.compression.trunk.rebuild import rebuild
 from learn2compress.schemas.config import StudentSize
@@ -70,17 +73,39 @@ def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
         assert cost.parameters == model.count_params()
 
 
-def test_choose_students_keeps_within_budgets_and_drops_channels_of_the_tail(trunk):
+def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
+    whole = table_of(trunk, [SHAPE])
+    row = next(row for row in whole.sides[SHAPE] if row.exit.trims)
+    table = replace(whole, sides={SHAPE: [row]})
+    budget = Budget("a", macs=table.cost(row, 32).macs)
+    assert not budget.widened(1 + SLACK).allows(table.cost(row)) or budget.allows(table.cost(row, 40))
+    spec, probes = choose_students(table, [Budget("a", int8_bytes=table.cost(row, 32).predicted_bytes + 100)])
+    (student,) = spec.students
+    assert student.kept is None or probes["a"].kernel.shape[0] == len(student.kept)
+
+
+def test_narrow_family_removes_channels_until_each_student_fits(trunk):
+    rng = np.random.default_rng(2)
     table = table_of(trunk, [SHAPE])
-    whole = max(table.cost(row).predicted_bytes for row in table.sides[SHAPE])
-    spec, probes = choose_students(table, [Budget("a", int8_bytes=whole - 500), Budget("b", int8_bytes=2 * whole)])
-    assert [student.name for student in spec.students] == ["a", "b"]
-    for student in spec.students:
-        assert (
-            probes[student.name].kernel.shape[0] == (len(student.kept) if student.kept else None)
-            or student.kept is None
-        )
-    assert any("linear probe" in line for line in spec.why)
+    spec, probes = choose_students(table, [Budget("a", int8_bytes=14_000), Budget("b", int8_bytes=60_000)])
+    family = build_trunk_family(trunk.model, spec, {n: (p.kernel, p.bias) for n, p in probes.items()})
+    before = family_costs(family, spec.names, CLASSES, 20)
+    budgets = {
+        name: Budget(name, int8_bytes=int(fraction * cost.predicted_bytes))
+        for (name, cost), fraction in zip(before.items(), (0.95, 0.85), strict=True)
+    }
+    images = pixels(64).astype(np.float32) / 127.5 - 1
+    narrowed, left = narrow_family(family, spec.names, budgets, images, rng.normal(size=(64, CLASSES)), 20)
+    after = family_costs(narrowed, spec.names, CLASSES, 20)
+    for name, cost in after.items():
+        assert budgets[name].allows(cost)
+        assert left[name] < 1
+    assert [layer.name for layer in narrowed.layers] == [layer.name for layer in family.layers]
+    same, kept = narrow_family(
+        family, spec.names, {n: Budget(n, int8_bytes=10**9) for n in before}, images, np.zeros((64, 4)), 20
+    )
+    assert same is family
+    assert set(kept.values()) == {1.0}
 
 
 def test_check_budgets_names_the_smallest_exit(trunk):
