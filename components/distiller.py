@@ -12,6 +12,7 @@ SHA-256, accuracy and forward passes, and the digest of the source of the initia
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
 from tfx.types import standard_artifacts
 
 from learn2compress.components.beam.teacher_inference import import_config_of, open_teacher
@@ -25,6 +26,7 @@ from learn2compress.compression.students.architecture import Architecture, desig
 from learn2compress.compression.students.earlier_run import EarlierStudents, open_earlier
 from learn2compress.compression.students.files import write_students
 from learn2compress.compression.students.from_teacher import StudentsFromTeacher, plan_students, read_probe_images
+from learn2compress.compression.teacher.features import last_layer
 from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
@@ -32,7 +34,14 @@ from learn2compress.compression.training.joint_trainer import JointTrainer, Reci
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import INIT_WORDS, Config, DistillConfig, FamilyConfig, JointTeacherConfig, Section
-from learn2compress.schemas.manifests import DataManifest, Initialization, Task, TeacherManifest, read_manifest
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Initialization,
+    Task,
+    TeacherLogitsManifest,
+    TeacherManifest,
+    read_manifest,
+)
 from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.parameters import Scalar
 from learn2compress.schemas.progress import say
@@ -66,10 +75,9 @@ class DistillerExecutor(BeamNodeExecutor):
             initialization = earlier.copy_to(family)
         elif config.init == "features":
             features = FeatureData.open(examples, logits, config.batch_size, seed)
-            curves = learn_features(
-                family, names, features, training, config.init_epochs, feature_checkpoint, distribution
-            )
-            initialization = describe_features(logits, config.init_epochs)
+            count, last = config.init_epochs_of(features.steps), _last_layer(execution, imported, task)
+            curves = learn_features(family, names, features, training, count, feature_checkpoint, distribution, last)
+            initialization = describe_features(logits, count, last is None)
 
         model = distribution.replicate(family)
         trainer = JointTrainer(model, names, training, teacher=teacher, inherited=inherited, distribution=distribution)
@@ -179,6 +187,13 @@ def _cut_out_of_teacher(execution: Execution, wanted: FamilyConfig, task: Task) 
     teacher = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
     images, logits, labels = read_probe_images(execution.uri("examples"), execution.uri("teacher_logits"))
     return plan_students(teacher, imported.sha256, wanted, task, images, logits, labels)
+
+
+def _last_layer(execution: Execution, imported: TeacherManifest, task: Task) -> tuple[np.ndarray, np.ndarray] | None:
+    """Reads the layer that computes the teacher's logits from its features; None if it is not a dense one."""
+    taught = read_manifest(execution.uri("teacher_logits"), TeacherLogitsManifest).require_features()
+    teacher = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
+    return last_layer(teacher, taught.layer, taught.side)
 
 
 def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Task) -> TeacherInLoop | None:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
 
+FEATURE_STEPS = 300
+"""Least number of steps of learning the teacher's features, unless the user sets a number of epochs."""
 AUTO_STEPS = 400
 """Steps of a training whose number of epochs is auto."""
 
@@ -46,7 +48,7 @@ class DistillConfig(TrainingConfig):
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "epochs", "steps", "batch_size", "learning_rate", "inherited_rate", "warmup_epochs", "weight_decay",
-        *LossConfig.model_fields, "ema_decay", "patience", "init", "init_epochs", "strategy",
+        *LossConfig.model_fields, "ema_decay", "patience", "init", "init_epochs", "init_steps", "strategy",
     )  # fmt: skip
 
     epochs: PositiveInt = Field(
@@ -83,9 +85,17 @@ class DistillConfig(TrainingConfig):
     @model_validator(mode="before")
     @classmethod
     def _automatic_epochs(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("epochs") != "auto":
+        if not isinstance(values, dict):
+            return values
+        if values.get("init") == "features" and not {"init_epochs", "init_steps"} & set(values):
+            values = {**values, "init_steps": FEATURE_STEPS}
+        if values.get("epochs") != "auto":
             return values
         return {"steps": AUTO_STEPS} | {key: value for key, value in values.items() if key != "epochs"}
+
+    def init_epochs_of(self, steps: int) -> int:
+        """Compute the number of epochs of learning the teacher's features from the steps of an epoch."""
+        return max(self.init_epochs, math.ceil((self.init_steps or 0) / steps))
 
     def epochs_of(self, steps: int) -> int:
         """Compute the number of epochs of a training.
@@ -95,4 +105,9 @@ class DistillConfig(TrainingConfig):
         """
         return self.epochs if self.steps is None else max(1, math.ceil(self.steps / steps))
 
+    init_steps: PositiveInt | None = Field(
+        None,
+        description="least number of steps of learning the teacher's features; epochs are added to reach it (default: "
+        "300 if init_epochs is not set)",
+    )
     init_epochs: PositiveInt = Field(10, description="epochs of learning the teacher's features, if init is features")
