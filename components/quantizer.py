@@ -22,6 +22,7 @@ from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
+from learn2compress.compression.quantization.equalization import equalize
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
@@ -61,14 +62,16 @@ class QuantizerExecutor(NodeExecutor):
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
 
+        normalize = modality_of(before.task).student_input.normalize
+        batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
+        if before.trunk is not None:
+            equalize(family, batches)
         quantized, curves = None, read_curves(source)
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
             dispatch_training(distribution, "Quantizer", execution.inputs, execution.parameters)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
-            normalize = modality_of(before.task).student_input.normalize
-            batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
 
             def wrap() -> keras.Model:
                 return quantization_aware(part, keep_zeros, output_only_layers(before.students))
