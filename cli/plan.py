@@ -25,17 +25,6 @@ def plan(
     student of students.sizes would have with students.from: teacher. Nothing is trained
     and nothing is written.
     """
-    from learn2compress.cli.screen import Screen
-    from learn2compress.pipeline.environment import prepare_environment
-    from learn2compress.schemas.config import load_config
+    from learn2compress.api import configuring
 
-    chosen = load_config(config, settings)
-    prepare_environment()
-    with Screen() as screen:
-        screen.say("Starting TensorFlow …")
-        from learn2compress.pipeline.origin import plan as plan_students
-        from learn2compress.schemas.progress import listening
-
-        with listening(screen.show_progress):
-            planned = plan_students(chosen, limit)
-    typer.echo(planned.describe())
+    typer.echo(configuring.plan(config, settings=settings, limit=limit))
