@@ -54,8 +54,8 @@ ARTIFACT_TYPES = (
 __all__ = [
     "Learn2CompressError", "Measurements", "Model", "ModelTable", "ReportPage", "Result", "bill_of_materials",
     "cancel", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate", "fetch", "history", "impact",
-    "init", "inspect", "lint_pipeline", "open_result", "pick", "plan", "rebuild_metadata", "replay", "run", "sign", "status",
-    "submit", "take_part", "trace", "verify",
+    "init", "inspect", "lint_pipeline", "open_result", "pick", "plan", "rebuild_metadata", "replay", "run", "sign",
+    "status", "submit", "take_part", "trace", "verify",
 ]  # fmt: skip
 
 _HOMES = {
