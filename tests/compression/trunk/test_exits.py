@@ -6,7 +6,8 @@ import pytest
 import tf_keras
 from support.photographs import SHAPE, pixels, residuals, shake
 
-from learn2compress.compression.trunk.choice import SLACK, Budget, budgets_of, check_budgets, choose_students
+from learn2compress.compression.trunk import choice
+from learn2compress.compression.trunk.choice import MARGIN, Budget, budgets_of, check_budgets, choose_students
 from learn2compress.compression.trunk.exits import find_exits
 from learn2compress.compression.trunk.folding import fold_batch_norms
 from learn2compress.compression.trunk.model import build_trunk_family, exit_costs, feature_model
@@ -73,15 +74,25 @@ def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
         assert cost.parameters == model.count_params()
 
 
-def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
+def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk, monkeypatch):
+    monkeypatch.setattr(choice, "SLACK", 0.0)
     whole = table_of(trunk, [SHAPE])
     row = next(row for row in whole.sides[SHAPE] if row.exit.trims)
-    table = replace(whole, sides={SHAPE: [row]})
-    budget = Budget("a", macs=table.cost(row, 32).macs)
-    assert not budget.widened(1 + SLACK).allows(table.cost(row)) or budget.allows(table.cost(row, 40))
-    spec, probes = choose_students(table, [Budget("a", int8_bytes=table.cost(row, 32).predicted_bytes + 100)])
+    budget = Budget("a", int8_bytes=int(table_bytes(whole, row, 40) / (1 - MARGIN)) + 1)
+    spec, probes = choose_students(replace(whole, sides={SHAPE: [row]}), [budget])
     (student,) = spec.students
-    assert student.kept is None or probes["a"].kernel.shape[0] == len(student.kept)
+    assert len(student.kept) == 40
+    heads = {"a": (probes["a"].kernel, probes["a"].bias)}
+    family = build_trunk_family(trunk.model, spec, heads)
+    assert family.get_layer(f"a_{row.exit.tail[0]}").filters == 40
+    teachers = trunk.model.get_layer(row.exit.tail[0]).get_weights()[0]
+    np.testing.assert_array_equal(
+        family.get_layer(f"a_{row.exit.tail[0]}").get_weights()[0], teachers[..., list(student.kept)]
+    )
+
+
+def table_bytes(table, row, channels: int) -> int:
+    return table.cost(row, channels).predicted_bytes
 
 
 def test_narrow_family_removes_channels_until_each_student_fits(trunk):
