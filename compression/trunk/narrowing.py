@@ -100,7 +100,7 @@ def narrow_family(
         group.name: np.sort(np.argsort(-importance[number], kind="stable")[: widths[number]])
         for number, group in enumerate(channels.groups)
     }
-    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)][:_MEAN_BATCHES]
+    batches = [tf.constant(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)][:_MEAN_BATCHES]
     narrowed = remove_channels(channels, kept, mean_inputs(channels, batches))
     fractions = {
         name: float(
