@@ -2,10 +2,12 @@
 """Chooses exits and input size for the requested sizes, from the table of measured exits.
 
 For a budget, each exit is a candidate that fits, or exceeds the budget by no more than `SLACK`: the excess is removed
-from the channels of the trunk and the tail before training (narrowing.py). The candidate with the best probe is chosen.
-If there is none, channels of a tail are left out at once, by their contribution to the probe.
+from the channels of the trunk and the tail before training (narrowing.py). The deepest candidate is chosen whose probe
+is not clearly worse than the best one. If there is none, channels of a tail are left out at once, by their contribution
+to the probe.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +26,8 @@ NAMED_SIZES = {"tiny": 1 / 48, "small": 1 / 24, "medium": 1 / 11, "large": 1 / 6
 """Named sizes as fractions of the bytes of the teacher's trunk in int8."""
 SLACK = 0.3
 """Fraction of a budget by which an exit may exceed it, to be removed channel by channel."""
+STANDARD_ERRORS = 2
+"""Standard errors of the best probe's accuracy by which that of a deeper exit may be lower."""
 CHANNEL_STEP = 8
 LEAST_CHANNELS = 32
 MARGIN = 0.01
@@ -162,10 +166,12 @@ def choose_students(table: ExitTable, budgets: Sequence[Budget]) -> tuple[TrunkS
 
 
 def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> Candidate:
-    return max(
-        _candidates(table, rows, budget),
-        key=lambda one: (round(one.probe.accuracy, 3), one.measured.exit.steps, one.cost.predicted_bytes),
-    )
+    """Choose the deepest exit whose probe is not clearly worse than the best: more layers gain more by training."""
+    candidates = _candidates(table, rows, budget)
+    best = max(one.probe.accuracy for one in candidates)
+    least = best - STANDARD_ERRORS * math.sqrt(best * (1 - best) / len(table.labels))
+    alike = [one for one in candidates if one.probe.accuracy >= least]
+    return max(alike, key=lambda one: (one.measured.exit.steps, one.probe.accuracy, one.cost.predicted_bytes))
 
 
 def _candidates(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> list[Candidate]:
