@@ -172,13 +172,19 @@ def plan_students(
         return any(budget.widened(1 + SLACK).allows(least) for budget in budgets)
 
     table = measure_exits(trunk, images, logits, labels, sides_for(trunk.shape, config.input), names, wanted)
-    chosen, probes = choose_students(table, budgets)
-    heads = {name: (probe.kernel, probe.bias) for name, probe in probes.items()}
-    family = build_trunk_family(trunk.model, chosen, heads)
-    few = slice(0, _NARROWING_IMAGES)
-    shown = np.asarray(_INPUTS.normalize(_INPUTS.fit(tf.constant(images[few]), chosen.input_shape)))
-    by_name = {budget.student: budget for budget in budgets}
-    family, left = narrow_family(family, chosen.names, by_name, shown, logits[few], names)
+    for slack in (SLACK, SLACK / 3, 0.0):
+        chosen, probes = choose_students(table, budgets, slack)
+        heads = {name: (probe.kernel, probe.bias) for name, probe in probes.items()}
+        family = build_trunk_family(trunk.model, chosen, heads)
+        few = slice(0, _NARROWING_IMAGES)
+        shown = np.asarray(_INPUTS.normalize(_INPUTS.fit(tf.constant(images[few]), chosen.input_shape)))
+        by_name = {budget.student: budget for budget in budgets}
+        try:
+            family, left = narrow_family(family, chosen.names, by_name, shown, logits[few], names)
+            break
+        except FamilyError:  # too many channels would have to go: choose exits that exceed their budgets by less
+            if not slack:
+                raise
     costs = family_costs(family, chosen.names, classes, names)
     chosen = replace(chosen, why=(*chosen.why, *(_describe(name, costs[name], left[name]) for name in chosen.names)))
     return StudentsFromTeacher(trunk, chosen, probes, family, describe_table(table))

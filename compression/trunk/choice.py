@@ -123,12 +123,15 @@ def check_budgets(
             )
 
 
-def choose_students(table: ExitTable, budgets: Sequence[Budget]) -> tuple[TrunkSpec, dict[str, Probe]]:
+def choose_students(
+    table: ExitTable, budgets: Sequence[Budget], slack: float = SLACK
+) -> tuple[TrunkSpec, dict[str, Probe]]:
     """Choose the input size, and an exit for each student.
 
     Args:
         table: The measured exits.
         budgets: Budgets of the students.
+        slack: Fraction of a budget by which an exit may exceed it.
 
     Returns:
         The specification, smallest student first, and each student's probe, which begins its logits layer.
@@ -145,7 +148,7 @@ def choose_students(table: ExitTable, budgets: Sequence[Budget]) -> tuple[TrunkS
         except FamilyError as error:
             failure = failure or error
             continue
-        by_side[shape] = {budget.student: _best(table, rows, budget) for budget in budgets}
+        by_side[shape] = {budget.student: _best(table, rows, budget, slack) for budget in budgets}
     if not by_side:
         assert failure is not None
         raise failure
@@ -165,18 +168,18 @@ def choose_students(table: ExitTable, budgets: Sequence[Budget]) -> tuple[TrunkS
     return spec, {name: one.probe for name, one in chosen.items()}
 
 
-def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> Candidate:
+def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget, slack: float) -> Candidate:
     """Choose the deepest exit whose probe is not clearly worse than the best: more layers gain more by training."""
-    candidates = _candidates(table, rows, budget)
+    candidates = _candidates(table, rows, budget, slack)
     best = max(one.probe.accuracy for one in candidates)
     least = best - STANDARD_ERRORS * math.sqrt(best * (1 - best) / len(table.labels))
     alike = [one for one in candidates if one.probe.accuracy >= least]
     return max(alike, key=lambda one: (one.measured.exit.steps, one.probe.accuracy, one.cost.predicted_bytes))
 
 
-def _candidates(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget) -> list[Candidate]:
+def _candidates(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget, slack: float) -> list[Candidate]:
     """List the exits for a budget: those within reach of removing channels, else those with a part of their tail."""
-    reachable = budget.widened(1 + SLACK)
+    reachable = budget.widened(1 + slack) if slack else budget
     found = [Candidate(row, None, cost, row.probe) for row in rows if reachable.allows(cost := table.cost(row))]
     if found:
         return found

@@ -6,7 +6,6 @@ import pytest
 import tf_keras
 from support.photographs import SHAPE, pixels, residuals, shake
 
-from learn2compress.compression.trunk import choice
 from learn2compress.compression.trunk.choice import MARGIN, Budget, budgets_of, check_budgets, choose_students
 from learn2compress.compression.trunk.exits import find_exits
 from learn2compress.compression.trunk.folding import fold_batch_norms
@@ -74,12 +73,11 @@ def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
         assert cost.parameters == model.count_params()
 
 
-def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk, monkeypatch):
-    monkeypatch.setattr(choice, "SLACK", 0.0)
+def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
     whole = table_of(trunk, [SHAPE])
     row = next(row for row in whole.sides[SHAPE] if row.exit.trims)
     budget = Budget("a", int8_bytes=int(table_bytes(whole, row, 40) / (1 - MARGIN)) + 1)
-    spec, probes = choose_students(replace(whole, sides={SHAPE: [row]}), [budget])
+    spec, probes = choose_students(replace(whole, sides={SHAPE: [row]}), [budget], 0.0)
     (student,) = spec.students
     assert len(student.kept) == 40
     heads = {"a": (probes["a"].kernel, probes["a"].bias)}
