@@ -98,11 +98,18 @@ def minutes(seconds: float) -> str:
 
 
 def planned_epochs(config: Any) -> dict[str, int]:
-    """Count the epochs of each training node of a configuration (a schemas.config.Config)."""
+    """Count the epochs of each training node of a configuration (a schemas.config.Config), where they are known.
+
+    Where steps are configured instead, the number of epochs depends on that of the images.
+    """
     pruned = (config.prune.epochs if config.prune.sparsity else 0) + (
         config.prune.channel_epochs if config.prune.channels is not None else 0
     )
-    return {"Distiller": config.distill.epochs, "Pruner": pruned, "Quantizer": config.quantize.epochs}
+    known = {"Pruner": pruned if config.prune.passes else 0}
+    for node, section in (("Distiller", config.distill), ("Quantizer", config.quantize)):
+        if section.steps is None:
+            known[node] = section.epochs
+    return {node: known[node] for node in ("Distiller", "Pruner", "Quantizer") if node in known}
 
 
 def earlier_durations(output: Path) -> dict[str, float]:

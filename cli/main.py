@@ -14,8 +14,8 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.api.options import named_as_options
-from learn2compress.cli import bench, cluster, compress, evaluate, init, inspect, pick, replay, report, run
-from learn2compress.cli import compile as compile_command
+from learn2compress.cli import bench, cluster, compress, evaluate, init, inspect, pick, plan, replay, report, run
+from learn2compress.cli.cluster import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
 from learn2compress.cli.lineage import trace as lineage
@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 
 for module in (
-    compress, run, pick, report, evaluate, bench, inspect, init, lineage, verify, impact, diff, history, replay,
+    compress, run, plan, pick, report, evaluate, bench, inspect, init, lineage, verify, impact, diff, history, replay,
     rebuild_metadata, sign, bom, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)

@@ -79,7 +79,8 @@ class PrunerExecutor(NodeExecutor):
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
         # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = taken(TrainingData.open(examples, logits, distill.batch_size, seed + 1), dictionary)
+        opened = TrainingData.open(examples, logits, distill.batch_size, seed + 1, before.input_shape)
+        data = taken(opened, dictionary)
         recipe = training_recipe("pruned", config, distill, data)
         context = Context(data, replace(recipe, ema_decay=_AVERAGE_DECAY), checkpoint, distribution)
         weights = family.get_weights()
@@ -108,6 +109,7 @@ class PrunerExecutor(NodeExecutor):
             sensitivity=work.sensitivity,
             initialization=before.initialization,
             dictionary=work.dictionary,
+            trunk=before.trunk,
         )
         describe_students(output, manifest)
         for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         status,
         submit,
     )
-    from learn2compress.api.configuring import init
+    from learn2compress.api.configuring import init, plan
     from learn2compress.api.measuring import Benchmark, Measurements, bench, evaluate, inspect
     from learn2compress.api.replaying import replay
     from learn2compress.api.results import Model, ModelTable, ReportPage, Result, compare, open_result, pick
@@ -53,9 +53,9 @@ ARTIFACT_TYPES = (
 
 __all__ = [
     "Benchmark", "Learn2CompressError", "Measurements", "Model", "ModelTable", "ReportPage", "Result", "bench",
-    "bill_of_materials",
-    "cancel", "compare", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate", "fetch", "history",
-    "impact", "init", "inspect", "lint_pipeline", "open_result", "pick", "rebuild_metadata", "replay", "run", "sign",
+    "bill_of_materials", "cancel", "compare", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate",
+    "fetch", "history", "impact", "init", "inspect", "lint_pipeline", "open_result", "pick", "plan",
+    "rebuild_metadata", "replay", "run", "sign",
     "status", "submit", "take_part", "trace", "verify",
 ]  # fmt: skip
 
@@ -66,7 +66,7 @@ _HOMES = {
     "api.clusters": (
         "cancel", "compile_pipeline", "connect", "doctor", "fetch", "lint_pipeline", "status", "submit",
     ),
-    "api.configuring": ("init",),
+    "api.configuring": ("init", "plan"),
     "api.measuring": ("Benchmark", "Measurements", "bench", "evaluate", "inspect"),
     "api.replaying": ("replay",),
     "api.results": ("Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick"),

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an opened classifier of any modality can do; interpreter.py implements it for images."""
+"""What an opened classifier of any modality can do; `tflite.interpreter` implements it for images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from learn2compress.tflite.image_input import Layout, PixelReading
-from learn2compress.tflite.model_file import ModelFile
-from learn2compress.tflite.scores_output import ScoresReading
+if TYPE_CHECKING:
+    from learn2compress.tflite.image_input import Layout, PixelReading
+    from learn2compress.tflite.model_file import ModelFile
+    from learn2compress.tflite.scores_output import ScoresReading
 
 
 class OpenedClassifier(Protocol):

@@ -39,6 +39,7 @@ from learn2compress.lineage.records.provenance import write_record
 from learn2compress.modalities import InputFiles, modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
+from learn2compress.pipeline.origin import check_students_from_teacher, decide_origin
 from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
@@ -111,6 +112,9 @@ def run_pipeline(
     distribution = open_distribution(config.distill.strategy)  # before any other use of TensorFlow
     check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
+    if config.students.origin == "auto":
+        config, why = decide_origin(config)
+        say(why)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
     store = open_store(connection)  # raises before any work is done if the database cannot be used
@@ -169,13 +173,17 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
     # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.
+    teacher_sha256 = path_sha256(config.teacher.path)
+    if config.students.origin == "teacher":
+        check_students_from_teacher(config, teacher_sha256, task)
+        inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit)
+        return config.model_copy(update={"data": data}), inputs
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
     if starts_from_students:
         students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
     if config.prune.channels is not None and students.spec is not None:
         check_reachable(students.spec, config.prune.channels)
-    teacher_sha256 = path_sha256(config.teacher.path)
     encoding = config.teacher.tokenizer or config.teacher.vocabulary
     encoding_sha256 = file_sha256(encoding) if encoding else None
     inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256)

@@ -63,6 +63,11 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
             "distill.strategy must be none or mirrored on a cluster; got multi_worker, and a step is one container. "
             "Set mirrored, with kubeflow.resources for several accelerators, or see docs/how-to/distribution.md."
         )
+    if config.students.origin == "auto":
+        raise ConfigError(
+            "students.from must be built_in or teacher on a cluster; got auto, which is decided on the images before a "
+            "run. Set one of them; `learn2compress plan` shows what teacher would give."
+        )
     _check_paths(config)
     config = _with_shape(config)
     spec, platform = _compile(config, image)

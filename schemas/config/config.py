@@ -18,6 +18,7 @@ from learn2compress.schemas.config.pipeline import PipelineConfig
 from learn2compress.schemas.config.prune import PruneConfig
 from learn2compress.schemas.config.quantize import QuantizeConfig
 from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.origins import fill_defaults
 from learn2compress.schemas.config.reading.yaml_text import MAX_BYTES, YamlTextError, read_yaml, shorten
 from learn2compress.schemas.config.select import SelectConfig
 from learn2compress.schemas.config.students import StudentsConfig
@@ -44,6 +45,11 @@ class Config(Section):
     pipeline: PipelineConfig = PipelineConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_origin(cls, values: Any) -> Any:
+        return fill_defaults(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.teacher.mode == "joint" and self.distill.strategy != "none":
@@ -58,6 +64,13 @@ class Config(Section):
             raise ValueError(
                 "kubeflow.fan_out needs students.sizes: a module's student names are known only after it ran"
             )
+        if self.students.origin != "built_in" and self.distill.init != "none":
+            raise ValueError(
+                f"distill.init must be none if students.from is {self.students.origin}; got {self.distill.init}. The "
+                "students begin with the teacher's weights"
+            )
+        if self.students.origin != "built_in" and self.teacher.mode == "joint":
+            raise ValueError(f"teacher.mode must be fixed if students.from is {self.students.origin}; got joint")
         if self.distill.unlabeled in ("features", "both") and self.distill.init != "features":
             raise ValueError(
                 f"distill.unlabeled must be logits unless distill.init is features; got {self.distill.unlabeled}"
