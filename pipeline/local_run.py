@@ -164,7 +164,10 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     default = None
     modality = modality_named(source.modality)
     if source.example_shape is None:
-        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality).input.shape
+        opened = open_model(
+            teacher, config.teacher.signature, config.teacher.output, modality, trust=config.teacher.trust
+        )
+        default = opened.input.shape
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
     # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.

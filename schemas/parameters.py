@@ -2,7 +2,8 @@
 """Encodes configuration sections as node parameters, one scalar for each field, so that the lineage is readable.
 
 The field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A
-list or a mapping is written as YAML in one line (`[float32, int8]`); a field that is not set is left out.
+list or a mapping is written as YAML in one line (`[float32, int8]`); a field that is not set is left out, and so is one
+of `Section.UNUSUAL` with its default.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from learn2compress.schemas.config import Section
 from learn2compress.schemas.config.reading.former_names import use_current_parameters
 
 S = TypeVar("S", bound=BaseModel)
@@ -33,7 +35,14 @@ def encode(**sections: BaseModel) -> dict[str, Scalar]:
         f"{name}_{field}": _to_scalar(value, type(section).model_fields[field].annotation)
         for name, section in sections.items()
         for field, value in section.model_dump(mode="json", exclude_none=True).items()
+        if not _is_usual(section, field)
     }
+
+
+def _is_usual(section: BaseModel, field: str) -> bool:
+    if not isinstance(section, Section) or field not in section.UNUSUAL:
+        return False
+    return bool(getattr(section, field) == type(section).model_fields[field].default)
 
 
 def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:

@@ -50,6 +50,7 @@ def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = Non
         resize=config.resize,
         example_shape=task.input_shape,
         modality=modality_of(task),
+        trust=config.trust,
     )
 
 

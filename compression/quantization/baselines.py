@@ -99,6 +99,7 @@ def open_imported(folder: str | Path) -> LoadedTeacher:
         resize=manifest.resize,
         example_shape=manifest.task.input_shape,
         modality=modality_of(manifest.task),
+        trust=True,  # the import has accepted this copy
     )
 
 

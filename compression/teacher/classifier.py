@@ -184,6 +184,7 @@ def load_teacher(
     resize: bool = False,
     example_shape: tuple[int, ...] | None = None,
     modality: Modality | None = None,
+    trust: bool = False,
 ) -> LoadedTeacher:
     """Load a pre-trained classifier and look at what it returns.
 
@@ -199,14 +200,16 @@ def load_teacher(
         resize: whether images of another size are resized to the model's.
         example_shape: of the data, used where the model leaves its own open: of images (height, width, channels).
         modality: of the examples; default: images.
+        trust: whether a SavedModel may use files, the network or Python.
 
     Raises:
-        TeacherError: the file cannot be loaded, or it is no classifier of such examples with one output per class.
+        TeacherError: the file cannot be loaded, it could do more than compute, or it is no classifier of such examples
+            with one output per class.
         ConfigError: there is no such scaling.
     """
     description = describe_file(path)
     scaling = Scaling.named(scaling) if isinstance(scaling, str) else scaling
-    opened = open_model(description, signature, output_name, modality)
+    opened = open_model(description, signature, output_name, modality, trust)
     opened.input.check_scaling(scaling)
     values, facts = run_probes(description.path, opened, scaling, example_shape)
     outputs = max(2, values.shape[1])

@@ -155,3 +155,18 @@ def test_codec_imports_no_tfx():
     code = "import sys, learn2compress.schemas.parameters; sys.exit('tfx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "field", "default", "other"),
+    [("teacher", TeacherConfig, "trust", False, True), ("data", DataConfig, "max_pixels", 120_000_000, 5)],
+)
+def test_encode_leaves_out_a_field_that_is_hardly_ever_changed(section, kind, field, default, other):
+    usual = kind.model_validate({"path": "a", field: default})
+    unusual = kind.model_validate({"path": "a", field: other})
+    name = f"{section}_{field}"
+
+    assert name not in parameters.encode(**{section: usual})
+    assert parameters.encode(**{section: unusual})[name] == other
+    assert parameters.decode(kind, section, parameters.encode(**{section: usual})) == usual
+    assert parameters.decode(kind, section, parameters.encode(**{section: unusual})) == unusual
