@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from learn2compress.schemas.config import Section
 from learn2compress.schemas.config.reading.former_names import use_current_parameters
+from learn2compress.schemas.config.reading.yaml_text import YamlTextError, read_yaml
+from learn2compress.schemas.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str
@@ -39,6 +41,13 @@ def encode(**sections: BaseModel) -> dict[str, Scalar]:
     }
 
 
+def _read(text: str, name: str) -> Any:
+    try:
+        return read_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(f"parameter {name} {error}. Take the record from its source again.") from error
+
+
 def _is_usual(section: BaseModel, field: str) -> bool:
     if not isinstance(section, Section) or field not in section.UNUSUAL:
         return False
@@ -55,13 +64,16 @@ def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
 
     Raises:
         ValidationError: A value is not valid.
+        ConfigError: A text that must be YAML is not, or unfolds into more than a configuration may.
     """
     values, parameters = {}, use_current_parameters(parameters)
     for field, info in section.model_fields.items():
         value = parameters.get(f"{name}_{field}")
         if value is not None:
             is_text = _scalar_type(info.annotation) is str and isinstance(value, str)
-            values[field] = yaml.safe_load(value) if is_text and not _is_plain_text(info.annotation) else value
+            values[field] = (
+                _read(value, f"{name}_{field}") if is_text and not _is_plain_text(info.annotation) else value
+            )
     return section.model_validate(values)
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads damaged and invented configurations, manifests and records for as long as wanted; see docs/explanation/reliability.md.
+"""Reads damaged and invented configurations, manifests and records for as long as wanted.
 
 python scripts/fuzz.py [--minutes N] [--seed S]
 
 Hypothesis draws the inputs. Each round of a target has a seed of its own, which is printed with what broke, so that
 `--seed S --minutes 0` repeats it: that is one round of each target. A target is broken if it raises anything but the
 product's own error, if that error is not one line of at most 400 characters, or if a command ends with an undocumented
-status. The last line is JSON; exit status 1 if anything was broken.
+status. The last line is JSON; exit status 1 if anything was broken. See docs/explanation/reliability.md.
 """
 
 import argparse
