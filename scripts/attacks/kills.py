@@ -112,9 +112,9 @@ def kill_runs(job: Job, count: int, seed: int) -> dict[str, int]:
 
 
 def _kill_chain(job: Job, out: Path, chance: random.Random, most: int, killed: list[str]) -> str | None:
-    """Kill one job in one node after the other, now and then twice, each time after going on; then let it finish."""
+    """Kill one job in one node after the other, once to three times, each time after going on; then let it finish."""
     for phase in job.phases:
-        for _ in range(chance.choice([0, 1, 1, 1, 2])):
+        for _ in range(chance.choice([1, 1, 2, 2, 3])):
             if len(killed) == most:
                 break
             moment = chance.uniform(0, job.phases[phase])

@@ -2,6 +2,7 @@
 """Tries an attack several times, and gives the attacks commands to run and folders to attack."""
 
 import contextlib
+import functools
 import io
 import random
 import tempfile
@@ -9,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_SECONDS = 60.0
@@ -50,10 +52,19 @@ def run_attack(name: str, attack: Attack, count: int, seed: int, slow: float = S
     return {"tried": count, "held": count - broken, "broken": broken}
 
 
+@functools.cache
+def _built_once(build: Callable[..., Any]) -> Callable[..., Any]:
+    return build if hasattr(build, "cache_info") else functools.cache(build)
+
+
 def command(*arguments: object) -> tuple[int, str]:
     """Run a command line within this process; return its status and what it printed."""
+    import typer.main
+
     from learn2compress.cli.main import main
 
+    # typer builds its commands anew at each call, which takes longer than most of them.
+    typer.main.get_command = _built_once(typer.main.get_command)
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
         try:
