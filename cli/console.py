@@ -9,7 +9,7 @@ from rich.segment import Segment
 
 
 class PlainConsole(Console):
-    """Leaves out control characters, which have no width, so that a text cannot move the cursor, colour or retitle the terminal."""
+    """Leaves out control characters, so that a text cannot move the cursor, colour or retitle the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of something to print, without control characters but line breaks."""

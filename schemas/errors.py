@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a command line that only prints help does without it
     from learn2compress.schemas.lineage import Problem
 
 _UNPRINTED = ("Cc", "Zl", "Zp")  # control characters and line breaks, as Unicode calls them
+_LONGEST = 1000
 # TensorFlow, SQLite, HDF5 and Beam tell of a full disk in words alone.
 _FULL = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", os.strerror(errno.ENOSPC), "disk is full")
 
@@ -36,7 +37,10 @@ class Learn2CompressError(Exception):
 
     def __str__(self) -> str:
         # Line breaks, and signs that a terminal would obey, come from files, records and options that others wrote.
-        return "".join(" " if unicodedata.category(sign) in _UNPRINTED else sign for sign in super().__str__())
+        text = super().__str__()
+        if len(text) > _LONGEST:  # a library quotes what it could not read; the remedy stands at the end
+            text = f"{text[: _LONGEST - 301]}…{text[-300:]}"
+        return "".join(" " if unicodedata.category(sign) in _UNPRINTED else sign for sign in text)
 
 
 class ConfigError(Learn2CompressError):

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads damaged and invented configurations, manifests and records for as long as wanted.
 
-python scripts/fuzz.py [--minutes N] [--seed S]
+python scripts/fuzz.py [--minutes N] [--seed S] [--only TARGET ...]
 
 Hypothesis draws the inputs. Each round of a target has a seed of its own, which is printed with what broke, so that
 `--seed S --minutes 0` repeats it: that is one round of each target. A target is broken if it raises anything but the
-product's own error, if that error is not one line of at most 400 characters, or if a command ends with an undocumented
-status. The last line is JSON; exit status 1 if anything was broken. See docs/explanation/reliability.md.
+product's own error, if that error is not one line of at most 1,000 characters (of a configuration 400), or if a
+command ends with an undocumented status. The last line is JSON; exit status 1 if anything was broken. See
+docs/explanation/reliability.md.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -17,23 +19,35 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from attacks.records import QUERIES, seal
 from attacks.running import DOCUMENTED, ROOT, command, synthetic_run
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-EXAMPLES = {"config": 300, "override": 300, "manifest": 300, "record": 200, "query": 15, "list": 15, "csv": 200}
-_LONGEST = 400
+EXAMPLES = {
+    "config": 300,
+    "override": 300,
+    "manifest": 300,
+    "record": 200,
+    "query": 15,
+    "list": 15,
+    "csv": 200,
+    "npz": 200,
+    "keras": 200,
+}
+_LONGEST_OF_CONFIG = 400
 Target = tuple[st.SearchStrategy[Any], Callable[[Any], None]]
 
 
-def read_or_refuse(read: Callable[[], Any]) -> None:
+def read_or_refuse(read: Callable[[], Any], longest: int = 1000) -> None:
     """Read something; it may be refused in one line.
 
     Raises:
@@ -45,7 +59,7 @@ def read_or_refuse(read: Callable[[], Any]) -> None:
         read()
     except Learn2CompressError as error:
         told = str(error)
-        if "\n" in told or len(told) > _LONGEST:
+        if "\n" in told or len(told) > longest:
             raise AssertionError(f"a message of {len(told)} characters: {told}") from error
 
 
@@ -84,7 +98,10 @@ def make_targets(folder: Path) -> dict[str, Target]:
     """Build the strategy and the reader of each target, which write below a folder."""
     from support.strategies.properties import damaged
 
+    from learn2compress.compression.teacher.formats import describe_file
+    from learn2compress.compression.teacher.trust import check_layers
     from learn2compress.data.sources.csv_list import open_csv
+    from learn2compress.data.sources.formats import open_source
     from learn2compress.lineage.records.signing import LIST_FILE
     from learn2compress.schemas.config import DataConfig, load_config
     from learn2compress.schemas.manifests import MANIFEST, read_manifest, write_manifest
@@ -102,11 +119,11 @@ def make_targets(folder: Path) -> dict[str, Target]:
 
     def config(content: bytes) -> None:
         (folder / "c.yaml").write_bytes(content)
-        read_or_refuse(lambda: load_config(folder / "c.yaml", ()))
+        read_or_refuse(lambda: load_config(folder / "c.yaml", ()), _LONGEST_OF_CONFIG)
 
     def override(text: str) -> None:
         (folder / "c.yaml").write_bytes(CONFIG)
-        read_or_refuse(lambda: load_config(folder / "c.yaml", (text,)))
+        read_or_refuse(lambda: load_config(folder / "c.yaml", (text,)), _LONGEST_OF_CONFIG)
 
     def manifest(drawn: tuple[str, bytes]) -> None:
         (folder / MANIFEST).write_bytes(drawn[1])
@@ -142,6 +159,28 @@ def make_targets(folder: Path) -> dict[str, Target]:
         (folder / "a.csv").write_bytes(content)
         read_or_refuse(lambda: open_csv(DataConfig(path=str(folder / "a.csv"))))
 
+    def npz(content: bytes) -> None:
+        (folder / "a.npz").write_bytes(content)
+
+        def read() -> None:
+            for piece in open_source(DataConfig(path=str(folder / "a.npz"))).pieces:
+                assert list(piece.read()) is not None
+
+        read_or_refuse(read)
+
+    def keras(content: bytes) -> None:
+        (folder / "t.keras").write_bytes(content)
+        read_or_refuse(lambda: check_layers(describe_file(folder / "t.keras")))
+
+    stored, deflated, images = io.BytesIO(), io.BytesIO(), np.zeros((4, 2, 2), np.uint8)
+    np.savez(stored, images=images, labels=np.arange(4) % 2, class_names=np.array(["a", "b"]))
+    np.savez_compressed(deflated, images=images, labels=np.arange(4) % 2)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("metadata.json", '{"keras_version": "2.16.0"}')
+        layers = [{"class_name": "Dense", "config": {"units": 2}, "module": "keras.layers"}]
+        file.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"layers": layers}}))
+        file.writestr("model.weights.h5", b"\x89HDF")
     envelope = json.dumps(
         {"payload": "e30=", "payloadType": "application/vnd.learn2compress.records+json",
          "signatures": [{"keyid": "a", "sig": "MEUC"}]}
@@ -161,6 +200,8 @@ def make_targets(folder: Path) -> dict[str, Target]:
         "record": (record, statement),
         "query": (record, query),
         "list": (changed(envelope, odd) | damaged(envelope) | texts, listing),
+        "npz": (damaged(stored.getvalue()) | damaged(deflated.getvalue()), npz),
+        "keras": (damaged(archive.getvalue()), keras),
         "csv": (damaged(b"path,label,split\n0.png,a,train\n1.png,b,test\n") | texts, csv),
     }  # fmt: skip
 
@@ -190,6 +231,7 @@ def main() -> int:
     """Run rounds until the time is over; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=0.0, help="how long (default: one round of each target)")
+    parser.add_argument("--only", nargs="+", choices=list(EXAMPLES), default=list(EXAMPLES), help="targets")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first round (default: the time)")
     wanted = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -197,7 +239,7 @@ def main() -> int:
     tried, broken = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         os.environ["XDG_CACHE_HOME"] = folder
-        targets = make_targets(Path(folder))
+        targets = {name: target for name, target in make_targets(Path(folder)).items() if name in wanted.only}
         while True:
             for name, target in targets.items():
                 count, wrong = run_round(name, target, number)

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from learn2compress.schemas.config import load_config
-from learn2compress.schemas.errors import ConfigError, LineageError
+from learn2compress.schemas.errors import ConfigError, DataError, LineageError
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r", "\t", "\x1b", "\x9b", "\x00", "\u2028", "\u2029", "\x85"])
@@ -13,6 +13,14 @@ def test_message_is_one_line_that_no_terminal_obeys(sign):
 
     assert str(error) == "a [31mé must be b."
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_message_is_cut_in_its_middle_when_it_quotes_a_whole_file():
+    told = str(DataError(f"a.npz must be b; got {'x' * 70_000}. Write it anew."))
+
+    assert len(told) == 1000
+    assert told.startswith("a.npz must be b; got xxx")
+    assert told.endswith("xxx. Write it anew.")
 
 
 def test_load_config_names_a_key_with_a_line_break_in_one_line(tmp_path):
