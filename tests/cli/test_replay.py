@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from learn2compress.api import replaying
+from learn2compress.cli import replay
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.module_source import ModuleSource
 
