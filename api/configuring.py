@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from learn2compress.api.config_template import describe_config
 from learn2compress.api.options import name_of
 from learn2compress.schemas.errors import DataError, Learn2CompressError, OutputError, TeacherError
+from learn2compress.schemas.files.whole import write_named
 
 if TYPE_CHECKING:
     from learn2compress.api.examining import Findings
@@ -58,7 +59,7 @@ def init(
     if found is not None and found.scaling is not None:
         values["teacher", "scaling"] = found.scaling
     try:
-        path.write_text(describe_config(values, found.about if found else None), encoding="utf-8")
+        write_named(path, describe_config(values, found.about if found else None))
     except OSError as error:
         raise OutputError(f"{path} must be writable; {error.strerror}. Choose another place.") from error
     return path

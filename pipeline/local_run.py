@@ -169,7 +169,9 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     modality = modality_named(source.modality)
     if source.example_shape is None:
         files = InputFiles.named_by(config.teacher)
-        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality, files).input.shape
+        chosen = config.teacher
+        opened = open_model(teacher, chosen.signature, chosen.output, modality, files, chosen.trust)
+        default = opened.input.shape
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
     # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.

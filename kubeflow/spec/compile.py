@@ -137,7 +137,10 @@ def _with_shape(config: Config) -> Config:
         from learn2compress.compression.teacher.models import open_model
 
         teacher = config.teacher
-        default = open_model(describe_file(teacher.path), teacher.signature, teacher.output, modality).input.shape
+        opened = open_model(
+            describe_file(teacher.path), teacher.signature, teacher.output, modality, trust=teacher.trust
+        )
+        default = opened.input.shape
     task = resolve_task(data, source, default)
     return config.model_copy(update={"data": modality.with_shape(data, task.input_shape)})
 

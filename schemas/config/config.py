@@ -28,6 +28,7 @@ from learn2compress.schemas.errors import ConfigError
 
 _MAX_PART = 200
 _MAX_MESSAGE = 300
+_INTEGERS_BELOW = 2**63
 _MAX_VALUE = 60
 
 
@@ -163,10 +164,29 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
         ConfigError: A key or value is wrong. The message is one line with the field, the rule, the value and, for an
             unknown key, the nearest known one.
     """
+    _check_integers(tree, source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_one_line(source, explain_faults(error, Config))) from error
+
+
+def _check_integers(tree: Mapping[str, Any], source: str) -> None:
+    """Refuse integers that no parameter of a node can hold.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    pending: list[tuple[str, Any]] = [("", tree)]
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += [(f"{place}.{key}".removeprefix("."), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            pending += [(place, one) for one in value]
+        elif isinstance(value, int) and abs(value) >= _INTEGERS_BELOW:
+            problem = f"{shorten(place, 60)} must be below 2^63; got a number of {value.bit_length()} bits. Correct it."
+            raise ConfigError(_one_line(source, [problem]))
 
 
 def section_types() -> dict[str, type[Section]]:

@@ -41,6 +41,7 @@ class TeacherImportConfig(TeacherModeConfig):
     """Where the teacher is, its input and output, and the views of its logits."""
 
     FORMER_NAMES = FORMER_NAMES["teacher"]
+    UNUSUAL = frozenset({"trust"})
 
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
     scaling: Scaling = Field(
@@ -94,15 +95,14 @@ class TeacherImportConfig(TeacherModeConfig):
         description="layer whose output the students learn if distill.init is features (default: the input of the "
         "layer of the logits)",
     )
-
-
-class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
-    """The large model that is compressed."""
-
     trust: bool = Field(
         False,
         description="load a SavedModel whose graph uses files, the network or Python, see docs/explanation/security.md",
     )
+
+
+class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
+    """The large model that is compressed."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
