@@ -14,11 +14,12 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.api.options import named_as_options
-from learn2compress.cli import bench, cluster, compress, evaluate, init, inspect, pick, plan, replay, report, run
+from learn2compress.cli import cluster, compress, init, pick, plan, replay, report, run
 from learn2compress.cli.cluster import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
 from learn2compress.cli.lineage import trace as lineage
+from learn2compress.cli.measuring import bench, evaluate, inspect
 from learn2compress.schemas.errors import Learn2CompressError, full_disk
 
 # Some versions of typer bundle their own click, so the exception is taken from typer.
