@@ -50,6 +50,7 @@ class Work:
         notes: Notes for the report and the manifest.
         sensitivity: Sensitivity of each layer and channel group, if it was measured.
         trainings: Number of trainings in this node so far; see `Context.data_for`.
+        label_bytes: Bytes of the class names in each file.
     """
 
     names: tuple[str, ...]
@@ -59,6 +60,7 @@ class Work:
     notes: Sequence[str] = ()
     sensitivity: Sensitivity | None = None
     trainings: int = 0
+    label_bytes: int = 0
 
     def with_note(self, note: str) -> "Work":
         """Adds a note for the report and the manifest."""
