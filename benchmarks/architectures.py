@@ -6,9 +6,9 @@ r"""Prunes the architectures of keras.applications to half their bytes, and conv
 
 Each architecture is built with random weights, 96x96 pixels and ten classes, in a process of its own with a time limit.
 Its channel groups are found, channels are removed by magnitude until the predicted int8 file has half the bytes, the
-outputs are compared with those of the whole network whose removed channels are read as zero, a few steps of training
-are done, and the result is converted to int8. A finished architecture is read from the folder of results. The last line
-is one JSON object.
+outputs are compared with those of the whole network whose removed channels are read as zero, and, unless `--prune-only`
+is given, a few steps of training are done and the result is converted to int8. A finished architecture is read from the
+folder of results. The last line is one JSON object.
 """
 
 import argparse
@@ -85,19 +85,25 @@ def examine(name: str, path: Path, prune_only: bool) -> None:
 
 
 def randomize(model) -> None:
-    """Sets random values of batch normalization and biases, of which zeros would be stored only once."""
+    """Sets random scales, offsets and biases, and the batch statistics of random images."""
     import numpy as np
 
+    from learn2compress.compression.graphs.layer_walk import input_id, steps_of
+
     rng = np.random.default_rng(0)
-    for layer in model.layers:
-        weights, kind = layer.get_weights(), type(layer).__name__
-        for index, weight in enumerate(weights):
-            scale = kind == "BatchNormalization" and (index == len(weights) - 1 or (index == 0 and layer.scale))
-            if scale:
-                weights[index] = rng.uniform(0.5, 1.5, weight.shape)
-            elif weight.ndim == 1 and kind != "Normalization":
-                weights[index] = rng.normal(0, 0.1, weight.shape)
+    values = {input_id(model): rng.uniform(-1, 1, (2, SIDE, SIDE, 3)).astype(np.float32)}
+    for step in steps_of(model):
+        layer, weights = step.layer, step.layer.get_weights()
+        kind = type(layer).__name__
+        if kind == "BatchNormalization":
+            value = np.asarray(values[step.inputs[0]], np.float64)
+            weights[-2:] = value.mean(axis=(0, 1, 2)), value.var(axis=(0, 1, 2)) + 1e-3
+            scales = [rng.uniform(0.5, 1.5, weight.shape) for weight in weights[:1] if layer.scale]
+            weights[:-2] = [*scales, *(rng.normal(0, 0.3, weight.shape) for weight in weights[len(scales) : -2])]
+        elif kind != "Normalization":
+            weights = [rng.normal(0, 0.1, weight.shape) if weight.ndim == 1 else weight for weight in weights]
         layer.set_weights(weights)
+        values |= zip(step.outputs, step.run(values), strict=True)
 
 
 def difference(students, pruned, kept: dict) -> float:
@@ -143,7 +149,9 @@ def converted(model, images) -> dict:
 
 def run(name: str, path: Path, minutes: float, options: list[str]) -> dict:
     """Runs one architecture in a process of its own; returns its figures."""
-    if not path.exists():
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if not known or ("--prune-only" not in options and known.get("stopped") == "not tried"):
+        path.unlink(missing_ok=True)
         command = [sys.executable, __file__, "--one", name, str(path), *options]
         try:
             done = subprocess.run(command, timeout=60 * minutes, capture_output=True, text=True)
