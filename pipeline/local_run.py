@@ -22,8 +22,10 @@ from learn2compress.components.beam.jobs import Job
 from learn2compress.components.beam.options import user_errors
 from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.execution.coordination import dismiss_workers
+from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
+from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
 from learn2compress.compression.teacher.formats import describe_file, no_features
@@ -47,6 +49,7 @@ from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
+from learn2compress.schemas.manifests import DEFAULT_MODALITY
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.progress import say
 from learn2compress.schemas.reports import Report
@@ -184,8 +187,10 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     students.preflight()
     if starts_from_students:
         students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
-    if config.prune.channels is not None and students.spec is not None:
-        check_reachable(students.spec, config.prune.channels)
+    if config.prune.channels is not None and task.modality == DEFAULT_MODALITY:
+        names = tuple(students.costs())
+        found = prunable(students.build(0), names, students.spec, label_bytes(task.classes))
+        check_reachable(found, config.prune.channels)
     encoding = config.teacher.tokenizer or config.teacher.vocabulary
     encoding_sha256 = file_sha256(encoding) if encoding else None
     inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256)
