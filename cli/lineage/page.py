@@ -78,12 +78,14 @@ tabindex="0">{{ svg | safe }}</div>{% endif %}
 <span class="dim">{{ choice.record }}, by {{ choice.objective }}, {{ choice.limits or "no limits" }}</span></td></tr>
 {% endfor %}</table>
 {% if chain.siblings %}<h2>Siblings</h2>
-<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table><tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
+<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table>
+<tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
 <th class="n">Test</th><th>Verdict</th></tr>
 {% for one in chain.siblings %}<tr><td title="{{ one.sha256 }}">{{ one.name }}</td>
 <td class="n">{{ "{:,}".format(one.bytes) }}</td><td class="n">{{ percent(one.validation_accuracy) }}</td>
 <td class="n">{{ percent(one.test_accuracy) }}</td>
-<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table></div>{% endif %}
+<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>
+</div>{% endif %}
 <h2>Steps, from the file back to its sources</h2>
 {% for step in chain.steps %}<details><summary><b>{{ step.node }}</b> <span class="dim">{{ moment(step.started) }},
 {{ duration(step.seconds) }}{% if step.seed is not none %}, seed {{ step.seed }}{% endif %}{% if step.cached %},
