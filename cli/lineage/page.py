@@ -27,6 +27,7 @@ code, .digest { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere;
 .status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; color: var(--on);
   background: var(--bad); }
 .status.whole { background: var(--good); }
+.scroll { overflow-x: auto; }
 .graph { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
 svg { display: block; max-width: none; margin: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--ink); text-anchor: middle; } svg .title { font-weight: 600; font-size: 14px; }
@@ -36,6 +37,7 @@ svg .edge { fill: none; stroke: var(--line); stroke-width: 1.6; } svg .head { fi
 svg .label { font-size: 11px; fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right; white-space: nowrap; }
+td { overflow-wrap: anywhere; }
 details { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0; padding: .4rem .8rem; }
 summary { cursor: pointer; } .dim { opacity: .8; } .tampered { color: var(--bad); font-weight: 600; }
 </style>
@@ -75,12 +77,15 @@ tabindex="0">{{ svg | safe }}</div>{% endif %}
 {% for choice in chain.choices %}<tr><th>Choice</th><td>{{ choice.status }}: {{ choice.reason }}<br>
 <span class="dim">{{ choice.record }}, by {{ choice.objective }}, {{ choice.limits or "no limits" }}</span></td></tr>
 {% endfor %}</table>
-{% if chain.siblings %}<h2>Siblings</h2><table><tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
+{% if chain.siblings %}<h2>Siblings</h2>
+<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table>
+<tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
 <th class="n">Test</th><th>Verdict</th></tr>
 {% for one in chain.siblings %}<tr><td title="{{ one.sha256 }}">{{ one.name }}</td>
 <td class="n">{{ "{:,}".format(one.bytes) }}</td><td class="n">{{ percent(one.validation_accuracy) }}</td>
 <td class="n">{{ percent(one.test_accuracy) }}</td>
-<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>{% endif %}
+<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>
+</div>{% endif %}
 <h2>Steps, from the file back to its sources</h2>
 {% for step in chain.steps %}<details><summary><b>{{ step.node }}</b> <span class="dim">{{ moment(step.started) }},
 {{ duration(step.seconds) }}{% if step.seed is not none %}, seed {{ step.seed }}{% endif %}{% if step.cached %},
