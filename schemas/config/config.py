@@ -14,11 +14,11 @@ from learn2compress.schemas.config.data import DataConfig
 from learn2compress.schemas.config.distill import DistillConfig
 from learn2compress.schemas.config.evaluate import EvaluateConfig
 from learn2compress.schemas.config.kubeflow import KubeflowConfig
-from learn2compress.schemas.config.origins import fill_defaults
 from learn2compress.schemas.config.pipeline import PipelineConfig
 from learn2compress.schemas.config.prune import PruneConfig
 from learn2compress.schemas.config.quantize import QuantizeConfig
 from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.origins import fill_defaults
 from learn2compress.schemas.config.reading.yaml_text import MAX_BYTES, YamlTextError, read_yaml, shorten
 from learn2compress.schemas.config.select import SelectConfig
 from learn2compress.schemas.config.students import StudentsConfig

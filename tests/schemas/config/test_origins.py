@@ -2,7 +2,7 @@
 import pytest
 
 from learn2compress.schemas.config import DistillConfig, FamilyConfig, StudentsConfig, parse_config
-from learn2compress.schemas.config.origins import FROM_TEACHER
+from learn2compress.schemas.config.reading.origins import FROM_TEACHER
 from learn2compress.schemas.errors import ConfigError
 from learn2compress.schemas.parameters import decode, encode
 
