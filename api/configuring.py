@@ -91,7 +91,7 @@ def plan(config: str | Path, *, settings: "Settings" = (), limit: int | None = N
     prepare_environment()
     with Screen() as screen:
         screen.say("Starting TensorFlow …")
-        from learn2compress.pipeline import origin
+        from learn2compress.compression.students import origin
         from learn2compress.schemas.progress import listening
 
         with listening(screen.show_progress):

@@ -194,8 +194,9 @@ def _cut_out_of_teacher(execution: Execution, wanted: FamilyConfig, task: Task) 
 def _last_layer(execution: Execution, imported: TeacherManifest, task: Task) -> tuple[np.ndarray, np.ndarray] | None:
     """Reads the layer that computes the teacher's logits from its features; None if it is not a dense one."""
     taught = read_manifest(execution.uri("teacher_logits"), TeacherLogitsManifest).require_features()
-    teacher = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
-    return last_layer(teacher, taught.layer, taught.side)
+    if taught.side != "input":
+        return None
+    return last_layer(open_teacher(import_config_of(execution.uri("teacher"), imported), task), taught.layer)
 
 
 def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Task) -> TeacherInLoop | None:

@@ -28,6 +28,7 @@ from learn2compress.compression.pruning.passes import choose_passes
 from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
+from learn2compress.compression.students.origin import check_students_from_teacher, decide_origin
 from learn2compress.compression.teacher.formats import describe_file, no_features
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.teacher.trust import check_graph, check_layers
@@ -41,7 +42,6 @@ from learn2compress.lineage.records.provenance import write_record
 from learn2compress.modalities import InputFiles, modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
-from learn2compress.pipeline.origin import check_students_from_teacher, decide_origin
 from learn2compress.pipeline.output.folder import claim_output
 from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report

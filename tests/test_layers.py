@@ -25,9 +25,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 lint_imports = importlib.import_module("lint_imports")
 
 
-# The nodes, the commands, what can be done with a run, and the vocabulary of all rooms.
+# The nodes, the commands, and the vocabulary of all rooms.
 WIDER_FACES = {
-    "cli", "cli/lineage", "components", "learn2compress", "pipeline", "schemas", "schemas/config",
+    "cli", "cli/lineage", "components", "learn2compress", "schemas", "schemas/config",
 }  # fmt: skip
 
 

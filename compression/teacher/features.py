@@ -97,20 +97,19 @@ def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> Teach
     return TeacherFeatures(teacher, name, side, int(width), cut)
 
 
-def last_layer(teacher: LoadedTeacher, name: str, side: str) -> tuple[np.ndarray, np.ndarray] | None:
+def last_layer(teacher: LoadedTeacher, name: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Read the layer that computes a teacher's logits from its features.
 
     Args:
         teacher: The loaded teacher.
-        name: Name of the layer of the features, see `TeacherFeatures`.
-        side: "input" if the features are the input of that layer.
+        name: Name of the layer whose input are the features.
 
     Returns:
-        Kernel [features, classes] and bias [classes] in the order of the data's classes; None if the features are not
-        the input of a dense layer.
+        Kernel [features, classes] and bias [classes] in the order of the data's classes; None if it is not a dense
+        layer.
     """
     model: Any = teacher.keras_model
-    if model is None or side != "input":
+    if model is None:
         return None
     layer = next((one for one in model.layers if one.name == name), None)
     if layer is None or type(layer).__name__ != "Dense" or layer.kernel.shape[-1] != teacher.outputs:

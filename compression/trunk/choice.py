@@ -7,6 +7,7 @@ is not clearly worse than the best one. If there is none, channels of a tail are
 to the probe.
 """
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,12 @@ GOOD_ENOUGH = 0.01
 
 @dataclass(frozen=True)
 class Budget:
-    """The limit of a student: bytes of its int8 file, or MACs."""
+    """The limit of a student: bytes of its int8 file, MACs, or none if its exit is named."""
 
     student: str
     int8_bytes: int | None = None
     macs: int | None = None
+    exit: str | None = None
 
     def allows(self, cost: Cost) -> bool:
         """Tell whether a cost is within the limit."""
@@ -60,9 +62,12 @@ class Budget:
             self.student,
             None if self.int8_bytes is None else int(self.int8_bytes * factor),
             None if self.macs is None else int(self.macs * factor),
+            self.exit,
         )
 
     def __str__(self) -> str:
+        if self.exit is not None:
+            return f"the exit {self.exit}"
         return format_bytes(self.int8_bytes) if self.int8_bytes is not None else f"{format_count(self.macs or 0)} MACs"
 
 
@@ -88,8 +93,8 @@ def budgets_of(sizes: Mapping[str, StudentSize], whole: Cost) -> list[Budget]:
     """
     budgets = []
     for name, size in sizes.items():
-        if size.size_bytes is not None or size.macs is not None:
-            budgets.append(Budget(name, size.size_bytes, size.macs))
+        if size.size_bytes is not None or size.macs is not None or size.exit is not None:
+            budgets.append(Budget(name, size.size_bytes, size.macs, size.exit))
             continue
         if size.multiplier is None and name not in NAMED_SIZES:
             raise FamilyError(
@@ -111,6 +116,9 @@ def check_budgets(
     """
     exits = [one for one in trunk.exits if one.name in costs]
     for budget in budgets:
+        if budget.exit is not None:
+            _check_exit(budget, [one.name for one in exits])
+            continue
         if not any(_channels(one, costs[one.name], budget, classes, label_bytes) for one in exits):
             smallest = min(
                 (student_cost(one, costs[one.name], classes, label_bytes) for one in exits),
@@ -121,6 +129,15 @@ def check_budgets(
                 f"students.sizes.{budget.student} must be at least that of the teacher's smallest exit, {least}; got "
                 f"{budget}. Raise it, reduce students.input, or set students.from: built_in."
             )
+
+
+def _check_exit(budget: Budget, names: Sequence[str]) -> None:
+    if budget.exit not in names:
+        near = difflib.get_close_matches(budget.exit or "", names, 3, 0) or list(names[:3])
+        raise FamilyError(
+            f"students.sizes.{budget.student}.exit must be an exit of the teacher at this input size; got "
+            f"{budget.exit!r}. The nearest are {', '.join(near)}; `learn2compress plan` lists them all."
+        )
 
 
 def choose_students(
@@ -179,6 +196,8 @@ def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget, slack:
 
 def _candidates(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget, slack: float) -> list[Candidate]:
     """List the exits for a budget: those within reach of removing channels, else those with a part of their tail."""
+    if budget.exit is not None:
+        return [Candidate(row, None, table.cost(row), row.probe) for row in rows if row.exit.name == budget.exit]
     reachable = budget.widened(1 + slack) if slack else budget
     found = [Candidate(row, None, cost, row.probe) for row in rows if reachable.allows(cost := table.cost(row))]
     if found:

@@ -88,26 +88,22 @@ def _is_plain(layer: keras.layers.Layer) -> bool:
     if type(layer) is not keras.layers.BatchNormalization:
         return False
     axes = list(layer.axis) if isinstance(layer.axis, list | tuple) else [layer.axis]
-    return len(axes) == 1 and axes[0] in (-1, len(layer.input_spec.axes or {}) and max(layer.input_spec.axes))
+    return axes in ([-1], [layer.input_spec.ndim - 1])
 
 
 def _copy(
     layer: keras.layers.Layer, normalization: keras.layers.BatchNormalization | None
 ) -> tuple[keras.layers.Layer, list[np.ndarray]]:
-    if _is_plain(layer):
-        copy = keras.layers.DepthwiseConv2D(1, name=layer.name)
-        if len(layer.input_spec.axes) == 1 and layer.input_spec.ndim == 4:
-            scale, offset = affine_of(layer)
-            return copy, [scale[None, None, :, None], offset]
-        return type(layer).from_config(layer.get_config()), layer.get_weights()
+    """Make a copy of a layer with the normalization behind it folded in, if there is one; return it and its weights."""
+    if _is_plain(layer) and layer.input_spec.ndim == 4:
+        scale, offset = affine_of(layer)
+        return keras.layers.DepthwiseConv2D(1, name=layer.name), [scale[None, None, :, None], offset]
     if normalization is None:
         return type(layer).from_config(layer.get_config()), layer.get_weights()
     copy = type(layer).from_config({**layer.get_config(), "use_bias": True})
     kernel, *rest = layer.get_weights()
     scale, offset = affine_of(normalization)
-    factor = scale[:, None] if type(layer) is keras.layers.DepthwiseConv2D else scale
-    if type(layer) is keras.layers.DepthwiseConv2D:
-        factor = scale.reshape(kernel.shape[2:])
+    factor = scale.reshape(kernel.shape[2:]) if type(layer) is keras.layers.DepthwiseConv2D else scale
     bias = rest[0] if rest else np.zeros_like(scale)
     return copy, [kernel * factor, bias * scale + offset]
 

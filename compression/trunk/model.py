@@ -121,9 +121,8 @@ def build_trunk_family(trunk: keras.Model, spec: TrunkSpec, heads: Heads, seed: 
             keras.layers.Dense(spec.classes, kernel_initializer=initializer, name=f"{student.name}_logits")(pooled)
         )
     family = keras.Model(image, outputs, name="family")
-    kept = {id(layer) for step in steps for layer in [step.layer]}
     for step in steps:
-        if id(step.layer) in copies and id(step.layer) in kept:
+        if id(step.layer) in copies:
             copies[id(step.layer)].set_weights(step.layer.get_weights())
     for copy, weights in tails:
         copy.set_weights(weights)

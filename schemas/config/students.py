@@ -12,11 +12,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
 class StudentSize(Section):
-    """Size of a student, by one of three measures."""
+    """Size of a student, by one of three measures, or by the place where it leaves the teacher's network."""
 
     multiplier: Rate | None = Field(None, description="multiple of the size of the default large student")
     size_bytes: Bytes | None = Field(None, description="largest size of its int8 .tflite")
     macs: Count | None = Field(None, description="largest number of multiply-accumulates for an image")
+
+    exit: str | None = Field(
+        None, description="students.from: teacher: name of the exit, as `learn2compress plan` lists them"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -27,8 +31,8 @@ class StudentSize(Section):
 
     @model_validator(mode="after")
     def _one_rule(self) -> "StudentSize":
-        if sum(v is not None for v in (self.multiplier, self.size_bytes, self.macs)) > 1:
-            raise ValueError("only one of multiplier, size_bytes and macs may be given")
+        if sum(v is not None for v in (self.multiplier, self.size_bytes, self.macs, self.exit)) > 1:
+            raise ValueError("only one of multiplier, size_bytes, macs and exit may be given")
         return self
 
 
@@ -127,6 +131,9 @@ class StudentsConfig(FamilyConfig):
     def _one_architecture(self) -> "StudentsConfig":
         if self.module is not None and self.origin != "built_in":
             raise ValueError(f"only one of from and module may be given; got from: {self.origin} and a module")
+        exits = [name for name, size in self.sizes.items() if size.exit is not None]
+        if exits and self.origin == "built_in":
+            raise ValueError(f"sizes.{exits[0]}.exit must be left out unless from is teacher or auto")
         if self.input is not None and self.origin == "built_in":
             raise ValueError(
                 f"input must be left out unless from is teacher or auto; got {self.input}. The built-in family takes "

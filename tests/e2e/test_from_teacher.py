@@ -4,12 +4,12 @@
 import numpy as np
 import pytest
 import yaml
+from support.digits_job import command
 from support.photographs import CLASSES, SIDE, draw_images, write_teacher
 
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
-from tests.e2e.conftest import command
 
 pytestmark = pytest.mark.e2e
 

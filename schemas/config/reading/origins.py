@@ -13,7 +13,7 @@ FROM_TEACHER: Mapping[str, Mapping[str, Any]] = {
     "teacher": {"views": 8, "view_area": 0.4, "view_colour": 0.2},
     "distill": {"steps": 400, "batch_size": 32, "learning_rate": 2e-3, "inherited_rate": 0.3},
     "prune": {"passes": []},
-    "quantize": {"steps": 120, "learning_rate": 1e-4},
+    "quantize": {"steps": 60, "learning_rate": 1e-4},
 }
 _INSTEAD_OF = {"steps": "epochs"}  # fields that are left out if the user sets the other one
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from support.photographs import CLASSES, SIDE, draw_images, write_teacher
 
-from learn2compress.pipeline import origin
+from learn2compress.compression.students import origin
 from learn2compress.schemas.config import parse_config
 from learn2compress.schemas.errors import TeacherError
 
