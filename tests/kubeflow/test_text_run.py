@@ -8,7 +8,7 @@ import pytest
 import yaml
 from support import forked
 from support.servers import s3_server
-from support.texts import text_job
+from support.texts import job as text_job
 
 from learn2compress.kubeflow.compile import compile_pipeline
 from learn2compress.schemas.config import load_config

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of texts share: a small job, teachers, students."""
+"""Small dictionaries, teachers and jobs of texts, and a program that runs MediaPipe."""
