@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from learn2compress.tflite.image_input import Layout, PixelReading
-from learn2compress.tflite.model_file import ModelFile
-from learn2compress.tflite.scores_output import ScoresReading
+if TYPE_CHECKING:
+    from learn2compress.tflite.image_input import Layout, PixelReading
+    from learn2compress.tflite.model_file import ModelFile
+    from learn2compress.tflite.scores_output import ScoresReading
 
 
 class OpenedClassifier(Protocol):
