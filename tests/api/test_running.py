@@ -110,7 +110,7 @@ def test_examine_inputs_finds_the_scaling_that_the_teacher_was_trained_with(tmp_
 @pytest.mark.slow
 def test_examine_inputs_describes_texts_and_their_teacher(tmp_path):
     import tf_keras
-    from support.text_teachers import build_strings
+    from support.texts.teachers import build_strings
 
     from learn2compress.api.examining import examine_inputs
     from learn2compress.schemas.config import DataConfig, TeacherConfig

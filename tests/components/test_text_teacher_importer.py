@@ -6,7 +6,7 @@ import csv
 import numpy as np
 import pytest
 import tf_keras
-from support.text_teachers import WORDS, build_ids, build_strings
+from support.texts.teachers import WORDS, build_ids, build_strings
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 

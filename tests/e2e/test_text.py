@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import text_job
+from support.texts import job as text_job
 
 from learn2compress.modalities.text.words import split_words
 from learn2compress.schemas.config import load_config

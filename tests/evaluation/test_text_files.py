@@ -5,7 +5,7 @@ import csv
 import json
 
 import pytest
-from support.text_students import CLASSES, small_family, student_file, texts_of
+from support.texts.students import CLASSES, small_family, student_file, texts_of
 from typer.testing import CliRunner
 
 from learn2compress.cli.main import app

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import forked, text_job
+from support import forked
 from support.servers import s3_server
+from support.texts import job as text_job
 
 from learn2compress.kubeflow.compile import compile_pipeline
 from learn2compress.schemas.config import load_config

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.text_students import CLASSES, LENGTH, small_family, student_file, texts_of
+from support.texts.students import CLASSES, LENGTH, small_family, student_file, texts_of
 
 from learn2compress.data.stored_examples import StoredExample
 from learn2compress.modalities import modality_of

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.text_students import LENGTH, small_family, student_file, texts_of
+from support.texts.students import LENGTH, small_family, student_file, texts_of
 
 from learn2compress.compression.family.model import cut_students
 from learn2compress.modalities.text.classifier import open_text_model

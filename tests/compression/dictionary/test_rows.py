@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from support.text_students import CLASSES, LENGTH, small_family, texts_of
+from support.texts.students import CLASSES, LENGTH, small_family, texts_of
 
 from learn2compress.compression.dictionary.model import TABLE
 from learn2compress.compression.dictionary.rows import describe_spec, dictionary_costs, kept_fraction, prune_rows

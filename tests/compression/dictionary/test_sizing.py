@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from support.text_students import SIZES, dictionary_of
+from support.texts.students import SIZES, dictionary_of
 
 from learn2compress.compression.dictionary.sizing import columns_for, requested_bytes, solve_dictionaries
 from learn2compress.compression.dictionary.spec import DictionarySpec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from support.text_teachers import WORDS, Classes, Transformer, build_ids, build_strings, save_module, texts
+from support.texts.teachers import WORDS, Classes, Transformer, build_ids, build_strings, save_module, texts
 from tensorflow.core.protobuf import saved_model_pb2
 
 from learn2compress.compression.teacher.classifier import load_teacher

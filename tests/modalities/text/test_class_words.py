@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from support.text_students import CLASSES, student_file
+from support.texts.students import CLASSES, student_file
 
 from learn2compress.modalities.text.class_words import class_words
 from learn2compress.modalities.text.classifier import open_text_model

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from support.text_students import CLASSES, LENGTH, small_family, student_file, texts_of
+from support.texts.students import CLASSES, LENGTH, small_family, student_file, texts_of
 
 from learn2compress.modalities.text.classifier import open_text_model
 from learn2compress.modalities.text.lookup.vocabulary import VOCABULARY_FILE

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.text_students import small_family, student_file, texts_of
+from support.texts.students import small_family, student_file, texts_of
 
 from learn2compress.modalities.text.classifier import open_text_model
 from learn2compress.modalities.text.snippets import HARD_TEXTS
 
 PYTHON = os.environ.get("MEDIAPIPE_PYTHON")
-PROGRAM = Path(__file__).parents[2] / "support" / "mediapipe_texts.py"
+PROGRAM = Path(__file__).parents[2] / "support" / "texts" / "mediapipe.py"
 
 
 @pytest.mark.skipif(not PYTHON, reason="MEDIAPIPE_PYTHON names no Python with mediapipe 0.10.21")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "text"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "text"
 SETTINGS = {
     "teacher": {"path": "teacher.keras", "views": 2},
     "data": {"path": "messages.csv", "unlabeled": "unlabeled.csv"},
