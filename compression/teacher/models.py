@@ -270,6 +270,12 @@ def _choose_signature(path: Path, names: list[str], wanted: str | None) -> str:
     return names[0]
 
 
+def _is_vector_of_scores(tensor: Any) -> bool:
+    """Tell whether an output is [batch, classes] of floats; of Keras 3, its type is text and its shape a tuple."""
+    shape = tf.TensorShape(tensor.shape)
+    return bool(tf.as_dtype(tensor.dtype).is_floating) and shape.rank == 2
+
+
 def _choose_output(path: Path, names: Sequence[str], tensors: Sequence[Any], wanted: str | None) -> int:
     """Find an output by its name, where no other has it, or by its index."""
     unique = len(set(names)) == len(names)
@@ -278,8 +284,8 @@ def _choose_output(path: Path, names: Sequence[str], tensors: Sequence[Any], wan
     if wanted is None:
         if len(names) == 1:
             return 0
-        scores = [i for i, tensor in enumerate(tensors) if tensor.dtype.is_floating and tensor.shape.rank == 2]
-        if len(scores) == 1 and all(t.dtype == tf.string for i, t in enumerate(tensors) if i != scores[0]):
+        scores = [i for i, tensor in enumerate(tensors) if _is_vector_of_scores(tensor)]
+        if len(scores) == 1 and all(tf.as_dtype(t.dtype) == tf.string for i, t in enumerate(tensors) if i != scores[0]):
             return scores[0]  # beside the names of the classes
         raise TeacherError(
             f"teacher {path} must have one output, or the choice of one; got {listed}. "

@@ -177,5 +177,5 @@ def test_features_refuses_nan(tmp_path: Path, images: np.ndarray) -> None:
     teacher = load_teacher(tmp_path / "t.keras")
     hidden = teacher.keras_model.get_layer("hidden")
     hidden.set_weights([np.full_like(w, np.nan) for w in hidden.get_weights()])
-    with pytest.raises(TeacherError, match="must answer with finite numbers; got NaN for 5 of 5 images"):
+    with pytest.raises(TeacherError, match="must answer with finite numbers; got NaN for 5 of 5 examples"):
         find_feature_layer(teacher).features_and_logits(images)
