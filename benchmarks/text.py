@@ -60,7 +60,7 @@ class Settings:
 
 
 SETTINGS = {
-    "agnews": Settings(96, Features(), 0.6, 14, 2e-2, 0.5),
+    "agnews": Settings(96, Features(), 0.6, 25, 5e-3, 0.5),
     "sst2": Settings(64, Features(pairs=True, prefix=5), 0.4, 6, 1e-2, 0.9),
 }
 BUDGETS = {"agnews": (20, 50, 100, 200), "sst2": (15, 30, 100)}
