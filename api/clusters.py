@@ -10,6 +10,7 @@ from learn2compress.api.results import Result
 from learn2compress.api.running import Settings, list_settings
 from learn2compress.pipeline.environment import prepare_environment
 from learn2compress.schemas.errors import ConfigError, OutputError
+from learn2compress.schemas.files.whole import write_named
 
 if TYPE_CHECKING:
     from learn2compress.kubeflow.checks.finding import Finding
@@ -45,7 +46,7 @@ def compile_pipeline(
 
     text, path = compile_chosen(chosen, image), Path(output)
     try:
-        path.write_text(text, encoding="utf-8")
+        write_named(path, text)
     except OSError as error:
         raise OutputError(f"output {output} must be writable; {error.strerror}. Choose another place.") from error
     return path

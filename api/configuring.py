@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a commented configuration to start from, with what the teacher and the data say of themselves."""
+"""Writes a commented configuration to start from, and plans the students that a configuration would give."""
 
 import glob
 from collections.abc import Callable
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from learn2compress.api.config_template import describe_config
 from learn2compress.api.options import name_of
 from learn2compress.schemas.errors import DataError, Learn2CompressError, OutputError, TeacherError
+from learn2compress.schemas.files.whole import write_named
 
 if TYPE_CHECKING:
     from learn2compress.api.examining import Findings
+    from learn2compress.api.running import Settings
 
 
 def init(
@@ -57,10 +59,43 @@ def init(
     if found is not None and found.scaling is not None:
         values["teacher", "scaling"] = found.scaling
     try:
-        path.write_text(describe_config(values, found.about if found else None), encoding="utf-8")
+        write_named(path, describe_config(values, found.about if found else None))
     except OSError as error:
         raise OutputError(f"{path} must be writable; {error.strerror}. Choose another place.") from error
     return path
+
+
+def plan(config: str | Path, *, settings: "Settings" = (), limit: int | None = None) -> str:
+    """Show before any training which students can be cut out of the teacher's network.
+
+    The teacher runs once over training images; nothing is trained and nothing is written.
+
+    Args:
+        config: The YAML configuration; its `students.from` need not be set.
+        settings: Overrides of fields, such as `{"students.input": 128}`.
+        limit: Use at most this many examples of each split of the data.
+
+    Returns:
+        A table of the network's exits by input size, with the accuracy of a linear probe, parameters, bytes and MACs;
+        and for each student of `students.sizes` the exit that it would have.
+
+    Raises:
+        Learn2CompressError: A user error; the message is one line.
+    """
+    from learn2compress.api.running import list_settings
+    from learn2compress.api.terminal import Screen
+    from learn2compress.pipeline.environment import prepare_environment
+    from learn2compress.schemas.config import load_config
+
+    chosen = load_config(config, list_settings(settings))
+    prepare_environment()
+    with Screen() as screen:
+        screen.say("Starting TensorFlow …")
+        from learn2compress.compression.students import origin
+        from learn2compress.schemas.progress import listening
+
+        with listening(screen.show_progress):
+            return origin.plan(chosen, limit).describe()
 
 
 def _examine(teacher: str, data: str, say: Callable[[str], None]) -> "Findings | None":

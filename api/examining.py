@@ -70,8 +70,8 @@ def examine_inputs(teacher: TeacherConfig, data: DataConfig, limit: int | None =
     check_graph(file.path, teacher.trust)
     shape = None
     if source.example_shape is None:
-        files = InputFiles.named_by(teacher)
-        shape = open_model(file, teacher.signature, teacher.output, modality_named(source.modality), files).input.shape
+        modality, files = modality_named(source.modality), InputFiles.named_by(teacher)
+        shape = open_model(file, teacher.signature, teacher.output, modality, files, teacher.trust).input.shape
     task = resolve_task(data, source, shape)
     loaded = open_teacher(teacher, task)
     best, text = _best_scaling(loaded, task, open_source(data, IMAGES))

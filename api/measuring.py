@@ -11,7 +11,7 @@ from learn2compress.api.tables import ModelTable, model_of
 
 if TYPE_CHECKING:
     from learn2compress.schemas.manifests import BadFile
-    from learn2compress.schemas.reports import Candidate, Host
+    from learn2compress.schemas.reports import Candidate, Host, Latency
     from learn2compress.tflite.inspection import Inspection
 
 Files = str | Path | Sequence[str | Path]
@@ -160,6 +160,79 @@ def inspect(file: str | Path) -> "Inspection":
     from learn2compress.tflite.inspection import inspect_file
 
     return inspect_file(Path(file))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The latencies of files on one device.
+
+    Attributes:
+        device: Name of the phone, or of this machine.
+        latencies: File and latency, in the order in which they were measured.
+        path: File with the results for `evaluate.device_results`; None on this machine.
+    """
+
+    device: str
+    latencies: "list[tuple[Path, Latency]]"
+    path: Path | None
+
+
+def bench(
+    files: Files,
+    *,
+    adb: bool = False,
+    threads: Sequence[int] = (1,),
+    runs: int = 50,
+    serial: str | None = None,
+    benchmark_model: str | Path | None = None,
+    output: str | Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Benchmark:
+    """Measure the latency of .tflite files: on this machine, or on a phone with TensorFlow's benchmark_model.
+
+    Args:
+        files: A TensorFlow Lite file or several.
+        adb: Measure on a phone that adb reaches, and write the results for `evaluate.device_results`.
+        threads: Thread counts.
+        runs: Number of timed inferences; on a phone at least so many.
+        serial: Serial number of the phone, if there are several.
+        benchmark_model: A benchmark_model for the phone; by default the phone has one in /data/local/tmp.
+        output: File for the results of the phone; by default the phone's name, with .json.
+        say: Receives a sentence about each measurement.
+
+    Returns:
+        The latencies.
+
+    Raises:
+        DeviceError: The phone cannot be reached, or its benchmark fails.
+        ModelFileError: A file cannot be read or run.
+        OutputError: The results cannot be written.
+    """
+    from learn2compress.evaluation.measure import measure_latency, this_host
+    from learn2compress.schemas.errors import OutputError
+    from learn2compress.tflite.inspection import inspect_file
+
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    for path in paths:
+        inspect_file(path)  # a broken file is refused before anything is measured
+    if not adb:
+        found = []
+        for path in paths:
+            for latency in measure_latency(path, threads, runs):
+                found.append((path, latency))
+                say(f"{path.name}: {latency.p50_ms:.3g} ms (median), {latency.threads} threads, {this_host().name}")
+        return Benchmark(this_host().name, found, None)
+    from learn2compress.evaluation.phone import measure_on_phone, open_phone, write_device_results
+
+    phone = open_phone(serial)
+    tool = None if benchmark_model is None else Path(benchmark_model)
+    results = measure_on_phone(phone, paths, threads, runs, tool, say)
+    target = Path(output or f"{phone.name}.json")
+    try:
+        write_device_results(target, phone, results)
+    except OSError as error:
+        raise OutputError(f"{target} must be writable; {error.strerror}. Choose another place.") from error
+    return Benchmark(phone.name, [(result.file, result.latency) for result in results], target)
 
 
 def _with_bar(work: Callable[[Callable[[int, int], None]], Any], what: str, quiet: bool) -> Any:

@@ -2,6 +2,7 @@
 """The result of a run: its models, the chosen one, the report, and what can be done with them without training."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from learn2compress.api.auditing import trace
 from learn2compress.api.measuring import Files, Measurements, evaluate
 from learn2compress.api.tables import Model, ModelTable, model_of
-from learn2compress.schemas.errors import OutputError
+from learn2compress.schemas.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    from learn2compress.report.comparison import Run
     from learn2compress.schemas.lineage import LineageReport
     from learn2compress.schemas.reports import Report
 
-__all__ = ["Model", "ModelTable", "ReportPage", "Result", "open_result", "pick"]
+__all__ = ["Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick"]
 
 
 @dataclass(frozen=True)
@@ -268,3 +270,47 @@ def pick(
     with quiet_output(Path(os.devnull)):
         pick_again(output, select, metadata)
     return Result(output)
+
+
+def compare(outputs: Sequence[str | Path], page: str | Path = "comparison.html") -> ReportPage:
+    """Write a page that compares finished runs: chosen files, all files, and the settings that differ.
+
+    The chosen files are compared with that of the first run, image by image where the test images are the same.
+
+    Args:
+        outputs: Output folders of at least two runs.
+        page: The HTML file to write; an existing one is replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: There are fewer than two runs.
+        OutputError: A folder holds no finished run, or the page cannot be written.
+    """
+    from learn2compress.report.comparison import render_comparison
+
+    if len(outputs) < 2:
+        raise ConfigError(f"a comparison must have at least two output folders; got {len(outputs)}. Name another.")
+    paths = [Path(output) for output in outputs]
+    alike = len({path.resolve().name for path in paths}) < len(paths)
+    runs = [_compared(path, str(path) if alike else path.resolve().name) for path in paths]
+    target = Path(page)
+    try:
+        target.write_text(render_comparison(runs), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{page} must be writable; {error.strerror}. Choose another place.") from error
+    return ReportPage(target)
+
+
+def _compared(output: Path, name: str) -> "Run":
+    """Read a run to compare; without its predictions, figures are compared but not images."""
+    from learn2compress.pipeline.picking import find_evaluation
+    from learn2compress.report.comparison import Run, read_correct
+
+    report = Result(output).data
+    try:
+        folder = find_evaluation(output, report.evaluation)
+    except OutputError:
+        return Run(name, report)
+    return Run(name, report, read_correct(folder, report.choice.chosen))

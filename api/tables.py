@@ -145,7 +145,7 @@ class ModelTable(Sequence[Model]):
                 "size": format_bytes(model.bytes),
                 "MACs": "–" if model.macs is None else format_count(model.macs),
                 "accuracy": accuracy,
-                "latency": "–" if model.latency_ms is None else f"{model.latency_ms:.3g} ms",
+                "latency": _duration(model.latency_ms),
             }
             rows.append({**row, "verdict": model.verdict} if any(one.verdict for one in self._models) else row)
         return rows
@@ -166,6 +166,12 @@ class ModelTable(Sequence[Model]):
         head = "".join(f'<th scope="col">{escape(column)}</th>' for column in rows[0])
         body = "".join("<tr>" + "".join(map(_cell, row, row.values())) + "</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _duration(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "–"
+    return f"{milliseconds:.3g} ms" if milliseconds >= 0.1 else f"{milliseconds * 1000:.3g} µs"
 
 
 def _padded(text: str, column: str, width: int) -> str:

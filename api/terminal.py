@@ -33,7 +33,13 @@ class Screen:
 
     def __init__(self, detail: Detail = "normal") -> None:
         self._stream = _standard_output()
-        self.console = Console(file=self._stream, highlight=False, force_jupyter=False, quiet=detail == "quiet")
+        self.console = Console(
+            file=self._stream,
+            highlight=False,
+            force_jupyter=False,
+            force_terminal=False if self._stream is sys.stdout else None,  # a notebook's claims to be one
+            quiet=detail == "quiet",
+        )
         self._detail = detail
         self._time_left = TimeLeft()
         self._log: IO[str] | None = None

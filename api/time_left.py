@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimates the time left of a whole run, where something is known of it.
 
-If the output folder has the records of an earlier run, each node that is still to come is expected to take as long as
-it took then, once one has run and was not served from the cache. Without them only the training is known: the epochs
-that are left, at the speed of the latest ones.
+A training is expected to take the epochs that are left, at the speed of the latest ones. If the output folder has the
+records of an earlier run, each other node is expected to take as long as it took then, and the time left of the whole
+run is known after the first epoch. Without them only the time of the training is.
 """
 
 import time
@@ -58,14 +58,31 @@ class TimeLeft:
         return f"about {minutes(seconds)} {'left' if whole else 'of training left'}"
 
     def _whole_run(self) -> float | None:
-        """Add up the nodes that are left; None if one is unknown, or while all nodes came from the cache."""
+        """Add up the nodes that are left; None while one is unknown, or while all nodes came from the cache."""
         if not (self._earlier and self._ran) or (self._node and self._node not in self._earlier):
             return None
-        left = sum(seconds for node, seconds in self._earlier.items() if node not in self._done | {self._node})
-        if not self._node:
-            return left
-        expected = self._earlier[self._node] - (time.monotonic() - self._began)
-        return left + max(0.0, expected if self._node_left is None else self._node_left)
+        left = 0.0
+        for node, earlier in self._earlier.items():
+            if node in self._done:
+                continue
+            expected = self._expected(node, earlier)
+            if expected is None:
+                return None
+            left += expected
+        return left
+
+    def _expected(self, node: str, earlier: float) -> float | None:
+        """Estimate a node that is left: a training by its epochs, whose number may have changed, others as before.
+
+        Returns:
+            Seconds; None for a training before the first epoch of this run.
+        """
+        spent = time.monotonic() - self._began if node == self._node else 0.0
+        if node not in self._epochs:
+            return max(0.0, earlier - spent)
+        if node == self._node and self._node_left is not None:
+            return self._node_left
+        return None if self._epoch_seconds is None else max(0.0, self._epochs[node] * self._epoch_seconds - spent)
 
     def _training(self) -> float | None:
         """Add up the epochs that are left; None before the first one is done."""
@@ -81,11 +98,18 @@ def minutes(seconds: float) -> str:
 
 
 def planned_epochs(config: Any) -> dict[str, int]:
-    """Count the epochs of each training node of a configuration (a schemas.config.Config)."""
+    """Count the epochs of each training node of a configuration (a schemas.config.Config), where they are known.
+
+    Where steps are configured instead, the number of epochs depends on that of the images.
+    """
     pruned = (config.prune.epochs if config.prune.sparsity else 0) + (
         config.prune.channel_epochs if config.prune.channels is not None else 0
     )
-    return {"Distiller": config.distill.epochs, "Pruner": pruned, "Quantizer": config.quantize.epochs}
+    known = {"Pruner": pruned if config.prune.passes else 0}
+    for node, section in (("Distiller", config.distill), ("Quantizer", config.quantize)):
+        if section.steps is None:
+            known[node] = section.epochs
+    return {node: known[node] for node in ("Distiller", "Pruner", "Quantizer") if node in known}
 
 
 def earlier_durations(output: Path) -> dict[str, float]:

@@ -14,27 +14,43 @@ import typer
 
 from learn2compress import __version__
 from learn2compress.api.options import named_as_options
-from learn2compress.cli import cluster, compress, evaluate, init, inspect, pick, replay, run
-from learn2compress.cli import compile as compile_command
+from learn2compress.cli import cluster, compress, init, pick, plan, replay, report, run
+from learn2compress.cli.cluster import compile as compile_command
 from learn2compress.cli.interruption import InterruptedBySignal, end_children, signals_raised
 from learn2compress.cli.lineage import bom, diff, history, impact, rebuild_metadata, sign, verify
 from learn2compress.cli.lineage import trace as lineage
+from learn2compress.cli.measuring import bench, evaluate, inspect
 from learn2compress.schemas.errors import Learn2CompressError, full_disk
 
 # Some versions of typer bundle their own click, so the exception is taken from typer.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
+_NEXT = """\
+Turn one TensorFlow classifier into a family of small TensorFlow Lite models.
+
+Compress a model, with labelled images in a folder for each class:
+    learn2compress compress my_model.keras my_images/ --max-size 200KB --output out
+
+Or write a configuration with every setting, change it, and run it:
+    learn2compress init my.yaml --teacher my_model.keras --data my_images/
+    learn2compress run my.yaml --output out
+
+Look at any .tflite file, and measure it on labelled images:
+    learn2compress inspect FILE
+    learn2compress evaluate FILE --data my_images/
+
+All commands: learn2compress --help. Completion in your shell: learn2compress --install-completion."""
+
 app = typer.Typer(
     name="learn2compress",
     help="Turn one TensorFlow classifier into a family of small TensorFlow Lite models, with their lineage.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's help imports a Markdown parser and takes twice as long
 )
 
 for module in (
-    compress, run, pick, evaluate, inspect, init, lineage, verify, impact, diff, history, replay,
+    compress, run, plan, pick, report, evaluate, bench, inspect, init, lineage, verify, impact, diff, history, replay,
     rebuild_metadata, sign, bom, compile_command, cluster,
 ):  # fmt: skip
     module.register(app)
@@ -48,9 +64,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    context: typer.Context,
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(_NEXT)
 
 
 def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:

@@ -6,6 +6,7 @@ Exit status: 0 the figures agree within the tolerance; 2 usage error; 3 no recor
 """
 
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,9 +66,19 @@ def replay(
 
 def _confirm(source: "ModuleSource", whose: str) -> bool:
     """Show a recorded module and whose it is, and ask whether to run it."""
-    typer.echo(source.text, err=True)
+    typer.echo(_visible(source.text), err=True)
     typer.echo(f"This module, {source.name!r} (SHA-256 {source.sha256[:16]}…), is of {whose}.", err=True)
     return typer.confirm("Run it?", abort=True, err=True)
+
+
+def _visible(text: str) -> str:
+    """Write out the signs by which a text could look different from what Python runs: those that move the cursor, and
+    those that change the direction of writing.
+    """
+    hidden = ("Cc", "Cf", "Zl", "Zp")
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in hidden else ascii(sign)[1:-1] for sign in text
+    )
 
 
 def _print(console: "Console", report: "ReplayReport") -> None:

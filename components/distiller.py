@@ -12,6 +12,7 @@ SHA-256, accuracy and forward passes, and the digest of the source of the initia
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
 from tfx.types import standard_artifacts
 
 from learn2compress.components.beam.teacher_inference import import_config_of, open_teacher
@@ -24,6 +25,8 @@ from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.compression.students.architecture import Architecture, design
 from learn2compress.compression.students.earlier_run import EarlierStudents, open_earlier
 from learn2compress.compression.students.files import write_students
+from learn2compress.compression.students.from_teacher import StudentsFromTeacher, plan_students, read_probe_images
+from learn2compress.compression.teacher.features import last_layer
 from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
@@ -31,7 +34,14 @@ from learn2compress.compression.training.joint_trainer import JointTrainer, Reci
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import INIT_WORDS, Config, DistillConfig, FamilyConfig, JointTeacherConfig, Section
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherManifest, read_manifest
+from learn2compress.schemas.manifests import (
+    DataManifest,
+    Initialization,
+    Task,
+    TeacherLogitsManifest,
+    TeacherManifest,
+    read_manifest,
+)
 from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.parameters import Scalar
 from learn2compress.schemas.progress import say
@@ -49,31 +59,35 @@ class DistillerExecutor(BeamNodeExecutor):
         task = read_manifest(examples, DataManifest).task
         imported = read_manifest(execution.uri("teacher"), TeacherManifest)
         architecture, earlier = _design(execution, config, task)
-        data = architecture.prepare(TrainingData.open(examples, logits, config.batch_size, seed))
+        chosen = architecture.chosen
+        shape = chosen.input_shape if chosen else None
+        data = architecture.prepare(TrainingData.open(examples, logits, config.batch_size, seed, shape))
         say(architecture.describe())
 
         family, names = architecture.build(seed), tuple(architecture.costs())
         teacher = _teacher_to_train(execution, imported, task)
         training, checkpoint = recipe(config, data), checkpoint_path(output, execution.inputs, execution.parameters)
         feature_checkpoint = checkpoint.with_name(f"{checkpoint.stem}-features.npz")
-        curves, initialization = [], None
-        if earlier:
+        curves, initialization, inherited = [], None, set[str]()
+        if isinstance(architecture, StudentsFromTeacher):
+            initialization = Initialization(kind="teacher", source_sha256=imported.sha256, new_logits=False)
+            inherited = architecture.inherited(family)
+        elif earlier:
             initialization = earlier.copy_to(family)
         elif config.init == "features":
             features = FeatureData.open(examples, logits, config.batch_size, seed)
-            curves = learn_features(
-                family, names, features, training, config.init_epochs, feature_checkpoint, distribution
-            )
-            initialization = describe_features(logits, config.init_epochs)
+            count, last = config.init_epochs_of(features.steps), _last_layer(execution, imported, task)
+            curves = learn_features(family, names, features, training, count, feature_checkpoint, distribution, last)
+            initialization = describe_features(logits, count, last is None)
 
         model = distribution.replicate(family)
-        trainer = JointTrainer(model, names, training, teacher=teacher, distribution=distribution)
+        trainer = JointTrainer(model, names, training, teacher=teacher, inherited=inherited, distribution=distribution)
         epochs = trainer.train(data.epoch, data.validation(), checkpoint)
         if not distribution.is_chief:
             return
         distribution.gather(model, family)
 
-        notes = []
+        notes = list(chosen.why) if chosen else []
         if teacher:
             passes = len(epochs) * data.steps * data.batch_size
             trained = write_trained(execution, teacher, self._make_beam_pipeline(), len(epochs), passes)
@@ -94,6 +108,7 @@ class DistillerExecutor(BeamNodeExecutor):
             notes=notes,
             initialization=initialization,
             dictionary=architecture.dictionary,
+            trunk=chosen.to_dict() if chosen else None,
         )
         describe_students(output, students)
         for file in (checkpoint, feature_checkpoint):
@@ -148,21 +163,40 @@ def recipe(config: DistillConfig, data: TrainingData) -> Recipe:
     """Makes the recipe of the distillation for `JointTrainer`."""
     return replace(
         training_recipe("distilled", config, config, data),
-        warmup_epochs=min(config.warmup_epochs, config.epochs / 2),
+        warmup_epochs=min(config.warmup_epochs, config.epochs_of(data.steps) / 2),
         weight_decay=config.weight_decay,
         ema_decay=config.ema_decay,
         patience=config.patience,
+        inherited_rate=config.inherited_rate or 1.0,
     )
 
 
 def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Architecture, EarlierStudents | None]:
     """Determines the students' architecture, and the students of an earlier run that initialize them, or None."""
     wanted, source = execution.section("students", FamilyConfig), ModuleSource.from_parameters(execution.parameters)
+    if wanted.origin == "teacher":
+        return _cut_out_of_teacher(execution, wanted, task), None
     architecture = design(wanted, source, task, config.student_weights)
     if config.init in INIT_WORDS:
         return architecture, None
     earlier = open_earlier(config.init, architecture, wanted.sizes, task, execution.parameters.get("init_sha256"))
     return earlier.architecture, earlier
+
+
+def _cut_out_of_teacher(execution: Execution, wanted: FamilyConfig, task: Task) -> StudentsFromTeacher:
+    """Measures the exits of the teacher on training images, and chooses those of the students."""
+    imported = read_manifest(execution.uri("teacher"), TeacherManifest)
+    teacher = open_teacher(import_config_of(execution.uri("teacher"), imported), task)
+    images, logits, labels = read_probe_images(execution.uri("examples"), execution.uri("teacher_logits"))
+    return plan_students(teacher, imported.sha256, wanted, task, images, logits, labels)
+
+
+def _last_layer(execution: Execution, imported: TeacherManifest, task: Task) -> tuple[np.ndarray, np.ndarray] | None:
+    """Reads the layer that computes the teacher's logits from its features; None if it is not a dense one."""
+    taught = read_manifest(execution.uri("teacher_logits"), TeacherLogitsManifest).require_features()
+    if taught.side != "input":
+        return None
+    return last_layer(open_teacher(import_config_of(execution.uri("teacher"), imported), task), taught.layer)
 
 
 def _teacher_to_train(execution: Execution, imported: TeacherManifest, task: Task) -> TeacherInLoop | None:

@@ -15,6 +15,7 @@ set to zero.
 from dataclasses import replace
 
 import numpy as np
+import tf_keras as keras
 from tfx.types import standard_artifacts
 
 from learn2compress.components.execution.checkpoints import checkpoint_path
@@ -23,11 +24,13 @@ from learn2compress.components.execution.properties import describe_students
 from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.compression.dictionary.taken import taken
+from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.pruning.channel_targets import target_alone
 from learn2compress.compression.pruning.passes import Context, Work, choose_passes, run_passes
 from learn2compress.compression.pruning.passes.costs import costs_after
 from learn2compress.compression.pruning.passes.registry import check_versions
+from learn2compress.compression.pruning.prunable import Prunable, prunable
 from learn2compress.compression.students.files import (
     dictionary_of,
     load_family,
@@ -63,15 +66,14 @@ class PrunerExecutor(NodeExecutor):
         if student := execution.parameters.get("student"):
             if distill.in_place_weight and student != before.students[-1].name:
                 notes.append("cut out of the family before pruning: it is no longer distilled from a larger student")
-            shape = before.family_spec
+            whole, everyone = family, before
             family, before = single_student(family, before, student)
-            if config.channels and shape:  # the target holds for the largest student
-                target = target_alone(FamilySpec.from_dict(shape), config.channels, student)
+            if config.channels and not before.dictionary:  # the target holds for the largest student
+                target = target_alone(_prunable(whole, everyone), _prunable(family, before), config.channels)
                 config = config.model_copy(update={"channels": target})
-        spec = FamilySpec.from_dict(before.family_spec) if before.family_spec else None
-        costs = student_costs(before)
-        dictionary = dictionary_of(source, before)
-        work = Work(tuple(costs), family, spec, read_curves(source), notes, dictionary=dictionary)
+        costs, spec, dictionary = student_costs(before), _spec(before), dictionary_of(source, before)
+        names = label_bytes(before.task.classes)
+        work = Work(tuple(costs), family, spec, read_curves(source), notes, label_bytes=names, dictionary=dictionary)
         passes = choose_passes(config)
         check_versions(config, execution.parameters.get("pass_versions"))
         for entry in passes:
@@ -79,7 +81,8 @@ class PrunerExecutor(NodeExecutor):
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
         # Another seed gives another order of batches than in Distiller.
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
-        data = taken(TrainingData.open(examples, logits, distill.batch_size, seed + 1), dictionary)
+        opened = TrainingData.open(examples, logits, distill.batch_size, seed + 1, before.input_shape)
+        data = taken(opened, dictionary)
         recipe = training_recipe("pruned", config, distill, data)
         context = Context(data, replace(recipe, ema_decay=_AVERAGE_DECAY), checkpoint, distribution)
         weights = family.get_weights()
@@ -98,7 +101,7 @@ class PrunerExecutor(NodeExecutor):
             stage="pruned",
             teacher_sha256=before.teacher_sha256,
             spec=work.spec,
-            costs=costs_after(work, costs, before.task),
+            costs=costs_after(work, costs, before.task, [weight.shape for weight in weights]),
             accuracy=accuracy,
             curves=work.curves,
             seed=seed,
@@ -108,6 +111,7 @@ class PrunerExecutor(NodeExecutor):
             sensitivity=work.sensitivity,
             initialization=before.initialization,
             dictionary=work.dictionary,
+            trunk=before.trunk,
         )
         describe_students(output, manifest)
         for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
@@ -135,6 +139,15 @@ class Pruner(Node):
     INPUTS = {"examples": standard_artifacts.Examples, "teacher_logits": TeacherLogits, "students": StudentSet}
     OUTPUTS = {"pruned_students": StudentSet}
     OPTIONAL = ("pass_versions", "student")
+
+
+def _spec(manifest: StudentSetManifest) -> FamilySpec | None:
+    return FamilySpec.from_dict(manifest.family_spec) if manifest.family_spec else None
+
+
+def _prunable(family: keras.Model, manifest: StudentSetManifest) -> Prunable:
+    names = tuple(student.name for student in manifest.students)
+    return prunable(family, names, _spec(manifest), label_bytes(manifest.task.classes))
 
 
 def _changed(before: list[np.ndarray], after: list[np.ndarray]) -> bool:

@@ -23,6 +23,7 @@ from learn2compress.compression.dictionary.taken import taken
 from learn2compress.compression.quantization.baselines import add_baselines
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
+from learn2compress.compression.quantization.equalization import equalize
 from learn2compress.compression.quantization.on_device import QuantizedFamily, write_models
 from learn2compress.compression.quantization.preflight import output_only_layers, outputs_of, trained_for_8_bits
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
@@ -59,18 +60,21 @@ class QuantizerExecutor(NodeExecutor):
         names = tuple(student.name for student in before.students)
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
         dictionary = dictionary_of(source, before)
-        data = taken(TrainingData.open(examples, logits, distill.batch_size, seed + 2), dictionary)
+        opened = TrainingData.open(examples, logits, distill.batch_size, seed + 2, before.input_shape)
+        data = taken(opened, dictionary)
         images, ids = data.representative(config.calibration_images)
         checkpoint = checkpoint_path(output, execution.inputs, execution.parameters)
 
+        normalize = modality_of(before.task).student_input.normalize
+        batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
+        if before.trunk is not None:
+            equalize(family, batches)
         quantized, curves = None, read_curves(source)
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
             dispatch_training(distribution, "Quantizer", execution.inputs, execution.parameters)
             keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
-            normalize = modality_of(before.task).student_input.normalize
-            batches = [normalize(images[i : i + _CALIBRATION_BATCH]) for i in range(0, len(images), _CALIBRATION_BATCH)]
 
             def wrap() -> keras.Model:
                 return quantization_aware(part, keep_zeros, output_only_layers(before.students))
@@ -93,7 +97,8 @@ class QuantizerExecutor(NodeExecutor):
         quantized_family = QuantizedFamily(family, quantized, names, learning, dictionary)
         manifest = write_models(output.uri, quantized_family, before, config.variants, images, ids, curves)
         manifest = diagnose(output.uri, manifest, quantized_family, images, _mixed_precision_settings(config, data))
-        manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, images, ids)
+        whole = images if data.input_shape is None else data.representative(config.calibration_images, stored=True)[0]
+        manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, whole, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
 

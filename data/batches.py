@@ -89,13 +89,14 @@ def read_with_logits(
     records = _zipped_records(examples, logits, parts)
     count = logits_manifest.recipe.count if split == "train" else 1
     task, classes = data.task, logits_manifest.classes
+    width = modality_of(task).views(task).width(logits_manifest.recipe)
     return _batch(
         records,
         batch_size,
         shuffle_buffer,
         seed,
         lambda batch, outputs: (
-            _parse_examples(batch, task) | _parse_views(outputs, "logits", tf.float16, count, classes, task)
+            _parse_examples(batch, task) | _parse_views(outputs, "logits", tf.float16, count, classes, width)
         ),
     )
 
@@ -126,9 +127,10 @@ def read_with_features(
     shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
     records = _zipped_records(examples, Path(logits, FEATURES_FOLDER), shards)
     task, count, width = data.task, logits_manifest.recipe.count, logits_manifest.features.width
+    parameters = modality_of(task).views(task).width(logits_manifest.recipe)
 
     def parse(batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _parse_examples(batch, task) | _parse_views(outputs, "features", tf.float32, count, width, task)
+        return _parse_examples(batch, task) | _parse_views(outputs, "features", tf.float32, count, width, parameters)
 
     return _batch(records, batch_size, shuffle_buffer, seed, parse)
 
@@ -239,10 +241,9 @@ def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
 
 
 def _parse_views(
-    batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int, task: Task
+    batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int, parameters: int
 ) -> dict[str, tf.Tensor]:
     parsed = tf.io.parse_example(batch, {name: _SCALAR_STRING, "views": _SCALAR_STRING})
-    parameters = modality_of(task).views(task).width
     return {
         name: _parse_values(parsed[name], dtype, views, width),
         "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, parameters]),

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the accuracy and the costs of .tflite files, computes statistics, and chooses one of several files."""
 
-__all__ = ["device_results", "examination", "files", "measure", "predictions", "selection"]
+__all__ = [
+    "device_results", "examination", "files", "measure", "metrics", "phone", "predictions", "selection",
+]  # fmt: skip

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads latencies measured on a phone, which replace those of the machine that ran the pipeline.
 
-Two formats are supported. The first is JSON (`runs`, `p90`, `p99`, `peak_memory`, `processor`, `cores` and
-`runtime` are optional; `file` is a file name or a SHA-256):
+Two formats are supported. The first is JSON (`runs`, `p90`, `p99`, `peak_memory`, `statistic`,
+`processor`, `cores` and `runtime` are optional; `file` is a file name or a SHA-256):
 
     {"device": "Pixel 8", "processor": "Tensor G3", "cores": 9, "runtime": "LiteRT 1.4",
      "results": [{"file": "small-int8.tflite", "threads": 1, "runs": 200,
@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -54,6 +54,7 @@ class _Result(_Strict):
     threads: Count = 1
     runs: Count | None = None
     peak_memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None
+    statistic: Literal["median", "mean"] = "median"  # what p50 is, since some versions of a tool only give a mean
 
 
 class _Simple(_Strict):
@@ -129,6 +130,7 @@ def _read_simple(path: Path, text: str) -> DeviceResults:
                     p90_ms=result.latency_ms.p90,
                     p99_ms=result.latency_ms.p99,
                     runs=result.runs,
+                    statistic=result.statistic,
                     peak_memory_bytes=result.peak_memory,
                 ),
             )
@@ -158,6 +160,23 @@ class _Run(TypedDict, total=False):
 
 
 def _read_log(path: Path, text: str) -> DeviceResults:
+    latencies = parse_benchmark_log(text, f"device results {path}")
+    return DeviceResults(_device(path.stem, "not stated", None, "benchmark_model"), latencies)
+
+
+def parse_benchmark_log(text: str, where: str) -> list[tuple[str, Latency]]:
+    """Read the latencies from what benchmark_model prints.
+
+    Args:
+        text: Output of one or more runs.
+        where: What the text is, for error messages.
+
+    Returns:
+        File name and latency of each run.
+
+    Raises:
+        ConfigError: There is no run in it, or one without the name of its model.
+    """
     runs: list[_Run] = []
     current: _Run = {}
     for line in text.splitlines():
@@ -181,14 +200,12 @@ def _read_log(path: Path, text: str) -> DeviceResults:
             runs[-1]["memory"] = float(match[1])
     if not runs:
         raise ConfigError(
-            f"device results {path} must be JSON, or what benchmark_model prints, with its line "
+            f"{where} must be JSON, or what benchmark_model prints, with its line "
             "'Inference timings in us: …'; found neither."
         )
     if any("file" not in run for run in runs):
-        raise ConfigError(
-            f"device results {path} must name the model of each run ('Graph: […]'); one of {len(runs)} runs does not."
-        )
-    return DeviceResults(_device(path.stem, "not stated", None, "benchmark_model"), [_run_latency(r) for r in runs])
+        raise ConfigError(f"{where} must name the model of each run ('Graph: […]'); one of {len(runs)} runs does not.")
+    return [_run_latency(run) for run in runs]
 
 
 def _run_latency(run: _Run) -> tuple[str, Latency]:

@@ -104,17 +104,18 @@ def check_classifier(classifier: OpenedClassifier, task: Task) -> None:
             f"{classifier.model.file} must return a score for each of {len(task.classes)} classes; "
             f"got {classifier.classes} scores. Check that its labels are those of the data."
         )
-    classifier.predict(device_format.probe(task.input_shape))
+    classifier.predict(device_format.probe(classifier.input_shape))
 
 
-def tally(classifier: OpenedClassifier, batches: Iterable[Batch]) -> Tally:
+def tally(classifier: OpenedClassifier, batches: Iterable[Batch], task: Task | None = None) -> Tally:
     """Run inference of a file on a part of a split.
 
     Args:
         classifier: The opened file.
         batches: Batches in the order of the split; at least one.
+        task: Task of the examples, if their shape may differ from that of the file's input.
     """
-    tallying = Tallying(classifier)
+    tallying = Tallying(classifier, task)
     for batch in batches:
         tallying.add(batch)
     return tallying.tally()
@@ -125,15 +126,19 @@ class Tallying:
 
     Args:
         classifier: The opened file.
+        task: Task of the examples, if their shape may differ from that of the file's input.
     """
 
-    def __init__(self, classifier: OpenedClassifier) -> None:
+    def __init__(self, classifier: OpenedClassifier, task: Task | None = None) -> None:
         self._classifier = classifier
+        self._format = modality_of(task).device_format if task is not None else None
         self._parts: list[Tally] = []
         self._listed = [0, 0]  # number of listed flips so far, negative and positive
 
     def add(self, batch: Batch) -> None:
         """Run inference of the file on the next images of the split."""
+        if self._format is not None:
+            batch = batch._replace(examples=self._format.fit(batch.examples, self._classifier))
         part = _tally_batch(self._classifier, batch, [FLIPS - count for count in self._listed])
         self._parts.append(part)
         self._listed = [self._listed[0] + len(part.negative_flips), self._listed[1] + len(part.positive_flips)]

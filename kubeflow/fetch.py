@@ -142,8 +142,10 @@ def _collect(folders: dict[str, Path], output: Path) -> Path:
     """Copies the models to where a local run leaves them."""
     for file in sorted(folders[part_of("Quantizer.models", folders)].glob("*.tflite")):
         _save(output / "models" / file.name, file.read_bytes())
-    [chosen] = folders["StudentSelector.model"].rglob("*.tflite")
-    _save(output / "selected.tflite", chosen.read_bytes())
+    chosen = sorted(folders["StudentSelector.model"].rglob("*.tflite"))
+    if len(chosen) != 1:
+        raise ClusterError(f"the chosen model must be one .tflite file; the run's record lists {len(chosen)}.")
+    _save(output / "selected.tflite", chosen[0].read_bytes())
     return output / "selected.tflite"
 
 

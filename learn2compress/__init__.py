@@ -38,10 +38,10 @@ if TYPE_CHECKING:
         status,
         submit,
     )
-    from learn2compress.api.configuring import init
-    from learn2compress.api.measuring import Measurements, evaluate, inspect
+    from learn2compress.api.configuring import init, plan
+    from learn2compress.api.measuring import Benchmark, Measurements, bench, evaluate, inspect
     from learn2compress.api.replaying import replay
-    from learn2compress.api.results import Model, ModelTable, ReportPage, Result, open_result, pick
+    from learn2compress.api.results import Model, ModelTable, ReportPage, Result, compare, open_result, pick
     from learn2compress.api.running import compress, run, take_part
     from learn2compress.schemas.errors import Learn2CompressError
 
@@ -52,10 +52,11 @@ ARTIFACT_TYPES = (
 )  # fmt: skip
 
 __all__ = [
-    "Learn2CompressError", "Measurements", "Model", "ModelTable", "ReportPage", "Result", "bill_of_materials",
-    "cancel", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate", "fetch", "history", "impact",
-    "init", "inspect", "lint_pipeline", "open_result", "pick", "rebuild_metadata", "replay", "run", "sign", "status",
-    "submit", "take_part", "trace", "verify",
+    "Benchmark", "Learn2CompressError", "Measurements", "Model", "ModelTable", "ReportPage", "Result", "bench",
+    "bill_of_materials", "cancel", "compare", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate",
+    "fetch", "history", "impact", "init", "inspect", "lint_pipeline", "open_result", "pick", "plan",
+    "rebuild_metadata", "replay", "run", "sign",
+    "status", "submit", "take_part", "trace", "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -65,10 +66,10 @@ _HOMES = {
     "api.clusters": (
         "cancel", "compile_pipeline", "connect", "doctor", "fetch", "lint_pipeline", "status", "submit",
     ),
-    "api.configuring": ("init",),
-    "api.measuring": ("Measurements", "evaluate", "inspect"),
+    "api.configuring": ("init", "plan"),
+    "api.measuring": ("Benchmark", "Measurements", "bench", "evaluate", "inspect"),
     "api.replaying": ("replay",),
-    "api.results": ("Model", "ModelTable", "ReportPage", "Result", "open_result", "pick"),
+    "api.results": ("Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick"),
     "api.running": ("compress", "run", "take_part"),
     "schemas.artifacts": ARTIFACT_TYPES,
     "schemas.errors": ("Learn2CompressError",),

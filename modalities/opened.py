@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an opened classifier of any modality can do; interpreter.py implements it for images."""
+"""What an opened classifier of any modality can do; `tflite.interpreter` implements it for images."""
 
 from __future__ import annotations
 

@@ -77,13 +77,10 @@ class Records(Protocol):
 
 
 class Views(Protocol):
-    """Makes the augmented views of training examples on which teacher and students run.
+    """Makes the augmented views of training examples on which teacher and students run."""
 
-    Attributes:
-        width: Number of int16 parameters of a view, which are stored with the teacher's logits.
-    """
-
-    width: int
+    def width(self, recipe: AnyViewRecipe) -> int:
+        """Returns the number of int16 parameters of a view, which are stored with the teacher's logits."""
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns a transformation of batches that views may contain only if the teacher keeps its accuracy on it.
@@ -210,6 +207,9 @@ class StudentInput(Protocol):
     def spec(self, shape: tuple[int, ...]) -> tf.TensorSpec:
         """Describes a batch of stored examples of a shape."""
 
+    def fit(self, batch: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+        """Converts a batch of stored examples to the shape that a student takes; unchanged if it is the same."""
+
     def normalize(self, batch: tf.Tensor) -> tf.Tensor:
         """Converts a batch of stored examples to a student's input."""
 
@@ -231,6 +231,9 @@ class DeviceFormat(Protocol):
 
     def open_classifier(self, source: ParsedFile | bytes | str | Path, **options: Any) -> OpenedClassifier:
         """Opens a file for inference on batches of stored examples, with the options of `tflite.interpreter`."""
+
+    def fit(self, batch: np.ndarray, classifier: OpenedClassifier) -> np.ndarray:
+        """Converts a batch of stored examples to the shape that a file takes; unchanged if it is the same."""
 
     def check_input(self, classifier: OpenedClassifier, shape: tuple[int, ...]) -> None:
         """Checks the input of a file.

@@ -22,10 +22,13 @@ from learn2compress.components.beam.jobs import Job
 from learn2compress.components.beam.options import user_errors
 from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.execution.coordination import dismiss_workers
+from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
+from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.students.architecture import design
 from learn2compress.compression.students.earlier_run import open_earlier, students_sha256
+from learn2compress.compression.students.origin import check_students_from_teacher, decide_origin
 from learn2compress.compression.teacher.formats import describe_file, no_features
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.teacher.trust import check_graph, check_layers
@@ -46,6 +49,7 @@ from learn2compress.report.bundle import write_bundle
 from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
+from learn2compress.schemas.manifests import DEFAULT_MODALITY
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.progress import say
 from learn2compress.schemas.reports import Report
@@ -111,6 +115,9 @@ def run_pipeline(
     distribution = open_distribution(config.distill.strategy)  # before any other use of TensorFlow
     check_divisible(config.distill.batch_size, distribution.replicas)
     claim_output(output, config.pipeline.name)
+    if config.students.origin == "auto":
+        config, why = decide_origin(config)
+        say(why)
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
     store = open_store(connection)  # raises before any work is done if the database cannot be used
@@ -165,17 +172,25 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     modality = modality_named(source.modality)
     if source.example_shape is None:
         files = InputFiles.named_by(config.teacher)
-        default = open_model(teacher, config.teacher.signature, config.teacher.output, modality, files).input.shape
+        chosen = config.teacher
+        opened = open_model(teacher, chosen.signature, chosen.output, modality, files, chosen.trust)
+        default = opened.input.shape
     task = resolve_task(config.data, source, default)
     data = modality.with_shape(config.data, task.input_shape)
     # Unreachable sizes and targets and invalid modules are reported here, before the long inference of the teacher.
+    teacher_sha256 = path_sha256(config.teacher.path)
+    if config.students.origin == "teacher":
+        check_students_from_teacher(config, teacher_sha256, task)
+        inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit)
+        return config.model_copy(update={"data": data}), inputs
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
     if starts_from_students:
         students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
-    if config.prune.channels is not None and students.spec is not None:
-        check_reachable(students.spec, config.prune.channels)
-    teacher_sha256 = path_sha256(config.teacher.path)
+    if config.prune.channels is not None and task.modality == DEFAULT_MODALITY:
+        names = tuple(students.costs())
+        found = prunable(students.build(0), names, students.spec, label_bytes(task.classes))
+        check_reachable(found, config.prune.channels)
     encoding = config.teacher.tokenizer or config.teacher.vocabulary
     encoding_sha256 = file_sha256(encoding) if encoding else None
     inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256)

@@ -76,7 +76,7 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
 
 def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
     report = read_manifest(output, Report, REPORT)
-    folder = _evaluation_folder(output, report.evaluation)
+    folder = find_evaluation(output, report.evaluation)
     limits = Limits(**select.model_dump(exclude={"objective"}))
     choice = choose(report.evaluation, limits, select.objective, validation_correctness(folder / PREDICTIONS))
     source = _model_file(output, report.evaluation, choice)
@@ -102,8 +102,19 @@ def _replace_bundle(output: Path, bundle: bytes | None) -> Path | None:
     return None
 
 
-def _evaluation_folder(output: Path, evaluation: Evaluation) -> Path:
-    """Finds the evaluation that the report shows among those of earlier runs in the same folder."""
+def find_evaluation(output: Path, evaluation: Evaluation) -> Path:
+    """Finds the evaluation that the report shows among those of earlier runs in the same folder.
+
+    Args:
+        output: Folder of a finished run.
+        evaluation: Evaluation of the run's report.
+
+    Returns:
+        Folder of the ModelEvaluation artifact.
+
+    Raises:
+        OutputError: There is none.
+    """
     folders = sorted((output / "pipeline").glob(f"*/evaluation/*/{EVALUATION}"), key=os.path.getmtime, reverse=True)
     for path in folders:
         if read_manifest(path.parent, Evaluation, EVALUATION) == evaluation:

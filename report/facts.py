@@ -84,6 +84,8 @@ def _describe_initialization(initialization: Initialization | None) -> str:
     """Describe in a sentence how the students were initialized."""
     if initialization is None:
         return ""
+    if initialization.kind == "teacher":
+        return "They are cut out of the teacher’s own network, and began with its weights."
     if initialization.kind == "students":
         logits = ", except for the layers of the logits, since the classes differ" if initialization.new_logits else ""
         digest = f"SHA-256 {initialization.source_sha256[:16]}…"

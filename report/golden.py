@@ -79,9 +79,11 @@ def golden_files(
         (one.content, one.id, one.label) for one in examples[: _vector_count(source.bytes)]
     ]
     chosen += [(content, None, None) for content in presentation.golden_extras]
-    for number, (content, identity, label) in enumerate(chosen):
+    for number, (stored, identity, label) in enumerate(chosen):
+        batch = modality.device_format.fit(records.decode([records.encode(stored)]), classifier)
+        content = batch[0]
         entered, left = classifier.predict_raw(content)
-        scores = classifier.predict(records.decode([records.encode(content)]))[0]
+        scores = classifier.predict(batch)[0]
         stem = f"{FOLDER}/{number}"
         suffix, written = presentation.golden_file(content)
         files |= {

@@ -7,6 +7,7 @@ read in chunks, so that memory does not grow with their size.
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def file_sha256(path: str | Path) -> str:
 
     Raises:
         OSError: The file cannot be read.
+        LineageError: It is a pipe or a device, which may never end.
     """
     digest = hashlib.sha256()
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # opening a folder says what is wrong
+        raise LineageError(f"{path} must be a regular file; it is a pipe or a device. Remove it.")
     with open(path, "rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)

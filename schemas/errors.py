@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # a command line that only prints help does without it
 
     from learn2compress.schemas.lineage import Problem
 
+_UNPRINTED = ("Cc", "Zl", "Zp")  # control characters and line breaks, as Unicode calls them
+_LONGEST = 1000
 # TensorFlow, SQLite, HDF5 and Beam tell of a full disk in words alone.
 _FULL = (f"[Errno {errno.ENOSPC}]", f"errno = {errno.ENOSPC}", os.strerror(errno.ENOSPC), "disk is full")
 
@@ -28,9 +31,16 @@ def first_fault(error: ValidationError) -> str:
 
 
 class Learn2CompressError(Exception):
-    """Base class of the errors that a user can correct."""
+    """Base class of the errors that a user can correct. Its message is one line, whatever a quoted value holds."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        # Line breaks, and signs that a terminal would obey, come from files, records and options that others wrote.
+        text = super().__str__()
+        if len(text) > _LONGEST:  # a library quotes what it could not read; the remedy stands at the end
+            text = f"{text[: _LONGEST - 301]}…{text[-300:]}"
+        return "".join(" " if unicodedata.category(sign) in _UNPRINTED else sign for sign in text)
 
 
 class ConfigError(Learn2CompressError):
@@ -109,6 +119,10 @@ class TamperedError(LineageError):
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = list(problems)
+
+
+class DeviceError(Learn2CompressError):
+    """A phone cannot be reached, or its benchmark fails."""
 
 
 class ClusterError(Learn2CompressError):

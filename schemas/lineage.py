@@ -173,6 +173,7 @@ class VerifyReport(QueryResult):
     problems: list[Problem]
     copies: list[str]  # copies of recorded files outside the artifacts
     unrecorded: list[str]  # files that no record lists
+    made_anew: list[str] = []  # files of commands that no record lists: the metadata store, the index and the lock
 
 
 class ImpactedExecution(QueryResult):

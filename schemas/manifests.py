@@ -150,7 +150,8 @@ class TeacherLogitsManifest(Record):
     """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
     A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: the
-    parameters of each view, for images dy, dx, mirrored). Validation and test have one view, the example itself.
+    parameters of each view, for images dy, dx, mirrored, or 8, see modalities/image/photo_views.py). Validation and
+    test have one view, the example itself.
     """
 
     teacher_sha256: str
@@ -279,8 +280,8 @@ class Sensitivity(Record):
 class Initialization(Record):
     """Initialization of the students, if it is not random."""
 
-    kind: Literal["features", "students"]
-    source_sha256: str  # digest of the teacher whose features they learned, or tree digest of the StudentSet
+    kind: Literal["features", "students", "teacher"]
+    source_sha256: str  # digest of the teacher that they are cut out of or whose features they learned, or of the set
     new_logits: bool  # whether the layers of the logits were initialized at random nevertheless
     feature_layer: str | None = None
     epochs: int = 0  # of feature distillation
@@ -300,6 +301,7 @@ class StudentSetManifest(Record):
     family: File | None  # tf_keras .h5 with an output for each student, in their order
     family_spec: dict[str, Any] | None  # written by compression.family; None for a user-defined architecture
     module: File | None = None  # text of the user-defined architecture, including its custom layers
+    trunk: dict[str, Any] | None = Field(None, exclude_if=lambda trunk: trunk is None)  # by compression.trunk
     curves: File | None = None  # curves.json: a list of Epoch; None in a report
     events: list[File] = []  # curves for TensorBoard
     seed: int
@@ -307,6 +309,11 @@ class StudentSetManifest(Record):
     sensitivity: Sensitivity | None = None
     initialization: Initialization | None = None
     dictionary: File | None = None  # dictionary.json of students of texts, see modalities/text/dictionary.py
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of the students' images if it may differ from the task's; None: the task's."""
+        return tuple(self.trunk["input_shape"]) if self.trunk else None
 
 
 class Epoch(Record):

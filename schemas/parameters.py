@@ -2,7 +2,8 @@
 """Encodes configuration sections as node parameters, one scalar for each field, so that the lineage is readable.
 
 The field `epochs` of the section named `distill` becomes the parameter `distill_epochs`: an int, a float or a str. A
-list or a mapping is written as YAML in one line (`[float32, int8]`); a field that is not set is left out.
+list or a mapping is written as YAML in one line (`[float32, int8]`); a field that is not set is left out, and so is one
+of `Section.UNUSUAL` with its default.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from learn2compress.schemas.config import Section
 from learn2compress.schemas.config.reading.former_names import use_current_parameters
+from learn2compress.schemas.config.reading.yaml_text import YamlTextError, read_yaml
+from learn2compress.schemas.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
 Scalar = int | float | str
@@ -33,7 +37,21 @@ def encode(**sections: BaseModel) -> dict[str, Scalar]:
         f"{name}_{field}": _to_scalar(value, type(section).model_fields[field].annotation)
         for name, section in sections.items()
         for field, value in section.model_dump(mode="json", exclude_none=True).items()
+        if not _is_usual(section, field)
     }
+
+
+def _read(text: str, name: str) -> Any:
+    try:
+        return read_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(f"parameter {name} {error}. Take the record from its source again.") from error
+
+
+def _is_usual(section: BaseModel, field: str) -> bool:
+    if not isinstance(section, Section) or field not in section.UNUSUAL:
+        return False
+    return bool(getattr(section, field) == type(section).model_fields[field].default)
 
 
 def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
@@ -46,13 +64,16 @@ def decode(section: type[S], name: str, parameters: Mapping[str, Any]) -> S:
 
     Raises:
         ValidationError: A value is not valid.
+        ConfigError: A text that must be YAML is not, or unfolds into more than a configuration may.
     """
     values, parameters = {}, use_current_parameters(parameters)
     for field, info in section.model_fields.items():
         value = parameters.get(f"{name}_{field}")
         if value is not None:
             is_text = _scalar_type(info.annotation) is str and isinstance(value, str)
-            values[field] = yaml.safe_load(value) if is_text and not _is_plain_text(info.annotation) else value
+            values[field] = (
+                _read(value, f"{name}_{field}") if is_text and not _is_plain_text(info.annotation) else value
+            )
     return section.model_validate(values)
 
 

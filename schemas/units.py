@@ -63,11 +63,11 @@ def _parse(value: int | float | str, what: str, units: dict[str, int], examples:
     remedy = f"Write for example {examples}."
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnitError(f"{rule} {remedy}")
-    match = _NUMBER_AND_UNIT.fullmatch(str(value) if isinstance(value, str) else f"{value:.17g}")
+    match = _NUMBER_AND_UNIT.fullmatch(f"{value:.17g}" if isinstance(value, float) else str(value))
     if match is None or (match[2] and match[2] not in units):
         raise UnitError(f"{rule} {remedy}")
     number = Decimal(match[1].replace(",", "").replace("_", "")) * units.get(match[2], 1)
-    if number != int(number):
+    if number != int(number) or number >= 2**63:
         raise UnitError(f"{rule} {remedy}")
     return int(number)
 

@@ -3,12 +3,14 @@
 
     reference/configuration.md   every field, with type, default and range, from the configuration's schema
     reference/commands.md        every command with its options, from the command line
+    reference/python.md          every name of `learn2compress.__all__`, from its signature and docstring
     reference/files.md           the fields of report.json and of `lineage --json`, from their JSON Schemas
     contributing.md, changelog.md  the files of the repository's top folder
 
 The pages exist only while the site is built, so that they never differ from the code.
 """
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {
         "reference/configuration.md": describe_configuration(),
         "reference/commands.md": describe_commands(),
+        "reference/python.md": describe_python(),
         "reference/files.md": describe_files(root),
         "contributing.md": copy_page(root / "CONTRIBUTING.md"),
         "changelog.md": copy_page(root / "CHANGELOG.md"),
@@ -76,6 +79,62 @@ def describe_commands() -> str:
     context = typer.Context(command, info_name="learn2compress")
     text = get_docs_for_click(obj=command, ctx=context, name="learn2compress", title="Commands")
     return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def describe_python() -> str:
+    """Writes the signature and the docstring of every name that the package offers."""
+    import learn2compress
+
+    found = {name: getattr(learn2compress, name) for name in learn2compress.__all__}
+    lines = [
+        "# Python",
+        "",
+        "`import learn2compress as l2c` offers these names; nothing heavy is imported before a function is called. "
+        "The errors that a user can correct are subclasses of `Learn2CompressError`, with a message of one line.",
+    ]
+    for name, thing in sorted(found.items(), key=lambda item: (inspect.isclass(item[1]), item[0])):
+        lines += ["", f"## {name}", ""]
+        if not inspect.isclass(thing):
+            lines += ["```python", _signature(name, thing), "```", ""]
+        lines += _docstring(inspect.getdoc(thing) or "")
+        for method, of in vars(thing).items() if inspect.isclass(thing) else ():
+            function = of.fget if isinstance(of, property) else getattr(of, "func", of)  # cached_property has func
+            if method.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
+                continue
+            call = "" if function is not of else "(…)"
+            lines += ["", f"### {name}.{method}{call}", "", *_docstring(inspect.getdoc(function) or "")]
+    return "\n".join(lines) + "\n"
+
+
+def _signature(name: str, function: Any) -> str:
+    """Writes a signature with one parameter on each line, and types without their modules."""
+    signature = inspect.signature(function)
+    lines, keyword = [], False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword:
+            lines.append("    *,")
+            keyword = True
+        lines.append(f"    {parameter},")
+    returns = inspect.formatannotation(signature.return_annotation)
+    text = f"{name}(\n" + "\n".join(lines) + f"\n) -> {returns}"
+    text = re.sub(r"\b(?:collections\.abc|typing|pathlib|learn2compress\.[\w.]+)\.(?=[A-Z])", "", text)
+    text = re.sub(r"(: |-> )'([^'\n]*)'", r"\1\2", text)  # an annotation that is written as text
+    return re.sub(r"<built-in function (\w+)>", r"\1", text)
+
+
+def _docstring(text: str) -> Iterator[str]:
+    """Converts a docstring to Markdown: the sections Args, Attributes and Raises become lists."""
+    section = ""
+    for line in text.splitlines():
+        head = re.fullmatch(r"(Args|Attributes|Returns|Raises):", line)
+        entry = re.match(r"    ([\w, ]+): (.*)", line)
+        if head:
+            section = head[1]
+            yield from (f"**{section}**", "")
+        elif section in ("Args", "Attributes", "Raises") and entry and not line.startswith("     "):
+            yield f"- `{entry[1]}`: {entry[2]}"
+        else:
+            yield f"  {line.strip()}" if section and line.strip() and section != "Returns" else line.strip()
 
 
 def describe_files(root: Path) -> str:

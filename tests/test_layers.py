@@ -26,7 +26,9 @@ lint_imports = importlib.import_module("lint_imports")
 
 
 # The nodes, the commands, and the vocabulary of all rooms.
-WIDER_FACES = {"cli", "cli/lineage", "components", "learn2compress", "schemas", "schemas/config"}
+WIDER_FACES = {
+    "cli", "cli/lineage", "components", "learn2compress", "schemas", "schemas/config",
+}  # fmt: skip
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:

@@ -8,16 +8,14 @@ tensorflow_lite_support/metadata/cc/metadata_extractor.cc ("Expected uncompresse
 """
 
 import io
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 
-# Errors of zipfile on bytes that are not an archive, or a damaged one.
-_NO_ARCHIVE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
-    *(ValueError, RuntimeError, NotImplementedError),
-)
+from learn2compress.schemas.errors import ModelFileError
+from learn2compress.schemas.files.archives import BROKEN_ARCHIVE
+
+# Labels and vocabularies are stored as they are; what unfolds to more than this was not packed for a phone.
+_MOST_BYTES = 64 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest date of a zip entry, so that equal content gives equal bytes
 
 
@@ -29,12 +27,21 @@ def split_files(data: bytes) -> tuple[bytes, dict[str, bytes]]:
 
     Returns:
         The flatbuffer, and the contents of the files by name; none if there is no complete archive.
+
+    Raises:
+        ModelFileError: The files declare more bytes than a phone could hold.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
+            declared = sum(entry.file_size for entry in entries)
+            if declared > _MOST_BYTES and declared > len(data):
+                raise ModelFileError(
+                    f"the files packed into a model must have at most {_MOST_BYTES:,} bytes; they declare "
+                    f"{declared:,}. Take the model from whom you trust."
+                )
             files = {entry.filename: archive.read(entry) for entry in entries}
-    except _NO_ARCHIVE:
+    except BROKEN_ARCHIVE:
         # Most models have no archive, and weights may look like the end of one by chance.
         return data, {}
     start = min((entry.header_offset for entry in entries), default=len(data))

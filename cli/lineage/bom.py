@@ -25,6 +25,7 @@ def bom(
     """Write a bill of materials of a model: teacher, data, packages, parameters and figures, as CycloneDX 1.6 JSON."""
     from learn2compress.api import auditing
     from learn2compress.schemas.errors import LineageError
+    from learn2compress.schemas.files.whole import write_named
     from learn2compress.schemas.lineage import EXIT_STATUS
 
     text, report = auditing.bill_of_materials(file, at)
@@ -36,7 +37,7 @@ def bom(
         typer.echo(text, nl=False)
     else:
         try:
-            output.write_text(text, encoding="utf-8")
+            write_named(output, text)
         except OSError as error:
             raise LineageError(f"{output} must be a writable file; {error.strerror}.") from error
     show_problems(new_console(sys.stderr), report.problems)

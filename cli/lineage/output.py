@@ -61,11 +61,11 @@ def new_console(stream: Any = None) -> "Console":
     Args:
         stream: Target stream; standard output by default.
     """
-    from rich.console import Console
+    from learn2compress.cli.console import PlainConsole
 
-    console = Console(file=stream, highlight=False)
+    console = PlainConsole(file=stream, highlight=False)
     if not console.is_terminal or console.width > WIDTH:
-        console = Console(file=stream, highlight=False, width=WIDTH)
+        console = PlainConsole(file=stream, highlight=False, width=WIDTH)
     return console
 
 

@@ -16,15 +16,18 @@ _PAGE = """<!DOCTYPE html>
 <title>Lineage of {{ report.file.rsplit("/", 1)[-1] }}</title>
 <style>
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --line: #c5ccd6; --soft: #f3f5f8; --accent: #1f6feb;
-  --good: #1a7f37; --bad: #c62828; }
+  --good: #1a7f37; --bad: #c62828; --on: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --paper: #14181f; --line: #3b4553; --soft: #1e242d;
-  --accent: #6aa5ff; --good: #56c271; --bad: #ff7b72; } }
+  --accent: #6aa5ff; --good: #56c271; --bad: #ff7b72;
+  --on: #14181f; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 code, .digest { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
-.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; color: #fff; background: var(--bad); }
+.status { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; color: var(--on);
+  background: var(--bad); }
 .status.whole { background: var(--good); }
+.scroll { overflow-x: auto; }
 .graph { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
 svg { display: block; max-width: none; margin: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--ink); text-anchor: middle; } svg .title { font-weight: 600; font-size: 14px; }
@@ -34,11 +37,13 @@ svg .edge { fill: none; stroke: var(--line); stroke-width: 1.6; } svg .head { fi
 svg .label { font-size: 11px; fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right; white-space: nowrap; }
+td { overflow-wrap: anywhere; }
 details { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0; padding: .4rem .8rem; }
-summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad); font-weight: 600; }
+summary { cursor: pointer; } .dim { opacity: .8; } .tampered { color: var(--bad); font-weight: 600; }
 </style>
 </head>
 <body>
+<main>
 <h1>{{ report.file.rsplit("/", 1)[-1] }}</h1>
 <p class="digest">SHA-256 {{ report.sha256 }}
 {% if report.bytes >= 0 %} · {{ "{:,}".format(report.bytes) }} B{% endif %}</p>
@@ -48,7 +53,8 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 <li><span class="{{ problem.kind }}">{{ problem.kind }}</span>: <code>{{ problem.where }}</code>
 {{ problem.reason }}</li>
 {% endfor %}</ul>{% endif %}
-{% if report.chains %}<div class="graph">{{ svg | safe }}</div>{% endif %}
+{% if report.chains %}<div class="graph" role="region" aria-label="Graph of the steps"
+tabindex="0">{{ svg | safe }}</div>{% endif %}
 {% for chain in report.chains %}
 <h2>Run {{ chain.run }}</h2>
 <p>{{ chain.output }} of {{ chain.steps[0].node }}, made {{ moment(chain.finished) }}; <code>{{ chain.uri }}</code></p>
@@ -71,12 +77,15 @@ summary { cursor: pointer; } .dim { opacity: .7; } .tampered { color: var(--bad)
 {% for choice in chain.choices %}<tr><th>Choice</th><td>{{ choice.status }}: {{ choice.reason }}<br>
 <span class="dim">{{ choice.record }}, by {{ choice.objective }}, {{ choice.limits or "no limits" }}</span></td></tr>
 {% endfor %}</table>
-{% if chain.siblings %}<h2>Siblings</h2><table><tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
+{% if chain.siblings %}<h2>Siblings</h2>
+<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table>
+<tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
 <th class="n">Test</th><th>Verdict</th></tr>
 {% for one in chain.siblings %}<tr><td title="{{ one.sha256 }}">{{ one.name }}</td>
 <td class="n">{{ "{:,}".format(one.bytes) }}</td><td class="n">{{ percent(one.validation_accuracy) }}</td>
 <td class="n">{{ percent(one.test_accuracy) }}</td>
-<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>{% endif %}
+<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>
+</div>{% endif %}
 <h2>Steps, from the file back to its sources</h2>
 {% for step in chain.steps %}<details><summary><b>{{ step.node }}</b> <span class="dim">{{ moment(step.started) }},
 {{ duration(step.seconds) }}{% if step.seed is not none %}, seed {{ step.seed }}{% endif %}{% if step.cached %},
@@ -98,6 +107,7 @@ from the cache{% endif %}</span></summary>
 </table></details>
 {% endfor %}
 {% endfor %}
+</main>
 </body>
 </html>
 """

@@ -54,6 +54,11 @@ def _summary(report: "VerifyReport") -> str:
         lines.append(f"  {len(report.copies)} copies of recorded files: {_some(report.copies)}")
     if report.unrecorded:
         lines.append(f"  {len(report.unrecorded)} files that no record covers: {_some(report.unrecorded)}")
+    if report.signatures is not None and report.made_anew:
+        lines.append(
+            f"  {len(report.made_anew)} files that no signature covers, since commands make them anew: "
+            f"{_some(report.made_anew)}"
+        )
     return "\n".join(lines)
 
 

@@ -137,7 +137,7 @@ class RunModels(beam.DoFn):
     """Runs files on a shard, one batch of images after another."""
 
     def process(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
-        tallying = {model.name: Tallying(_opened(model, piece.task)) for model in piece.models}
+        tallying = {model.name: Tallying(_opened(model, piece.task), piece.task) for model in piece.models}
         seen = False
         for batch in read_batches(piece.shard, piece.task):
             seen = True

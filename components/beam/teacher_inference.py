@@ -52,6 +52,7 @@ def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = Non
         modality=modality_of(task),
         files=InputFiles.named_by(config, task),
         class_names=task.classes,
+        trust=config.trust,
     )
 
 

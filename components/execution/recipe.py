@@ -19,7 +19,7 @@ def training_recipe(
     """
     return Recipe(
         stage=stage,
-        epochs=pace.epochs,
+        epochs=pace.epochs if isinstance(pace, PruneConfig) else pace.epochs_of(data.steps),
         steps_per_epoch=data.steps,
         learning_rate=pace.learning_rate,
         loss=LossConfig.part_of(loss),

@@ -3,7 +3,7 @@
 
 There are three perturbations: the smallest weights of a kernel are set to zero; a layer alone is quantized to 8 bits
 (weights symmetric and per output channel, the output by its extremes, as by the converter); the least important
-channels of a group are removed, as by channel_removal.py. They are applied to the float model on a few images; the
+channels of a group are removed, as by channels/removal.py. They are applied to the float model on a few images; the
 values before the perturbed layer are computed once. Since accuracy on a few hundred images is coarse, the divergence of
 the outputs is measured as well, by which sparsity and channels are allocated.
 
@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family.channels import channel_groups
+from learn2compress.compression.channels.groups import Channels
+from learn2compress.compression.channels.removal import mixes_channels
 from learn2compress.compression.family.model import normalize
-from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.graphs.layer_walk import (
     Edit,
     Step,
@@ -29,7 +29,6 @@ from learn2compress.compression.graphs.layer_walk import (
     run_steps,
     steps_of,
 )
-from learn2compress.compression.pruning.channel_removal import mixes_channels, tensor_groups
 from learn2compress.compression.pruning.magnitude import prunable_layers
 from learn2compress.schemas.manifests import ChannelSensitivity, Drop, LayerSensitivity
 from learn2compress.schemas.progress import Task
@@ -112,8 +111,7 @@ def layer_sensitivity(
 
 
 def channel_sensitivity(
-    family: keras.Model,
-    spec: FamilySpec,
+    channels: Channels,
     importance: Mapping[str, np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
@@ -121,35 +119,42 @@ def channel_sensitivity(
     """Measures the sensitivity of each channel group to the removal of its least important channels.
 
     Args:
-        family: Joint model.
-        spec: Its shape.
-        importance: Importance of the channels [channels], by group.
+        channels: Channels of a joint model.
+        importance: Importance of the units of channels [width], by group.
         images: [n, h, w, c] uint8.
         labels: [n] integers.
 
     Returns:
-        The sensitivity of each group, in the order of `channel_groups`.
+        The sensitivity of each group, in their order.
     """
-    steps, groups = steps_of(family), tensor_groups(family, spec)
+    steps = channels.steps
     perturbations: dict[str, list[_Perturbation]] = {}
-    for group in channel_groups(spec):
-        readers = [n for n, s in enumerate(steps) if mixes_channels(s.layer) and groups[s.inputs[0]] == group.name]
+    for index, group in enumerate(channels.groups):
+        readers = {
+            number: channels.tensors[step.inputs[0]].of_group(index)
+            for number, step in enumerate(steps)
+            if mixes_channels(step.layer) and index in channels.tensors[step.inputs[0]].group
+        }
         order = np.argsort(importance[group.name], kind="stable")
-        perturbations[group.name] = [
-            _Perturbation(share, dict.fromkeys(readers, Edit(inputs=_Without(order[: round(share * group.width)]))))
-            for share in SHARES
-        ]
+        perturbations[group.name] = []
+        for share in SHARES:
+            removed = order[: round(share * group.width)]
+            edits = {
+                number: Edit(inputs=_Without(positions[np.isin(units, removed)]))
+                for number, (positions, units) in readers.items()
+            }
+            perturbations[group.name].append(_Perturbation(share, edits))
     every = [perturbation for several in perturbations.values() for perturbation in several]
-    _try("sensitivity of channels", family, spec.students, steps, every, images, labels)
+    _try("sensitivity of channels", channels.model, channels.names, steps, every, images, labels)
     return [
         ChannelSensitivity(
             group=group.name,
-            blocks=list(group.blocks),
+            blocks=list(group.layers),
             channels=group.width,
             students=list(group.students),
             removed=[perturbation.drop(len(images)) for perturbation in perturbations[group.name]],
         )
-        for group in channel_groups(spec)
+        for group in channels.groups
     ]
 
 

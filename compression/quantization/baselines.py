@@ -106,6 +106,7 @@ def open_imported(folder: str | Path) -> LoadedTeacher:
             Path(folder, manifest.tokenizer.path) if manifest.tokenizer else None,
             Path(folder, manifest.vocabulary.path) if manifest.vocabulary else None,
         ),
+        trust=True,  # the import has accepted this copy
     )
 
 

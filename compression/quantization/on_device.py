@@ -117,8 +117,8 @@ def write_models(
             elif student in aware:
                 converted = convert_quantization_aware(aware[student], variant)
                 layers = describe_layers(family.aware, floating[student], plans[student])
-            elif source.module is not None:
-                # Some user-defined layers may have no 8-bit implementation; the file's name says so.
+            elif source.module is not None or source.trunk is not None:
+                # Some layers of a user or of the teacher may have no 8-bit implementation; the file's name says so.
                 converted = convert_mixed(floating[student], variant, images, own)
                 full = prove_full_int8(converted.facts).holds
                 kind = variant if full else f"{variant}-mixed"

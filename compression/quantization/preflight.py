@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.family.model import cut_students
+from learn2compress.compression.family.spec import Cost
 from learn2compress.compression.graphs.flattening import arguments_of
 from learn2compress.compression.quantization.conversion import (
     convert_float,
@@ -108,6 +109,20 @@ def preflight(family: keras.Model, names: Sequence[str]) -> dict[str, StudentPla
             layers = _after_training(name, student, trials, bad, failed.get(name, ""))
         plans[name] = StudentPlan(tuple(layers), floats[name].parameters, floats[name].macs)
     return plans
+
+
+def file_costs(family: keras.Model, names: Sequence[str]) -> dict[str, Cost]:
+    """Counts the parameters and MACs of each student in its float file, as `preflight` does.
+
+    Args:
+        family: Functional model with an output for each name.
+        names: Names of the students.
+
+    Raises:
+        StudentModuleError: A student cannot be converted.
+    """
+    files = {name: _float_file(name, student) for name, student in cut_students(family, tuple(names)).items()}
+    return {name: Cost(file.parameters, file.macs) for name, file in files.items()}
 
 
 def describe_preflight(plans: Mapping[str, StudentPlan]) -> str:

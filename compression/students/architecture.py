@@ -14,6 +14,7 @@ from learn2compress.compression.quantization.preflight import StudentPlan, descr
 from learn2compress.compression.students.module import build_students
 from learn2compress.compression.students.texts import TextStudents
 from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.compression.trunk.spec import TrunkSpec
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.schemas.config import FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
@@ -33,6 +34,10 @@ class Architecture(Protocol):
     @property
     def source(self) -> ModuleSource | None:
         """Source of the user's module; None for the built-in family."""
+
+    @property
+    def chosen(self) -> TrunkSpec | None:
+        """Exits of students that are cut out of the teacher's network; None for others."""
 
     def costs(self) -> dict[str, Cost]:
         """Compute the cost of each student, smallest first."""
@@ -66,6 +71,7 @@ class BuiltIn:
 
     source = None
     dictionary = None
+    chosen = None
 
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
@@ -96,6 +102,7 @@ class OwnStudents:
 
     spec = None
     dictionary = None
+    chosen = None
 
     def __init__(self, source: ModuleSource, task: Task) -> None:
         self.source, self._shape, self._classes = source, image_shape(task), len(task.classes)

@@ -15,7 +15,10 @@ import tf_keras as keras
 from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.family.spec import FamilySpec
 from learn2compress.compression.students.architecture import Architecture, BuiltIn, solve_once
-from learn2compress.compression.students.files import load_family, module_of
+from learn2compress.compression.students.files import check_bytes, load_model, module_of
+from learn2compress.compression.students.module import custom_layers
+from learn2compress.compression.teacher.formats import describe_file
+from learn2compress.compression.teacher.trust import check_layers
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.digests import tree_sha256
@@ -82,12 +85,21 @@ class EarlierStudents:
         Returns:
             The initialization as recorded in the manifest.
         """
-        theirs = load_family(self.folder, self.manifest)
+        theirs = self._load()
         logits = {f"{student.name}_logits" for student in self.manifest.students} if self.new_logits else set()
         for layer in family.layers:
             if layer.weights and layer.name not in logits:
                 layer.set_weights(theirs.get_layer(layer.name).get_weights())
         return Initialization(kind="students", source_sha256=self.sha256, new_logits=self.new_logits)
+
+    def _load(self) -> keras.Model:
+        """Load the joint model, which may be someone else's: only the requested module is run, never one beside it."""
+        file, source = self.manifest.family, self.architecture.source
+        if file is None:
+            raise TrainingError(f"the students in {self.folder} must share parameters; they have no joint model.")
+        check_bytes(self.folder, file)
+        check_layers(describe_file(self.folder / file.path))
+        return load_model(self.folder, file, custom_layers(source) if source else None)
 
 
 def open_earlier(

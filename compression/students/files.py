@@ -6,6 +6,7 @@ All stages use the .h5 format, since tf_keras cannot read a quantization-aware m
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 
@@ -54,6 +55,7 @@ def write_students(
     sensitivity: Sensitivity | None = None,
     initialization: Initialization | None = None,
     dictionary: bytes | None = None,
+    trunk: Mapping[str, Any] | None = None,
 ) -> StudentSetManifest:
     """Write a `StudentSet`.
 
@@ -74,6 +76,7 @@ def write_students(
         sensitivity: Sensitivity of each layer, if it was measured.
         initialization: Source of the initial weights; None if they were random.
         dictionary: Dictionary of students of texts; None for other students.
+        trunk: Specification of students that are cut out of the teacher's network.
 
     Returns:
         The manifest that was written.
@@ -105,6 +108,7 @@ def write_students(
         family=File.of(folder, FAMILY_FILE),
         family_spec=spec.to_dict() if spec else None,
         module=_write_module(folder, source) if source else None,
+        trunk=dict(trunk) if trunk else None,
         curves=write_curves(folder, curves),
         events=write_events(folder, curves),
         seed=seed,

@@ -33,6 +33,8 @@ class TextStudents:
         features = Features(pairs=bool(config.word_pairs), prefix=config.prefix or DEFAULT_PREFIX)
         self._family = DictionaryFamily(config.sizes, task, config.dictionary or "words", features, drop)
 
+    chosen = None
+
     @property
     def dictionary(self) -> bytes | None:
         """The dictionary as it is stored with the students; None before `prepare`."""

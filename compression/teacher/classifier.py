@@ -187,6 +187,7 @@ def load_teacher(
     modality: Modality | None = None,
     files: InputFiles | None = None,
     class_names: Sequence[str] | None = None,
+    trust: bool = False,
 ) -> LoadedTeacher:
     """Load a pre-trained classifier and look at what it returns.
 
@@ -204,14 +205,16 @@ def load_teacher(
         modality: of the examples; default: images.
         files: files beside the model by which examples become its input.
         class_names: names of the data's classes, by which those that the model itself returns are put in order.
+        trust: whether a SavedModel may use files, the network or Python.
 
     Raises:
-        TeacherError: the file cannot be loaded, or it is no classifier of such examples with one output per class.
+        TeacherError: the file cannot be loaded, it could do more than compute, or it is no classifier of such examples
+            with one output per class.
         ConfigError: there is no such scaling.
     """
     description = describe_file(path)
     scaling = Scaling.named(scaling) if isinstance(scaling, str) else scaling
-    opened = open_model(description, signature, output_name, modality, files)
+    opened = open_model(description, signature, output_name, modality, files, trust)
     opened.input.check_scaling(scaling)
     values, facts = run_probes(description.path, opened, scaling, example_shape)
     outputs = max(2, values.shape[1])

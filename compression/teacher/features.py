@@ -97,6 +97,31 @@ def find_feature_layer(teacher: LoadedTeacher, name: str | None = None) -> Teach
     return TeacherFeatures(teacher, name, side, int(width), cut)
 
 
+def last_layer(teacher: LoadedTeacher, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read the layer that computes a teacher's logits from its features.
+
+    Args:
+        teacher: The loaded teacher.
+        name: Name of the layer whose input are the features.
+
+    Returns:
+        Kernel [features, classes] and bias [classes] in the order of the data's classes; None if it is not a dense
+        layer.
+    """
+    model: Any = teacher.keras_model
+    if model is None:
+        return None
+    layer = next((one for one in model.layers if one.name == name), None)
+    if layer is None or type(layer).__name__ != "Dense" or layer.kernel.shape[-1] != teacher.outputs:
+        return None
+    kernel = np.asarray(layer.kernel, np.float32)
+    bias = np.asarray(layer.bias, np.float32) if layer.use_bias else np.zeros(kernel.shape[-1], np.float32)
+    if teacher.outputs == 1:  # a single unit for two classes: the logits are 0 and its value
+        kernel, bias = np.concatenate([0 * kernel, kernel], axis=1), np.concatenate([0 * bias, bias])
+    order = list(range(kernel.shape[1])) if teacher.class_order is None else list(teacher.class_order)
+    return kernel[:, order], bias[order]
+
+
 def _cut_chain(teacher: LoadedTeacher, library: ModuleType, model: Any, name: str | None) -> tuple[str, Any]:
     """Cut a Sequential model by its list of layers, since their tensors may come from an earlier build of the model."""
     layers = list(model.layers)

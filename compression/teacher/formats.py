@@ -17,6 +17,7 @@ from typing import Any, Literal
 from learn2compress.compression.teacher.archive import MOST_CONFIG_BYTES, check_members
 from learn2compress.schemas.digests import path_bytes
 from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.files.archives import BROKEN_ARCHIVE
 
 TeacherFormat = Literal["keras3-keras", "keras3-h5", "keras2-keras", "keras2-h5", "saved-model"]
 
@@ -127,10 +128,10 @@ def _describe_zip(path: Path) -> FileDescription:
                 )
             metadata = json.loads(archive.read("metadata.json"))
             config = archive.read("config.json")
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise _damaged(path, ".keras", error) from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable_config(path, error) from error
+    except BROKEN_ARCHIVE as error:
+        raise _damaged(path, ".keras", error) from error
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     if not version:
         raise TeacherError(
@@ -169,15 +170,16 @@ def lambda_layers(config: Any) -> Iterator[str]:
     Args:
         config: Keras configuration, parsed from JSON.
     """
-    if isinstance(config, dict):
-        if config.get("class_name") == "Lambda":
-            inner = config.get("config")
-            yield str((inner if isinstance(inner, dict) else {}).get("name", "Lambda"))
-        for value in config.values():
-            yield from lambda_layers(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from lambda_layers(value)
+    pending = [config]  # no recursion, since a file decides how deep it is nested
+    while pending:
+        one = pending.pop()
+        if isinstance(one, dict):
+            if one.get("class_name") == "Lambda":
+                inner = one.get("config")
+                yield str((inner if isinstance(inner, dict) else {}).get("name", "Lambda"))
+            pending += reversed(one.values())
+        elif isinstance(one, list):
+            pending += reversed(one)
 
 
 def _guess(path: Path, head: bytes) -> str:

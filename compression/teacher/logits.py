@@ -25,8 +25,8 @@ from learn2compress.schemas.manifests import AnyViewRecipe, Task
 
 # Maximum decrease of the teacher's accuracy by a transformation that is still considered to preserve the class.
 TRIAL_TOLERANCE = 0.01
-# Number of examples in a batch of inference.
-_BATCH = 256
+# Number of examples in a batch of inference, and of bytes of examples, whose views need several times as many.
+_BATCH, _BATCH_BYTES = 256, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def write_outputs_shard(
     kind_of_views = modality_of(task).views(task)
     with ExitStack() as files:
         writers = {kind: files.enter_context(_open_whole(path)) for kind, path in outputs.items()}
-        for batch in iter_numpy(read_shard(examples, task, _BATCH)):
+        for batch in iter_numpy(read_shard(examples, task, _batch_size(task))):
             views = kind_of_views.draw(batch["id"], recipe)
             by_view = [infer(kind_of_views.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
             computed = {kind: np.stack([one[kind] for one in by_view], axis=1, dtype="<f4") for kind in outputs}
@@ -110,6 +110,11 @@ def write_outputs_shard(
             images += len(views)
             on_views(len(views) * recipe.count)
     return ShardCount(images, images * recipe.count, correct)
+
+
+def _batch_size(task: Task) -> int:
+    """Compute the number of examples of a batch, in whole pieces of inference (`LoadedTeacher.in_pieces`)."""
+    return min(_BATCH, max(8, _BATCH_BYTES // modality_of(task).records(task).example_bytes // 8 * 8))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from learn2compress.compression.teacher.formats import FileDescription
-from learn2compress.compression.teacher.trust import check_layers, check_registered
+from learn2compress.compression.teacher.trust import check_graph, check_layers, check_registered
 from learn2compress.modalities import InputFiles, Modality, modality_named
 from learn2compress.modalities.protocol import TeacherInput
 from learn2compress.schemas.errors import TeacherError
@@ -53,20 +53,24 @@ def open_model(
     output_name: str | None,
     modality: Modality | None = None,
     files: InputFiles | None = None,
+    trust: bool = False,
 ) -> OpenedModel:
-    """Load a described file.
+    """Load a described file, unless it could do more than compute; see trust.py.
 
     Args:
         signature: of a SavedModel; None takes serving_default, or the only one.
         output_name: which of several outputs to use.
         modality: of the examples; default: images.
         files: files beside the model by which examples become its input.
+        trust: whether a SavedModel may use files, the network or Python.
 
     Raises:
-        TeacherError: it cannot be loaded, it is no classifier of such examples, or a choice has to be made or is wrong.
+        TeacherError: it cannot be loaded, it could do more than compute, it is no classifier of such examples, or a
+            choice has to be made or is wrong.
     """
     modality, files = modality or modality_named(), files or InputFiles()
     check_layers(description)
+    check_graph(description.path, trust)
     if description.format == "saved-model":
         return _open_saved_model(description.path, signature, output_name, modality, files)
     if signature is not None:

@@ -7,8 +7,9 @@ call Python. What is accepted is a list, so an unknown way in is refused. Keras 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ _OUTSIDE = (
     *("File", "PyFunc", "Rpc", "Grpc", "Summary", "Checkpoint", "LMDB", "TextLine", "TFRecord", "FixedLengthRecord"),
     *("Reader", "Print", "Debug", "Sql", "BigQuery", "Collective", "Send", "Recv", "Snapshot", "DataService"),
     *("RemoteCall", "LoadDataset", "SaveDataset", "LoadAndRemapMatrix", "GeneratorDataset", "FileSystem", "Subgraph"),
+    *("CSVDataset", "CacheDataset", "RegisterDataset", "RecordInput", "VocabRemapping", "FixedUnigram", "codeProto"),
+    *("ImmutableConst", "DumpTensor", "DTensorRestore", "ImportEvent", "TRT", "CustomCall", "Nccl", "Heartbeat"),
+    *("Distributed", "HostCompute", "Skipgram"),
 )
 _UNREGISTERED = re.compile(r"Op type not registered '([^']+)'")
 # Operations of tensorflow-text have names that hold one of these.
@@ -39,18 +43,10 @@ _TEXT_OPERATIONS = (
     *("TFText", "UTF8", "Wordpiece", "Sentencepiece", "WhitespaceTokenize", "UnicodeScript", "RegexSplit", "Ngrams"),
     *("BertNormaliz", "Split", "SentenceFragments", "MstMaxSpan", "Byte", "Trim", "Trie", "ConstrainedSequence"),
 )
-# TensorFlow's own saver writes and restores variables by these, in functions that only the saver calls.
-_SAVER = {
-    "DistributedSave",
-    "MergeV2Checkpoints",
-    "Restore",
-    "RestoreSlice",
-    "RestoreV2",
-    "Save",
-    "SaveSlices",
-    "SaveV2",
-}
-_SAVER |= {"ShardedFilename", "ShardedFilespec"}
+# TensorFlow's own saver reads and writes variables by these.
+_READS_VARIABLES = {"Restore", "RestoreSlice", "RestoreV2", "ShardedFilename", "ShardedFilespec"}
+_SAVER = _READS_VARIABLES | {"DistributedSave", "MergeV2Checkpoints", "Save", "SaveSlices", "SaveV2"}
+_INITIALIZERS = ("saved_model_main_op", "legacy_init_op", "saved_model_init_op")  # names of collections and signatures
 
 
 def check_layers(description: FileDescription) -> None:
@@ -149,15 +145,15 @@ def check_graph(path: Path, trusted: bool) -> None:
     """Refuse a SavedModel whose graph holds operations on files, the network, or Python.
 
     Args:
-        path: SavedModel folder.
+        path: SavedModel folder; any other path is accepted.
         trusted: Whether the user trusts it.
 
     Raises:
         TeacherError: It holds one and is not trusted, or cannot be read.
     """
-    if trusted or not (path / "saved_model.pb").is_file():
+    if trusted or not path.is_dir():
         return
-    outside = sorted(set(_operations(path)))
+    outside = sorted({node.op for graph in _read(path).meta_graphs for node in _acting(graph)})
     if outside:
         raise TeacherError(
             f"teacher {path} must only compute; its graph has {', '.join(outside[:3])}, which may use files, the "
@@ -165,41 +161,90 @@ def check_graph(path: Path, trusted: bool) -> None:
         )
 
 
-def _operations(path: Path) -> Iterator[str]:
-    """Yield the operations of the graphs and their functions that are not computation."""
+def is_outside(operation: str) -> bool:
+    """Return whether an operation of TensorFlow may use files, the network or Python."""
+    return operation in _SAVER or any(part in operation for part in _OUTSIDE)
+
+
+def _read(path: Path) -> Any:
+    """Read a SavedModel's graph from the file that TensorFlow would load."""
+    from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
+    if (path / "saved_model.cpb").exists():
+        raise TeacherError(
+            f"teacher {path} must be a SavedModel in one file; got saved_model.cpb, whose parts are not looked at. "
+            "Export it without the experimental option for large models, or set teacher.trust: true."
+        )
+    binary = path / "saved_model.pb"
     try:
-        model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    except (DecodeError, OSError) as error:
-        raise TeacherError(f"teacher {path} must be a whole SavedModel; got: {error}. Export it again.") from error
-    for graph in model.meta_graphs:
-        functions = {one.signature.name: one.node_def for one in graph.graph_def.library.function}
-        run = _reached(graph.object_graph_def, functions)
-        for name, nodes in {"": graph.graph_def.node, **functions}.items():
-            for node in nodes:
-                if node.op in _SAVER:
-                    if name in run:
-                        yield node.op
-                elif any(part in node.op for part in _OUTSIDE):
-                    yield node.op
+        if binary.exists():
+            return saved_model_pb2.SavedModel.FromString(binary.read_bytes())
+        return text_format.Parse((path / "saved_model.pbtxt").read_bytes(), saved_model_pb2.SavedModel())
+    except (DecodeError, text_format.ParseError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TeacherError(f"teacher {path} must be a whole SavedModel; got: {reason}. Export it again.") from error
 
 
-def _reached(objects: Any, functions: Mapping[str, Any]) -> set[str]:
-    """Find the functions that run when the model is loaded or called, which the saver's own are not."""
-    pending = list(objects.concrete_functions)
+def _acting(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph and its functions that are not computation.
+
+    The saver's own are only where loading or calling the model runs them.
+    """
+    functions = {one.signature.name: one.node_def for one in graph.graph_def.library.function}
+    nodes = list(graph.graph_def.node)
+    for node in chain(nodes, *functions.values()):
+        if node.op not in _SAVER and is_outside(node.op):
+            yield node
+    called = [tensor.name for one in graph.signature_def.values() for tensor in one.outputs.values()]
+    for name in _INITIALIZERS:
+        called += graph.collection_def[name].node_list.value if name in graph.collection_def else []
+    run = _reached_nodes(nodes, called)
+    run += _reached_functions(functions, [*_entries(graph.object_graph_def), *_names_in(run)])
+    yield from (node for node in run if node.op in _SAVER)
+    restored = _reached_nodes(nodes, [graph.saver_def.restore_op_name])
+    restored += _reached_functions(functions, _names_in(restored))
+    yield from (node for node in restored if node.op in _SAVER - _READS_VARIABLES)
+
+
+def _entries(objects: Any) -> Iterator[str]:
+    """Yield the functions that loading the objects calls, or that a user of them can call."""
+    yield from objects.concrete_functions
     for one in objects.nodes:
         for saveable in one.saveable_objects.values():
-            numbers = (saveable.save_function, saveable.restore_function)
-            pending += [objects.nodes[n].bare_concrete_function.concrete_function_name for n in numbers]
-    reached: set[str] = set()
+            for number in (saveable.save_function, saveable.restore_function):
+                if 0 <= number < len(objects.nodes):
+                    yield objects.nodes[number].bare_concrete_function.concrete_function_name
+
+
+def _names_in(nodes: Iterable[Any]) -> Iterator[str]:
+    """Yield the names of functions that nodes call: as their operation or in their attributes."""
+    for node in nodes:
+        yield node.op
+        for value in node.attr.values():
+            yield value.func.name
+            yield from (function.name for function in value.list.func)
+
+
+def _reached_functions(functions: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
+    """Return the nodes of the functions of these names, and of those that they call."""
+    pending, reached = list(names), dict[str, Any]()
     while pending:
         name = pending.pop()
-        if name in reached or name not in functions:
-            continue
-        reached.add(name)
-        for node in functions[name]:
-            for value in node.attr.values():
-                pending += [value.func.name, *(function.name for function in value.list.func)]
-    return reached
+        if name in functions and name not in reached:
+            reached[name] = functions[name]
+            pending += _names_in(functions[name])
+    return [node for body in reached.values() for node in body]
+
+
+def _reached_nodes(nodes: Iterable[Any], names: Iterable[str]) -> list[Any]:
+    """Return the nodes of a graph that are computed for these tensors."""
+    by_name = {node.name: node for node in nodes}
+    pending, reached = list(names), dict[str, Any]()
+    while pending:
+        name = pending.pop().removeprefix("^").partition(":")[0]
+        if name in by_name and name not in reached:
+            reached[name] = by_name[name]
+            pending += by_name[name].input
+    return list(reached.values())

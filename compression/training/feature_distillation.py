@@ -7,8 +7,8 @@ the same view, each of which is standardized over all views of all images (mean 
     L = 1/d · ‖W p + b - (f - mean) / deviation‖²,  d features that vary
 
 (FitNets, Romero et al., arXiv:1412.6550, with the layer before the logits as hint). No labels are required, so
-unlabelled images can be used as well. The linear layers are discarded afterwards; the logits layers are initialized at
-random.
+unlabelled images can be used as well. Composed with the teacher's last layer, the linear layers begin the logits layers
+afterwards.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ import tf_keras as keras
 
 from learn2compress.compression.family.model import feature_outputs
 from learn2compress.compression.training.devices.distribution import Distribution
+from learn2compress.compression.training.feature_heads import Layer, composed_heads
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
 from learn2compress.data.batches import read_features, read_with_features, whole_shards
@@ -51,6 +52,7 @@ class FeatureData:
         steps: Full batches per epoch.
         views: Number of views K.
         kept: Indices of the features that vary, [width] int64.
+        every_mean: Means of all features, also those that do not vary, [all features] float32.
         mean: Means over all views, [width] float32. View 0 alone would not be sufficient: a feature may vary much more
             in other views.
         deviation: Standard deviations over all views, [width] float32.
@@ -65,6 +67,7 @@ class FeatureData:
     steps: int
     views: int
     kept: np.ndarray
+    every_mean: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
     seed: int
@@ -104,7 +107,7 @@ class FeatureData:
             )
         images_per_step = min(batch_size, count)
         modality = modality_of(data.task)
-        view_bytes = 4 * width + 2 * modality.views(data.task).width
+        view_bytes = 4 * width + 2 * modality.views(data.task).width(taught.recipe)
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         return cls(
             data.task,
@@ -114,6 +117,7 @@ class FeatureData:
             count // images_per_step,
             taught.recipe.count,
             kept,
+            mean.astype(np.float32),
             mean[kept].astype(np.float32),
             deviation[kept].astype(np.float32),
             seed,
@@ -148,8 +152,11 @@ def learn_features(
     epochs: int,
     checkpoint: Path | None = None,
     distribution: Distribution | None = None,
+    teacher: Layer | None = None,
 ) -> list[Epoch]:
     """Train a family, except for its logits layers, to predict the teacher's features.
+
+    The logits layers begin as the learned maps composed with the teacher's last layer, see feature_heads.py.
 
     Args:
         family: Joint model of the built-in family; its weights are changed.
@@ -159,6 +166,7 @@ def learn_features(
         epochs: Number of epochs.
         checkpoint: Checkpoint file, see `JointTrainer.train`.
         distribution: Devices of the training; by default one.
+        teacher: Kernel and bias of the teacher's last layer; without it, the logits layers stay as they are.
 
     Returns:
         The training curve, with losses only.
@@ -187,6 +195,11 @@ def learn_features(
     trainer = JointTrainer(model, names, own, losses=feature_losses, distribution=distribution)
     curve = trainer.train(data.epoch, None, checkpoint)
     distribution.gather(model, predictor)
+    if teacher is not None:
+        maps = {name: tuple(predictor.get_layer(f"{name}_projection").get_weights()) for name in names}
+        heads = composed_heads(maps, teacher, data.kept, data.every_mean, data.deviation)
+        for name, (kernel, bias) in heads.items():
+            family.get_layer(f"{name}_logits").set_weights([kernel, bias])
     return curve
 
 
@@ -204,19 +217,20 @@ def feature_losses(labels: tf.Tensor, features: tf.Tensor, outputs: list[tf.Tens
     return [tf.reduce_mean(tf.math.squared_difference(output, features), axis=-1) for output in outputs]
 
 
-def describe_features(logits: str | Path, epochs: int) -> Initialization:
+def describe_features(logits: str | Path, epochs: int, new_logits: bool = True) -> Initialization:
     """Describe the initialization by features for the manifest.
 
     Args:
         logits: Folder of the `TeacherLogits` artifact with features.
         epochs: Number of epochs of feature prediction.
+        new_logits: Whether the logits layers were initialized at random nevertheless.
     """
     taught = read_manifest(logits, TeacherLogitsManifest)
     features = taught.require_features()
     return Initialization(
         kind="features",
         source_sha256=taught.teacher_sha256,
-        new_logits=True,
+        new_logits=new_logits,
         feature_layer=features.layer,
         epochs=epochs,
         labeled_images=features.images["train"],

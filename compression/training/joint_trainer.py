@@ -14,7 +14,7 @@ import math
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ class Recipe:
         choose_from: First epoch that can be chosen as the best; earlier epochs do not have the final form of the model.
         seed: Seed of random layers, such as dropout.
         modality: Modality of the examples, which determines how a batch is converted to the input of the model.
+        inherited_rate: Learning rate of inherited weights, as a multiple of that of the others; see `JointTrainer`.
     """
 
     stage: str
@@ -66,6 +67,7 @@ class Recipe:
     choose_from: int = 0
     seed: int = 0
     modality: str = DEFAULT_MODALITY
+    inherited_rate: float = 1.0
 
 
 class JointTrainer:
@@ -86,6 +88,7 @@ class JointTrainer:
             in the same step.
         losses: Function from (labels, third element of the batches, outputs) to one [batch] float32 of losses per
             student; by default the loss of the recipe, from labels and teacher logits.
+        inherited: Names of the layers whose weights are trained at the learning rate of inherited weights.
         distribution: Devices of the training; model and masks must be created in its scope, see
             `Distribution.replicate`.
 
@@ -106,6 +109,7 @@ class JointTrainer:
         state: Sequence[tf.Variable] = (),
         teacher: TeacherInLoop | None = None,
         losses: Callable[..., list] | None = None,
+        inherited: Collection[str] = (),
         distribution: Distribution | None = None,
     ) -> None:
         self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
@@ -121,11 +125,15 @@ class JointTrainer:
         random = seed_random_layers(model, recipe.seed) if self.distribution.replicas == 1 else []
         self.averaged = _averaged_variables(model)
         with self.distribution.scope():
-            self.optimizer = _optimizer(recipe, model.trainable_variables)
+            slow = [v for layer in model.layers if layer.name in inherited for v in layer.trainable_variables]
+            self.slow = {id(v) for v in slow} if recipe.inherited_rate != 1 else set()
+            self.optimizer = _optimizer(recipe, [v for v in model.trainable_variables if id(v) not in self.slow])
+            self.slow_optimizer = _optimizer(recipe, slow) if self.slow else None
             self.average = [self._average_of(v) for v in self.averaged] if recipe.ema_decay else []
         self.distribution.synchronize(model)
         self.weights = tuple(recipe.loss.student_weights.get(name, 1.0) for name in self.names)
         self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
+        self.state += self.slow_optimizer.variables if self.slow_optimizer else []
         self.state += teacher.state if teacher else []
         # Autograph would search the source of each layer for loops to convert, which takes most of the tracing time.
         self.inputs = modality_named(recipe.modality).student_input
@@ -219,7 +227,7 @@ class JointTrainer:
                 losses.append(teacher.loss(labels, current, outputs))
                 total += losses[-1]  # no gradient passes between teacher and students
         gradients = tape.gradient(total, [*variables, *(teacher.variables if teacher else ())])
-        self.optimizer.apply_gradients(zip(gradients[: len(variables)], variables, strict=True))
+        self._apply(list(zip(gradients[: len(variables)], variables, strict=True)))
         if teacher:
             teacher.apply(gradients[len(variables) :])
         if self.after_step:
@@ -227,6 +235,12 @@ class JointTrainer:
         for average, variable in zip(self.average, self.averaged, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return self.distribution.sum(fraction * tf.stack(losses))
+
+    def _apply(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> None:
+        """Update weights, inherited ones at a learning rate of their own."""
+        self.optimizer.apply_gradients([pair for pair in pairs if id(pair[1]) not in self.slow])
+        if self.slow_optimizer:
+            self.slow_optimizer.apply_gradients([pair for pair in pairs if id(pair[1]) in self.slow])
 
     def _train_epoch(self, epoch: int, batches: tf.data.Dataset) -> tuple[dict[str, float], float | None]:
         recipe = self.recipe
@@ -237,9 +251,10 @@ class JointTrainer:
         for images, labels, teacher_logits in batches:
             check_divisible(len(labels), self.distribution.replicas)
             step = epoch * recipe.steps_per_epoch + steps
-            self.optimizer.learning_rate.assign(
-                cosine_with_warmup(step, total_steps, recipe.learning_rate, warmup_steps)
-            )
+            rate = cosine_with_warmup(step, total_steps, recipe.learning_rate, warmup_steps)
+            self.optimizer.learning_rate.assign(rate)
+            if self.slow_optimizer:
+                self.slow_optimizer.learning_rate.assign(rate * recipe.inherited_rate)
             if self.teacher:
                 peak = self.teacher.recipe.learning_rate
                 self.teacher.set_rate(cosine_with_warmup(step, total_steps, peak, warmup_steps))

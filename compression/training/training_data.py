@@ -55,6 +55,7 @@ class TrainingData:
         recipe: Recipe of the K views.
         seed: Seed of the order of the images.
         shuffle_buffer: Number of records from which the next one is drawn.
+        input_shape: Shape of the students' input, if it differs from that of the examples.
         live: Whether there are no stored logits of training images, since a jointly trained teacher computes them in
             each step.
         encode: Conversion of stored examples to those that the students take: the ids of texts, [examples, length]
@@ -72,9 +73,17 @@ class TrainingData:
     shuffle_buffer: int
     live: bool = False
     encode: Callable[[np.ndarray], np.ndarray] | None = None
+    input_shape: tuple[int, ...] | None = None
 
     @classmethod
-    def open(cls, examples: str | Path, logits: str | Path, batch_size: int, seed: int) -> "TrainingData":
+    def open(
+        cls,
+        examples: str | Path,
+        logits: str | Path,
+        batch_size: int,
+        seed: int,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> "TrainingData":
         """Read the manifests, and check by digest that images and logits belong together.
 
         Args:
@@ -82,6 +91,7 @@ class TrainingData:
             logits: Folder of the `TeacherLogits` artifact.
             batch_size: Images per step, if there are that many.
             seed: Seed of the order of the images.
+            input_shape: Shape of the students' input, to which views are reduced; default: that of the examples.
 
         Raises:
             DataError: Images and logits do not belong together, a shard is missing, or there are no training images.
@@ -94,7 +104,7 @@ class TrainingData:
             raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
         modality = modality_of(data.task)
-        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width
+        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width(taught.recipe)
         record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         live = not taught.shards["train"]
         read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
@@ -109,6 +119,7 @@ class TrainingData:
             seed,
             shuffle_buffer(count, record),
             live=live,
+            input_shape=input_shape,
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
@@ -130,7 +141,7 @@ class TrainingData:
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            return self._encoded(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+            return self._taken(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
 
@@ -148,18 +159,22 @@ class TrainingData:
         """Draw the views that TeacherImporter would store with the logits of a fixed teacher."""
         kind = modality_of(self.task).views(self.task)
         views = tf.numpy_function(lambda ids: kind.draw(ids, self.recipe), [batch["id"]], tf.int16)
-        views = tf.ensure_shape(views, [None, self.recipe.count, kind.width])
+        views = tf.ensure_shape(views, [None, self.recipe.count, kind.width(self.recipe)])
         return batch | {"views": views, "logits": tf.zeros([tf.shape(views)[0], self.recipe.count, 0])}
 
     def validation(self) -> tf.data.Dataset:
         """Make validation batches of (examples [b, …], labels [b] int64)."""
         batches = read_examples(self.examples, "validation", 256)
-        return batches.map(lambda batch: (self._encoded(batch["example"]), batch["label"]))
+        return batches.map(lambda batch: (self._taken(batch["example"]), batch["label"]))
 
-    def _encoded(self, examples: tf.Tensor) -> tf.Tensor:
-        if self.encode is None:
+    def _taken(self, examples: tf.Tensor) -> tf.Tensor:
+        """Convert stored examples to those that the students take."""
+        if self.encode is not None:
+            ids = tf.numpy_function(self.encode, [examples], tf.int32)
+            return tf.ensure_shape(ids, [None, *self.task.input_shape])
+        if self.input_shape is None:
             return examples
-        return tf.ensure_shape(tf.numpy_function(self.encode, [examples], tf.int32), [None, *self.task.input_shape])
+        return modality_of(self.task).student_input.fit(examples, self.input_shape)
 
     def first_validation(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the first validation examples in the order of their ids.
@@ -180,13 +195,16 @@ class TrainingData:
         return self._as_taken(examples[:count]), labels[:count]
 
     def _as_taken(self, examples: np.ndarray) -> np.ndarray:
-        return examples if self.encode is None else self.encode(examples)
+        if self.encode is not None:
+            return self.encode(examples)
+        return examples if self.input_shape is None else np.asarray(self._taken(examples))
 
-    def representative(self, count: int) -> tuple[list[np.ndarray], list[str]]:
+    def representative(self, count: int, stored: bool = False) -> tuple[list[np.ndarray], list[str]]:
         """Read the first training examples in the order of their ids, which is random with respect to content.
 
         Args:
             count: Maximum number of examples.
+            stored: Whether to return the examples as stored, for the teacher, instead of as the students take them.
 
         Returns:
             At most `count` examples and their ids.
@@ -194,7 +212,8 @@ class TrainingData:
         images: list[np.ndarray] = []
         ids: list[str] = []
         for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
-            images.extend(self._as_taken(batch["example"][: count - len(images)]))
+            examples = batch["example"][: count - len(images)]
+            images.extend(examples if stored else self._as_taken(examples))
             ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
             if len(images) >= count:
                 break

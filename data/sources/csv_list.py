@@ -53,7 +53,8 @@ def open_csv(config: DataConfig, limit: int | None = None) -> ExampleSource:
         counts[part] = len(sample)
         for positions in sample.ranges(FILES_A_PIECE):
             chosen = (rows[sample.row(position)] for position in positions)
-            pieces.append(FolderPiece(str(path.parent), part, tuple((n, classes.index(of)) for n, of in chosen)))
+            labelled = tuple((name, classes.index(of)) for name, of in chosen)
+            pieces.append(FolderPiece(str(path.parent), part, labelled, config.max_pixels))
     return ExampleSource(classes, counts, None, pieces, named=not all(name.isdecimal() for name in classes))
 
 

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from learn2compress.data.raw_examples import EvenSample, ExampleSource, Part, Piece, RawExample, order_classes
-from learn2compress.modalities.image.pixels import HEIC_SUFFIXES, OTHER_PICTURES, decode_image, readable_suffixes
+from learn2compress.modalities.image.pixels import (
+    HEIC_SUFFIXES,
+    MOST_PIXELS,
+    OTHER_PICTURES,
+    decode_image,
+    readable_suffixes,
+)
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.errors import DataError
@@ -38,16 +44,18 @@ class FolderPiece(Piece):
     Attributes:
         root: Folder that the names are relative to.
         files: Name and label of each file.
+        max_pixels: Pixels of the largest picture that is decoded.
     """
 
     root: str
     part: Part
     files: tuple[tuple[str, int], ...]
+    max_pixels: int = MOST_PIXELS
 
     def read(self) -> Iterator[RawExample | BadFile]:
         for name, label in self.files:
             try:
-                image = decode_image(Path(self.root, name))
+                image = decode_image(Path(self.root, name), self.max_pixels)
             except ValueError as error:
                 yield BadFile(source=name, reason=str(error))
                 continue
@@ -122,7 +130,8 @@ def open_folder(config: DataConfig, limit: int | None = None) -> ExampleSource:
         sample = EvenSample(len(files), limit)
         counts[part] = len(sample)
         for positions in sample.ranges(FILES_A_PIECE):
-            pieces.append(FolderPiece(str(root), part, tuple(files[sample.row(p)] for p in positions)))
+            chosen = tuple(files[sample.row(position)] for position in positions)
+            pieces.append(FolderPiece(str(root), part, chosen, config.max_pixels))
     notes = (*passed.notes(str(root)), *_numbered(classes, config))
     return ExampleSource(classes, counts, None, pieces, notes=notes)
 

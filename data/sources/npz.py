@@ -11,7 +11,6 @@ member, a reader that starts in the middle must decompress everything before it,
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from learn2compress.data.raw_examples import (
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.files.archives import BROKEN_ARCHIVE
 
 PIECE_BYTES = 16 << 20
 MOST_PIECES = 8
@@ -39,7 +39,6 @@ _CHUNK_ROWS = 1 << 16
 _STEP = 1 << 20
 _MOST_ROW_BYTES = 1 << 29
 _MOST_NAME_BYTES = 1 << 26
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
 
 # (part, images, labels), one line for each naming scheme.
 LAYOUTS: tuple[tuple[tuple[Part, str, str], ...], ...] = (
@@ -205,7 +204,7 @@ def list_arrays(path: str) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {one.filename: one.file_size for one in archive.infolist() if one.filename.endswith(".npy")}
-    except (*_BROKEN, OSError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path} must be a .npz file; got: {error}. Write it anew with numpy.savez.") from error
     arrays = {}
     sizes = {member.removesuffix(".npy"): size for member, size in members.items()}
@@ -239,7 +238,7 @@ def _reading(path: str, name: str) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
             yield stream
-    except (*_BROKEN, OSError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path}: {name} must be a whole array; got: {error}. Write the file anew.") from error
 
 

@@ -53,6 +53,7 @@ class TFRecordPiece(Piece):
         offset: Number of records of the part in the files before this one.
         count: Number of records in this file.
         labels: The label of each label in the file, an index or a name; None if labels are not used.
+        max_pixels: Pixels of the largest picture that is decoded.
     """
 
     path: str
@@ -64,6 +65,7 @@ class TFRecordPiece(Piece):
     image_feature: str
     label_feature: str
     labels: dict[int | str, int] | None
+    max_pixels: int
 
     def read(self) -> Iterator[RawExample | BadFile]:
         # Only positions whose rows are in this file: row(p) = p * total // len, so the first position is a ceiling.
@@ -78,7 +80,7 @@ class TFRecordPiece(Piece):
             label = self._index(features, where)
             source = f"{self.name}#{index}"
             try:
-                image = decode_image(encoded)
+                image = decode_image(encoded, self.max_pixels)
             except ValueError as error:
                 yield BadFile(source=source, reason=str(error))
                 continue
@@ -128,7 +130,7 @@ def open_tfrecord(config: DataConfig, limit: int | None = None) -> ExampleSource
     samples = {part: EvenSample(total, limit) for part, total in totals.items()}
     for file, part in parts.items():
         pieces.append(TFRecordPiece(str(files[file]), file, part, samples[part], before[part], held[file],
-                                    config.image_feature, config.label_feature, labels))  # fmt: skip
+                                    config.image_feature, config.label_feature, labels, config.max_pixels))  # fmt: skip
         before[part] += held[file]
     counts: dict[Part, int] = {part: len(sample) for part, sample in samples.items()}
     named = config.classes is not None or (labels is not None and any(isinstance(label, str) for label in labels))

@@ -114,7 +114,9 @@ def _open_folder(config: DataConfig, limit: int | None) -> UnlabeledSource:
     files = [(name, NO_LABEL) for name in Passed().sort_out(visible_files(root, root))]
     sample = EvenSample(len(files), limit)
     pieces = [
-        FolderPiece(str(root), UNLABELED, tuple(files[sample.row(position)] for position in positions))
+        FolderPiece(
+            str(root), UNLABELED, tuple(files[sample.row(position)] for position in positions), config.max_pixels
+        )
         for positions in (sample.ranges(FILES_A_PIECE) if files else ())
     ]
     return UnlabeledSource(len(sample), pieces)
@@ -140,10 +142,9 @@ def _open_tfrecord(config: DataConfig, limit: int | None) -> UnlabeledSource:
     held = {name: count_records(path) for name, path in files.items()}
     sample, pieces, before = EvenSample(sum(held.values()), limit), [], 0
     for name, path in files.items():
+        names = config.image_feature, config.label_feature
         pieces.append(
-            TFRecordPiece(
-                str(path), name, UNLABELED, sample, before, held[name], config.image_feature, config.label_feature, None
-            )
+            TFRecordPiece(str(path), name, UNLABELED, sample, before, held[name], *names, None, config.max_pixels)
         )
         before += held[name]
     return UnlabeledSource(len(sample), pieces if sample.total else [])

@@ -7,10 +7,12 @@ is the test split of the pipeline, so that neither the teacher nor a student is 
 
 import argparse
 import os
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+warnings.simplefilter("ignore", FutureWarning)  # google.api_core's, of the age of Python 3.10
 
 import keras
 import numpy as np

@@ -63,6 +63,11 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
             "distill.strategy must be none or mirrored on a cluster; got multi_worker, and a step is one container. "
             "Set mirrored, with kubeflow.resources for several accelerators, or see docs/how-to/distribution.md."
         )
+    if config.students.origin == "auto":
+        raise ConfigError(
+            "students.from must be built_in or teacher on a cluster; got auto, which is decided on the images before a "
+            "run. Set one of them; `learn2compress plan` shows what teacher would give."
+        )
     _check_paths(config)
     config = _with_shape(config)
     spec, platform = _compile(config, image)
@@ -132,7 +137,10 @@ def _with_shape(config: Config) -> Config:
         from learn2compress.compression.teacher.models import open_model
 
         teacher = config.teacher
-        default = open_model(describe_file(teacher.path), teacher.signature, teacher.output, modality).input.shape
+        opened = open_model(
+            describe_file(teacher.path), teacher.signature, teacher.output, modality, trust=teacher.trust
+        )
+        default = opened.input.shape
     task = resolve_task(data, source, default)
     return config.model_copy(update={"data": modality.with_shape(data, task.input_shape)})
 

@@ -31,8 +31,8 @@ def lint_file(path: str | Path) -> list[str]:
         documents = list(yaml.safe_load_all(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise ClusterError(f"pipeline {path} must be a readable file; {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ClusterError(f"pipeline {path} must be YAML; {' '.join(str(error).split())}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ClusterError(f"pipeline {path} must be YAML; {' '.join(str(error).split())[:200]}.") from error
     return list(find_faults(documents))
 
 

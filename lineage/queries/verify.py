@@ -127,6 +127,7 @@ class _Verifier:
         self.signed = public_key is not None
         self.counts = _Counts()
         self.problems: list[Problem | None] = []
+        self.made_anew: list[str] = []
         self.interrupted = interrupted_command(graph.home.local.parent) if graph.home.local else None
 
     def check_records(self) -> None:
@@ -222,12 +223,10 @@ class _Verifier:
         for path in place.files():
             parts = path.split("/")
             name = parts[-1]
-            if (
-                path == LOCK_FILE
-                or name.endswith(_OURS)
-                or name.startswith((INDEX_FILE, DATABASE))
-                or _OWN_FOLDERS & set(parts)
-            ):
+            if path == LOCK_FILE or name.startswith((INDEX_FILE, DATABASE)):
+                self.made_anew.append(path)
+                continue
+            if name.endswith(_OURS) or _OWN_FOLDERS & set(parts):
                 continue
             if _STEP_LOG.fullmatch(name):
                 continue
@@ -268,6 +267,7 @@ class _Verifier:
             problems=problems,
             copies=copies,
             unrecorded=unrecorded,
+            made_anew=sorted(self.made_anew),
         )
 
     def within(self, place: Location, uri: str) -> str | None:

@@ -31,8 +31,8 @@ PACKAGES = (
     "tfx",
 )
 SUBPACKAGES = (
-    "", "cli", "components", "compression", "data", "evaluation", "kubeflow", "lineage", "modalities", "pipeline",
-    "report", "schemas", "storage", "tflite",
+    "", "api", "cli", "components", "compression", "data", "evaluation", "kubeflow", "lineage", "modalities",
+    "pipeline", "report", "schemas", "storage", "tflite",
 )  # fmt: skip
 """Sub-packages of `learn2compress`; the empty name stands for the files directly in it."""
 COMMIT_VARIABLE = "LEARN2COMPRESS_COMMIT"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from learn2compress.modalities.image.pixels import fit_image
 from learn2compress.modalities.opened import OpenedClassifier
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import Scaling
@@ -22,9 +23,19 @@ class ImageDeviceFormat:
         """Opens a file whose one input is an image; see `tflite.interpreter.open_model`."""
         return open_model(source, **options)
 
+    def fit(self, batch: np.ndarray, classifier: OpenedClassifier) -> np.ndarray:
+        """Resizes images to the height and width that a file takes, as an app resizes a camera frame."""
+        if batch.shape[1:] == classifier.input_shape:
+            return batch
+        height, width, channels = classifier.input_shape
+        return np.stack([fit_image(image, (height, width, channels)) for image in batch])
+
     def check_input(self, classifier: OpenedClassifier, shape: tuple[int, ...]) -> None:
-        """Raises ModelFileError if the file takes images of another shape."""
-        if classifier.input_shape != shape:
+        """Raises ModelFileError if the file takes larger images, or images of another shape or number of channels."""
+        height, width, channels = classifier.input_shape
+        # Students may take smaller images than the teacher, for which the examples are stored.
+        smaller = height <= shape[0] and width <= shape[1] and channels == shape[2]
+        if not (smaller and abs(height * shape[1] - width * shape[0]) <= max(shape[:2])):
             raise ModelFileError(
                 f"{classifier.model.file} must take images of {list(shape)}; "
                 f"it takes {list(classifier.input_shape)}. Convert the data to that shape."

@@ -17,9 +17,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from learn2compress.schemas.config import DataConfig
+
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 HEIC_SUFFIXES = (".heic", ".heif")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+# Formats of Pillow that it decodes itself, whatever a file is named. Others run a program: EPS runs Ghostscript.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 # Pictures that cannot be decoded here, by what their names end in; anything else is no picture.
 OTHER_PICTURES = (*HEIC_SUFFIXES, ".avif", ".jxl", ".jp2", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw")
 
@@ -37,19 +41,20 @@ def readable_suffixes() -> tuple[str, ...]:
     return (*SUFFIXES, *HEIC_SUFFIXES)
 
 
-MOST_PIXELS = 120_000_000
-"""Pixels of the largest picture that is decoded: more would take over a gigabyte of memory."""
+MOST_PIXELS: int = DataConfig.model_fields["max_pixels"].default
+"""Pixels of the largest picture that is decoded where there is no configuration."""
 # Modes whose conversion takes several times the memory of the picture.
 _COSTLY = {"I": 3, "I;16": 3, "I;16B": 3, "I;16L": 3, "RGBA": 2, "LA": 2, "PA": 2, "La": 2, "P": 2}
 
 
-def decode_image(file: Path | bytes) -> np.ndarray:
+def decode_image(file: Path | bytes, max_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Decode a picture: rotated by its EXIF orientation, transparency on white, 16-bit grey scaled to 8 bits.
 
     Of several frames or pages, the first is taken.
 
     Args:
         file: Path, or the encoded bytes.
+        max_pixels: Pixels that a picture may declare, see `data.max_pixels`.
 
     Returns:
         [height, width, channels] uint8, with 1 channel if the picture is grey, otherwise 3.
@@ -57,10 +62,9 @@ def decode_image(file: Path | bytes) -> np.ndarray:
     Raises:
         ValueError: Pillow cannot read it; the message is the reason only.
     """
-    readable_suffixes()  # registers HEIC with Pillow, in each process that decodes
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
-            _check_size(picture)
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()) as picture:
+            _check_size(picture, max_pixels)
             picture.load()
             return _to_array(ImageOps.exif_transpose(picture))
     except _UNREADABLE as error:
@@ -77,9 +81,17 @@ def _unidentified(file: Path | bytes) -> str:
     return "it is no picture of a known kind"
 
 
-def _check_size(picture: Image.Image) -> None:
+@cache
+def _formats() -> list[str]:
+    """Return the accepted formats that are installed."""
+    readable_suffixes()  # registers HEIC with Pillow, in each process that decodes
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _check_size(picture: Image.Image, max_pixels: int) -> None:
     """Refuse a picture by its declared size, before it is decoded."""
-    most = MOST_PIXELS // _COSTLY.get(picture.mode, 1)
+    most = max_pixels // _COSTLY.get(picture.mode, 1)
     if picture.width * picture.height > most:
         raise ValueError(f"it declares {picture.width:,} x {picture.height:,} pixels, more than {most:,} in all")
 

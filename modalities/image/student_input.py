@@ -25,6 +25,13 @@ class ImageStudentInput:
         """Returns [batch, height, width, channels] uint8."""
         return tf.TensorSpec([None, *shape], tf.uint8)
 
+    def fit(self, batch: Any, shape: tuple[int, ...]) -> tf.Tensor:
+        """Resizes images to a student's height and width: bilinear, averaged over the area of a pixel, in uint8."""
+        if tuple(batch.shape[1:3]) == tuple(shape[:2]):
+            return batch
+        resized = tf.image.resize(batch, shape[:2], antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
     def normalize(self, batch: Any) -> tf.Tensor:
         """Converts pixels 0..255 of any dtype to float32 in [-1, 1]."""
         return (tf.cast(batch, tf.float32) - self.normalization.mean[0]) / self.normalization.std[0]

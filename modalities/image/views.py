@@ -12,21 +12,28 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.modalities.draws import draw_bits
+from learn2compress.modalities.image.photo_views import WIDTH as PHOTO_WIDTH
+from learn2compress.modalities.image.photo_views import apply_photo_view, draw_photo_views
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.manifests import AnyViewRecipe, ViewRecipe
 
+_SHIFT_WIDTH = 3
+
 
 class ImageViews:
-    """Implements `Views` for images: a view's parameters are dy, dx, mirrored.
+    """Implements `Views` for images: a view's parameters are dy, dx, mirrored, or those of views of photographs.
 
     Args:
         shape: Height, width and channels of the task's images.
     """
 
-    width = 3
-
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
+
+    def width(self, recipe: AnyViewRecipe) -> int:
+        """Returns the number of parameters of a view."""
+        assert isinstance(recipe, ViewRecipe)  # of this modality
+        return _SHIFT_WIDTH if recipe.smallest_area is None else PHOTO_WIDTH
 
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns mirroring from left to right; None if the configuration decides whether views are mirrored."""
@@ -35,16 +42,25 @@ class ImageViews:
     def recipe(self, config: TeacherImportConfig, seed: int, passed: bool) -> ViewRecipe:
         """Makes the recipe: the largest shift is a fraction of each side, rounded to whole pixels."""
         flip = passed if config.view_flip == "auto" else config.view_flip == "yes"
+        if config.view_area is not None:
+            return ViewRecipe(
+                count=config.views, shift_pixels=(0, 0), flip=flip, seed=seed,
+                smallest_area=config.view_area, colour=config.view_colour or 0.0,
+            )  # fmt: skip
         high_y, high_x = (min(side - 1, round(config.view_shift * side)) for side in self.shape[:2])
         return ViewRecipe(count=config.views, shift_pixels=(high_y, high_x), flip=flip, seed=seed)
 
     def draw(self, ids: np.ndarray, recipe: AnyViewRecipe) -> np.ndarray:
-        """Draws the parameters of views; see `draw_views`."""
+        """Draws the parameters of views; see `draw_views` and `draw_photo_views`."""
         assert isinstance(recipe, ViewRecipe)  # of this modality
+        if recipe.smallest_area is not None:
+            return draw_photo_views(draw_bits(ids, recipe.count, recipe.seed), self.shape, recipe)
         return draw_views(ids, recipe)
 
     def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-        """Makes a view of each image; see `apply_view`."""
+        """Makes a view of each image; see `apply_view` and `apply_photo_view`."""
+        if parameters.shape[-1] == PHOTO_WIDTH:
+            return apply_photo_view(batch, parameters)
         return apply_view(batch, parameters)
 
 

@@ -28,6 +28,10 @@ class TextDeviceFormat:
         options.pop("example_shape", None)
         return open_text_model(source, **options)
 
+    def fit(self, batch: np.ndarray, classifier: OpenedClassifier) -> np.ndarray:  # noqa: ARG002
+        """Returns the texts themselves: a file takes any text."""
+        return batch
+
     def check_input(self, classifier: OpenedClassifier, shape: tuple[int, ...]) -> None:
         """Raises ModelFileError if the file takes another number of ids."""
         if classifier.input_shape != shape:

@@ -31,7 +31,9 @@ class TextViews:
         tokens: Number of words of a window.
     """
 
-    width = 3
+    def width(self, recipe: AnyViewRecipe) -> int:  # noqa: ARG002
+        """Returns the number of parameters of a view."""
+        return 3
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens

@@ -112,6 +112,13 @@
     return positions;
   }
 
+  // At least two points, so that the axis stays readable where all accuracies are alike.
+  function accuracyRange(intervals) {
+    const bottom = Math.min(...intervals.map((p) => p.low)), top = Math.max(...intervals.map((p) => p.high));
+    const span = Math.max(2, 1.12 * (top - bottom)), middle = (bottom + top) / 2;
+    return [middle - span / 2, middle + span / 2];
+  }
+
   function paretoPlot(place) {
     const key = place.dataset.plot, { points, teacher, axes } = data.plots, wide = place.clientWidth > 560;
     const shown = points.filter((p) => p[key] != null);
@@ -120,8 +127,8 @@
     const values = [...shown, ...reference].map((p) => p[key]);
     const [least, most] = [Math.min(...values, axes[key].limit ?? Infinity), Math.max(...values, axes[key].limit ?? 0)].map(Math.log10);
     const margin = 0.09 * (most - least) + 0.05, traces = [];
-    const across = (place.clientWidth - 60) / (most - least + 2 * margin), [low, high] = [Math.min(...shown.map((p) => p.low)), Math.max(...shown.map((p) => p.high))];
-    const down = (accuracy) => ((high - accuracy) / (high - low || 1)) * (place.clientHeight - 90);
+    const across = (place.clientWidth - 60) / (most - least + 2 * margin), [low, high] = accuracyRange([...shown, ...(teacher ? [{ low: teacher.accuracy, high: teacher.accuracy }] : [])]);
+    const down = (accuracy) => ((high - accuracy) / (high - low)) * (place.clientHeight - 90);
     const positions = namePositions(
       // The chosen file is named first, then those that may be chosen.
       [...shown].sort((a, b) => RANKS.indexOf(a.status) - RANKS.indexOf(b.status)).filter((p) => !p.baseline && (wide || p.status === "chosen")),
@@ -179,7 +186,7 @@
         type: "log", tickvals: marks, ticktext: marks.map(write[axes[key].ticks]), showgrid: true,
         range: [least - margin, most + margin],
       }),
-      yaxis: axis("", { ticksuffix: " %", nticks: 7 }),
+      yaxis: axis("", { ticksuffix: " %", nticks: 7, range: [low, high], tickformat: high - low < 7 ? ".1f" : ".0f" }),
     }, { displayModeBar: false, responsive: true });
   }
 

@@ -18,6 +18,7 @@ from learn2compress.schemas.config.pipeline import PipelineConfig
 from learn2compress.schemas.config.prune import PruneConfig
 from learn2compress.schemas.config.quantize import QuantizeConfig
 from learn2compress.schemas.config.reading.former_names import FORMER_NAMES
+from learn2compress.schemas.config.reading.origins import fill_defaults
 from learn2compress.schemas.config.reading.yaml_text import MAX_BYTES, YamlTextError, read_yaml, shorten
 from learn2compress.schemas.config.select import SelectConfig
 from learn2compress.schemas.config.students import StudentsConfig
@@ -27,6 +28,7 @@ from learn2compress.schemas.errors import ConfigError
 
 _MAX_PART = 200
 _MAX_MESSAGE = 300
+_INTEGERS_BELOW = 2**63
 _MAX_VALUE = 60
 
 
@@ -44,6 +46,11 @@ class Config(Section):
     pipeline: PipelineConfig = PipelineConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_origin(cls, values: Any) -> Any:
+        return fill_defaults(values) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.teacher.mode == "joint" and self.distill.strategy != "none":
@@ -58,6 +65,13 @@ class Config(Section):
             raise ValueError(
                 "kubeflow.fan_out needs students.sizes: a module's student names are known only after it ran"
             )
+        if self.students.origin != "built_in" and self.distill.init != "none":
+            raise ValueError(
+                f"distill.init must be none if students.from is {self.students.origin}; got {self.distill.init}. The "
+                "students begin with the teacher's weights"
+            )
+        if self.students.origin != "built_in" and self.teacher.mode == "joint":
+            raise ValueError(f"teacher.mode must be fixed if students.from is {self.students.origin}; got joint")
         if self.distill.unlabeled in ("features", "both") and self.distill.init != "features":
             raise ValueError(
                 f"distill.unlabeled must be logits unless distill.init is features; got {self.distill.unlabeled}"
@@ -150,10 +164,29 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
         ConfigError: A key or value is wrong. The message is one line with the field, the rule, the value and, for an
             unknown key, the nearest known one.
     """
+    _check_integers(tree, source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_one_line(source, explain_faults(error, Config))) from error
+
+
+def _check_integers(tree: Mapping[str, Any], source: str) -> None:
+    """Refuse integers that no parameter of a node can hold.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    pending: list[tuple[str, Any]] = [("", tree)]
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += [(f"{place}.{key}".removeprefix("."), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            pending += [(place, one) for one in value]
+        elif isinstance(value, int) and abs(value) >= _INTEGERS_BELOW:
+            problem = f"{shorten(place, 60)} must be below 2^63; got a number of {value.bit_length()} bits. Correct it."
+            raise ConfigError(_one_line(source, [problem]))
 
 
 def section_types() -> dict[str, type[Section]]:

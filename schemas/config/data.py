@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The section `data`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from learn2compress.schemas.config.types import Fraction, PositiveInt, Section
+from learn2compress.schemas.config.types import Count, Fraction, PositiveInt, Section
 
 
 def _name_of_class(value: Any) -> Any:
@@ -19,6 +19,8 @@ ClassName = Annotated[str, BeforeValidator(_name_of_class)]
 
 class DataConfig(Section):
     """The labelled examples."""
+
+    UNUSUAL: ClassVar[frozenset[str]] = frozenset({"max_pixels"})
 
     path: str = Field(
         description="image folder (a sub-folder for each class, with or without train/ and test/), .npz file, "
@@ -75,4 +77,10 @@ class DataConfig(Section):
     )
     max_bad_fraction: Fraction = Field(
         0.01, description="largest fraction of unreadable examples, which are skipped and counted"
+    )
+    # Pillow itself refuses more than the upper bound.
+    max_pixels: Annotated[Count, Field(le=178_000_000)] = Field(
+        120_000_000,
+        description="pixels of the largest picture that is decoded, by its declared size; a larger one is unreadable. "
+        "120M need a gigabyte of memory; modes such as 16-bit grey or transparency count twice or three times",
     )

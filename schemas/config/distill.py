@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The section `distill`, and its parts that the nodes after the Distiller use as well."""
 
-from typing import Annotated, ClassVar, Literal
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from learn2compress.schemas.config.types import Fraction, PositiveInt, Rate, Section
+
+FEATURE_STEPS = 300
+"""Least number of steps of learning the teacher's features, unless the user sets a number of epochs."""
+AUTO_STEPS = 400
+"""Steps of a training whose number of epochs is auto."""
 
 
 class LossConfig(Section):
@@ -41,12 +47,24 @@ class DistillConfig(TrainingConfig):
     """Joint training of the family from the teacher's logits."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
-        "epochs", "batch_size", "learning_rate", "warmup_epochs", "weight_decay", *LossConfig.model_fields,
-        "ema_decay", "patience", "init", "init_epochs", "unlabeled", "strategy",
+        "epochs", "steps", "batch_size", "learning_rate", "inherited_rate", "warmup_epochs", "weight_decay",
+        *LossConfig.model_fields, "ema_decay", "patience", "init", "init_epochs", "init_steps", "unlabeled", "strategy",
     )  # fmt: skip
 
-    epochs: PositiveInt = Field(30, description="number of epochs; an epoch has one view of each training image")
+    epochs: PositiveInt = Field(
+        30,
+        description="number of epochs; an epoch has one view of each training image. auto: as many as give the default "
+        "number of steps, whatever the number of images",
+    )
+    steps: PositiveInt | None = Field(
+        None, description="number of steps, from which the number of epochs is computed (default: by epochs)"
+    )
     learning_rate: Rate = Field(2e-2, description="peak learning rate, after the warm-up; cosine decay to zero")
+    inherited_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="learning rate of weights that students have from the teacher, as a multiple of learning_rate "
+        "(default: the same rate)",
+    )
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(
         1.0, description="epochs in which the learning rate rises from zero"
     )
@@ -62,6 +80,35 @@ class DistillConfig(TrainingConfig):
         description="initialization of the students, for scarce data: none (random), features (they first learn to "
         "predict the teacher's features, also on data.unlabeled), or the output folder of an earlier run with the "
         "same sizes",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic_epochs(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("init") == "features" and not {"init_epochs", "init_steps"} & set(values):
+            values = {**values, "init_steps": FEATURE_STEPS}
+        if values.get("epochs") != "auto":
+            return values
+        return {"steps": AUTO_STEPS} | {key: value for key, value in values.items() if key != "epochs"}
+
+    def init_epochs_of(self, steps: int) -> int:
+        """Compute the number of epochs of learning the teacher's features from the steps of an epoch."""
+        return max(self.init_epochs, math.ceil((self.init_steps or 0) / steps))
+
+    def epochs_of(self, steps: int) -> int:
+        """Compute the number of epochs of a training.
+
+        Args:
+            steps: Steps of an epoch.
+        """
+        return self.epochs if self.steps is None else max(1, math.ceil(self.steps / steps))
+
+    init_steps: PositiveInt | None = Field(
+        None,
+        description="least number of steps of learning the teacher's features; epochs are added to reach it (default: "
+        "300 if init_epochs is not set)",
     )
     init_epochs: PositiveInt = Field(10, description="epochs of learning the teacher's features, if init is features")
     unlabeled: Literal["logits", "features", "both"] | None = Field(

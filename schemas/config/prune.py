@@ -33,8 +33,8 @@ def _share_or(parse: Any) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-class ChannelTarget(Section):
-    """Target of channel pruning for the largest student; if several are given, all of them must be met."""
+class StudentChannelTarget(Section):
+    """Target of channel pruning for one student; if several are given, all of them must be met."""
 
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="fraction of its channels to remove, such as 0.3"
@@ -48,9 +48,23 @@ class ChannelTarget(Section):
         "50%",
     )
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a target."""
+        return any(value is not None for value in (self.fraction, self.bytes, self.macs))
+
+
+class ChannelTarget(StudentChannelTarget):
+    """Target of channel pruning for the largest student; smaller ones lose the same share, or have their own target."""
+
+    students: dict[str, StudentChannelTarget] | None = Field(
+        None, description="targets of students by name, in place of the share of the largest one"
+    )
+
     @model_validator(mode="after")
     def _some_rule(self) -> "ChannelTarget":
-        if self.fraction is None and self.bytes is None and self.macs is None:
+        own = self.students or {}
+        if not self.is_set and not any(target.is_set for target in own.values()):
             raise ValueError("fraction, bytes or macs must be given; got none of them. Write {bytes: 50%}")
         return self
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The section `quantize`."""
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -20,10 +21,18 @@ class QuantizeConfig(Section):
     epochs: NonNegativeInt = Field(
         4, description="epochs of quantization-aware training; 0: post-training quantization only"
     )
+    steps: PositiveInt | None = Field(
+        None, description="number of steps, from which the number of epochs is computed (default: by epochs)"
+    )
     learning_rate: Rate = Field(5e-4, description="initial learning rate; cosine decay to zero")
     variants: list[Variant] = Field(
         ["float32", "int8"], description="files of each student: float32, float16, dynamic, int8, uint8", min_length=1
     )
+
+    def epochs_of(self, steps: int) -> int:
+        """Compute the number of epochs of a training from the steps of an epoch."""
+        return self.epochs if self.steps is None or not self.epochs else max(1, math.ceil(self.steps / steps))
+
     calibration_images: PositiveInt = Field(256, description="number of training images for the ranges")
     mixed_precision: bool = Field(
         False,

@@ -41,6 +41,7 @@ class TeacherImportConfig(TeacherModeConfig):
     """Where the teacher is, its input and output, and the views of its logits."""
 
     FORMER_NAMES = FORMER_NAMES["teacher"]
+    UNUSUAL = frozenset({"trust"})
 
     path: str = Field(description="SavedModel folder, .keras or .h5 file")
     scaling: Scaling = Field(
@@ -79,23 +80,32 @@ class TeacherImportConfig(TeacherModeConfig):
         description="texts: file with the words of a teacher that takes word ids: one word in each line, 'word id' "
         "lines, or JSON",
     )
+    view_area: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="photographs: views are random parts at full size, of at least this fraction of the image's area, "
+        "instead of shifts (default: 0.4 with students.from: teacher, otherwise shifts)",
+    )
+    view_colour: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="photographs: largest relative change of brightness, contrast and saturation (default: 0.2 with "
+        "students.from: teacher)",
+    )
     feature_layer: str | None = Field(
         None,
         description="layer whose output the students learn if distill.init is features (default: the input of the "
         "layer of the logits)",
+    )
+    trust: bool = Field(
+        False,
+        description="load a SavedModel whose graph uses files, the network or Python, see docs/explanation/security.md",
     )
 
 
 class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
     """The large model that is compressed."""
 
-    trust: bool = Field(
-        False,
-        description="load a SavedModel whose graph uses files, the network or Python, see docs/explanation/security.md",
-    )
-
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
-        "view_shift", "view_flip", "view_dropped_words", "tokenizer", "vocabulary", *JointTeacherConfig.model_fields,
-        "feature_layer", "trust",
+        "view_shift", "view_flip", "view_area", "view_colour", "view_dropped_words", "tokenizer", "vocabulary",
+        *JointTeacherConfig.model_fields, "feature_layer", "trust",
     )  # fmt: skip

@@ -34,6 +34,8 @@ class Section(BaseModel):
 
     ORDER: ClassVar[tuple[str, ...]] = ()
     """Fields in the order for the reader, if some are inherited; otherwise they are in the order of declaration."""
+    UNUSUAL: ClassVar[frozenset[str]] = frozenset()
+    """Fields that become parameters of a node only where they are not the default, which hardly anyone changes."""
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {}
     """Present name of each former key, which is accepted as well."""
 

@@ -54,6 +54,19 @@ def write_whole(path: Path, content: bytes | str) -> None:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_named(path: Path, content: str) -> None:
+    """Writes a file that the user names, in one step unless it is a device or a pipe such as /dev/stdout.
+
+    Raises:
+        OSError: It cannot be written; the former file is as it was.
+    """
+    path = path.resolve()  # the file that a symbolic link names is written, not the link
+    if path.exists() and not path.is_file():
+        path.write_text(content, encoding="utf-8")
+    else:
+        write_whole(path, content)
+
+
 def copy_whole(source: Path, target: Path) -> None:
     """Copies a file's content in one step.
 

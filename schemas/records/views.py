@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipes of the views of a training example, by modality."""
 
+from pydantic import Field
+
 from learn2compress.schemas.records.base import Record
 
 
@@ -15,6 +17,9 @@ class ViewRecipe(Record):
     shift_pixels: tuple[int, int]  # largest |dy|, |dx|
     flip: bool
     seed: int
+    # Of views that are parts of photographs: smallest fraction of the area, largest relative change of colours.
+    smallest_area: float | None = Field(None, exclude_if=lambda area: area is None)
+    colour: float = Field(0.0, exclude_if=lambda colour: not colour)
 
 
 class TextViewRecipe(Record):

@@ -17,6 +17,7 @@ NAMES = {
     "lineage": "trace",
     "lint": "lint_pipeline",
     "rebuild-metadata": "rebuild_metadata",
+    "report": "compare",
 }
 FUNCTIONS = [name for name in l2c.__all__ if inspect.isfunction(getattr(l2c, name))]
 

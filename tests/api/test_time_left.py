@@ -43,15 +43,24 @@ def test_time_left_counts_the_epochs_of_all_trainings_to_come():
     assert left.text() == "about 80 s of training left"
 
 
-def test_time_left_adds_up_the_durations_of_an_earlier_run():
-    left = TimeLeft({"Distiller": 300.0, "Quantizer": 120.0, "TFLiteEvaluator": 60.0})
+def test_time_left_adds_up_the_nodes_of_an_earlier_run_and_the_epochs_of_this_one():
+    earlier = {"TeacherImporter": 5.0, "Distiller": 300.0, "Quantizer": 900.0, "TFLiteEvaluator": 60.0}
+    left = TimeLeft(earlier, epochs={"Distiller": 10, "Quantizer": 4})
 
-    left.note_node(NodeEvent("Distiller", 1, 3))
-    assert left.text() == ""  # it may still come from the cache
-    left.note_node(NodeEvent("Distiller", 1, 3, seconds=310.0))
-    left.note_node(NodeEvent("Quantizer", 2, 3))
+    left.note_node(NodeEvent("TeacherImporter", 1, 4, seconds=6.0))
+    left.note_node(NodeEvent("Distiller", 2, 4))
+    assert left.text() == ""  # the earlier run may have had another number of epochs
+    left.note_progress(epoch(1, 10, 20.0))
 
-    assert left.text() == "about 3 min left"
+    assert left.text() == "about 5 min left"  # 9 + 4 epochs of 20 s, and the evaluation
+
+
+def test_time_left_is_not_told_while_all_nodes_come_from_the_cache():
+    left = TimeLeft({"TFLiteEvaluator": 90.0, "Distiller": 300.0})
+
+    left.note_node(NodeEvent("Distiller", 1, 2, seconds=0.1, cached=True))
+
+    assert left.text() == ""
 
 
 def test_time_left_says_nothing_of_a_node_that_no_earlier_run_had():

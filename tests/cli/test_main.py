@@ -33,6 +33,31 @@ def test_help_imports_nothing_heavy():
     assert "run" in result.stdout
 
 
+def test_main_without_a_command_tells_what_to_do_next(capfd):
+    status, out, _ = run(capfd)
+
+    assert status == 0
+    assert "learn2compress compress my_model.keras my_images/" in out
+    assert "learn2compress --help" in out
+
+
+def test_main_completes_commands_in_a_shell(capfd, monkeypatch):
+    for name, value in (("COMPLETE", "complete_bash"), ("WORDS", "learn2compress comp"), ("CWORD", "1")):
+        monkeypatch.setenv("_LEARN2COMPRESS_COMPLETE" if name == "COMPLETE" else f"COMP_{name}", value)
+
+    _, out, _ = run(capfd)
+
+    assert out.split() == ["compress", "compile"]
+
+
+def test_run_refuses_quiet_and_verbose_together(capfd, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    status, _, error = run(capfd, "run", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "o"), "-q", "-v")
+
+    assert status == 2
+    assert "--quiet must be given without --verbose" in error
+
+
 def test_main_exits_2_on_an_unknown_command(capfd):
     status, _, error = run(capfd, "compres")
     assert status == 2

@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from learn2compress.api import replaying
+from learn2compress.cli import replay
 from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.module_source import ModuleSource
 
@@ -71,3 +72,9 @@ def test_replay_refuses_changed_records_trusted_or_not(make_run, tmp_path: Path,
     assert status == 4
     assert "was changed" in told
     assert "it was replayed" not in told
+
+
+def test_replay_shows_signs_that_would_hide_a_part_of_the_module() -> None:
+    text = "safe = 1\x1b[2K\r  # \u202eod\nx\ty = 'é'\x85"
+
+    assert replay._visible(text) == "safe = 1\\x1b[2K\\r  # \\u202eod\nx\ty = 'é'\\x85"

@@ -102,6 +102,13 @@ def test_image_example_gen_reads_at_most_the_limit(tmp_path):
     assert sum(read_manifest(tmp_path / "out", DataManifest).counts.values()) == 100
 
 
+def test_image_example_gen_skips_pictures_of_more_than_the_configured_pixels(tmp_path):
+    config = save_images(tmp_path / "images").model_copy(update={"max_pixels": 41, "max_bad_fraction": 0.5})
+    with pytest.raises(DataError, match=r"got 60 of 60: cat/000\.png: it declares 7 x 6 pixels, more than 41 in all"):
+        run(config, tmp_path / "out")
+    run(config.model_copy(update={"max_pixels": 42}), tmp_path / "more")
+
+
 def test_image_example_gen_raises_when_too_many_images_are_bad(tmp_path):
     config = save_images(tmp_path / "images", count=30, bad=2)
     message = r"at most 1.00% of the images in .* may be unreadable; got 2 of 62: cat/torn0.jpg: .*; cat/torn1.jpg: "

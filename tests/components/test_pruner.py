@@ -159,16 +159,25 @@ def test_pruner_refuses_an_unreachable_target_before_training(run, monkeypatch):
         run(NARROWER.model_copy(update={"channels": ChannelTarget(bytes=3000)}))
 
 
-def test_pruner_keeps_the_architecture_of_a_users_own_students(run, distilled, tmp_path):
+def test_pruner_removes_channels_of_a_users_own_students(run, distilled, tmp_path):
     copy = shutil.copytree(distilled, tmp_path / "own")
     manifest = read_manifest(copy, StudentSetManifest)
     write_manifest(copy, manifest.model_copy(update={"family_spec": None}))
 
-    after = read_manifest(run(NARROWER, students=copy).uri, StudentSetManifest)
+    output = run(NARROWER, students=copy)
 
-    assert after.notes[1] == "no channels were removed: channel pruning supports the built-in family only"
-    assert after.students[-1].parameters == manifest.students[-1].parameters
-    assert after.sensitivity.layers
+    after = read_manifest(output.uri, StudentSetManifest)
+    assert after.notes[1].startswith("taylor pruning of channels: ")
+    assert {group.group for group in after.sensitivity.channels} >= {"stem", "trunk2_1_pw"}
+    family = load_model(output.uri, after.family)
+    for student, model in zip(after.students, cut_students(family, ("small", "large")).values(), strict=True):
+        kernels = [v for v in model.trainable_variables if "kernel" in v.name]
+        outputs = [layer.output_shape[-1] for layer in model.layers if "Conv" in type(layer).__name__]
+        folded = sum(kernel.shape.num_elements() for kernel in kernels) + sum(outputs) + 3
+        assert student.parameters == folded + 2  # two constants normalize the pixels in the float file
+    before = {student.name: student for student in manifest.students}["large"]
+    assert after.students[-1].parameters < before.parameters
+    assert after.students[-1].macs < before.macs
 
 
 def test_pruner_copies_the_students_when_sparsity_is_zero(run, distilled):

@@ -20,7 +20,7 @@ from learn2compress.schemas.errors import PassError
 from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
 
 DISTILL = DistillConfig(batch_size=32, temperature=2.0)
-DOCS = Path(__file__).parents[2] / "docs" / "pruning.md"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "pruning.md"
 MODULE = Path(__file__).parents[1] / "support" / "example_pass" / "kernel_grid.py"
 
 

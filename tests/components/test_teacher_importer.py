@@ -276,6 +276,27 @@ def test_importer_refuses_missing_features_before_inference(run, stripes, tmp_pa
     assert not list(tmp_path.rglob("Split-*"))
 
 
+def test_importer_refuses_a_saved_model_that_uses_files_unless_it_is_trusted(run, stripes, tmp_path):
+    import tensorflow as tf
+
+    path, told = tmp_path / "saved", tmp_path / "told"
+    model = tf.saved_model.load(save_teacher(tmp_path / "plain", stripes))
+
+    def infer(image):
+        tf.io.write_file(str(told), "it was run")
+        return model.signatures["serving_default"](image)["dense"]
+
+    module = tf.Module()
+    module.model, module.infer = model, tf.function(infer, [tf.TensorSpec([None, *stripes.SHAPE])])
+    tf.saved_model.save(module, str(path), module.infer)
+
+    with pytest.raises(TeacherError, match=r"must only compute; its graph has WriteFile.*set teacher\.trust: true"):
+        run(path)
+    assert not told.exists()
+    run(path, trust=True)
+    assert told.read_text() == "it was run"
+
+
 def test_importer_builds_with_scalar_parameters():
     config = configured(teacher=TeacherConfig(path="t.keras", class_order=[1, 0]))
     given = {"teacher_sha256": "ab", "features": 0, "seed": 4, "code_version": "x"}

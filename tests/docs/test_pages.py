@@ -151,7 +151,7 @@ def anchors(path: Path) -> set[str]:
 
 GENERATED = {
     "docs/changelog.md", "docs/contributing.md", "docs/reference/commands.md", "docs/reference/configuration.md",
-    "docs/reference/files.md",
+    "docs/reference/files.md", "docs/reference/python.md",
 }  # fmt: skip
 
 
@@ -180,4 +180,6 @@ def test_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     assert "temperature of the softmax" in (tmp_path / "site/reference/configuration.html").read_text(encoding="utf-8")
+    python = (tmp_path / "site/reference/python.html").read_text(encoding="utf-8")
+    assert "Largest size of the chosen file, such as 60KB" in python
     assert "learn2compress pick" in (tmp_path / "site/reference/commands.html").read_text(encoding="utf-8")

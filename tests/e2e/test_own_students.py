@@ -12,7 +12,7 @@ from learn2compress.schemas.reports import Report
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
 
 pytestmark = pytest.mark.e2e
-GUIDE = Path(__file__).parents[2] / "docs" / "own_students.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "own_students.md"
 
 
 def test_run_compresses_the_students_of_a_module(tmp_path):

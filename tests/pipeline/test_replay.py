@@ -109,6 +109,7 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
         "data_digest": "b" * 64,
         "data_path": "digits",
         "distill_epochs": 2,
+        "students_module": "/tmp/another.py:run",
         "module_name": "mine.py",
         "module_function": "make",
         "module_text": "def make(input_shape, classes):\n    return {}\n",
@@ -123,6 +124,9 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
     source = read_module(config.students.module)
     assert (source.name, source.function, source.text) == ("mine.py", "make", recorded["module_text"])
     assert config.distill.epochs == 2
+
+    del recorded["module_text"]
+    assert replay.replay_config(graph, report, tmp_path / "again")[0].students.module is None
 
 
 def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(

@@ -184,6 +184,20 @@ def test_parse_config_names_the_field_the_rule_and_the_value(change, message):
         parse_config(PATHS | change)
 
 
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"distill": {"epochs": 10**400}}, "distill.epochs"),
+        ({"students": {"sizes": {"a": {"size_bytes": -(2**63)}}}}, "students.sizes.a.size_bytes"),
+        ({"select": {"max_size": 10**400}}, "select.max_size"),
+        ({"data": {"path": "d", "classes": ["a", 2**64]}}, "data.classes"),
+    ],
+)
+def test_parse_config_refuses_a_number_that_no_parameter_can_hold(change, place):
+    with pytest.raises(ConfigError, match=rf"^config: {place} must be below 2\^63; got a number of \d+ bits"):
+        parse_config({"teacher": {"path": "t"}, "data": {"path": "d"}, **change})
+
+
 def test_parse_config_names_the_first_three_of_many_faults():
     with pytest.raises(ConfigError) as refused:
         parse_config({"distill": {"epochs": 0, "batch_size": 0}})

@@ -111,3 +111,11 @@ def test_path_sha256_and_path_bytes_accept_files_and_folders(tree: Path) -> None
     assert path_sha256(tree / "saved_model.pb") == file_sha256(tree / "saved_model.pb")
     assert path_bytes(tree) == 10
     assert path_bytes(tree / "saved_model.pb") == 5
+
+
+@pytest.mark.parametrize("of", [path_sha256, lambda path: tree_sha256(path.parent)])
+def test_digest_refuses_a_pipe_which_would_never_end(tmp_path: Path, of) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(LineageError, match=r"pipe must be a regular file; it is a pipe or a device\. Remove it\.$"):
+        of(tmp_path / "pipe")

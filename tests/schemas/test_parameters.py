@@ -19,6 +19,7 @@ from learn2compress.schemas.config import (
     TeacherConfig,
     parse_config,
 )
+from learn2compress.schemas.errors import ConfigError
 
 PATHS = {"teacher": {"path": "t.keras"}, "data": {"path": "digits"}}
 OTHER = {
@@ -155,3 +156,32 @@ def test_codec_imports_no_tfx():
     code = "import sys, learn2compress.schemas.parameters; sys.exit('tfx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "field", "default", "other"),
+    [("teacher", TeacherConfig, "trust", False, True), ("data", DataConfig, "max_pixels", 120_000_000, 5)],
+)
+def test_encode_leaves_out_a_field_that_is_hardly_ever_changed(section, kind, field, default, other):
+    usual = kind.model_validate({"path": "a", field: default})
+    unusual = kind.model_validate({"path": "a", field: other})
+    name = f"{section}_{field}"
+
+    assert name not in parameters.encode(**{section: usual})
+    assert parameters.encode(**{section: unusual})[name] == other
+    assert parameters.decode(kind, section, parameters.encode(**{section: usual})) == usual
+    assert parameters.decode(kind, section, parameters.encode(**{section: unusual})) == unusual
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[&a [1, 1], *a]", r"parameter data_classes must be written out without aliases"),
+        ("[" * 5000, r"parameter data_classes must be nested at most"),
+        ("[a", r"parameter data_classes must be YAML; "),
+        ("!!python/object/apply:os.system [true]", r"parameter data_classes must be YAML"),
+    ],
+)
+def test_decode_refuses_a_text_that_is_no_plain_value(text, message):
+    with pytest.raises(ConfigError, match=rf"^{message}.*Take the record from its source again\.$"):
+        parameters.decode(DataConfig, "data", {"data_path": "digits", "data_classes": text})

@@ -86,3 +86,9 @@ def test_parse_bytes_reads_the_output_of_format_bytes(size):
 )
 def test_format_count_keeps_three_digits(count, text):
     assert format_count(count) == text
+
+
+@pytest.mark.parametrize("size", [10**400, "9" * 30, "9" * 18 + "MB", 1e300])
+def test_parse_bytes_refuses_a_size_that_no_parameter_can_hold(size):
+    with pytest.raises(UnitError, match=r"^A size must be a whole number with one of the units"):
+        parse_bytes(size)

@@ -207,3 +207,14 @@ def test_read_metadata_names_the_labels_that_another_tool_left_out(tflite_models
     found = read_metadata(pack(unpack(described)))  # the flatbuffer alone, as Vela writes it
     assert (found.labels, found.lost_labels) == ((), "labels.txt")
     assert read_metadata(described).lost_labels == ""
+
+
+def test_split_files_refuses_an_archive_that_unfolds_a_thousandfold():
+    stream = io.BytesIO(b"TFL3 model")
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", bytes((64 << 20) + 1))
+
+    with pytest.raises(
+        ModelFileError, match=r"packed into a model must have at most 67,108,864 bytes; they declare 67"
+    ):
+        split_files(stream.getvalue())

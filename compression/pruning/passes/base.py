@@ -51,6 +51,7 @@ class Work:
         sensitivity: Sensitivity of each layer and channel group, if it was measured.
         trainings: Number of trainings in this node so far; see `Context.data_for`.
         dictionary: Dictionary of students of texts, as stored with them; None for other students.
+        label_bytes: Bytes of the class names in each file.
     """
 
     names: tuple[str, ...]
@@ -61,6 +62,7 @@ class Work:
     sensitivity: Sensitivity | None = None
     trainings: int = 0
     dictionary: bytes | None = None
+    label_bytes: int = 0
 
     def with_note(self, note: str) -> "Work":
         """Adds a note for the report and the manifest."""

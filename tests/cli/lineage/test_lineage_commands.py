@@ -263,6 +263,7 @@ def test_verify_checks_signatures_with_the_key(out: Path, type_in, keys: tuple[s
     status, told, _ = type_in("verify", "out", "--public-key", public)
     assert status == 0
     assert "14 valid signatures by the given key" in told
+    assert "files that no signature covers, since commands make them anew: pipeline/provenance-index" in told
     assert "not checked, name the key with --public-key" in type_in("verify", "out")[1]
     assert type_in("verify", "renamed.bin", "--public-key", public)[0] == 0
 

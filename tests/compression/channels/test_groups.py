@@ -181,3 +181,8 @@ def test_find_channels_finds_the_groups_of_the_built_in_family(stripes):
         (("trunk2_1", "trunk2_2"), 16, ("large",)),
     ]
     assert channels.kept == ()
+
+
+@pytest.mark.parametrize(("width", "min_width"), [(4, 4), (8, 8), (24, 8), (96, 12), (100, 12), (320, 32)])
+def test_min_width_is_eight_or_a_tenth_in_multiples_of_four(width, min_width):
+    assert ChannelGroup("g", ("g",), width, ("s",)).min_width == min_width

@@ -4,11 +4,11 @@
 import numpy as np
 import pytest
 
-from learn2compress.compression.family.channels import channel_groups
 from learn2compress.compression.family.model import build_family, cut_students
 from learn2compress.compression.family.sizing import solve_family
 from learn2compress.compression.family.spec import family_costs
-from learn2compress.compression.pruning.channel_pruning import plan_channels, remove_channels
+from learn2compress.compression.pruning.channel_pruning import plan_channels, without_channels
+from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.quantization.conversion import convert_float, convert_post_training
 from learn2compress.schemas.config import LossConfig, PruneConfig, StudentSize
 
@@ -27,9 +27,9 @@ def test_plan_channels_keeps_the_most_important_ones(trained_family, stripes, ba
     scale[5:13] = offset[5:13] = 0
     norm.set_weights([scale, offset, *statistics])
 
+    students = prunable(trained_family, stripes.SPEC.students, stripes.SPEC)
     plan = plan_channels(
-        trained_family,
-        stripes.SPEC,
+        students,
         PruneConfig(channels={"bytes": 0.95}),
         batches,
         *stripes.draw(33, 1),
@@ -43,17 +43,19 @@ def test_plan_channels_keeps_the_most_important_ones(trained_family, stripes, ba
     removed, dead = set(range(24)) - set(kept), set(range(5, 13))
     assert removed
     assert removed <= dead or dead <= removed
-    _, spec = remove_channels(trained_family, stripes.SPEC, plan, batches)
+    _, spec = without_channels(students, plan, batches)
     assert family_costs(spec)["large"].int8_bytes <= 0.95 * family_costs(stripes.SPEC)["large"].int8_bytes
 
 
 def test_plan_channels_uses_importance_alone_when_there_are_no_images(trained_family, stripes, batches):
     config = PruneConfig(channels={"fraction": 0.1}, criterion="magnitude")
 
-    plan = plan_channels(trained_family, stripes.SPEC, config, batches, *NONE, LossConfig())
+    students = prunable(trained_family, stripes.SPEC.students, stripes.SPEC)
+
+    plan = plan_channels(students, config, batches, *NONE, LossConfig())
 
     assert plan.sensitivity == []
-    left = sum(len(plan.kept[group.name]) for group in channel_groups(stripes.SPEC) if "large" in group.students)
+    left = sum(len(plan.kept[group.name]) for group in students.groups if "large" in group.students)
     assert left <= 0.9 * (8 + 16 + 24)
 
 
@@ -70,8 +72,9 @@ def test_target_of_half_the_bytes_halves_the_written_files(stripes):
     batches = stripes.batches(images, np.arange(64) % 10, rng.normal(size=(64, 10)).astype(np.float32))
     config = PruneConfig(channels={"bytes": 0.5})
 
-    plan = plan_channels(family, spec, config, batches, images[:16], np.zeros(16, int), LossConfig())
-    pruned, pruned_spec = remove_channels(family, spec, plan, batches)
+    students = prunable(family, spec.students, spec)
+    plan = plan_channels(students, config, batches, images[:16], np.zeros(16, int), LossConfig())
+    pruned, pruned_spec = without_channels(students, plan, batches)
 
     large = [cut_students(*pair)["large"] for pair in ((family, spec.students), (pruned, spec.students))]
     floats = [len(convert_float(student, "float32").to_bytes()) for student in large]

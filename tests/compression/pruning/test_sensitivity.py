@@ -7,6 +7,7 @@ import tf_keras as keras
 from learn2compress.compression.family.model import normalize
 from learn2compress.compression.pruning.importance import magnitude_importance
 from learn2compress.compression.pruning.magnitude import prunable_layers
+from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.pruning.sensitivity import (
     _divergence,
     _kernel_in_8_bits,
@@ -83,9 +84,10 @@ def test_channel_sensitivity_is_none_where_the_removed_channels_are_dead(trained
     scale, offset, *statistics = norm.get_weights()
     scale[:12] = offset[:12] = 0
     norm.set_weights([scale, offset, *statistics])
-    importance = magnitude_importance(trained_family, stripes.SPEC)
+    channels = prunable(trained_family, stripes.SPEC.students, stripes.SPEC).channels
+    importance = magnitude_importance(channels)
 
-    found = channel_sensitivity(trained_family, stripes.SPEC, importance, *held_out)
+    found = channel_sensitivity(channels, importance, *held_out)
 
     assert [group.group for group in found] == ["stem", "small_tail1", "trunk2_1", "large_tail1"]
     last = found[-1]

@@ -28,7 +28,7 @@ from learn2compress.schemas.module_source import ModuleSource
 from learn2compress.schemas.progress import listening
 
 TASK = Task(input_shape=(8, 8, 1), classes=["a", "b", "c"])
-GUIDE = Path(__file__).parents[3] / "docs" / "own_students.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "own_students.md"
 layers = keras.layers
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -16,8 +17,8 @@ from learn2compress.compression.students.earlier_run import find_students, open_
 from learn2compress.compression.students.files import write_students
 from learn2compress.schemas.config import StudentSize
 from learn2compress.schemas.digests import tree_sha256
-from learn2compress.schemas.errors import FamilyError, TrainingError
-from learn2compress.schemas.manifests import Task
+from learn2compress.schemas.errors import FamilyError, TeacherError, TrainingError
+from learn2compress.schemas.manifests import File, StudentSetManifest, Task, read_manifest, write_manifest
 
 SIZES = {"a": StudentSize(size_bytes="6KB"), "b": StudentSize(size_bytes="14KB")}
 TASK = Task(input_shape=(8, 8, 1), classes=["left", "middle", "right"])
@@ -157,3 +158,31 @@ def test_open_earlier_refuses_students_of_a_module_for_the_built_in_family(earli
         r"class 0: '.+' there, 'class 0' requested\. Set",
     ):
         open_earlier(folder, Own(), SIZES, other)
+
+
+def test_copy_to_runs_no_module_that_lies_beside_students_of_the_built_in_family(earlier, tmp_path):
+    folder, told = tmp_path / "students", tmp_path / "told"
+    shutil.copytree(earlier / "pipeline/Distiller/students/10", folder)
+    (folder / "module.py").write_text(f"open({str(told)!r}, 'w')\n")
+    manifest = read_manifest(folder, StudentSetManifest)
+    write_manifest(folder, manifest.model_copy(update={"module": File.of(folder, "module.py")}))
+
+    found = open_earlier(folder, requested(TASK), SIZES, TASK)
+    found.copy_to(found.architecture.build(seed=1))
+
+    assert not told.exists()
+
+
+def test_copy_to_loads_no_layer_that_could_call_any_function(earlier, tmp_path):
+    folder = tmp_path / "students"
+    shutil.copytree(earlier / "pipeline/Distiller/students/10", folder)
+    manifest = read_manifest(folder, StudentSetManifest)
+    with h5py.File(folder / manifest.family.path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1] |= {"class_name": "TFOpLambda", "config": {"function": "io.gfile.rmtree"}}
+        file.attrs["model_config"] = json.dumps(config)
+    write_manifest(folder, manifest.model_copy(update={"family": File.of(folder, manifest.family.path)}))
+    found = open_earlier(folder, requested(TASK), SIZES, TASK)
+
+    with pytest.raises(TeacherError, match=r"only compute; got 'TFOpLambda of io\.gfile\.rmtree'"):
+        found.copy_to(found.architecture.build(seed=1))

@@ -39,3 +39,33 @@ def test_describe_file_accepts_zeros_of_an_honest_size(tmp_path: Path) -> None:
     small = archive(tmp_path / "t.keras", config_json=config, model_weights_h5=bytes(1 << 20))
 
     assert describe_file(small).format == "keras3-keras"
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 14), (8, 99)], ids=["encrypted", "lzma", "unknown"])
+def test_describe_file_refuses_a_member_that_is_packed_in_an_odd_way(tmp_path: Path, place: int, value: int) -> None:
+    raw = bytearray(archive(tmp_path / "t.keras").read_bytes())
+    raw[place] = value  # of the first member's own header
+    central = raw.index(b"PK\x01\x02")
+    raw[central + place + 2] = value  # and of the list of members
+    (tmp_path / "t.keras").write_bytes(raw)
+
+    with pytest.raises(TeacherError, match=r"t\.keras"):
+        describe_file(tmp_path / "t.keras")
+
+
+def test_describe_file_refuses_offsets_before_the_beginning_of_the_file(tmp_path: Path) -> None:
+    raw = archive(tmp_path / "t.keras").read_bytes()
+    (tmp_path / "t.keras").write_bytes(raw[:4] + raw[6:])
+
+    with pytest.raises(TeacherError, match=r"t\.keras"):
+        describe_file(tmp_path / "t.keras")
+
+
+@pytest.mark.parametrize("depth", range(100, 1000, 50))
+def test_describe_file_reads_or_refuses_a_configuration_of_any_depth(tmp_path: Path, depth: int) -> None:
+    deep = archive(tmp_path / "t.keras", config_json=b'{"a":' * depth + b"1" + b"}" * depth)
+
+    try:
+        assert describe_file(deep).model_config is not None
+    except TeacherError as error:
+        assert "t.keras" in str(error)  # noqa: PT017 - it may as well be read

@@ -2,16 +2,19 @@
 """Teachers that would do more than compute."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 import tf_keras
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
 
 from learn2compress.compression.teacher.formats import describe_file
 from learn2compress.compression.teacher.models import open_model
-from learn2compress.compression.teacher.trust import check_graph, check_layers
+from learn2compress.compression.teacher.trust import check_graph, check_layers, is_outside
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.errors import TeacherError
 
@@ -107,6 +110,89 @@ def test_check_graph_refuses_files_and_python_unless_trusted(tmp_path: Path, act
     ):
         check_graph(tmp_path / "t", trusted=False)
     check_graph(tmp_path / "t", trusted=True)
+
+
+def read_graph(folder: Path) -> saved_model_pb2.SavedModel:
+    return saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+
+
+def save_plain(folder: Path) -> saved_model_pb2.SavedModel:
+    module = Exported(tf.identity)
+    tf.saved_model.save(module, str(folder), signatures=module.__call__)
+    return read_graph(folder)
+
+
+def test_check_graph_reads_a_model_in_text_as_well(tmp_path: Path) -> None:
+    module = Exported(write)
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+    text = text_format.MessageToString(read_graph(tmp_path))
+    (tmp_path / "saved_model.pb").unlink()
+    (tmp_path / "saved_model.pbtxt").write_text(text)
+
+    with pytest.raises(TeacherError, match=r"its graph has .*WriteFile"):
+        check_graph(tmp_path, trusted=False)
+    (tmp_path / "saved_model.pbtxt").write_text("no { graph")
+    with pytest.raises(TeacherError, match="must be a whole SavedModel; got: "):
+        check_graph(tmp_path, trusted=False)
+
+
+def test_check_graph_refuses_a_model_in_parts(tmp_path: Path) -> None:
+    save_plain(tmp_path)
+    (tmp_path / "saved_model.cpb").write_bytes(b"")
+
+    with pytest.raises(TeacherError, match=r"must be a SavedModel in one file; got saved_model\.cpb"):
+        check_graph(tmp_path, trusted=False)
+
+
+def call_by_name(graph, saver: str) -> None:
+    """Let the first function call the saver by its name, as an operation."""
+    function = next(one for one in graph.graph_def.library.function if one.signature.name != saver)
+    graph.object_graph_def.concrete_functions[function.signature.name].SetInParent()
+    function.node_def.add(name="odd", op=saver)
+
+
+def call_from_signature(graph, saver: str) -> None:
+    """Let what the signature returns depend on the saver."""
+    graph.graph_def.node.add(name="odd", op="PartitionedCall").attr["f"].func.name = saver
+    [output] = graph.signature_def["serving_default"].outputs.values()
+    [node] = [one for one in graph.graph_def.node if one.name == output.name.partition(":")[0]]
+    node.input.append("^odd")
+
+
+def save_when_restored(graph, saver: str) -> None:
+    """Let the saver write where the loader restores."""
+    graph.graph_def.node.add(name="odd", op=saver)
+    graph.saver_def.restore_op_name = "odd"
+
+
+@pytest.mark.parametrize("change", [call_by_name, call_from_signature, save_when_restored])
+def test_check_graph_refuses_a_saver_that_the_model_runs(tmp_path: Path, change) -> None:
+    model = save_plain(tmp_path)
+    [graph] = model.meta_graphs
+    [saver] = [f.signature.name for f in graph.graph_def.library.function if any(n.op == "SaveV2" for n in f.node_def)]
+    check_graph(tmp_path, trusted=False)
+    change(graph, saver)
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+
+    with pytest.raises(TeacherError, match=r"its graph has .*SaveV2"):
+        check_graph(tmp_path, trusted=False)
+
+
+def test_is_outside_names_each_operation_with_an_argument_that_is_a_place() -> None:
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python.client import pywrap_tf_session
+
+    known = op_def_pb2.OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
+    place = re.compile(r"(^|_)(files?|filenames?|path|pattern|address|region_name|descriptor_source|directory)(_|$)")
+    # The first have a regular expression, the last one a mark of tensors that are names of files.
+    harmless = {"RegexFullMatch", "RegexReplace", "StaticRegexFullMatch", "StaticRegexReplace", "TensorSliceDataset"}
+    named = {
+        one.name for one in known.op
+        if any(place.search(argument.name) for argument in (*one.input_arg, *one.attr))
+    }  # fmt: skip
+
+    assert len(named) > 20
+    assert {name for name in named - harmless if not is_outside(name)} == set()
 
 
 def test_check_graph_accepts_what_computes(tmp_path: Path) -> None:

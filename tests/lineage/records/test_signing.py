@@ -12,6 +12,7 @@ from learn2compress.lineage.queries.verify import verify_place
 from learn2compress.lineage.records.output_record import record_output_folder
 from learn2compress.lineage.records.signing import LIST_FILE, sign_records
 from learn2compress.schemas.lineage import VerifyReport
+from learn2compress.schemas.provenance import LOCK_FILE
 from learn2compress.storage.location import open_location
 
 
@@ -52,6 +53,19 @@ def test_verify_place_tells_who_signed(out: Path, public: Path) -> None:
     assert unchecked.signatures is None
     assert len(checked.signers) == 1
     assert unchecked.signers == checked.signers
+
+
+def test_verify_place_names_each_file_that_no_signature_covers(out: Path, public: Path) -> None:
+    for name in ("run.json", "run.log", LOCK_FILE):
+        (out / name).write_text(name)
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    checked = verify(out, public)
+    recorded = {"report.json"} | {path for path in there if path.startswith("pipeline/") and "index" not in path}
+
+    assert checked.status == "whole"
+    assert checked.unrecorded == ["run.json", "run.log"]
+    assert LOCK_FILE in checked.made_anew
+    assert there == recorded | {*checked.unrecorded, *checked.made_anew}
 
 
 @pytest.mark.parametrize("with_key", [True, False])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learn2compress.modalities.image import pixels
 from learn2compress.modalities.image.pixels import decode_image, fit_image
 
 
@@ -110,11 +109,11 @@ def test_fit_image_converts_between_grey_and_colour():
 
 def test_decode_image_refuses_a_picture_by_its_declared_size(tmp_path, monkeypatch):
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
-    monkeypatch.setattr(pixels, "MOST_PIXELS", 599)
+    assert decode_image(tmp_path / "a.png", 600).shape == (20, 30, 3)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
 
     with pytest.raises(ValueError, match=r"^it declares 30 x 20 pixels, more than 599 in all$"):
-        pixels.decode_image(tmp_path / "a.png")
+        decode_image(tmp_path / "a.png", 599)
 
 
 def test_decode_image_says_how_to_read_heic_when_pillow_heif_is_missing():
@@ -137,3 +136,9 @@ def test_decode_image_reads_heic_when_pillow_heif_is_installed(tmp_path):
     numbers = [int(word) for word in out.stdout.split()]
     assert numbers[:3] == [12, 16, 3]
     assert np.abs(np.array(numbers[3:]) - [200, 100, 50]).max() <= 6
+
+
+def test_decode_image_opens_no_format_that_runs_a_program(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(ValueError, match=r"^it is no picture of a known kind$"):
+        decode_image(tmp_path / "a.jpg")

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from learn2compress.schemas.files.whole import is_aside, remove_asides, write_whole, written_whole
+from learn2compress.schemas.files.whole import is_aside, remove_asides, write_named, write_whole, written_whole
 from learn2compress.schemas.manifests import Task, read_manifest, write_manifest
 
 
@@ -63,3 +63,18 @@ def test_write_manifest_keeps_the_former_manifest_when_the_disk_is_full(tmp_path
         write_manifest(tmp_path, Task(input_shape=(4, 4, 1), classes=["a"]))
 
     assert read_manifest(tmp_path, Task) == first
+
+
+def test_write_named_replaces_what_a_link_names_and_writes_into_a_pipe(tmp_path):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_named(tmp_path / "link", "new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()
+
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_named(tmp_path / "pipe", "told")
+    assert os.read(reader, 100) == b"told"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

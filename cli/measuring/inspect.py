@@ -33,9 +33,9 @@ def inspect(
     if as_json:
         typer.echo(found.model_dump_json(indent=1, by_alias=True))
         return
-    from rich.console import Console
+    from learn2compress.cli.console import PlainConsole
 
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     for line in _facts(found):
         console.print(line, markup=False, soft_wrap=True)
     console.print(_layer_table(found))

@@ -135,8 +135,9 @@ def _record(candidate: "Candidate", classes: tuple[str, ...], host: dict[str, An
 
 
 def _print_table(found: "Measurements", host: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from learn2compress.cli.console import PlainConsole
 
     table = Table(
         title=f"{found.part} {found.modality}s; latency on {host['name']}, {host['runtime']}", title_justify="left"
@@ -157,7 +158,7 @@ def _print_table(found: "Measurements", host: dict[str, Any]) -> None:
             format_count(candidate.macs or 0),
             f"{candidate.latency[0].p50_ms:.3g} ms",
         )
-    Console().print(table)
+    PlainConsole().print(table)
     for candidate in found.candidates:
         if candidate.read_as:
             typer.echo(f"{candidate.name}: {'; '.join(candidate.read_as)}")

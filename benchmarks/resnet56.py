@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes channels of a user's own ResNet-56 until its MACs are divided by 2.1, and quantizes the result to int8.
+
+    python benchmarks/resnet56.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--epochs 20] [--quantize-epochs 3] \
+        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N]
+
+The teacher is pruned itself: channel groups from its graph, importance by the Taylor criterion with the distillation
+loss, sensitivity of the groups on validation images, fine-tuning with the logits of the unpruned network, then training
+for 8 bits. Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
+the .tflite files. `--steps N` is a quick form that shows that all parts work: N steps an epoch, one epoch, 512 test
+images. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from learn2compress.pipeline.environment import prepare_environment
+
+prepare_environment()
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from learn2compress.compression.family.model import normalize
+from learn2compress.compression.graphs.flattening import flatten_models
+from learn2compress.compression.pruning.channel_pruning import plan_channels, without_channels
+from learn2compress.compression.pruning.channel_targets import describe_widths
+from learn2compress.compression.pruning.prunable import prunable
+from learn2compress.compression.quantization.conversion import convert_float, convert_mixed, convert_quantization_aware
+from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.schemas.config import ChannelPassConfig, LossConfig
+from learn2compress.tflite.interpreter import open_model
+from learn2compress.tflite.model_file import prove_full_int8
+
+VALIDATION, BATCH, VIEWS, AIM = 5000, 128, 4, 0.932
+NAME = "resnet56"
+
+
+def own_student(teacher: keras.Model) -> keras.Model:
+    """Turns a classifier of pixels 0..255 into a student: input in [-1, 1], logits instead of probabilities."""
+    end = teacher.layers[-1]
+    logits = end.input if isinstance(end, keras.layers.Softmax) else teacher.output
+    body = keras.Model(teacher.input, logits)
+    image = keras.Input(teacher.input_shape[1:])
+    model = keras.Model(image, body(keras.layers.Rescaling(127.5, 127.5, name="pixels")(image)))
+    return flatten_models({NAME: model}, tuple(teacher.input_shape[1:]), NAME)
+
+
+def view(images: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Makes a view of each image: the first is the image itself, others are mirrored and shifted by up to 4 pixels."""
+    if number == 0:
+        return images
+    rng = np.random.default_rng([seed, number])
+    count, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    rows, columns = rng.integers(0, 9, (2, count))
+    places = zip(padded, rows, columns, strict=True)
+    moved = np.stack([image[row : row + height, column : column + width] for image, row, column in places])
+    mirrored = rng.random(count) < 0.5
+    moved[mirrored] = moved[mirrored, :, ::-1]
+    return moved
+
+
+class Data:
+    """Views of the training images with the logits of the unpruned network."""
+
+    def __init__(self, path: Path, model: keras.Model, seed: int, views: int, images: int | None) -> None:
+        arrays = np.load(path)
+        order = np.random.default_rng(seed).permutation(len(arrays["train_images"]))
+        held, rest = order[:VALIDATION], order[VALIDATION:][:images]
+        self.held = arrays["train_images"][held], arrays["train_labels"][held].astype(np.int64)
+        self.test = arrays["test_images"], arrays["test_labels"].astype(np.int64)
+        self.seed, self.labels = seed, arrays["train_labels"][rest].astype(np.int64)
+        self.views = [view(arrays["train_images"][rest], number, seed) for number in range(views)]
+        call = tf.function(lambda x: model(normalize(x), training=False))
+        self.logits = [
+            np.concatenate([call(v[i : i + 500]).numpy() for i in range(0, len(v), 500)]) for v in self.views
+        ]
+
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """Makes the batches of an epoch: each image in one of its views."""
+        rng = np.random.default_rng([self.seed, 1000 + number])
+        order, chosen = rng.permutation(len(self.labels)), rng.integers(0, len(self.views), len(self.labels))
+
+        def batches():
+            for start in range(0, len(order) - BATCH + 1, BATCH):
+                rows = order[start : start + BATCH]
+                images = np.stack([self.views[chosen[row]][row] for row in rows])
+                yield images, self.labels[rows], np.stack([self.logits[chosen[row]][row] for row in rows])
+
+        shape, classes = self.views[0].shape[1:], self.logits[0].shape[1]
+        signature = (
+            tf.TensorSpec((BATCH, *shape), tf.uint8),
+            tf.TensorSpec((BATCH,), tf.int64),
+            tf.TensorSpec((BATCH, classes), tf.float32),
+        )
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(4)
+
+    def validation(self, count: int | None = None) -> tf.data.Dataset:
+        """Makes the batches of the held-out images."""
+        images, labels = (part[:count] for part in self.held)
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(500)
+
+
+def train(model: keras.Model, data: Data, recipe: Recipe, validation: int | None, **hooks: Callable) -> list[float]:
+    """Trains with the distillation loss; returns the validation accuracy of each epoch."""
+    trainer = JointTrainer(model, (NAME,), recipe, **hooks)
+    curves = trainer.train(data.epoch, data.validation(validation))
+    return [epoch.accuracy[NAME] for epoch in curves]
+
+
+def accuracy(data: bytes, images: np.ndarray, labels: np.ndarray) -> float:
+    """Measures the accuracy of a .tflite file."""
+    return float(np.mean(np.argmax(open_model(data).predict(images), axis=-1) == labels))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="cifar10.npz")
+    parser.add_argument("--teacher", type=Path, required=True, help="resnet56_cifar10.h5")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of fine-tuning")
+    parser.add_argument("--quantize-epochs", type=int, default=3, help="epochs of training for 8 bits")
+    parser.add_argument("--macs", type=float, default=1 / 2.1, help="fraction of the MACs that is left")
+    parser.add_argument("--bytes", type=float, help="fraction of the predicted int8 bytes that is left, in its place")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="quick form: steps of the only epoch")
+    given = parser.parse_args()
+    quick, began = given.steps is not None, time.monotonic()
+    family = own_student(keras.models.load_model(given.teacher, compile=False))
+    data = Data(given.data, family, given.seed, 1 if quick else VIEWS, given.steps * BATCH if quick else None)
+    epochs, tests, held = (1, 512, 512) if quick else (given.epochs, None, None)
+    test = tuple(part[:tests] for part in data.test)
+    before = convert_float(family, "float32")
+    print(f"{time.monotonic() - began:.0f} s: logits of {len(data.views)} views", flush=True)
+
+    students = prunable(family, (NAME,))
+    target = {"bytes": given.bytes} if given.bytes else {"macs": given.macs}
+    config = ChannelPassConfig(channels=target, sensitivity_images=64 if quick else 256)
+    images, labels = (part[: config.sensitivity_images] for part in data.held)
+    loss = LossConfig(soft_weight=0.9, temperature=4.0)
+    plan = plan_channels(students, config, data.epoch(0), images, labels, loss)
+    pruned, _ = without_channels(students, plan, data.epoch(0))
+    print(f"{time.monotonic() - began:.0f} s: {describe_widths(students, plan.widths())}", flush=True)
+
+    steps = len(data.labels) // BATCH
+    recipe = Recipe("thinned", epochs, steps, given.learning_rate, loss, weight_decay=1e-4, ema_decay=0.99)
+    fine = train(pruned, data, recipe, held)
+    print(f"{time.monotonic() - began:.0f} s: validation {fine}", flush=True)
+    floating = convert_float(pruned, "float32")
+    outputs_only = {layer.name for layer in pruned.layers if isinstance(layer, keras.layers.Rescaling)}
+    aware = quantization_aware(pruned, False, outputs_only)
+    calibrate(aware, pruned, [normalize(batch) for batch, *_ in islice(data.epoch(0), 4)])
+    late = replace(recipe, stage="quantized", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
+    learned = train(aware, data, late, held, after_restore=lambda: settle_weight_ranges(aware))
+    integer = convert_quantization_aware(aware, "int8")
+    plain = convert_mixed(pruned, "int8", data.views[0][:200])
+    figures = {
+        name: round(accuracy(file.to_bytes(), *test), 4)
+        for name, file in {"before": before, "float32": floating, "int8": integer, "post_training_int8": plain}.items()
+    }
+    macs = [file.facts.macs for file in (before, floating)]
+    print(
+        json.dumps(
+            {
+                "test_images": len(test[1]),
+                "top1": figures,
+                "macs": macs,
+                "macs_divided_by": round(macs[0] / macs[1], 3),
+                "bytes": {
+                    "float32": [len(before.to_bytes()), len(floating.to_bytes())],
+                    "int8": len(integer.to_bytes()),
+                },
+                "full_int8": prove_full_int8(integer.facts).holds,
+                "epochs": [len(fine), len(learned)],
+                "seed": given.seed,
+                "seconds": round(time.monotonic() - began),
+                "at_least_93.2_percent": None if quick else figures["int8"] >= AIM,
+                "int8_within_0.3_points": None if quick else figures["float32"] - figures["int8"] <= 0.003,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
