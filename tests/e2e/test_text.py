@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.digits_job import command, fresh_command
 from support.texts import job as text_job
 
 from learn2compress.modalities.text.words import split_words
@@ -17,7 +18,6 @@ from learn2compress.schemas.manifests import DataManifest, StudentSetManifest, T
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
-from tests.e2e.conftest import command, fresh_command
 
 pytestmark = pytest.mark.e2e
 
