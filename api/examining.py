@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IMAGES = 128  # on which the scalings are tried
 # Field of the section `data` that tells the form of an example, by modality.
 _SIZES = {"image": "height", "text": "max_tokens"}
+# Beyond a margin of 17 nats float32 rounds the probability to 1, and cross-entropy no longer increases the logits; a
+# trained classifier does not leave the classes nearly equal, either. Pixels of another range scale the logits.
+PLAUSIBLE = (0.5, 25.0)
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,7 @@ def _best_scaling(teacher: "LoadedTeacher", task: "Task", source: "ExampleSource
     Returns:
         Its name, or None if none is clearly better than the present one; and a sentence for the user.
     """
-    from learn2compress.evaluation.examination.fit import (
-        best_reading,
-        chance_of,
-        clearly_better,
-        much_surer,
-        near_chance,
-    )
+    from learn2compress.evaluation.examination.fit import best_reading, chance_of, near_chance
 
     if teacher.classes != len(task.classes):
         return (
@@ -127,10 +124,10 @@ def _best_scaling(teacher: "LoadedTeacher", task: "Task", source: "ExampleSource
     others = teacher.opened.input.other_scalings(images.shape[1:], teacher.scaling)
     tried = {str(one.name): _read(teacher.with_scaling(one), images, labels) for one in others}
     readings = {name: reading for name, reading in tried.items() if reading is not None}
-    best, chosen = best_reading(readings), None
-    if best is not None and (
-        present is None or clearly_better(readings[best], present) or much_surer(readings[best], present)
-    ):
+    if present is not None and not present.is_plausible:
+        readings = {name: one for name, one in readings.items() if one.is_plausible} or readings
+    best, chosen = best_reading({name: one.reading for name, one in readings.items()}), None
+    if best is not None and (present is None or readings[best].beats(present)):
         chosen, found = best, readings[best]
     elif present is not None:
         found = present
@@ -139,22 +136,52 @@ def _best_scaling(teacher: "LoadedTeacher", task: "Task", source: "ExampleSource
     import numpy as np
 
     chance = chance_of(np.bincount(labels, minlength=len(task.classes)))
-    doubt = ", which is near chance" if near_chance(found.accuracy, chance, len(labels)) else ""
-    now = "not finite" if present is None else f"{present.accuracy:.1%}"
+    doubt = ", which is near chance" if near_chance(found.reading.accuracy, chance, len(labels)) else ""
+    now = "not finite" if present is None else f"{present.reading.accuracy:.1%}"
     name = chosen or teacher.scaling.name or "the given one"
     instead = f", with {teacher.scaling.name or 'the given one'} {now}" if chosen else ""
-    where = f"{len(labels)} training {task.modality}s"
-    return chosen, f"tried: with {name} the accuracy on {where} is {found.accuracy:.1%}{instead}{doubt}"
+    score = f"the accuracy on {len(labels)} training {task.modality}s is {found.reading.accuracy:.1%}"
+    return chosen, f"tried: with {name} {score}{instead}{doubt}"
 
 
-def _read(teacher: "LoadedTeacher", images: "np.ndarray", labels: "np.ndarray") -> "Reading | None":
+@dataclass(frozen=True)
+class _Tried:
+    """What a teacher scores under one scaling.
+
+    Attributes:
+        reading: Accuracy and losses on the images.
+        margin: Median difference of the two largest logits, in nats.
+    """
+
+    reading: "Reading"
+    margin: float
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether training leads to logits of this size."""
+        return PLAUSIBLE[0] <= self.margin <= PLAUSIBLE[1]
+
+    def beats(self, present: "_Tried") -> bool:
+        """Tell whether this scaling fits the teacher better than the present one."""
+        from learn2compress.evaluation.examination.fit import clearly_better, much_surer
+
+        if clearly_better(self.reading, present.reading) or much_surer(self.reading, present.reading):
+            return True
+        more_plausible = self.is_plausible and not present.is_plausible
+        return more_plausible and not clearly_better(present.reading, self.reading)
+
+
+def _read(teacher: "LoadedTeacher", images: "np.ndarray", labels: "np.ndarray") -> _Tried | None:
     """Compare a teacher's logits with the labels; None if they are not finite."""
     import numpy as np
 
     from learn2compress.evaluation.examination.fit import read_scores
 
     logits = teacher.logits(images, must_be_finite=False)
-    return read_scores(logits, labels) if np.isfinite(logits).all() else None
+    if not np.isfinite(logits).all():
+        return None
+    two = np.sort(logits, axis=1)[:, -2:]
+    return _Tried(read_scores(logits, labels), float(np.median(two[:, 1] - two[:, 0])))
 
 
 def _some_images(task: "Task", source: "ExampleSource") -> "tuple[np.ndarray, np.ndarray]":

@@ -198,7 +198,8 @@ see [pruning](../explanation/pruning.md).
 - **difference**: of the outputs from those of the whole network whose removed channels are read as zero, relative to
   the largest output.
 - **loss**: after one epoch of a few steps on random images; it only shows that the network trains.
-- **8 bits**: after plain post-training quantization; operators that stay in float are counted.
+- **8 bits**: after plain post-training quantization; operators that stay in float are counted. “not tried” stands in
+  rows of `--prune-only`, whose networks were neither trained nor converted.
 
 | architecture | groups | stays | MB as int8 | error | MACs left | difference | loss | 8 bits | s |
 | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |

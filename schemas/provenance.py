@@ -54,7 +54,13 @@ def _check_values(values: dict[str, Any]) -> dict[str, Any]:
         value, kinds = values[key], _KINDS[key]
         if not isinstance(value, kinds) or (isinstance(value, int) and abs(value) >= 2**63):
             raise ValueError(f"{key} must be {kinds[0].__name__}; got {str(value)[:40]!r}")
+    for key, value in values.get("code", {}).items():
+        if not isinstance(value, _CODE_KINDS.get(key, (str, bool, type(None)))):
+            raise ValueError(f"{key} of the code must be text; got {str(value)[:40]!r}")
     return values
+
+
+_CODE_KINDS: Final[dict[str, tuple[type, ...]]] = {"dirty": (bool, type(None)), "commit": (str, type(None))}
 
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {

@@ -80,6 +80,27 @@ def test_run_removes_the_configuration_of_an_earlier_compress_unless_it_was_give
 
 
 @pytest.mark.slow
+def test_examine_inputs_finds_the_scaling_of_a_teacher_that_scores_alike_under_any_scale(tmp_path):
+    import tf_keras as keras
+
+    from learn2compress.api.examining import examine_inputs
+    from learn2compress.schemas.config import DataConfig, TeacherConfig
+
+    labels = np.arange(200) % 2
+    images = np.zeros((200, 2, 2, 1), np.uint8)
+    images[np.arange(200), labels, 0, 0] = 255  # in the first row or in the second
+    np.savez(tmp_path / "d.npz", images=images, labels=labels, class_names=np.array(["top", "bottom"]))
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2, use_bias=False)])
+    model.set_weights([np.array([[5, 0], [0, 0], [0, 5], [0, 0]], "float32")])
+    model.save(tmp_path / "t.keras")
+
+    findings = examine_inputs(TeacherConfig(path=str(tmp_path / "t.keras")), DataConfig(path=str(tmp_path / "d.npz")))
+
+    assert findings.scaling in ("unit", "symmetric")  # 0..1, or -1..1 without a bias: both are plausible
+    assert "is 100.0%, with none 100.0%" in findings.about("teacher", "scaling")[0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained_on", "found"), [("unit", "unit"), ("none", None)])
 def test_examine_inputs_finds_the_scaling_that_the_teacher_was_trained_with(tmp_path, trained_on, found):
     import tf_keras as keras

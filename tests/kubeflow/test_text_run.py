@@ -10,7 +10,7 @@ from support import forked
 from support.servers import s3_server
 from support.texts import job as text_job
 
-from learn2compress.kubeflow.compile import compile_pipeline
+from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
 from learn2compress.schemas.reports import Evaluation
 

@@ -135,6 +135,15 @@ def test_reading_refuses_an_odd_value_in_one_line(key: str, value: object) -> No
         parse_statement(json.dumps(tree).encode(), "x")
 
 
+@pytest.mark.parametrize("value", [{}, ["x"], 12])
+def test_reading_refuses_a_commit_that_is_no_text(value: object) -> None:
+    tree = json.loads(statement().to_bytes())
+    tree["predicate"]["buildDefinition"]["internalParameters"]["code"] = {"commit": value}
+
+    with pytest.raises(LineageError, match=r"commit of the code must be text; got "):
+        parse_statement(json.dumps(tree).encode(), "x")
+
+
 def test_reading_refuses_a_seed_that_is_no_number() -> None:
     tree = json.loads(statement().to_bytes())
     tree["predicate"]["buildDefinition"]["internalParameters"]["seed"] = "../etc"

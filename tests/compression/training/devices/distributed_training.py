@@ -108,7 +108,7 @@ def batches(epoch: int) -> tf.data.Dataset:
     return stripes.batches(images[order], labels[order], teacher[order])
 
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 stripes = importlib.import_module("support.stripes")
 images, labels = stripes.draw(96, 0)
 teacher = stripes.StripesTeacher().logits(images)
