@@ -44,6 +44,9 @@ def compress(
     inspect: bool = typer.Option(
         True, "--inspect/--no-inspect", help="Find the scaling of pixels that the teacher expects, on some images."
     ),
+    allow_near_chance: bool = typer.Option(
+        False, "--allow-near-chance", help="Exit with status 0 even if the accuracy of the chosen file is near chance."
+    ),
     quiet: bool = QUIET,
     verbose: bool = VERBOSE,
 ) -> int:
@@ -53,7 +56,7 @@ def compress(
     three lines. After an interruption, run the same command again to resume.
 
     The exit status is 3 if no candidate satisfies the limits, or if the accuracy of
-    the chosen one is near chance.
+    the chosen one is near chance (unless --allow-near-chance is given).
     """
     from learn2compress.api import running
     from learn2compress.cli.interruption import resumable
@@ -77,4 +80,4 @@ def compress(
         )
     if quiet:
         typer.echo(result.selected)
-    return 3 if result.is_near_chance else 0
+    return 3 if result.is_near_chance and not allow_near_chance else 0

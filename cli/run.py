@@ -18,6 +18,9 @@ def run(
     output: Path = typer.Option(..., "--output", "-o", help="Folder for models, report, metadata; created if missing."),
     limit: int | None = typer.Option(None, min=1, help="Use at most this many examples of each split of the data."),
     settings: list[str] = typer.Option([], "--set", help="Override a field: --set distill.epochs=3 (repeatable)."),
+    allow_near_chance: bool = typer.Option(
+        False, "--allow-near-chance", help="Exit with status 0 even if the accuracy of the chosen file is near chance."
+    ),
     quiet: bool = QUIET,
     verbose: bool = VERBOSE,
 ) -> int:
@@ -29,7 +32,7 @@ def run(
     TF_CONFIG; the chief runs the pipeline, and the others take part in training.
 
     The exit status is 3 if no candidate satisfies the limits, or if the accuracy of
-    the chosen one is near chance.
+    the chosen one is near chance (unless --allow-near-chance is given).
     """
     from learn2compress.api import running
     from learn2compress.cli.interruption import resumable
@@ -43,4 +46,4 @@ def run(
         result = running.run(config, output, settings=settings, limit=limit, detail=detail)
     if quiet:
         typer.echo(result.selected)
-    return 3 if result.is_near_chance else 0
+    return 3 if result.is_near_chance and not allow_near_chance else 0

@@ -19,3 +19,9 @@ def prepare_environment() -> None:
     for category in (FutureWarning, DeprecationWarning, UserWarning):
         warnings.simplefilter("ignore", category)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # In a notebook TensorFlow resets the level of its logger when it is imported; a filter stays.
+    logging.getLogger("tensorflow").addFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

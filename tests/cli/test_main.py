@@ -5,6 +5,7 @@ import errno
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,3 +169,15 @@ def test_run_refuses_invalid_worker_settings_before_starting(capfd, tmp_path, mo
     assert status == 2
     assert error.startswith(f"learn2compress: {message}")
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], 3), (["--allow-near-chance"], 0)])
+def test_run_exits_3_when_the_chosen_file_is_near_chance(capfd, tmp_path, monkeypatch, options, expected):
+    from learn2compress.api import running
+
+    (tmp_path / "c.yaml").write_text("teacher: {path: t.keras}\ndata: {path: digits}\n")
+    monkeypatch.setattr(running, "run", lambda *_, **__: SimpleNamespace(is_near_chance=True))
+
+    status, _, _ = run(capfd, "run", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "out"), *options)
+
+    assert status == expected

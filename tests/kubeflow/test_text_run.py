@@ -48,7 +48,7 @@ def test_steps_on_a_cluster_make_the_files_of_a_run_here(load, tmp_path):
         pipeline.write_text(compile_pipeline(load_config(config, settings), "registry.example/steps:1"))
         emulator = load("emulator").Emulator(server.root, tmp_path / "pods", run_process=run_forked)
         made = emulator.run(pipeline, {"teacher_sha256": "the first", "data_digest": "the first"})
-    options = [f"--set={setting}" for setting in SETTINGS]
+    options = ["--allow-near-chance", *(f"--set={setting}" for setting in SETTINGS)]
     local = forked.run(forked.CLI, ["run", str(config), "--output", str(tmp_path / "out"), *options], config.parent)
 
     assert local.returncode == 0, local.stdout + local.stderr
