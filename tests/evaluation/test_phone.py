@@ -7,6 +7,7 @@ what benchmark_model printed on a phone. What the phone itself does is therefore
 
 import json
 import os
+import shlex
 import stat
 import sys
 from pathlib import Path
@@ -37,7 +38,6 @@ INFO: Overall peak memory footprint (MB) via periodic monitoring: 93.25
 """
 
 STAND_IN = """\
-#!{python}
 import json, os, sys
 arguments = sys.argv[1:]
 with open({calls!r}, "a") as calls:
@@ -68,7 +68,10 @@ def calls(tmp_path, monkeypatch):
     (tmp_path / "printed.txt").write_text(PRINTED)
     adb = tmp_path / "bin" / "adb"
     record = tmp_path / "calls.jsonl"
-    adb.write_text(STAND_IN.format(python=sys.executable, calls=str(record), printed=str(tmp_path / "printed.txt")))
+    program = tmp_path / "adb.py"
+    program.write_text(STAND_IN.format(calls=str(record), printed=str(tmp_path / "printed.txt")))
+    # The path of Python may contain a blank, which no "#!" line takes.
+    adb.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(program))} "$@"\n')
     adb.chmod(adb.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return lambda: [json.loads(line) for line in record.read_text().splitlines()]
