@@ -91,7 +91,7 @@ def test_every_field_has_a_description():
         ),
         (
             {"students": {"sizes": {"small": {"macs": "2M", "multiplier": 2}, "large": 1}}},
-            r"students\.sizes\.small: .*only one of multiplier, size_bytes and macs may be given\.$",
+            r"students\.sizes\.small: .*only one of multiplier, size_bytes, macs and exit may be given\.$",
         ),
         (
             {"students": {"sizes": {"a": 1, "b": 2}, "module": "m.py"}},

@@ -50,9 +50,10 @@ def test_cut_pieces_is_empty_without_shards_or_files(shards, models):
 @pytest.mark.parametrize(
     ("arguments", "workers"),
     [
-        (direct_runner_args(3), 3),
+        (direct_runner_args(1), 1),
         (["--direct_num_workers=2"], 2),
         (["--runner=DirectRunner", "--direct_num_workers=4"], 4),
+        (["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--direct_num_workers=3"], 3),
         (["--runner=FlinkRunner"], 16),
     ],
 )

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,11 @@ class LocalImages:
     """
 
     folder: Path
+    run: Path  # of podman's running containers; it takes a path of at most 50 characters
 
     def tool(self, name: str) -> list[str]:
         """The beginning of a command of podman or buildah."""
-        places = ["--root", str(self.folder / "images"), "--runroot", str(self.folder / "run")]
+        places = ["--root", str(self.folder / "images"), "--runroot", str(self.run)]
         return [name, *places, "--storage-driver", "vfs"]
 
     def build(self, name: str, *changes: tuple[str, str]) -> str:
@@ -155,7 +157,7 @@ def images(tmp_path_factory) -> LocalImages:
     (folder / "packages" / "opt" / "venv").mkdir(parents=True)
     _write_base(folder / "base.tar")
     _build_wheel(folder)
-    made = LocalImages(folder)
+    made = LocalImages(folder, Path(tempfile.mkdtemp(prefix="images-", dir="/tmp")))
     _run([*made.tool("podman"), "import", "--quiet", str(folder / "base.tar"), "localhost/base"])
     return made
 
