@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -105,18 +104,6 @@ def test_run_records_every_node_in_ml_metadata(finished):
         teacher.custom_properties["sha256"].string_value
         == Report.model_validate_json((output / "report.json").read_text()).teacher.sha256
     )
-
-
-@pytest.fixture
-def copy(finished, job, tmp_path):
-    """Finished run that a test may change, like its job; both are restored afterwards, byte for byte."""
-    output, _ = finished
-    shutil.copytree(output, tmp_path / "output")
-    shutil.copytree(job.parent, tmp_path / "job")
-    yield output
-    for folder, backup in ((output, tmp_path / "output"), (job.parent, tmp_path / "job")):
-        shutil.rmtree(folder)
-        shutil.move(backup, folder)
 
 
 def test_run_again_is_served_from_the_cache_for_any_number_of_workers(copy, job):
