@@ -59,7 +59,7 @@ def examine_inputs(teacher: TeacherConfig, data: DataConfig, limit: int | None =
         TeacherError: The teacher cannot be loaded, or is no classifier of such examples.
         DataError: The data cannot be read.
     """
-    from learn2compress.components.beam.teacher_inference import open_teacher
+    from learn2compress.compression.teacher.configured import open_teacher
     from learn2compress.compression.teacher.formats import describe_file
     from learn2compress.compression.teacher.models import open_model
     from learn2compress.compression.teacher.trust import check_graph, check_layers

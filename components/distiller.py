@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from tfx.types import standard_artifacts
 
-from learn2compress.components.beam.teacher_inference import import_config_of, open_teacher
+from learn2compress.components.beam.teacher_inference import import_config_of
 from learn2compress.components.execution.checkpoints import checkpoint_path
 from learn2compress.components.execution.coordination import dispatch_training
 from learn2compress.components.execution.properties import describe_students
@@ -26,6 +26,7 @@ from learn2compress.compression.students.architecture import Architecture, desig
 from learn2compress.compression.students.earlier_run import EarlierStudents, open_earlier
 from learn2compress.compression.students.files import write_students
 from learn2compress.compression.students.from_teacher import StudentsFromTeacher, plan_students, read_probe_images
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.teacher.features import last_layer
 from learn2compress.compression.training.devices.distribution import open_distribution
 from learn2compress.compression.training.feature_distillation import FeatureData, describe_features, learn_features

@@ -25,12 +25,12 @@ from learn2compress.components.beam.teacher_inference import (
     SPLITS,
     accuracy_of,
     move_outputs,
-    open_teacher,
     run_teacher_inference,
 )
 from learn2compress.components.execution.checkpoints import checkpoint_path
 from learn2compress.components.node import BeamNodeExecutor, Execution, Node
 from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.teacher.features import TeacherFeatures, find_feature_layer
 from learn2compress.compression.teacher.fit import check_fit
 from learn2compress.compression.teacher.logits import TRIAL_TOLERANCE, ShardCount, trial_accuracy

@@ -16,11 +16,10 @@ import apache_beam as beam
 import numpy as np
 
 from learn2compress.components.beam.options import user_errors
-from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.teacher.features import find_feature_layer
 from learn2compress.compression.teacher.logits import ShardCount, write_outputs_shard
 from learn2compress.data.batches import FEATURES_FOLDER
-from learn2compress.modalities import InputFiles, modality_of
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.files.whole import remove_asides, write_whole
 from learn2compress.schemas.manifests import AnyViewRecipe, DataManifest, Split, Task, TeacherManifest
@@ -30,30 +29,6 @@ from learn2compress.schemas.progress import say
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FEATURE_PARTS = ("train", "unlabeled")
 _COUNTS = ".counts"  # suffix of the file with a shard's counts, kept until all shards are finished
-
-
-def open_teacher(config: TeacherImportConfig, task: Task, path: str | None = None) -> LoadedTeacher:
-    """Loads the teacher as configured.
-
-    Args:
-        config: Section with the model's path, signature, output, class order and scaling.
-        task: Task of the data.
-        path: Path of the model; default: the configured one.
-    """
-    return load_teacher(
-        path or config.path,
-        scaling=config.scaling,
-        signature=config.signature,
-        output_name=config.output,
-        class_order=config.class_order,
-        skip_class=config.skip_class,
-        resize=config.resize,
-        example_shape=task.input_shape,
-        modality=modality_of(task),
-        files=InputFiles.named_by(config, task),
-        class_names=task.classes,
-        trust=config.trust,
-    )
 
 
 def import_config_of(folder: str | Path, manifest: TeacherManifest) -> TeacherImportConfig:

@@ -11,10 +11,10 @@ from learn2compress.components.beam.teacher_inference import (
     SPLITS,
     accuracy_of,
     import_config_of,
-    open_teacher,
     run_teacher_inference,
 )
 from learn2compress.components.node import Execution
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.schemas.digests import path_sha256
 from learn2compress.schemas.files.whole import copy_whole

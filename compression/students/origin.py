@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from learn2compress.compression.students.from_teacher import StudentsFromTeacher, check_trunk, plan_students
-from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
+from learn2compress.compression.teacher.classifier import LoadedTeacher
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.teacher.formats import describe_file
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.teacher.trust import check_graph, check_layers
@@ -57,7 +58,7 @@ def check_students_from_teacher(config: Config, teacher_sha256: str, task: Task)
         TeacherError: The network cannot be rebuilt.
         FamilyError: A budget is below the smallest exit, or the input size is not possible.
     """
-    teacher = _open_teacher(config, task)
+    teacher = open_teacher(config.teacher, task)
     say(check_trunk(teacher, teacher_sha256, config.students, task))
 
 
@@ -74,7 +75,7 @@ def plan(config: Config, limit: int | None = None) -> StudentsFromTeacher:
         FamilyError: A budget is below the smallest exit.
     """
     sample = read_sample(config, min(limit or _PLAN_SAMPLE, _PLAN_SAMPLE))
-    teacher = _open_teacher(config, sample.task)
+    teacher = open_teacher(config.teacher, sample.task)
     return _planned(config, sample, teacher)
 
 
@@ -127,21 +128,6 @@ def read_sample(config: Config, most: int) -> Sample:
     return Sample(task, np.stack(images), np.array(labels, np.int64), training)
 
 
-def _open_teacher(config: Config, task: Task) -> LoadedTeacher:
-    teacher = config.teacher
-    return load_teacher(
-        teacher.path,
-        scaling=teacher.scaling,
-        signature=teacher.signature,
-        output_name=teacher.output,
-        class_order=teacher.class_order,
-        skip_class=teacher.skip_class,
-        resize=teacher.resize,
-        example_shape=task.input_shape,
-        modality=modality_of(task),
-    )
-
-
 def _training_examples(source: ExampleSource) -> list[RawExample]:
     found = [raw for piece in source.pieces for raw in piece.read() if isinstance(raw, RawExample)]
     return [raw for raw in found if raw.part in (None, "train")]
@@ -154,7 +140,7 @@ def _planned(config: Config, sample: Sample, teacher: LoadedTeacher) -> Students
 
 def _decide(config: Config) -> tuple[str, str]:
     sample = read_sample(config, _SAMPLE)
-    teacher = _open_teacher(config, sample.task)
+    teacher = open_teacher(config.teacher, sample.task)
     try:
         planned = _planned(config, sample, teacher)
     except (TeacherError, FamilyError) as error:

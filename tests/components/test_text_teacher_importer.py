@@ -11,9 +11,10 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from learn2compress.components.beam.options import direct_runner_args
-from learn2compress.components.beam.teacher_inference import import_config_of, open_teacher
+from learn2compress.components.beam.teacher_inference import import_config_of
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.components.text_example_gen import TextExampleGen, TextExampleGenExecutor
+from learn2compress.compression.teacher.configured import open_teacher
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.modalities import modality_of
