@@ -14,10 +14,10 @@ from pydantic import Field
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Record
-from learn2compress.tflite.interpreter import activation_bytes, arena_bytes, default_signature
+from learn2compress.tflite.interpreter import activation_bytes, arena_bytes
 from learn2compress.tflite.metadata import Tokenizer, read_metadata
 from learn2compress.tflite.model_file import ModelFile, Operator, Tensor, mean_sparsity, prove_full_int8, read_bytes
-from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.parsed_file import ParsedFile, default_signature, parse_file
 from learn2compress.tflite.signatures import Signature
 
 

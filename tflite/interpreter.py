@@ -9,8 +9,10 @@ first: one cut short never reaches it. (Bytes changed so that all structure hold
 scale, can still abort the process.)
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,8 @@ from learn2compress.schemas.scaling import Scaling
 from learn2compress.tflite.image_input import Layout, PixelReading, describe_layout, image_layout, read_pixels
 from learn2compress.tflite.metadata import ModelMetadata, read_metadata
 from learn2compress.tflite.model_file import ModelFile, read_bytes
-from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.parsed_file import ParsedFile, choose_signature, in_front, parse_file
 from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
-from learn2compress.tflite.signatures import DEFAULT_SIGNATURE, Signature, bring_to_front
 
 BATCH = 32
 _PROBES = 16
@@ -178,7 +179,7 @@ class Classifier:
                 "images of its batch. Convert it again with a batch of 1 or a free one."
             )
 
-    def _batch_runner(self) -> "Runner":
+    def _batch_runner(self) -> Runner:
         if self.layout.batch > 1:
             return self._single
         if self._batches is None:
@@ -186,25 +187,47 @@ class Classifier:
             self._batches = self._batch is not None
         return self._batch or self._single
 
-    def _open_batch(self) -> "Runner | None":
-        """Opens the model for many images at once, where it computes the same as for one at a time.
-
-        A graph may hold its batch size in constants: the runtime refuses, or mixes images. So it is tried.
-        """
-        try:
-            runner = Runner(self._data, self.model, self.threads, BATCH, self.scores)
-        except ModelFileError:
-            return None
+    def _open_batch(self) -> Runner | None:
         probe = np.random.default_rng(0).integers(0, 256, (3, *self.input_shape), np.uint8)
-        inputs = self._to_input(probe)
-        try:
-            together = self._to_scores(runner(inputs))
-        except ModelFileError:
-            return None
-        alone = np.concatenate([self._to_scores(self._single(inputs[i : i + 1])) for i in range(len(inputs))])
-        # Quantized kernels are exact; float ones may sum in another order.
-        tolerance = 0.0 if self.scores.tensor.quantized else 1e-5
-        return runner if np.allclose(together, alone, rtol=10 * tolerance, atol=tolerance) else None
+        return open_batch(
+            lambda: Runner(self._data, self.model, self.threads, BATCH, self.scores),
+            self._single,
+            self._to_input(probe),
+            self._to_scores,
+            exact=self.scores.tensor.quantized,
+        )
+
+
+def open_batch(
+    make: Callable[[], Runner],
+    single: Runner,
+    inputs: np.ndarray,
+    to_scores: Callable[[np.ndarray], np.ndarray],
+    *,
+    exact: bool,
+) -> Runner | None:
+    """Opens a model for many examples at once, where it computes the same as for one at a time.
+
+    A graph may hold its batch size in constants: the runtime refuses, or mixes examples. So it is tried.
+
+    Args:
+        make: Opens the model for a batch.
+        single: The model for one example at a time.
+        inputs: A few different inputs, [n, …].
+        to_scores: Conversion of the output tensor to scores.
+        exact: Whether both must be equal, as with quantized kernels; float ones may sum in another order.
+
+    Returns:
+        The opened model; None if it does not compute the same.
+    """
+    try:
+        runner = make()
+        together = to_scores(runner(inputs))
+    except ModelFileError:
+        return None
+    alone = np.concatenate([to_scores(single(inputs[i : i + 1])) for i in range(len(inputs))])
+    tolerance = 0.0 if exact else 1e-5
+    return runner if np.allclose(together, alone, rtol=10 * tolerance, atol=tolerance) else None
 
 
 def open_model(
@@ -252,40 +275,6 @@ def open_model(
     pixels = read_pixels(parsed.facts.input, layout.channels or 0, scaling, described, parsed.file)
     labels, lost = (metadata.labels, metadata.lost_labels) if metadata else ((), "")
     return Classifier(parsed, threads, layout, pixels, scores, labels, lost)
-
-
-def choose_signature(model: ModelFile, wanted: str | None = None) -> Signature | None:
-    """Chooses the entry point: the wanted one, or serving_default, or the only one; None where there is none.
-
-    Raises:
-        ModelFileError: A choice has to be made, or is wrong.
-    """
-    names = [found.name for found in model.signatures]
-    choice = DEFAULT_SIGNATURE if wanted is None and DEFAULT_SIGNATURE in names else wanted
-    if choice is None and len(names) <= 1:
-        return next(iter(model.signatures), None)
-    if choice is None or choice not in names:
-        raise ModelFileError(
-            f"The signature must be one of {', '.join(names) or 'none'}; got {choice or 'no choice'} for {model.file}. "
-            + ("Choose one with --signature." if names else "Leave --signature out.")
-        )
-    return model.signatures[names.index(choice)]
-
-
-def default_signature(parsed: ParsedFile) -> ParsedFile:
-    """Returns a file with that subgraph in front that is run where no signature is chosen."""
-    named = {found.name: found for found in parsed.facts.signatures}
-    alone = parsed.facts.signatures[0] if len(named) == 1 else None
-    return in_front(parsed, named.get(DEFAULT_SIGNATURE, alone))
-
-
-def in_front(parsed: ParsedFile, chosen: Signature | None) -> ParsedFile:
-    """Returns a file with the subgraph of a signature in front."""
-    if chosen is None or not chosen.subgraph:
-        return parsed
-    moved = ParsedFile(parse_file(parsed.to_bytes(), file=parsed.file).objects, parsed.source, file=parsed.file)
-    bring_to_front(moved.edit(), chosen.subgraph)
-    return moved
 
 
 def _described(metadata: ModelMetadata | None, file: str) -> Scaling | None:

@@ -13,10 +13,12 @@ from functools import cached_property
 
 from ai_edge_litert import schema_py_generated as schema
 
+from learn2compress.schemas.errors import ModelFileError
 from learn2compress.tflite.associated_files import append_files, split_files
 from learn2compress.tflite.model_file import ModelFile, describe_model
 from learn2compress.tflite.packing import pack
 from learn2compress.tflite.schema import buffer_content, unpack
+from learn2compress.tflite.signatures import DEFAULT_SIGNATURE, Signature, bring_to_front
 
 
 class ParsedFile:
@@ -83,3 +85,37 @@ def parse_file(source: bytes | ParsedFile, *, file: str = "the model") -> Parsed
     if isinstance(source, ParsedFile):
         return source
     return ParsedFile(unpack(source, file=file), bytes(source), file=file)
+
+
+def choose_signature(model: ModelFile, wanted: str | None = None) -> Signature | None:
+    """Chooses the entry point: the wanted one, or serving_default, or the only one; None where there is none.
+
+    Raises:
+        ModelFileError: A choice has to be made, or is wrong.
+    """
+    names = [found.name for found in model.signatures]
+    choice = DEFAULT_SIGNATURE if wanted is None and DEFAULT_SIGNATURE in names else wanted
+    if choice is None and len(names) <= 1:
+        return next(iter(model.signatures), None)
+    if choice is None or choice not in names:
+        raise ModelFileError(
+            f"The signature must be one of {', '.join(names) or 'none'}; got {choice or 'no choice'} for {model.file}. "
+            + ("Choose one with --signature." if names else "Leave --signature out.")
+        )
+    return model.signatures[names.index(choice)]
+
+
+def default_signature(parsed: ParsedFile) -> ParsedFile:
+    """Returns a file with that subgraph in front that is run where no signature is chosen."""
+    named = {found.name: found for found in parsed.facts.signatures}
+    alone = parsed.facts.signatures[0] if len(named) == 1 else None
+    return in_front(parsed, named.get(DEFAULT_SIGNATURE, alone))
+
+
+def in_front(parsed: ParsedFile, chosen: Signature | None) -> ParsedFile:
+    """Returns a file with the subgraph of a signature in front."""
+    if chosen is None or not chosen.subgraph:
+        return parsed
+    moved = ParsedFile(parse_file(parsed.to_bytes(), file=parsed.file).objects, parsed.source, file=parsed.file)
+    bring_to_front(moved.edit(), chosen.subgraph)
+    return moved

@@ -18,10 +18,10 @@ from learn2compress.modalities.text.lookup.keys import KEYS_FILE, read_keys
 from learn2compress.modalities.text.lookup.vocabulary import read_vocabulary
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import Scaling
-from learn2compress.tflite.interpreter import BATCH, Runner, choose_signature, in_front, planned_arena
+from learn2compress.tflite.interpreter import BATCH, Runner, open_batch, planned_arena
 from learn2compress.tflite.metadata import ModelMetadata, read_metadata
 from learn2compress.tflite.model_file import ModelFile, Tensor, read_bytes
-from learn2compress.tflite.parsed_file import ParsedFile, parse_file
+from learn2compress.tflite.parsed_file import ParsedFile, choose_signature, in_front, parse_file
 from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
 
 
@@ -146,17 +146,15 @@ class TextClassifier:
         return self._batch or self._single
 
     def _open_batch(self) -> Runner | None:
-        """Opens the model for many texts at once, where it computes the same as for one at a time."""
         inputs = np.zeros((3, *self.input_shape), self._dtype)
         inputs[1], inputs[2, ::2] = 1, 1
-        try:
-            runner = Runner(self._data, self.model, self._threads, BATCH, self.scores)
-            together = self._to_scores(runner(inputs))
-        except ModelFileError:
-            return None
-        alone = np.concatenate([self._to_scores(self._single(inputs[i : i + 1])) for i in range(len(inputs))])
-        tolerance = 0.0 if self.scores.tensor.quantized else 1e-5
-        return runner if np.allclose(together, alone, rtol=10 * tolerance, atol=tolerance) else None
+        return open_batch(
+            lambda: Runner(self._data, self.model, self._threads, BATCH, self.scores),
+            self._single,
+            inputs,
+            self._to_scores,
+            exact=self.scores.tensor.quantized,
+        )
 
 
 def open_text_model(
