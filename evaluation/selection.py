@@ -49,6 +49,7 @@ class View(NamedTuple):
     baselines: dict[str, str]  # description by name
     teacher_accuracy: float | None
     latency_source: str  # "on Pixel 8, 1 thread"
+    examples: str  # "images"
 
 
 def validation_view(evaluation: Evaluation) -> View:
@@ -82,7 +83,7 @@ def validation_view(evaluation: Evaluation) -> View:
     measured.sort(key=_tie_order)
     teacher = evaluation.teacher.accuracy.get("validation") if evaluation.teacher else None
     source = "" if threads is None else f"on {evaluation.host.name}, {threads} thread{'s' * (threads > 1)}"
-    return View(measured, failed, baselines, teacher, source)
+    return View(measured, failed, baselines, teacher, source, f"{evaluation.task.modality}s")
 
 
 def choose(
@@ -129,7 +130,9 @@ def _choose(view: View, limits: Limits, objective: str, correctness: Mapping[str
     for index, m in enumerate(able):
         above = dominator(points, index, front)
         if m is winner:
-            verdicts.append(_verdict(m.name, "chosen", _why_chosen(m, best, able, objective, limits, correctness)))
+            verdicts.append(
+                _verdict(m.name, "chosen", _why_chosen(m, best, able, objective, limits, correctness, view.examples))
+            )
         elif above is None:
             reason = f"on the front: {_compare(m, winner, cost)} than {winner.name}"
             verdicts.append(_verdict(m.name, "front", reason + _significance_note(m, winner, correctness)))
@@ -275,6 +278,7 @@ def _why_chosen(
     objective: str,
     limits: Limits,
     correctness: Mapping[str, np.ndarray],
+    examples: str,
 ) -> str:
     title = {
         "accuracy": "the most accurate",
@@ -293,7 +297,7 @@ def _why_chosen(
         within += (
             f" within one standard error of {best.name}, the most accurate ({_format_share(best.accuracy)} at "
             f"{format_bytes(best.bytes)}; {100 * difference.mean:.1f} ± {100 * difference.standard_error:.1f} points "
-            f"on {difference.images} validation images)"
+            f"on {difference.images} validation {examples})"
         )
         return f"the smallest {within}: {figures}"
     alike = [m.name for m in able if m is not chosen and _is_not_significant(m, chosen, correctness)]

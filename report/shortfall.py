@@ -108,9 +108,11 @@ def _steps(report: Report) -> str | None:
     if a_pass * epochs >= ENOUGH_STEPS:
         return None
     what = f"{report.evaluation.task.modality}s"
+    by_steps = settings.get("steps") is not None  # distill.epochs has no effect then
+    more = f"distill.steps: {ENOUGH_STEPS}" if by_steps else f"distill.epochs: {math.ceil(ENOUGH_STEPS / a_pass)}"
+    smaller = "" if by_steps else ", or a smaller distill.batch_size"
     return (
-        f"Steps: the students were trained for about {a_pass * epochs:,} steps of {batch} {what}; "
-        f"set distill.epochs: {math.ceil(ENOUGH_STEPS / a_pass)}, or a smaller distill.batch_size."
+        f"Steps: the students were trained for about {a_pass * epochs:,} steps of {batch} {what}; set {more}{smaller}."
     )
 
 
@@ -121,7 +123,8 @@ def _data(report: Report) -> list[str]:
         return []
     what = f"{report.evaluation.task.modality}s"
     causes = [f"Data: class {classes[fewest]} has {counts[fewest]:,} training {what}; add {what}, or data.unlabeled."]
-    if report.evaluation.task.modality == "image" and report.config.get("distill", {}).get("init") == "none":
+    begun = report.config.get("distill", {}).get("init"), report.config.get("students", {}).get("from")
+    if report.evaluation.task.modality == "image" and begun in (("none", None), ("none", "built_in")):
         causes.append("Initialization: the students began at random; set distill.init: features.")
     return causes
 

@@ -237,6 +237,16 @@ def test_choose_takes_the_smallest_within_one_standard_error():
     assert reasons(choice)["large-int8"][0] == "front"
 
 
+def test_choose_speaks_of_texts_where_the_examples_are_texts():
+    right, wrong = np.ones(1000, bool), np.ones(1000, bool)
+    wrong[0] = False
+    texts = FAMILY.model_copy(update={"task": Task(input_shape=(8,), classes=["a", "b"], modality="text")})
+
+    choice = choose(texts, Limits(min_accuracy=0.9), correctness={"large-int8": right, "medium-int8": wrong})
+
+    assert "on 1000 validation texts)" in reasons(choice)["medium-int8"][1]
+
+
 def test_choose_takes_the_smallest_within_one_standard_error_only_among_those_within_the_limits():
     right = np.ones(1000, bool)
     correctness = {"large-int8": right, "medium-int8": right, "small-int8": right, "small-float32": right}

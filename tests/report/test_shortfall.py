@@ -83,6 +83,19 @@ def test_shortfall_names_steps_data_and_initialization_when_images_are_few(repor
     ]
 
 
+def test_shortfall_advises_only_what_has_an_effect_on_students_from_the_teacher(report):
+    poor = with_choice(
+        with_accuracies(report, **{f"{s}_{v}": 0.6 for s in ("small", "medium", "large") for v in ("int8", "float32")}),
+        "large-int8",
+    )
+    trained = with_training(poor, images_a_class=60, init="none", steps=400)
+    trained = trained.model_copy(update={"config": {**trained.config, "students": {"from": "teacher"}}})
+
+    steps, data = find_shortfall(trained).causes
+    assert steps.endswith("set distill.steps: 2000.")
+    assert data.startswith("Data: ")
+
+
 def test_shortfall_names_the_size_of_the_students_when_nothing_else_limits(report):
     same = {f"{s}_{v}": 0.8 for s in ("small", "medium", "large") for v in ("int8", "float32")}
     poor = with_training(with_choice(with_accuracies(report, **same), "large-int8"), images_a_class=10_000)
