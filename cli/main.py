@@ -6,6 +6,8 @@ documents them; 130 or 143 after SIGINT or SIGTERM. To keep help and queries fas
 heavy packages inside their functions.
 """
 
+import atexit
+import gc
 import os
 import sys
 from typing import NoReturn, cast
@@ -82,8 +84,15 @@ def _end_interrupted(interrupted: InterruptedBySignal) -> NoReturn:
     os._exit(interrupted.status)
 
 
+def _release_models() -> None:
+    """Free models while all modules are there; TensorFlow's functions otherwise complain when the process ends."""
+    if "tensorflow" in sys.modules:
+        gc.collect()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    atexit.register(_release_models)
     try:
         with signals_raised(), named_as_options():
             status = app(args=arguments, prog_name="learn2compress", standalone_mode=False)

@@ -181,3 +181,18 @@ def test_run_exits_3_when_the_chosen_file_is_near_chance(capfd, tmp_path, monkey
     status, _, _ = run(capfd, "run", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "out"), *options)
 
     assert status == expected
+
+
+def test_main_frees_models_before_the_process_ends():
+    code = (
+        "import atexit, gc, sys, types\nfrom learn2compress.cli.main import main\n"
+        "gc.disable()\natexit.register(print, 'end')\n"
+        "sys.modules['tensorflow'] = types.ModuleType('tensorflow')\n"
+        "class Function:\n"
+        "    def __init__(self): self.itself = self\n"
+        "    def __del__(self): print('freed')\n"
+        "Function()\n"
+        "main(['--version'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-2:] == ["freed", "end"]
