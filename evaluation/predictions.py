@@ -15,7 +15,7 @@ Two files can therefore be compared image by image (McNemar's test, flips) witho
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -49,7 +49,7 @@ class SplitPredictions(NamedTuple):
 
 def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -> None:
     """Write the predictions of all splits to an .npz file."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, predictions in splits.items():
         arrays[f"{split}/ids"] = predictions.ids.astype(np.uint64)
         arrays[f"{split}/labels"] = predictions.labels.astype(np.int32)

@@ -225,7 +225,7 @@ def _collect(
     for root in sorted(places):
         if root in removable and root not in blocked:
             members.setdefault(tuple(places[root]), []).append(root)
-    of_root = {root: (group, unit) for group, roots in enumerate(members.values()) for unit, root in enumerate(roots)}
+    of_root = {root: (group, unit) for group, own in enumerate(members.values()) for unit, root in enumerate(own)}
 
     def place(some: np.ndarray) -> Placement:
         pairs = [of_root.get(root, (-1, 0)) for root in tracking.roots(some).tolist()]
@@ -234,7 +234,7 @@ def _collect(
 
     users = {step.layer.name: outputs for step, outputs in zip(steps, containing_outputs(model, steps), strict=True)}
     groups, taken = [], set()
-    for signature, roots in members.items():
+    for signature, own in members.items():
         computing = [(tracking.axes[n].layer, count) for n, count in signature if tracking.axes[n].computes]
         layers = tuple(dict.fromkeys(layer for layer, _ in computing))
         name, number = layers[0], 2
@@ -244,7 +244,7 @@ def _collect(
         students = set().union(*(users[layer] for layer in layers))
         step = max(1, CHANNEL_STEP // max(count for _, count in computing))
         contained = tuple(one for n, one in enumerate(names) if n in students)
-        groups.append(ChannelGroup(name, layers, len(roots), contained, step))
+        groups.append(ChannelGroup(name, layers, len(own), contained, step))
     return Channels(
         model,
         names,
