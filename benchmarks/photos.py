@@ -76,13 +76,13 @@ def run(way: str, seed: int, options: argparse.Namespace) -> dict:
     for candidate in report.evaluation.candidates:
         if candidate.variant == "int8" and candidate.failed is None:
             figures = candidate.figures[options.split]
-            right = round(figures.top1 * figures.images)
+            interval = wilson_interval(round(figures.top1 * figures.images), figures.images)
             files[candidate.name] = {
                 "bytes": candidate.bytes,
                 "macs": candidate.macs,
                 "full_int8": bool(candidate.full_int8),
                 "top1": round(figures.top1, 4),
-                "interval": [round(end, 4) for end in wilson_interval(right, figures.images)],
+                "interval": [round(interval.low, 4), round(interval.high, 4)],
                 "images": figures.images,
             }
     return {
