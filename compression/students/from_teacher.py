@@ -80,7 +80,7 @@ class StudentsFromTeacher:
 
     def costs(self) -> dict[str, Cost]:
         """Compute the cost of each student by arithmetic."""
-        return family_costs(self._family, self.chosen.names, self.chosen.classes, self.chosen.label_bytes)
+        return family_costs(self._family, self.chosen.names, self.chosen.label_bytes)
 
     def build(self, seed: int) -> keras.Model:  # noqa: ARG002 - no weight is random
         """Copy the family, whose heads are the linear probes."""
@@ -183,7 +183,7 @@ def plan_students(
         heads = {name: (probe.kernel, probe.bias) for name, probe in probes.items()}
         family = build_trunk_family(trunk.model, chosen, heads)
         few = slice(0, _NARROWING_IMAGES)
-        shown = np.asarray(_INPUTS.normalize(_INPUTS.fit(tf.constant(images[few]), chosen.input_shape)))
+        shown = np.asarray(_INPUTS.fit(tf.constant(images[few]), chosen.input_shape))
         by_name = {budget.student: budget for budget in budgets}
         try:
             family, left = narrow_family(family, chosen.names, by_name, shown, logits[few], names)
@@ -191,7 +191,7 @@ def plan_students(
         except FamilyError:  # too many channels would have to go: choose exits that exceed their budgets by less
             if not slack:
                 raise
-    costs = family_costs(family, chosen.names, classes, names)
+    costs = family_costs(family, chosen.names, names)
     chosen = replace(chosen, why=(*chosen.why, *(_describe(name, costs[name], left[name]) for name in chosen.names)))
     return StudentsFromTeacher(trunk, chosen, probes, family, describe_table(table))
 

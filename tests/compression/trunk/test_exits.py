@@ -53,7 +53,9 @@ def test_family_computes_the_features_of_its_exits_with_the_weights_of_the_teach
         features = np.asarray(feature_model(trunk.model, [exits[student.exit]], (32, 32, 3))(images))
         kept = slice(None) if student.kept is None else list(student.kept)
         expected = features[:, kept] @ probes[student.name].kernel + probes[student.name].bias
-        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+        # Features of random images hardly differ: the kernels of the probes are large, and so is round-off.
+        rounding = 1e-6 * float(np.abs(probes[student.name].kernel).max())
+        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3 + rounding)
 
 
 def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
@@ -98,14 +100,16 @@ def test_narrow_family_removes_channels_until_each_student_fits(trunk):
     table = table_of(trunk, [SHAPE])
     spec, probes = choose_students(table, [Budget("a", int8_bytes=14_000), Budget("b", int8_bytes=60_000)])
     family = build_trunk_family(trunk.model, spec, {n: (p.kernel, p.bias) for n, p in probes.items()})
-    before = family_costs(family, spec.names, CLASSES, 20)
+    before = family_costs(family, spec.names, 20)
     budgets = {
         name: Budget(name, int8_bytes=int(fraction * cost.predicted_bytes))
         for (name, cost), fraction in zip(before.items(), (0.98, 0.95), strict=True)
     }
-    images = pixels(64).astype(np.float32) / 127.5 - 1
-    narrowed, left = narrow_family(family, spec.names, budgets, images, rng.normal(size=(64, CLASSES)), 20)
-    after = family_costs(narrowed, spec.names, CLASSES, 20)
+    images = pixels(64)
+    narrowed, left = narrow_family(
+        family, spec.names, budgets, images, rng.normal(size=(64, CLASSES)).astype(np.float32), 20
+    )
+    after = family_costs(narrowed, spec.names, 20)
     for name, cost in after.items():
         assert budgets[name].allows(cost)
         assert left[name] < 1
