@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from learn2compress.schemas.errors import Learn2CompressError
+from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.schemas.manifests import Split
 
 PREDICTIONS = "predictions.npz"
@@ -48,7 +49,11 @@ class SplitPredictions(NamedTuple):
 
 
 def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -> None:
-    """Write the predictions of all splits to an .npz file."""
+    """Write the predictions of all splits to an .npz file.
+
+    Raises:
+        OSError: It cannot be written; the former file is as it was.
+    """
     arrays: dict[str, Any] = {}
     for split, predictions in splits.items():
         arrays[f"{split}/ids"] = predictions.ids.astype(np.uint64)
@@ -58,7 +63,7 @@ def write_predictions(path: str | Path, splits: dict[Split, SplitPredictions]) -
         for name, model in predictions.models.items():
             arrays[f"{split}/{name}/class"] = model.classes.astype(np.int16)
             arrays[f"{split}/{name}/confidence"] = model.confidences.astype(np.float16)
-    np.savez(path, **arrays)
+    write_arrays(Path(path), arrays)
 
 
 def read_predictions(path: str | Path) -> dict[Split, SplitPredictions]:

@@ -35,7 +35,7 @@ _OUTSIDE = (
     *("RemoteCall", "LoadDataset", "SaveDataset", "LoadAndRemapMatrix", "GeneratorDataset", "FileSystem", "Subgraph"),
     *("CSVDataset", "CacheDataset", "RegisterDataset", "RecordInput", "VocabRemapping", "FixedUnigram", "codeProto"),
     *("ImmutableConst", "DumpTensor", "DTensorRestore", "ImportEvent", "TRT", "CustomCall", "Nccl", "Heartbeat"),
-    *("Distributed", "HostCompute", "Skipgram"),
+    *("Distributed", "HostCompute", "Skipgram", "StatisticsSaver"),
 )
 _UNREGISTERED = re.compile(r"Op type not registered '([^']+)'")
 # Operations of tensorflow-text have names that hold one of these.

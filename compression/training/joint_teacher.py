@@ -12,6 +12,7 @@ one step and one forward pass.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from learn2compress.compression.teacher.models import keras_library
 from learn2compress.compression.training.losses import hard_loss, soft_loss
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.schemas.errors import TeacherError
+from learn2compress.schemas.files.whole import write_whole
 
 _FIXED = "or set teacher.mode: fixed"
 
@@ -194,6 +196,8 @@ def _remove_timestamps(path: Path) -> None:
     fields = json.loads(members["metadata.json"])
     fields.pop("date_saved", None)
     members["metadata.json"] = json.dumps(fields).encode()
-    with zipfile.ZipFile(path, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name), data)
+    write_whole(path, packed.getvalue())

@@ -35,7 +35,7 @@ from learn2compress.data.batches import whole_shards
 from learn2compress.modalities import modality_named
 from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import OutputError, TrainingError
-from learn2compress.schemas.files.whole import written_whole
+from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
 
@@ -327,18 +327,16 @@ class JointTrainer:
     def _save(self, path: Path | None, curve: list[Epoch], best: list[np.ndarray], best_accuracy: float) -> None:
         if path is None or not self.distribution.is_chief:
             return
-        arrays: dict[str, Any] = {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
+        arrays: dict[str, Any] = {
+            "signature": self._signature(),
+            "curve": json.dumps([e.model_dump() for e in curve]),
+            "best_accuracy": best_accuracy,
+        }
+        arrays |= {f"state{i}": self._read(v) for i, v in enumerate(self.state)}
         arrays |= {f"best{i}": v for i, v in enumerate(best)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as aside, aside.open("wb") as file:
-                np.savez(
-                    file,
-                    signature=self._signature(),
-                    curve=json.dumps([e.model_dump() for e in curve]),
-                    best_accuracy=best_accuracy,
-                    **arrays,
-                )
+            write_arrays(path, arrays)
         except OSError as error:
             raise OutputError(
                 f"checkpoint {path} must be writable; {error.strerror}. Free some space, or choose another output."

@@ -189,7 +189,7 @@ def test_is_outside_names_each_operation_with_an_argument_that_is_a_place() -> N
     named = {
         one.name for one in known.op
         if any(place.search(argument.name) for argument in (*one.input_arg, *one.attr))
-    }  # fmt: skip
+    } | {"CalibrationStatisticsSaver"}  # fmt: skip  # since TensorFlow 2.17
 
     assert len(named) > 20
     assert {name for name in named - harmless if not is_outside(name)} == set()
