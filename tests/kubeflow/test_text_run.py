@@ -25,12 +25,6 @@ PLACES = [
 ]
 
 
-def run_forked(command, folder, env):
-    """Runs a step as compiled, without importing TFX anew."""
-    assert command[:3] == ["python", "-m", forked.STEP]
-    return forked.run(forked.STEP, command[3:], folder, env)
-
-
 def figures(folder: Path) -> dict:
     evaluation = Evaluation.model_validate_json((folder / "evaluation.json").read_text())
     return {one.name: (one.sha256, one.figures["test"].top1) for one in evaluation.candidates}
@@ -46,7 +40,7 @@ def test_steps_on_a_cluster_make_the_files_of_a_run_here(load, tmp_path):
         settings = [*SETTINGS, *PLACES, f"kubeflow.env={json.dumps(server.environment)}"]
         pipeline = tmp_path / "pipeline.yaml"
         pipeline.write_text(compile_pipeline(load_config(config, settings), "registry.example/steps:1"))
-        emulator = load("emulator").Emulator(server.root, tmp_path / "pods", run_process=run_forked)
+        emulator = load("emulator").Emulator(server.root, tmp_path / "pods", run_process=forked.run_step)
         made = emulator.run(pipeline, {"teacher_sha256": "the first", "data_digest": "the first"})
     options = ["--allow-near-chance", *(f"--set={setting}" for setting in SETTINGS)]
     local = forked.run(forked.CLI, ["run", str(config), "--output", str(tmp_path / "out"), *options], config.parent)

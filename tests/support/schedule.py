@@ -3,21 +3,25 @@
 
 Quick tests run first, then those marked `e2e` or `slow`, beginning with the longest files, so that the workers finish
 at about the same time. A worker receives one file at a time, because fixtures are built once for each file. One worker
-receives all files of tests/e2e, because they use the same finished run.
+receives all files that use the finished run of tests/e2e/conftest.py.
 """
 
 import itertools
-from pathlib import PurePosixPath
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Files that use the same finished run.
+OF_ONE_RUN = tuple(f"tests/e2e/test_{name}.py" for name in ("engines", "lineage", "run"))
 # Files that take minutes, the longest first.
-LONGEST = ("tests/kubeflow/test_cluster_run.py", "tests/e2e/")
+LONGEST = (
+    *OF_ONE_RUN, "tests/kubeflow/test_cluster_run.py", "tests/kubeflow/test_versions_run.py",
+    "tests/e2e/test_python.py", "tests/e2e/",
+)  # fmt: skip
 
 
 class FileByFile(LoadScopeScheduling):
-    """Assigns the tests of one file, or of tests/e2e, together, in the order of collection."""
+    """Assigns the tests of one file, or of one finished run, together, in the order of collection."""
 
     def __init__(self, config: pytest.Config, log: object) -> None:
         super().__init__(config, log)
@@ -40,4 +44,4 @@ def quick_first(item: pytest.Item) -> tuple[bool, int]:
 
 def _place(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return "tests/e2e" if PurePosixPath(file).parent.name == "e2e" else file
+    return "the finished run" if file in OF_ONE_RUN else file

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import forked
 
 from learn2compress.compression.family.model import build_family
 from learn2compress.compression.training.devices.distribution import Distribution, open_distribution
@@ -31,11 +30,13 @@ def one_device():
     return module.train(Distribution())[1]
 
 
-def start(strategy: str, folder: Path, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, str(SCRIPT), strategy, str(folder)]
-    return subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def start(strategy: str, folder: Path, **environment: str) -> forked.Program:
+    """Starts the training in a process of its own, which has imported TensorFlow and computed nothing with it."""
+    return forked.start(str(SCRIPT), [strategy, str(folder)], env={**os.environ, **environment})
+
+
+def output_of(program: forked.Program) -> str:
+    return program.read("stdout") + program.read("stderr")
 
 
 def assert_same_training(found: dict, expected: dict) -> None:
@@ -51,9 +52,8 @@ def assert_same_training(found: dict, expected: dict) -> None:
 
 
 def test_mirrored_training_equals_training_on_one_device(one_device, tmp_path):
-    process = start("mirrored", tmp_path)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    with start("mirrored", tmp_path) as process:
+        assert process.wait() == 0, output_of(process)
 
     found = json.loads((tmp_path / "worker-0.json").read_text())
     assert_same_training(found, one_device)
@@ -66,16 +66,13 @@ def test_two_workers_train_like_one_device_resume_and_report_a_lost_worker(one_d
             listener.bind(("localhost", 0))
         addresses = [f"localhost:{listener.getsockname()[1]}" for listener in (one, other)]
     cluster = {"worker": addresses}
-    workers = [
-        start(
-            "multi_worker",
-            tmp_path,
-            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        )
-        for index in range(2)
-    ]
-    output = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, -signal.SIGTERM], "\n".join(output)
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
+    with (
+        start("multi_worker", tmp_path, TF_CONFIG=json.dumps(tasks[0])) as one,
+        start("multi_worker", tmp_path, TF_CONFIG=json.dumps(tasks[1])) as other,
+    ):
+        ended = [one.wait(), other.wait()]
+        assert ended == [0, -signal.SIGTERM], output_of(one) + output_of(other)
 
     chief, other = (json.loads((tmp_path / f"worker-{index}.json").read_text()) for index in range(2))
     assert chief.pop("lost").startswith("the 2 workers must run to the end; one was lost: ")
