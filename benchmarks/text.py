@@ -5,11 +5,11 @@
 
 DIR are the folders of forest-snow/alps@3c7ef2c9: AG News has 9,001 texts to train on, 1,000 for validation and 7,600
 for the test, SST-2 has 60,614, 6,735 and 872. OUT are the folders of benchmarks/text_teacher.py, which says how the
-teachers are made: their logits on the training texts and on views of them, and the vectors that they have of words.
-Without them the students learn from the labels only. Each figure is the mean of the seeds, with the 95 % interval
-(Wilson) of the test split. On AG News the epoch is chosen on the validation split. Of SST-2 nearly all texts of the dev
-split lie inside training texts, so that it chooses nothing: `--split validation` holds out whole sentences of the train
-split instead (text_sentences.py), by which the settings were chosen, and the last epoch is taken.
+teachers are made: their logits on the training texts and on views of them. Without them the students learn from the
+labels only. Each figure is the mean of the seeds, with the 95 % interval (Wilson) of the test split. On AG News the
+epoch is chosen on the validation split. Of SST-2 nearly all texts of the dev split lie inside training texts, so that
+it chooses nothing: `--split validation` holds out whole sentences of the train split instead (text_sentences.py), by
+which the number of epochs was chosen, and the last epoch is taken.
 
 The last line is JSON: for each task and budget the accuracy, its interval and the bytes, the accuracy of 1,000 labels
 with and without the teacher's outputs on the other texts, the accuracy on SST-2 without pairs and prefixes at the same
@@ -21,7 +21,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from learn2compress.pipeline.environment import prepare_environment
@@ -35,13 +34,10 @@ from text_sentences import hold_out_sentences
 from text_teacher import SPLITS, read_split, view_of
 
 from learn2compress.compression.dictionary.family import DictionaryFamily
-from learn2compress.compression.dictionary.vectors import word_vectors
 from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.quantization.conversion import OUTPUT_NAME, convert_post_training
-from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.evaluation.metrics import wilson_interval
-from learn2compress.modalities import InputFiles, modality_named
 from learn2compress.modalities.text.device_format import TextDeviceFormat
 from learn2compress.modalities.text.lookup.dictionary import Carrier
 from learn2compress.modalities.text.lookup.keys import Features
@@ -64,14 +60,12 @@ class Settings:
     epochs: int
     learning_rate: float
     soft_weight: float
-    vectors: bool = False
-    weight_decay: float = 0.0  # with vectors
     temperature: float = 1.0
     carrier: Carrier = "keys"
 
 
 SETTINGS = {
-    "agnews": Settings(96, Features(), 0.6, 25, 5e-3, 0.5, vectors=True, weight_decay=1.0),
+    "agnews": Settings(96, Features(), 0.6, 25, 5e-3, 0.5),
     "sst2": Settings(64, Features(pairs=True, prefix=5), 0.4, 3, 1e-2, 0.9),
 }
 BUDGETS = {"agnews": (20, 50, 100, 200), "sst2": (15, 30, 100)}
@@ -88,7 +82,6 @@ class Corpus:
         logits: Teacher's logits of each view, [texts, classes]; None without a teacher.
         validation: Texts and classes by which the epoch is chosen; None: the last epoch.
         test: Texts and classes on which the files are measured.
-        vectors: Function from words to the vectors that the teacher has of them; None without a teacher.
     """
 
     classes: list[str]
@@ -98,7 +91,6 @@ class Corpus:
     validation: tuple[np.ndarray, np.ndarray] | None
     test: tuple[np.ndarray, np.ndarray]
     teacher_accuracy: float | None = None
-    vectors: Callable[[Sequence[str]], np.ndarray] | None = None
 
     def with_sentences_held_out(self, count: int) -> "Corpus":
         """Returns the corpus without some of the sentences and their phrases, with these sentences as the test."""
@@ -111,7 +103,7 @@ class Corpus:
     def first(self, count: int) -> "Corpus":
         """Returns the corpus with some of the training texts, drawn from a fixed seed, and no teacher."""
         chosen = np.random.default_rng(0).permutation(len(self.labels))[:count]
-        return replace(self, views=[self.views[0][chosen]], labels=self.labels[chosen], logits=None, vectors=None)
+        return replace(self, views=[self.views[0][chosen]], labels=self.labels[chosen], logits=None)
 
     def with_labels(self, count: int) -> "Corpus":
         """Returns the corpus with the labels of the texts of `first` only."""
@@ -138,9 +130,7 @@ def read_corpus(task: str, folder: Path, teacher: Path | None) -> Corpus:
         np.array([view_of(text, view, number).encode() for number, text in enumerate(splits[0][0])], object)
         for view in range(len(logits))
     ]
-    files = InputFiles(tokenizer=teacher / "tokenizer.json")
-    model = load_teacher(teacher / "teacher.keras", modality=modality_named("text"), files=files)
-    return Corpus(classes, views, pairs[0][1], logits, pairs[1], pairs[2], accuracy, partial(word_vectors, model))
+    return Corpus(classes, views, pairs[0][1], logits, pairs[1], pairs[2], accuracy)
 
 
 def train(
@@ -149,8 +139,7 @@ def train(
     """Chooses a dictionary and trains the students jointly, as the Distiller does."""
     task = Task(modality="text", input_shape=(settings.length,), classes=corpus.classes)
     wanted = {name: StudentSize(size_bytes=size) for name, size in sizes.items()}
-    vectors = corpus.vectors if settings.vectors else None
-    family = DictionaryFamily(wanted, task, settings.carrier, settings.features, settings.drop, vectors)
+    family = DictionaryFamily(wanted, task, settings.carrier, settings.features, settings.drop)
     outputs = corpus.logits[0] if corpus.logits else 20.0 * np.eye(len(corpus.classes), dtype=np.float32)[corpus.labels]
     family.prepare(corpus.views[0].tolist(), tf.nn.softmax(outputs.astype(np.float64)).numpy())
     model = family.build(seed)
@@ -180,7 +169,6 @@ def trainer_of(
         steps,
         settings.learning_rate,
         loss=loss,
-        weight_decay=settings.weight_decay if settings.vectors and corpus.vectors else 0.0,
         ema_decay=0.99,
         seed=seed,
         modality="text",
