@@ -11,19 +11,19 @@ import numpy as np
 import tf_keras as keras
 
 
-def cut_student(family: keras.Model, name: str, table: np.ndarray) -> keras.Model:
+def cut_student(name: str, length: int, table: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> keras.Model:
     """Copy a student out of the family.
 
     Args:
-        family: Model of `build_dictionaries`.
         name: Name of the student.
+        length: Number of ids of a text.
         table: Its rows and columns of the family's table, [rows + 1, columns] float32.
+        kernel: Its kernel, [columns, classes] float32.
+        bias: Its bias, [classes] float32.
 
     Returns:
         A model from ids [batch, length] int32 to logits [batch, classes] float32.
     """
-    length = family.input_shape[1]
-    kernel, bias = (weight.numpy() for weight in family.get_layer(f"{name}_logits").weights)
     table = table.copy()
     table[0] = 0
     ids = keras.Input((length,), dtype="int32", name="ids")

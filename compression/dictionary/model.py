@@ -6,7 +6,9 @@
                  └─ sum of all words ───────────────── all columns ──────── logits of `large`
 
 The table is gathered once. The rows of each student beyond those of the smaller one form a band; the words of each band
-are summed by one matrix product, and the sums of the bands are added up, so that further students cost almost nothing.
+are summed by one matrix product, and the sums of the bands are added up. The kernels of all students are one variable,
+and their logits one matrix product, so that further students cost almost nothing: a step of models this small takes the
+time of its operations, not of their arithmetic.
 
 A text of the file is the mean over all L ids, of which unknown and missing ones are a zero row: that is the sum of its
 words, divided by a constant, which the logits' kernel makes up for. (A mean over the words that are there would need
@@ -18,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.dictionary.cutting import cut_student
 from learn2compress.compression.dictionary.spec import DictionarySpec
 
-TABLE = "dictionary"
+TABLE, LOGITS = "dictionary", "logits"
 _INITIAL_WORD = 0.05  # standard deviation of the initial table
 
 
@@ -55,7 +58,7 @@ class NestedDictionary(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, ids: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
+    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Compute the sums.
 
         Args:
@@ -63,7 +66,7 @@ class NestedDictionary(keras.layers.Layer):
             training: Whether words are left out.
 
         Returns:
-            One [batch, columns] float32 per student.
+            [batch, students, columns] float32; columns that a student does not have are 0.
         """
         starts = (0, *self.rows[:-1])
         bands = tf.stack(
@@ -74,13 +77,18 @@ class NestedDictionary(keras.layers.Layer):
             kept = self.dropout(tf.ones_like(bands[:, :1]), training=training)
             bands *= kept
         sums = tf.cumsum(tf.matmul(bands, tf.gather(self.table, ids)), axis=1)
-        return [sums[:, index, :columns] for index, columns in enumerate(self.columns)]
+        if len(set(self.columns)) > 1:
+            sums *= tf.sequence_mask(self.columns, max(self.columns), tf.float32)
+        return sums
 
     def cut_students(self, family: keras.Model, names: Sequence[str]) -> dict[str, keras.Model]:
         """Copy each student out of the family that this layer belongs to; see `family.model.cut_students`."""
         table = self.table.numpy()
-        shapes = zip(names, self.rows, self.columns, strict=True)
-        return {name: cut_student(family, name, table[: rows + 1, :columns]) for name, rows, columns in shapes}
+        logits = family.get_layer(LOGITS)
+        return {
+            name: cut_student(name, family.input_shape[1], table[: rows + 1, :columns], *logits.of_student(index))
+            for index, (name, rows, columns) in enumerate(zip(names, self.rows, self.columns, strict=True))
+        }
 
     def select_students(self, family: keras.Model, names: Sequence[str], chosen: Sequence[str]) -> keras.Model:
         """Copy some students of the family that this layer belongs to into a family of their own.
@@ -94,14 +102,58 @@ class NestedDictionary(keras.layers.Layer):
         alone = assemble(shapes, family.input_shape[1], family.outputs[0].shape[-1], self.drop, self.seed or 0)
         nested = alone.get_layer(TABLE)
         nested.table.assign(self.table[: nested.rows[-1] + 1, : max(nested.columns)])
-        for name in chosen:
-            alone.get_layer(f"{name}_logits").set_weights(family.get_layer(f"{name}_logits").get_weights())
+        indices = [names.index(name) for name in chosen]
+        kernels, biases = family.get_layer(LOGITS).get_weights()
+        alone.get_layer(LOGITS).set_weights([kernels[indices, : max(nested.columns)], biases[indices]])
         return alone
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         own = {"rows": self.rows, "columns": self.columns, "drop": self.drop, "seed": self.seed}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("learn2compress")
+class NestedLogits(keras.layers.Layer):
+    """Computes the logits of each student from its sums.
+
+    Args:
+        columns: Number of columns of each student.
+        classes: Number of classes.
+        seed: Seed of the initial kernels.
+    """
+
+    def __init__(self, columns: Sequence[int], classes: int, seed: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.columns, self.classes, self.seed = tuple(columns), classes, seed
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Create the kernels, [students, columns, classes], and the biases."""
+        students, width = len(self.columns), max(self.columns)
+        self.kernel = self.add_weight("kernel", (students, width, self.classes), initializer=self._initial_kernels)
+        self.bias = self.add_weight("bias", (students, self.classes), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, sums: tf.Tensor) -> list[tf.Tensor]:
+        """Compute one [batch, classes] float32 per student from [batch, students, columns] float32."""
+        logits = tf.matmul(tf.transpose(sums, (1, 0, 2)), self.kernel) + self.bias[:, tf.newaxis]
+        return tf.unstack(logits, len(self.columns))
+
+    def of_student(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernel [columns, classes] and the bias [classes] of a student."""
+        return self.kernel[index, : self.columns[index]].numpy(), self.bias[index].numpy()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "columns": self.columns, "classes": self.classes, "seed": self.seed}
+
+    def _initial_kernels(self, shape: Sequence[int], dtype: tf.DType | None = None, **_: Any) -> tf.Tensor:
+        """Make each student's kernel from a seed of its own, as wide as its columns."""
+        kernels = []
+        for index, columns in enumerate(self.columns):
+            initial = keras.initializers.GlorotUniform(None if self.seed is None else self.seed + index)
+            kernels.append(tf.pad(initial((columns, self.classes), dtype), ((0, shape[1] - columns), (0, 0))))
+        return tf.stack(kernels)
 
 
 def build_dictionaries(spec: DictionarySpec, drop: float, seed: int = 0) -> keras.Model:
@@ -122,17 +174,10 @@ def build_dictionaries(spec: DictionarySpec, drop: float, seed: int = 0) -> kera
 
 def assemble(shapes: Sequence[tuple[str, int, int]], length: int, classes: int, drop: float, seed: int) -> keras.Model:
     """Build the joint model from the name, the rows and the columns of each student; see `build_dictionaries`."""
-    names, rows, columns = zip(*shapes, strict=True)
+    _, rows, columns = zip(*shapes, strict=True)
     ids = keras.Input((length,), dtype="int32", name="ids")
     sums = NestedDictionary(rows, columns, drop, seed, name=TABLE)(ids)
-    outputs = [
-        keras.layers.Dense(
-            classes,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1 + index),
-            name=f"{name}_logits",
-        )(pooled)
-        for index, (name, pooled) in enumerate(zip(names, sums, strict=True))
-    ]
+    outputs = NestedLogits(columns, classes, seed + 1, name=LOGITS)(sums)
     return keras.Model(ids, outputs, name="family")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.dictionary.importance import drop_one_effect, ranked
-from learn2compress.compression.dictionary.model import TABLE, NestedDictionary, assemble, nested_layer
+from learn2compress.compression.dictionary.model import LOGITS, TABLE, NestedDictionary, assemble, nested_layer
 from learn2compress.compression.dictionary.sizing import LEAST_ROWS
 from learn2compress.compression.dictionary.spec import DictionarySpec, DictionaryStudent
 from learn2compress.compression.family.sizing import label_bytes
@@ -112,7 +112,8 @@ def prune_rows(
     if nested is None:
         raise FamilyError("rows can be removed from a family of dictionaries only; got another one. Leave it out.")
     table = nested.table.numpy()
-    kernel = family.get_layer(f"{names[-1]}_logits").kernel.numpy()
+    logits = family.get_layer(LOGITS)
+    kernel, _ = logits.of_student(len(names) - 1)
     effect = drop_one_effect(table[1:, : nested.columns[-1]] @ kernel, _texts_with(ids, len(table))[1:])
     order = ranked(effect)
     rows = [max(LEAST_ROWS, int(kept * count)) for count in nested.rows]
@@ -120,8 +121,7 @@ def prune_rows(
     shapes = list(zip(names, rows, nested.columns, strict=True))
     smaller = assemble(shapes, family.input_shape[1], kernel.shape[1], nested.drop, nested.seed or 0)
     smaller.get_layer(TABLE).table.assign(np.concatenate([table[:1], table[1:][order]]))
-    for name in names:
-        smaller.get_layer(f"{name}_logits").set_weights(family.get_layer(f"{name}_logits").get_weights())
+    smaller.get_layer(LOGITS).set_weights(logits.get_weights())
     left = float(effect[order].sum() / max(effect.sum(), 1e-12))
     return PrunedRows(smaller, dictionary.keeping(order.tolist()), left)
 
