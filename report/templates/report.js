@@ -229,24 +229,29 @@
     ].join("");
   }
 
+  // A plot is drawn when it is about to be seen, and again when the colour scheme changes.
   const places = $$(".canvas");
-  const draw = () => {
-    legend();
-    for (const place of places) (place.dataset.plot ? paretoPlot : curvePlot)(place);
-  };
+  const draw = (place) => (place.dataset.plot ? paretoPlot : curvePlot)(place);
+  const drawAll = () => places.forEach((place) => { watch.unobserve(place); draw(place); });
+  const watch = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) if (isIntersecting) { watch.unobserve(target); draw(target); }
+    document.documentElement.dataset.ready = "yes";
+  }, { rootMargin: "300px" });
 
   // plotly.js is embedded gzipped; the browser unpacks it.
   async function unpack() {
-    const packed = Uint8Array.from(atob(document.getElementById("packed-plotly").textContent), (c) => c.charCodeAt(0));
+    const text = document.getElementById("packed-plotly").textContent;
+    const packed = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
     document.head.append(script);
   }
+  legend();
   unpack().then(() => {
-    draw();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-    document.documentElement.dataset.ready = "yes";
+    places.forEach((place) => watch.observe(place));
+    addEventListener("beforeprint", drawAll);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { legend(); drawAll(); });
   }, (error) => {
     places.forEach((place) => (place.innerHTML = "<p>This browser cannot unpack the plots. The table of files holds their figures.</p>"));
     document.documentElement.dataset.ready = String(error);

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -257,13 +258,15 @@ const wait = setInterval(() => {{
   const doc = document.getElementById("f").contentDocument;
   if (!doc?.documentElement?.dataset.ready) return;
   clearInterval(wait);
+  const early = doc.querySelectorAll(".main-svg").length;
+  doc.defaultView.dispatchEvent(new Event("beforeprint"));
   const wide = [...doc.body.querySelectorAll("*")].filter((e) => !e.closest(".scroll, svg, .hidden, .skip, [hidden]")
     && e.getBoundingClientRect().right > {width} + 0.5);
   const cut = [...doc.querySelectorAll(".scroll")].filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1);
   const result = {{
     ready: doc.documentElement.dataset.ready, page: doc.documentElement.scrollWidth,
     wide: wide.map((e) => e.tagName + "." + e.className), cut: cut.map((e) => e.getAttribute("aria-label")),
-    plots: doc.querySelectorAll(".main-svg").length, marks: doc.querySelectorAll(".scatterlayer .trace").length,
+    early, plots: doc.querySelectorAll(".main-svg").length, marks: doc.querySelectorAll(".scatterlayer .trace").length,
   }};
   const head = doc.querySelectorAll("#candidates thead button")[5];
   head.click();
@@ -282,28 +285,34 @@ const wait = setInterval(() => {{
 </script>"""
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_report_page_in_chromium_fits_its_width_and_logs_no_error(tmp_path, html, width):
-    (tmp_path / "report.html").write_text(html)
-    (tmp_path / "measure.html").write_text(MEASURE.format(width=width))
+def open_in_chromium(folder, html, measure, width):
+    """Opens a page that loads the report in a frame; returns what it wrote to `data-result`."""
+    (folder / "report.html").write_text(html)
+    (folder / "measure.html").write_text(measure)
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}",
+        "--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={folder / 'profile'}",
         "--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr",
-        f"--window-size={max(width, 500)},1000",
-        "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'measure.html'}",
+        f"--window-size={width},1000",
+        "--virtual-time-budget=20000", "--dump-dom", f"file://{folder / 'measure.html'}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert "CONSOLE" not in done.stderr
     found = re.search(r'data-result="([^"]*)"', done.stdout)
     assert found, done.stderr[-2000:]
-    result = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&"))
+    return json.loads(unescape(found[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_report_page_in_chromium_fits_its_width_and_logs_no_error(tmp_path, html, width):
+    result = open_in_chromium(tmp_path, html, MEASURE.format(width=width), max(width, 500))
     assert result["ready"] == "yes"
     assert result["page"] == width
     assert result["wide"] == []
     assert result["cut"] == []
+    assert result["early"] < result["plots"]  # those out of sight are drawn when they are needed
     assert result["plots"] >= 5
     assert result["marks"] > 20
     assert result["sorted"] == sorted(result["sorted"])
@@ -311,3 +320,36 @@ def test_report_page_in_chromium_fits_its_width_and_logs_no_error(tmp_path, html
     assert result["sensitive"][:3] == ["trunk1_1_pw", "large_tail1_pw", "large_logits"]
     assert result["shown"] == ["m1"]
     assert result["pictures"] == 24
+
+
+AXIS = """<!doctype html><body style="margin:0"><iframe id="f" src="report.html"
+ style="border:0;width:1280px;height:9000px;display:block"></iframe><script>
+const wait = setInterval(() => {
+  const doc = document.getElementById("f").contentDocument;
+  if (!doc?.documentElement?.dataset.ready) return;
+  clearInterval(wait);
+  doc.defaultView.dispatchEvent(new Event("beforeprint"));
+  const plot = doc.querySelector('[data-plot="bytes"]'), [low, high] = plot.layout.yaxis.range;
+  const labels = [...plot.querySelectorAll(".ytick text")].map((e) => e.textContent);
+  document.body.dataset.result = JSON.stringify({ low, high, labels });
+}, 50);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_report_page_in_chromium_has_a_readable_axis_when_all_accuracies_are_alike(tmp_path, sample):
+    report, thumbnails = sample
+    tree = report.model_dump(mode="json")
+    alike = {"top1": 0.993, "top1_interval": {"low": 0.993, "high": 0.993}}
+    for candidate in tree["evaluation"]["candidates"]:
+        for figures in candidate["figures"].values():
+            figures |= alike
+    tree["evaluation"]["teacher"]["accuracy"] = {"validation": 0.993, "test": 0.993}
+
+    axis = open_in_chromium(tmp_path, render_report(Report.model_validate(tree), thumbnails), AXIS, 1280)
+
+    assert axis["high"] - axis["low"] == pytest.approx(2)
+    assert axis["low"] < 99.3 < axis["high"]
+    assert len(axis["labels"]) >= 3
+    assert len(set(axis["labels"])) == len(axis["labels"])
