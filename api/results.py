@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from learn2compress.api.auditing import trace
 from learn2compress.api.measuring import Files, Measurements, evaluate
-from learn2compress.api.tables import Model, ModelTable, model_of
+from learn2compress.api.tables import Alternative, AlternativeTable, Model, ModelTable, model_of
 from learn2compress.schemas.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from learn2compress.report.comparison import Run
+    from learn2compress.schemas.config import SelectConfig
     from learn2compress.schemas.lineage import LineageReport
-    from learn2compress.schemas.reports import Report
+    from learn2compress.schemas.reports import Choice, Report
 
-__all__ = ["Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick"]
+__all__ = [
+    "Alternative", "AlternativeTable", "Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick",
+    "what_if",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,37 @@ class Result:
             metadata=metadata,
         )
 
+    def what_if(self) -> AlternativeTable:
+        """List which model would be chosen under other limits; see `learn2compress.what_if`."""
+        return what_if(self.output)
+
+    def would_pick(
+        self,
+        *,
+        max_size: int | str | None = None,
+        max_latency_ms: float | str | None = None,
+        max_macs: int | str | None = None,
+        min_accuracy: float | str | None = None,
+        max_accuracy_drop: float | str | None = None,
+        objective: str | None = None,
+    ) -> Model:
+        """Return the model that `pick` would choose, with the reason, without changing anything.
+
+        Raises:
+            ConfigError: A limit is invalid.
+            SelectionError: No candidate satisfies the limits.
+        """
+        from learn2compress.pipeline.picking import open_choices
+
+        select = _select(max_size, max_latency_ms, max_macs, min_accuracy, max_accuracy_drop, objective)
+        return self._chosen_by(open_choices(self.output).choose(select))
+
+    def _chosen_by(self, choice: "Choice") -> Model:
+        """Return the model of a choice, with the reason for it."""
+        verdict = next(verdict for verdict in choice.verdicts if verdict.candidate == choice.chosen)
+        model = self.models[verdict.candidate]
+        return model_of(model.candidate, model.path, verdict.status, verdict.reason)
+
     def evaluate(self, data: str | Path, files: Files | None = None, **options: Any) -> Measurements:
         """Measure the models on other images.
 
@@ -256,20 +291,63 @@ def pick(
         OutputError: The folder holds no finished run, another command works in it, or it cannot be written.
         LineageError: The metadata store does not contain the evaluation.
     """
-    limits = {
-        "max_size": max_size, "max_latency_ms": max_latency_ms, "max_macs": max_macs, "min_accuracy": min_accuracy,
-        "max_accuracy_drop": max_accuracy_drop, "objective": objective,
-    }  # fmt: skip
-    from learn2compress.api.options import checked
     from learn2compress.api.terminal import quiet_output
     from learn2compress.pipeline.picking import pick as pick_again
-    from learn2compress.schemas.config import SelectConfig
 
-    select = checked(SelectConfig, limits)
+    select = _select(max_size, max_latency_ms, max_macs, min_accuracy, max_accuracy_drop, objective)
     # The runtime, which computes the golden vectors, prints a banner on standard error.
     with quiet_output(Path(os.devnull)):
         pick_again(output, select, metadata)
     return Result(output)
+
+
+def what_if(output: str | Path) -> AlternativeTable:
+    """List which of the measured files of a run would be chosen under other limits; nothing is changed.
+
+    There is a row for each size and each latency from which on another file is chosen, and for each file the highest
+    accuracy at which it is the smallest one that reaches it. `pick(output, **row.limits)` chooses the file of a row.
+
+    Args:
+        output: Output folder of a finished run.
+
+    Returns:
+        The limits and what they choose.
+
+    Raises:
+        OutputError: The folder holds no finished run.
+    """
+    from learn2compress.pipeline.picking import open_choices
+
+    result = Result(output)
+    choices = open_choices(output)
+    rows = choices.what_ifs()
+    chosen = choices.report.choice.chosen
+    return AlternativeTable(
+        [Alternative(row.options, result._chosen_by(row.choice), row.choice.chosen == chosen) for row in rows]
+    )
+
+
+def _select(
+    max_size: int | str | None,
+    max_latency_ms: float | str | None,
+    max_macs: int | str | None,
+    min_accuracy: float | str | None,
+    max_accuracy_drop: float | str | None,
+    objective: str | None,
+) -> "SelectConfig":
+    """Check limits and the objective.
+
+    Raises:
+        ConfigError: One of them is invalid.
+    """
+    from learn2compress.api.options import checked
+    from learn2compress.schemas.config import SelectConfig
+
+    limits = {
+        "max_size": max_size, "max_latency_ms": max_latency_ms, "max_macs": max_macs, "min_accuracy": min_accuracy,
+        "max_accuracy_drop": max_accuracy_drop, "objective": objective,
+    }  # fmt: skip
+    return checked(SelectConfig, limits)
 
 
 def compare(outputs: Sequence[str | Path], page: str | Path = "comparison.html") -> ReportPage:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of models that print well in a terminal and in a notebook."""
+"""Tables of models, and of choices, that print well in a terminal and in a notebook."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from learn2compress.api.options import is_command_line, name_of
 from learn2compress.schemas.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from learn2compress.schemas.reports import Candidate
 
-_NUMBERS = ("size", "MACs", "accuracy", "latency")
+_NUMBERS = ("size", "MACs", "accuracy", "validation", "latency")
 
 
 @dataclass(frozen=True)
@@ -151,21 +152,110 @@ class ModelTable(Sequence[Model]):
         return rows
 
     def __repr__(self) -> str:
-        rows = self._rows()
-        if not rows:
-            return "no models"
-        columns = list(rows[0])
-        widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
-        lines = [dict(zip(columns, columns, strict=True)), *rows]
-        return "\n".join("  ".join(_padded(line[one], one, widths[one]) for one in columns).rstrip() for line in lines)
+        return _plain(self._rows()) or "no models"
 
     def _repr_html_(self) -> str:
-        rows = self._rows()
-        if not rows:
-            return "<p>no models</p>"
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in rows[0])
-        body = "".join("<tr>" + "".join(map(_cell, row, row.values())) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return _html(self._rows()) or "<p>no models</p>"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Limits, and the model that would be chosen under them.
+
+    Attributes:
+        limits: Arguments of `pick`, such as `{"max_size": "60KB"}`.
+        model: The model, with the reason for its choice.
+        is_chosen: Whether it is the model that is chosen at present.
+    """
+
+    limits: dict[str, str]
+    model: Model
+    is_chosen: bool
+
+    @property
+    def options(self) -> str:
+        """The limits as they are typed: in Python or, for the command line, as options."""
+        if is_command_line():
+            return " ".join(f"{name_of(name)} {value}" for name, value in self.limits.items())
+        return ", ".join(f'{name}="{value}"' for name, value in self.limits.items())
+
+
+class AlternativeTable(Sequence[Alternative]):
+    """What would be chosen under other limits: a row for each limit at which the choice changes, printed as a table."""
+
+    def __init__(self, alternatives: Sequence[Alternative]) -> None:
+        self._alternatives = tuple(alternatives)
+
+    @overload
+    def __getitem__(self, key: int) -> Alternative: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> "AlternativeTable": ...
+
+    def __getitem__(self, key: int | slice) -> "Alternative | AlternativeTable":
+        """Return a row by its position, or several by a slice.
+
+        Raises:
+            IndexError: The position is too large.
+        """
+        if isinstance(key, slice):
+            return AlternativeTable(self._alternatives[key])
+        return self._alternatives[key]
+
+    def __len__(self) -> int:
+        return len(self._alternatives)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Convert the table to a dictionary for each row, with plain values."""
+        return [
+            {
+                "limits": dict(row.limits),
+                "model": row.model.name,
+                "bytes": row.model.bytes,
+                "macs": row.model.macs,
+                "validation_accuracy": row.model.validation_accuracy,
+                "latency_ms": row.model.latency_ms,
+                "is_chosen": row.is_chosen,
+                "reason": row.model.reason,
+            }
+            for row in self._alternatives
+        ]
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "": "*" if row.is_chosen else "",
+                "limits": row.options,
+                "model": row.model.name,
+                "size": format_bytes(row.model.bytes),
+                "validation": "–" if row.model.validation_accuracy is None else f"{row.model.validation_accuracy:.1%}",
+                "latency": _duration(row.model.latency_ms),
+            }
+            for row in self._alternatives
+        ]
+
+    def __repr__(self) -> str:
+        return _plain(self._rows()) or "no choices"
+
+    def _repr_html_(self) -> str:
+        return _html(self._rows()) or "<p>no choices</p>"
+
+
+def _plain(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+    lines = [dict(zip(columns, columns, strict=True)), *rows]
+    return "\n".join("  ".join(_padded(line[one], one, widths[one]) for one in columns).rstrip() for line in lines)
+
+
+def _html(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in rows[0])
+    body = "".join("<tr>" + "".join(map(_cell, row, row.values())) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _duration(milliseconds: float | None) -> str:

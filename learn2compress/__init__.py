@@ -41,7 +41,18 @@ if TYPE_CHECKING:
     from learn2compress.api.configuring import init, plan
     from learn2compress.api.measuring import Benchmark, Measurements, bench, evaluate, inspect
     from learn2compress.api.replaying import replay
-    from learn2compress.api.results import Model, ModelTable, ReportPage, Result, compare, open_result, pick
+    from learn2compress.api.results import (
+        Alternative,
+        AlternativeTable,
+        Model,
+        ModelTable,
+        ReportPage,
+        Result,
+        compare,
+        open_result,
+        pick,
+        what_if,
+    )
     from learn2compress.api.running import compress, run, take_part
     from learn2compress.schemas.errors import Learn2CompressError
 
@@ -52,11 +63,11 @@ ARTIFACT_TYPES = (
 )  # fmt: skip
 
 __all__ = [
-    "Benchmark", "Learn2CompressError", "Measurements", "Model", "ModelTable", "ReportPage", "Result", "bench",
-    "bill_of_materials", "cancel", "compare", "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate",
-    "fetch", "history", "impact", "init", "inspect", "lint_pipeline", "open_result", "pick", "plan",
-    "rebuild_metadata", "replay", "run", "sign",
-    "status", "submit", "take_part", "trace", "verify",
+    "Alternative", "AlternativeTable", "Benchmark", "Learn2CompressError", "Measurements", "Model",
+    "ModelTable", "ReportPage", "Result", "bench", "bill_of_materials", "cancel", "compare",
+    "compile_pipeline", "compress", "connect", "diff", "doctor", "evaluate", "fetch", "history", "impact",
+    "init", "inspect", "lint_pipeline", "open_result", "pick", "plan", "rebuild_metadata", "replay", "run",
+    "sign", "status", "submit", "take_part", "trace", "verify", "what_if",
 ]  # fmt: skip
 
 _HOMES = {
@@ -69,7 +80,10 @@ _HOMES = {
     "api.configuring": ("init", "plan"),
     "api.measuring": ("Benchmark", "Measurements", "bench", "evaluate", "inspect"),
     "api.replaying": ("replay",),
-    "api.results": ("Model", "ModelTable", "ReportPage", "Result", "compare", "open_result", "pick"),
+    "api.results": (
+        "Alternative", "AlternativeTable", "Model", "ModelTable", "ReportPage", "Result", "compare", "open_result",
+        "pick", "what_if",
+    ),
     "api.running": ("compress", "run", "take_part"),
     "schemas.artifacts": ARTIFACT_TYPES,
     "schemas.errors": ("Learn2CompressError",),

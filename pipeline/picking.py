@@ -12,10 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from learn2compress.evaluation.predictions import PREDICTIONS, validation_correctness
 from learn2compress.evaluation.selection import choose
 from learn2compress.lineage.records.output_record import record_another_choice
 from learn2compress.pipeline.output.lock import hold_output
+from learn2compress.pipeline.what_if import WhatIf, list_what_ifs
 from learn2compress.report.assembly import HIDDEN, REPORT, read_thumbnails, write_report
 from learn2compress.report.bundle import BUNDLE, build_bundle, find_examples, save_bundle
 from learn2compress.schemas.config import SelectConfig
@@ -33,6 +36,23 @@ NODE = "Pick"
 EXECUTION_TYPE = "learn2compress.pipeline.picking.Pick"
 EVALUATION_TYPE = "learn2compress.ModelEvaluation"
 SELECTION_TYPE = "learn2compress.Selection"
+
+
+class Choices(NamedTuple):
+    """What a choice is made from."""
+
+    report: Report
+    folder: Path  # of the ModelEvaluation artifact
+    correctness: dict[str, np.ndarray]  # by candidate, [validation images] bool
+
+    def choose(self, select: SelectConfig) -> Choice:
+        """Choose a file; see `evaluation.selection.choose`."""
+        limits = Limits(**select.model_dump(exclude={"objective"}))
+        return choose(self.report.evaluation, limits, select.objective, self.correctness)
+
+    def what_ifs(self) -> list[WhatIf]:
+        """List the limits at which the choice changes, with what they choose."""
+        return list_what_ifs(self.report.evaluation, self.correctness)
 
 
 class Picked(NamedTuple):
@@ -63,8 +83,7 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
         DataError: The test images, some of which go into the bundle, are damaged.
     """
     output = Path(output)
-    if not (output / REPORT).is_file():
-        raise OutputError(f"{output} must hold a finished run; there is no {REPORT}. Run `learn2compress run` first.")
+    _require_run(output)
     with hold_output(output, "pick"):
         try:
             return _pick(output, select, metadata)
@@ -74,11 +93,31 @@ def pick(output: str | Path, select: SelectConfig, metadata: str | None = None) 
             ) from error
 
 
-def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
+def open_choices(output: str | Path) -> Choices:
+    """Reads what a choice is made from, to see what would be chosen without choosing it.
+
+    Args:
+        output: Folder of a finished run.
+
+    Raises:
+        OutputError: The folder holds no finished run.
+    """
+    output = Path(output)
+    _require_run(output)
     report = read_manifest(output, Report, REPORT)
     folder = find_evaluation(output, report.evaluation)
-    limits = Limits(**select.model_dump(exclude={"objective"}))
-    choice = choose(report.evaluation, limits, select.objective, validation_correctness(folder / PREDICTIONS))
+    return Choices(report, folder, validation_correctness(folder / PREDICTIONS))
+
+
+def _require_run(output: Path) -> None:
+    if not (output / REPORT).is_file():
+        raise OutputError(f"{output} must hold a finished run; there is no {REPORT}. Run `learn2compress run` first.")
+
+
+def _pick(output: Path, select: SelectConfig, metadata: str | None) -> Picked:
+    choices = open_choices(output)
+    report, folder, _ = choices
+    choice = choices.choose(select)
     source = _model_file(output, report.evaluation, choice)
     changed = report.model_copy(
         update={"choice": choice, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from support.runs.terminal import in_a_terminal
 
+from learn2compress.api.results import pick as pick_in_python
+from learn2compress.api.results import what_if
 from learn2compress.evaluation.predictions import ModelPredictions, SplitPredictions, write_predictions
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.mlmd.address import connection_config
@@ -276,7 +279,69 @@ def test_pick_repeats_what_may_be_wrong_with_the_validation_figures(output, type
     report = read_manifest(output, Report, "report.json")
     note = "Teacher: it scores 100.0% on validation images and 97.1% on test images"
     write_manifest(output, report.model_copy(update={"notes": [note]}), "report.json")
-    status, _, err = type_in("pick", output)
+    status, _, err = type_in("pick", output, "--objective", "size")
     assert status == 0
     assert f"note: {note}" in err
     assert note in (output / "report.html").read_text(encoding="utf-8")
+
+
+def test_pick_command_without_limits_shows_what_would_be_chosen_and_changes_nothing(type_in, output):
+    before = (output / "report.json").read_bytes()
+
+    status, out, _ = type_in("pick", output)
+
+    assert status == 0
+    assert (output / "report.json").read_bytes() == before
+    assert not (output / "selected.tflite").exists()
+    head, *rows = [line for line in out.splitlines() if " size " in line or "--m" in line][0:]
+    assert head.split() == ["limits", "model", "size", "validation", "latency"]
+    chosen = read_manifest(output, Report, "report.json").choice.chosen
+    assert f"at present {chosen}, marked *" in out
+    assert rows
+    assert all(chosen in row for row in rows if row.startswith("*"))
+    assert f"Choose: learn2compress pick {output} with the options of a row" in out
+
+
+def test_what_if_gives_the_arguments_that_pick_its_model(output):
+    table = what_if(output)
+
+    for row in (table[0], table[-1]):
+        assert pick_in_python(output, **row.limits).best.name == row.model.name
+    assert table.to_dicts()[0]["limits"] == table[0].limits
+    name, value = next(iter(table[0].limits.items()))
+    assert f'{name}="{value}"' in repr(table)
+
+
+def test_pick_command_refuses_to_ask_without_a_terminal(type_in, output):
+    status, _, err = type_in("pick", output, "--interactive")
+
+    assert status == 2
+    assert "--interactive must be used in a terminal; got none. Give the limits as options." in err
+
+
+def test_pick_command_asks_in_a_terminal_until_the_choice_is_accepted(output):
+    ten = ["10B", "", "", "", ""]  # no file is as small
+    much = ["60 kb/s", "", "", "", ""]
+    forty = ["40KB", "", "", "", "", "n"]
+    again = ["", "none", "", "0.8", "size", "y"]
+
+    status, shown = in_a_terminal(["pick", output, "--interactive"], [*ten, *much, *forty, *again])
+
+    assert status == 0, shown
+    assert "Which file would be chosen" in shown
+    assert "A candidate must satisfy max_size 10 B; none of 6 does." in shown
+    assert "--max-size: A size must be a whole number" in shown
+    assert "small-int8: the only one that satisfies max_size 40 KB" in shown
+    choice = read_manifest(output, Report, "report.json").choice
+    assert (choice.limits.max_size, choice.limits.min_accuracy, choice.objective) == (40_000, 0.8, "size")
+    assert f"{choice.chosen} was written to" in shown
+
+
+def test_pick_command_in_a_terminal_changes_nothing_when_it_is_left(output):
+    before = (output / "report.json").read_bytes()
+
+    status, shown = in_a_terminal(["pick", output, "-i"], ["40KB", "", "", "", "", "q"])
+
+    assert status == 0
+    assert shown.rstrip().endswith("Nothing was changed.")
+    assert (output / "report.json").read_bytes() == before
