@@ -64,11 +64,11 @@ def pick(
     """
     from learn2compress.api import results
 
-    limits = {
+    options = {
         "max_size": max_size, "max_latency_ms": max_latency_ms, "max_macs": max_macs, "min_accuracy": min_accuracy,
         "max_accuracy_drop": max_accuracy_drop, "objective": objective,
     }  # fmt: skip
-    limits = {name: value for name, value in limits.items() if value is not None}
+    limits = {name: value for name, value in options.items() if value is not None}
     if interactive:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise ConfigError("--interactive must be used in a terminal; got none. Give the limits as options.")
