@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from support.runs.terminal import in_a_terminal
 from typer.testing import CliRunner
 
 from learn2compress.cli.init import init, register
@@ -94,3 +95,25 @@ def test_init_refuses_paths_that_do_not_exist(type_in, tmp_path, options, messag
     assert status == 2
     assert message in error
     assert not (tmp_path / "c.yaml").exists()
+
+
+def test_init_asks_for_teacher_and_data_in_a_terminal(tmp_path):
+    (tmp_path / "m.keras").touch()
+
+    status, shown = in_a_terminal(["init", tmp_path / "c.yaml", "--no-inspect"], [f" {tmp_path / 'm.keras'} ", ""])
+
+    assert status == 0, shown
+    config = load_config(tmp_path / "c.yaml")
+    assert config.teacher.path == str(tmp_path / "m.keras")
+    assert config.data.path == str(tmp_path / "images")  # the example of the template, to be changed
+
+
+def test_init_asks_for_nothing_that_was_given(tmp_path):
+    (tmp_path / "m.keras").touch()
+
+    status, shown = in_a_terminal(
+        ["init", tmp_path / "c.yaml", "--no-inspect", "--teacher", tmp_path / "m.keras", "--data", "digits"], []
+    )
+
+    assert status == 0
+    assert "(Enter" not in shown
