@@ -62,6 +62,8 @@ def test_report_page_shows_the_chosen_file_and_the_reason(page, sample):
     chosen = next(c for c in report.evaluation.candidates if c.name == report.choice.chosen)
     assert f"Chosen: {chosen.name}" in text
     assert "The most accurate of 3 that satisfy max_size 100 KB" in text
+    assert "Next: change what limits the accuracy and run the same command again; or copy bundle.zip" in text
+    assert "or see with learn2compress pick OUT which of the measured files other limits would choose" in text
     assert f"{100 * chosen.figures['test'].top1:.1f} %" in text
     assert chosen.sha256 in text
     for verdict in report.choice.verdicts:
@@ -249,6 +251,7 @@ def test_report_page_renders_without_a_choice_and_without_a_teacher(sample):
     tree["evaluation"]["teacher"] = None
     text = " ".join(Page(render_report(Report.model_validate(tree), thumbnails)).text)
     assert "No file satisfies the limits" in text
+    assert "Next:" in text
     assert "at most 10 B" in text
 
 
