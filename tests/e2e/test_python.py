@@ -2,6 +2,7 @@
 """The Python interface gives the files of the command line, byte for byte, in a script and in a notebook."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,16 +109,37 @@ def test_records_cover_the_configuration_that_compress_wrote(compressed):
     assert "config.yaml" not in report.unrecorded
 
 
-def test_notebook_of_the_digits_runs(tmp_path):
+def execute(notebook_name: str, folder: Path) -> list[Any]:
+    """Runs a notebook in a folder; returns its code cells with their outputs."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    notebook = nbformat.read(ROOT / "docs" / "notebooks" / "digits.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / notebook_name, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert len(cells) == 5
     assert not any(cell.outputs for cell in cells)  # the file holds no figures that its reader's machine may not give
-
     nbclient.NotebookClient(
-        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
+    return cells
+
+
+def test_notebook_of_an_audit_runs_on_a_finished_run(compressed, tmp_path, monkeypatch):
+    shutil.copytree(compressed, tmp_path / "out")
+    monkeypatch.setenv("LEARN2COMPRESS_OUTPUT", "out")
+
+    result, alternatives, pick, trace, verified, changed, bill = execute("audit.ipynb", tmp_path)
+
+    assert "chosen" in result.outputs[-1].data["text/html"]
+    assert 'max_size="' in alternatives.outputs[-1].data["text/plain"]
+    smallest = min(open_result(compressed).models, key=lambda model: model.bytes)
+    assert smallest.name in pick.outputs[-1].data["text/plain"]
+    assert trace.outputs[-1].text.startswith("chain: whole\nQuantizer ")
+    assert verified.outputs[-1].text.startswith("whole\n")
+    assert changed.outputs[-1].data["text/plain"] == "'unknown'"
+    assert '"bomFormat": "CycloneDX"' in bill.outputs[-1].text
+
+
+def test_notebook_of_the_digits_runs(tmp_path):
+    cells = execute("digits.ipynb", tmp_path)
+    assert len(cells) == 5
 
     *_, compress, table, report = cells
     shown = "".join(output.get("text", "") for output in compress.outputs)
