@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options, printing and exit statuses that the lineage commands share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
@@ -98,3 +98,14 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def limits_text(limits: Mapping[str, float]) -> str:
+    """Write the limits of a choice, such as `max_size 40,000`."""
+    return ", ".join(f"{name} {value:,}" for name, value in limits.items()) or "no limits"
+
+
+def verdict_text(status: str, reason: str | None) -> str:
+    """Return the reason of a verdict, preceded by the status unless it starts with it."""
+    told = reason or ""
+    return told if told.removeprefix("on the ").startswith(status) else f"{status}: {told}"

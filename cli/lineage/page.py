@@ -4,7 +4,7 @@
 from jinja2 import Environment
 
 from learn2compress.cli.lineage.drawing import draw, to_svg
-from learn2compress.cli.lineage.output import duration, moment, percent
+from learn2compress.cli.lineage.output import duration, limits_text, moment, percent, verdict_text
 from learn2compress.schemas.lineage import LineageReport
 from learn2compress.schemas.units import format_bytes
 
@@ -38,6 +38,7 @@ svg .label { font-size: 11px; fill: var(--ink); paint-order: stroke; stroke: var
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right; white-space: nowrap; }
 td { overflow-wrap: anywhere; }
+@media (max-width: 40rem) { .siblings td:last-child, .siblings th:last-child { min-width: 14rem; } }
 details { border: 1px solid var(--line); border-radius: .5rem; margin: .4rem 0; padding: .4rem .8rem; }
 summary { cursor: pointer; } .dim { opacity: .8; } .tampered { color: var(--bad); font-weight: 600; }
 </style>
@@ -74,17 +75,17 @@ tabindex="0">{{ svg | safe }}</div>{% endif %}
 {{ split }} {{ percent(found.get("top1")) }} of {{ "{:,}".format(found.get("images", 0)) }}
 {% if not loop.last %}· {% endif %}{% endfor %}
 <br><span class="dim">{{ one.record }}, {{ moment(one.finished) }}</span></td></tr>{% endfor %}
-{% for choice in chain.choices %}<tr><th>Choice</th><td>{{ choice.status }}: {{ choice.reason }}<br>
-<span class="dim">{{ choice.record }}, by {{ choice.objective }}, {{ choice.limits or "no limits" }}</span></td></tr>
+{% for choice in chain.choices %}<tr><th>Choice</th><td>{{ verdict(choice.status, choice.reason) }}<br>
+<span class="dim">{{ choice.record }}, by {{ choice.objective }}, {{ limits(choice.limits) }}</span></td></tr>
 {% endfor %}</table>
 {% if chain.siblings %}<h2>Siblings</h2>
-<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table>
+<div class="scroll" role="region" aria-label="Siblings in run {{ chain.run }}" tabindex="0"><table class="siblings">
 <tr><th>Model</th><th class="n">Bytes</th><th class="n">Validation</th>
 <th class="n">Test</th><th>Verdict</th></tr>
 {% for one in chain.siblings %}<tr><td title="{{ one.sha256 }}">{{ one.name }}</td>
 <td class="n">{{ "{:,}".format(one.bytes) }}</td><td class="n">{{ percent(one.validation_accuracy) }}</td>
 <td class="n">{{ percent(one.test_accuracy) }}</td>
-<td>{% if one.status %}{{ one.status }}: {{ one.reason }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>
+<td>{% if one.status %}{{ verdict(one.status, one.reason) }}{% else %}–{% endif %}</td></tr>{% endfor %}</table>
 </div>{% endif %}
 <h2>Steps, from the file back to its sources</h2>
 {% for step in chain.steps %}<details><summary><b>{{ step.node }}</b> <span class="dim">{{ moment(step.started) }},
@@ -124,5 +125,7 @@ def to_page(report: LineageReport) -> str:
         moment=moment,
         duration=duration,
         percent=percent,
+        limits=limits_text,
+        verdict=verdict_text,
         size=format_bytes,
     )

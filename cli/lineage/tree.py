@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from learn2compress.cli.lineage.output import duration, moment, percent
+from learn2compress.cli.lineage.output import duration, limits_text, moment, percent, verdict_text
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.lineage import ArtifactView, Chain, DataView, LineageReport, Step, TeacherView
 from learn2compress.schemas.manifests import Task
@@ -41,9 +41,8 @@ def _chain(report: LineageReport, chain: Chain, number: int) -> Tree:
     tree = Tree(Text.assemble(_head(report), about))
     _add_figures(tree, chain)
     for choice in chain.choices:
-        limits = ", ".join(f"{key} {value:,}" for key, value in choice.limits.items()) or "no limits"
-        rule = f"by {choice.objective}, {limits}"
-        verdict = _verdict(choice.status, choice.reason)
+        rule = f"by {choice.objective}, {limits_text(choice.limits)}"
+        verdict = verdict_text(choice.status, choice.reason)
         tree.add(Text.assemble(("Choice  ", "bold"), f"{verdict}  ({rule}; {choice.record})"))
     if chain.siblings:
         tree.add(Text("Siblings", style="bold")).add(_siblings(chain))
@@ -107,15 +106,9 @@ def _siblings(chain: Chain) -> Table:
             percent(sibling.validation_accuracy),
             percent(sibling.test_accuracy),
             "–" if sibling.latency_ms is None else f"{sibling.latency_ms:.3g} ms",
-            Text(_verdict(sibling.status, sibling.reason) if sibling.status else "–"),
+            Text(verdict_text(sibling.status, sibling.reason) if sibling.status else "–"),
         )
     return table
-
-
-def _verdict(status: str, reason: str | None) -> str:
-    """Return the reason, preceded by the status unless it starts with it."""
-    told = reason or ""
-    return told if told.removeprefix("on the ").startswith(status) else f"{status}: {told}"
 
 
 def _teacher(teacher: TeacherView, title: str) -> Text:

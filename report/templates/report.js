@@ -96,18 +96,23 @@
   };
 
   // Places the marks' names so that none covers a mark or another name: maps each point to a Plotly text position.
+  // Of the free places the one is taken that is nearest to no other mark and crosses the fewest lines, which are boxes.
   // A point whose name does not fit is left out; its name appears on hover. Units are pixels, the origin is top left.
   const RANKS = ["chosen", "front", "dominated", "over limit", "failed"];
-  function namePositions(named, centres, points, width, reserved) {
-    const taken = [...reserved, ...centres.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7])], positions = new Map();
+  const meet = (a, b) => a[0] <= b[2] && a[2] >= b[0] && a[1] <= b[3] && a[3] >= b[1];
+  function namePositions(named, centres, points, width, reserved, lines) {
+    const around = ([x, y], by) => [x - by, y - by, x + by, y + by];
+    const taken = [...reserved, ...centres.map((centre) => around(centre, 7))], positions = new Map();
     for (const p of named) {
-      const [x, y] = centres[points.indexOf(p)], length = 6.4 * p.name.length;
+      const own = centres[points.indexOf(p)], [x, y] = own, length = 6.4 * p.name.length;
       const boxes = { "top left": [x - length - 4, y - 22, x - 4, y - 8], "top right": [x + 4, y - 22, x + length + 4, y - 8], "bottom right": [x + 4, y + 8, x + length + 4, y + 22], "bottom left": [x - length - 4, y + 8, x - 4, y + 22] };
-      const free = Object.entries(boxes).find(([, [left, top, right, bottom]]) =>
-        left > 0 && right < width && taken.every((box) => right < box[0] || left > box[2] || bottom < box[1] || top > box[3]));
-      if (!free) continue;
-      positions.set(p, free[0]);
-      taken.push(free[1]);
+      const cost = ([, box]) => lines.filter((line) => meet(line, box)).length + 2 * centres.filter((c) => c !== own && meet(around(c, 20), box)).length;
+      const [best] = Object.entries(boxes)
+        .filter(([, box]) => box[0] > 0 && box[2] < width && !taken.some((other) => meet(other, box)))
+        .sort((a, b) => cost(a) - cost(b));
+      if (!best) continue;
+      positions.set(p, best[0]);
+      taken.push(best[1]);
     }
     return positions;
   }
@@ -129,13 +134,16 @@
     const margin = 0.09 * (most - least) + 0.05, traces = [];
     const across = (place.clientWidth - 60) / (most - least + 2 * margin), [low, high] = accuracyRange([...shown, ...(teacher ? [{ low: teacher.accuracy, high: teacher.accuracy }] : [])]);
     const down = (accuracy) => ((high - accuracy) / (high - low)) * (place.clientHeight - 90);
+    const at = (value) => (Math.log10(value) - least + margin) * across, level = teacher && down(teacher.accuracy);
     const positions = namePositions(
       // The chosen file is named first, then those that may be chosen.
       [...shown].sort((a, b) => RANKS.indexOf(a.status) - RANKS.indexOf(b.status)).filter((p) => !p.baseline && (wide || p.status === "chosen")),
-      [...shown, ...reference].map((p) => [(Math.log10(p[key]) - least + margin) * across, down(p.accuracy)]),
+      [...shown, ...reference].map((p) => [at(p[key]), down(p.accuracy)]),
       [...shown, ...reference],
       place.clientWidth - 60,
-      teacher ? [[0, down(teacher.accuracy) - 16, 96, down(teacher.accuracy)]] : [],
+      teacher ? [[0, level - 16, 96, level]] : [],
+      // The teacher's line and the intervals.
+      [...(teacher ? [[0, level, Infinity, level]] : []), ...shown.map((p) => [at(p[key]), down(p.high), at(p[key]), down(p.low)])],
     );
     // The Pareto front along this axis, of the files that may be chosen.
     const able = shown.filter((p) => ["chosen", "front", "dominated"].includes(p.status)).sort((a, b) => a[key] - b[key] || b.accuracy - a.accuracy);
