@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the screenshot of a report for the README.
+"""Takes the screenshot of a report.
 
     python scripts/screenshot.py OUT/report.html docs/report.png [--width 1280] [--height 1500]
 
