@@ -37,6 +37,9 @@ Or write a configuration with every setting, change it, and run it:
     learn2compress init my.yaml --teacher my_model.keras --data my_images/
     learn2compress run my.yaml --output out
 
+See which of the measured files other limits would choose:
+    learn2compress pick out
+
 Look at any .tflite file, and measure it on labelled images:
     learn2compress inspect FILE
     learn2compress evaluate FILE --data my_images/

@@ -134,6 +134,10 @@ def test_commands_and_their_options_exist(page):
                 assert word.split("=")[0] in {*options, "--help"}, f"{page}: {' '.join(words)}"
 
 
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 80
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_named_files_exist(page):
     for name in FILE.findall((ROOT / page).read_text(encoding="utf-8")):

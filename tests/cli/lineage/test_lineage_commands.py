@@ -127,6 +127,8 @@ def test_lineage_as_html_is_self_contained_and_draws_the_graph(out: Path, type_i
     parser = _Balance()
     parser.feed(told)
     assert parser.open == []
+    assert "chosen: best within the limits" in told
+    assert "by accuracy, max_size 50,000</span>" in told
 
 
 def test_lineage_graph_boxes_do_not_overlap(out: Path, type_in) -> None:  # noqa: ARG001
