@@ -27,6 +27,8 @@ from learn2compress.schemas.manifests import (
 FEATURES_FOLDER = "features"
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
 _SCALAR_INT = tf.io.FixedLenFeature([], tf.int64)
+# Without this, AutoGraph analyzes the source of each function anew for each data set, hence in each epoch.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 def read_examples(
@@ -142,6 +144,7 @@ def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
     paths = [path for part, names in features.shards.items() for path in _shards(folder, part, names)]
     count, width = logits_manifest.recipe.count, features.width
 
+    @_as_written
     def parse(batch: tf.Tensor) -> tf.Tensor:
         parsed = tf.io.parse_example(batch, {"features": _SCALAR_STRING})
         return _parse_values(parsed["features"], tf.float32, count, width)
@@ -231,7 +234,7 @@ def _batch(
     if shuffle_buffer:
         # Serialized records are shuffled before parsing, which would copy them.
         records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    return records.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return records.batch(batch_size).map(_as_written(parse), num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:

@@ -135,6 +135,7 @@ class FeatureData:
 
         views = modality_of(self.task).views(self.task)
 
+        @tf.autograph.experimental.do_not_convert
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))

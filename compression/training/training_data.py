@@ -138,6 +138,7 @@ class TrainingData:
             batches = read_with_logits(self.examples, self.logits, "train", *order)
         count, views = self.recipe.count, modality_of(self.task).views(self.task)
 
+        @tf.autograph.experimental.do_not_convert  # see data/batches.py
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
@@ -155,6 +156,7 @@ class TrainingData:
             return read_examples(self.examples, "train", 256).map(self._with_views)
         return read_with_logits(self.examples, self.logits, "train", 256)
 
+    @tf.autograph.experimental.do_not_convert
     def _with_views(self, batch: dict) -> dict:
         """Draw the views that TeacherImporter would store with the logits of a fixed teacher."""
         kind = modality_of(self.task).views(self.task)
@@ -164,8 +166,12 @@ class TrainingData:
 
     def validation(self) -> tf.data.Dataset:
         """Make validation batches of (examples [b, …], labels [b] int64)."""
-        batches = read_examples(self.examples, "validation", 256)
-        return batches.map(lambda batch: (self._taken(batch["example"]), batch["label"]))
+
+        @tf.autograph.experimental.do_not_convert
+        def take(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._taken(batch["example"]), batch["label"]
+
+        return read_examples(self.examples, "validation", 256).map(take)
 
     def _taken(self, examples: tf.Tensor) -> tf.Tensor:
         """Convert stored examples to those that the students take."""
