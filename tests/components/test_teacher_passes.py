@@ -60,7 +60,7 @@ def test_teacher_runs_once_for_each_view_for_any_number_of_epochs(
     after_importer = sum(inference_counts)
 
     taught = same("examples", "teacher_logits")
-    students = StudentsConfig(sizes={"a": {"size_bytes": "6KB"}, "b": {"size_bytes": "14KB"}})
+    students = StudentsConfig(sizes={"a": {"size_bytes": "5KB"}, "b": {"size_bytes": "7KB"}})
     values = Distiller.encode(students=students, distill=DISTILL, teacher=teaching)
     execute(DistillerExecutor(context), taught | same("teacher"), same("students"), **values, **COMMON)
     values = Pruner.encode(prune=PruneConfig(epochs=VIEWS), distill=DISTILL)
