@@ -157,8 +157,7 @@ class RunModels(Worker):
         if seen:
             for name, running in tallying.items():
                 yield (piece.shard.split, name), (piece.shard.order, running.tally())
-        if self.signals is not None:
-            self.signals.tell_done(_done(piece))
+        self.tell_done(_done(piece))
 
 
 class WriteTally(Worker):
@@ -176,7 +175,8 @@ class WriteTally(Worker):
 def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
     """Streams the examples of a shard in batches, with the teacher's classes."""
     with ExitStack() as copies:
-        examples, logits = (path and copies.enter_context(fetched(path)) for path in (shard.examples, shard.logits))
+        examples = copies.enter_context(fetched(shard.examples))
+        logits = copies.enter_context(fetched(shard.logits)) if shard.logits else None
         teacher = read_teacher_classes(logits, len(task.classes)) if logits else None
         pairs = with_teacher(read_shard(examples, task), teacher, examples)
         while some := list(islice(pairs, BATCH)):

@@ -136,7 +136,7 @@ class ReadPiece(Worker):
                     rows = []
         yield from self._index(spill, rows)
         yield beam.pvalue.TaggedOutput("counts", {"examples": examples, "bad": bad, "bad_count": bad_count})
-        self.signals.tell_done(_piece_done(number))
+        self.tell_done(_piece_done(number))
 
     def _index(self, spill: str, rows: list[tuple[int, ...]]) -> Iterator[Any]:
         index = np.array(rows, INDEX)
@@ -172,7 +172,7 @@ class WriteShard(Worker):
         with written(name) as path, open_shard(path) as writer:
             for _, record in records:
                 writer.write(record)
-        self.signals.tell_done(_shard_done(split, shard))
+        self.tell_done(_shard_done(split, shard))
 
 
 class WriteReport(beam.DoFn):

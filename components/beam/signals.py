@@ -141,6 +141,11 @@ class Worker(beam.DoFn):
                 raise
             self.signals.tell_error(found)
 
+    def tell_done(self, name: str) -> None:
+        """Records a finished piece of work."""
+        if self.signals is not None:
+            self.signals.tell_done(name)
+
     def work(self, element: Any) -> Iterable[Any] | None:
         """Does the work; a user error that it raises is recorded."""
         raise NotImplementedError

@@ -217,7 +217,7 @@ class _RunTeacher(Worker):
                 outputs = {kind: files_here.enter_context(target(path)) for kind, path in shard.outputs.items()}
                 count = write_outputs_shard(infer, examples, outputs, self.task, shard.recipe, self.progress.advance)
             write(_counts_path(shard.outputs), ",".join(map(str, astuple(count))).encode())
-        self.signals.tell_done(shard.name)
+        self.tell_done(shard.name)
 
     def _infer_logits(self, images: np.ndarray) -> dict[str, np.ndarray]:
         assert self.teacher is not None  # loaded

@@ -130,6 +130,7 @@ def test_shards_are_equal_and_alone_after_a_worker_was_killed(source, expected, 
 
 
 @needs_prism
+@pytest.mark.slow
 def test_workers_without_the_package_are_named_in_one_line(source, tmp_path):
     pieces, plan = source
     bare = tmp_path / "bare"
