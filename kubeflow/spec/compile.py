@@ -21,6 +21,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
 from learn2compress.components.beam.runners import beam_args
+from learn2compress.components.node import BeamNodeExecutor
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.kubeflow.spec.engine import ENGINE_VARIABLE, check_engine, write_engine
 from learn2compress.kubeflow.spec.lint import check_spec
@@ -98,8 +99,9 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     _name_types(spec)
     _settle_statistics(spec)
     _lift_parameters(spec, known)
+    executors = {one.id: one.executor_spec.executor_class for one in pipeline.components}
     for node, task in spec["root"]["dag"]["tasks"].items():
-        _finish_step(config, node, task, spec)
+        _finish_step(config, node, task, spec, issubclass(executors[node], BeamNodeExecutor))
     _check_nodes(config, spec)
     return spec, _platform(config, spec)
 
@@ -230,7 +232,7 @@ def _lift_parameters(spec: Json, known: dict[str, str | None]) -> None:
     spec["root"]["inputDefinitions"] = {"parameters": lifted}
 
 
-def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
+def _finish_step(config: Config, node: str, task: Json, spec: Json, runs_beam: bool) -> None:
     component = spec["components"][task["componentRef"]["name"]]
     container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
     component.setdefault("outputDefinitions", {}).setdefault("artifacts", {})[PROVENANCE] = {
@@ -251,15 +253,10 @@ def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
     if resources:
         container["resources"] = resources
     env = dict(settings.env)
-    if settings.runner != "direct" and _runs_beam(args):
+    if settings.runner != "direct" and runs_beam:
         env[ENGINE_VARIABLE] = write_engine(config)
     if env:
         container["env"] = [{"name": name, "value": value} for name, value in sorted(env.items())]
-
-
-def _runs_beam(args: list[str]) -> bool:
-    """Whether a step is a Beam pipeline, to which tfx gives Beam's arguments."""
-    return any(arg.startswith("--runner=") for arg in args)
 
 
 def _for_node(settings: dict[str, Any], node: str, default: Any) -> Any:

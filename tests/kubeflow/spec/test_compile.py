@@ -161,7 +161,7 @@ def test_engine_reaches_the_beam_steps_in_their_environment_alone():
         for one in executor["container"].get("env", [])
     }
 
-    assert set(engines) == {"Distiller", "ImageExampleGen", "StatisticsGen", "TeacherImporter", "TFLiteEvaluator"}
+    assert set(engines) == {"Distiller", "ImageExampleGen", "TeacherImporter", "TFLiteEvaluator"}
     assert engines["ImageExampleGen"] == {
         "runner": "flink",
         "flink": {
