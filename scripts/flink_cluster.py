@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 
 VERSION = "1.20.5"
-SECONDS = 120
+SECONDS, ATTEMPTS = 120, 3
 CONFIG = """\
 jobmanager.rpc.address: localhost
 jobmanager.rpc.port: {rpc}
@@ -37,11 +37,14 @@ taskmanager.memory.framework.off-heap.size: 128m
 taskmanager.memory.managed.size: 128m
 taskmanager.memory.network.min: 256m
 taskmanager.memory.network.max: 256m
+taskmanager.memory.jvm-metaspace.size: 256m
+taskmanager.memory.jvm-overhead.min: 192m
+taskmanager.memory.jvm-overhead.max: 192m
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 3
 restart-strategy.fixed-delay.delay: 5 s
-heartbeat.timeout: 10000
-heartbeat.interval: 2000
+heartbeat.timeout: 20000
+heartbeat.interval: 4000
 """
 # Java 17 hides what Flink and its serializers use.
 OPENED = [
@@ -77,24 +80,26 @@ def start(kind: str, jars: Path, folder: Path, log: Path) -> subprocess.Popen[by
     java = shutil.which("java")
     if java is None:
         sys.exit("flink_cluster: java must be installed; it is not on PATH. Install a JRE of version 11 or 17.")
-    command = [java, "-Xmx768m", *OPENED, "-cp", f"{jars}/*", kind, "--configDir", str(folder)]
+    # The simple compiler alone: these JVMs live for minutes.
+    options = ["-Xmx768m", "-XX:TieredStopAtLevel=1", *OPENED]
+    command = [java, *options, "-cp", f"{jars}/*", kind, "--configDir", str(folder)]
     with log.open("wb") as stream:
         return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
 
 
-def wait(address: str, processes: list[subprocess.Popen[bytes]], logs: Path) -> None:
-    """Waits until both TaskManagers have registered."""
+def is_up(address: str, workers: int, process: subprocess.Popen[bytes]) -> bool:
+    """Waits until the JobManager has a number of TaskManagers, or the process that was started last has ended."""
     for _ in range(SECONDS):
-        if any(process.poll() is not None for process in processes):
-            break
+        if process.poll() is not None:
+            return False
         try:
             with urllib.request.urlopen(f"http://{address}/overview", timeout=2) as answer:
-                if json.load(answer)["taskmanagers"] == 2:
-                    return
+                if json.load(answer)["taskmanagers"] == workers:
+                    return True
         except OSError:
             pass
         time.sleep(1)
-    sys.exit(f"flink_cluster: the cluster must start within {SECONDS} seconds; it has not. Its logs are in {logs}.")
+    return False
 
 
 def main() -> int:
@@ -111,16 +116,23 @@ def main() -> int:
     logs = options.folder / "log"
     logs.mkdir(exist_ok=True)
     kinds = [("jobmanager", MASTER), ("taskmanager-1", WORKER), ("taskmanager-2", WORKER)]
-    processes = [start(kind, jars, conf, logs / f"{name}.log") for name, kind in kinds]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        wait(f"localhost:{rest}", processes, logs)
-        workers = " ".join(str(process.pid) for process in processes[1:])
+        # One after the other, and again if need be: Flink gives up if its first steps take more than ten seconds.
+        for number, (name, kind) in enumerate(kinds):
+            for _ in range(ATTEMPTS):
+                processes[name] = start(kind, jars, conf, logs / f"{name}.log")
+                if is_up(f"localhost:{rest}", number, processes[name]):
+                    break
+            else:
+                sys.exit(f"flink_cluster: the {name} must start; it does not. Its log is {logs}/{name}.log.")
+        workers = " ".join(str(processes[name].pid) for name, kind in kinds if kind == WORKER)
         environment = {**os.environ, "FLINK_MASTER": f"localhost:{rest}", "FLINK_TASKMANAGERS": workers}
         return subprocess.run(options.command, env=environment, check=False).returncode
     finally:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
-        for process in processes:
+        for process in processes.values():
             process.wait()
 
 
