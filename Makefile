@@ -13,7 +13,7 @@ PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4
 TEACHER := examples/digits/teacher.keras
 IMAGE ?= localhost/learn2compress:latest
 
-.PHONY: help setup demo test lint docs lock image clean
+.PHONY: help setup demo test lint docs engines lock image clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make setup   make .venv, once; the others call it"
 	@echo "make lint    ruff, import-linter and mypy alone"
 	@echo "make docs    build the documentation as a site, with its generated reference pages"
+	@echo "make engines the digits on Prism (where Go is), and on Flink (JOB_SERVER_JAR=path), compared with one process"
 	@echo "make lock    resolve requirements/*.txt anew from pyproject.toml (ARGS=--upgrade: to the newest)"
 	@echo "make image   build the container image of a cluster's steps (IMAGE=name:tag, ARGS=the builder's)"
 	@echo "make clean   remove what builds, tests and the demo left; .venv stays"
@@ -49,6 +50,9 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: setup
 	.venv/bin/mkdocs build --quiet
 	@echo "The documentation: build/site/index.html"
+
+engines: setup
+	@scripts/engines.sh
 
 lock:
 	scripts/lock.sh $(ARGS)

@@ -205,7 +205,7 @@ def _run(
     Args:
         complete: Completes the configuration once TensorFlow can be used.
     """
-    from learn2compress.components.beam.runners import check_runner
+    from learn2compress.components.beam.runners import check_runner, has_own_workers
     from learn2compress.pipeline.environment import prepare_environment
     from learn2compress.pipeline.output.folder import claim_output
     from learn2compress.pipeline.output.lock import hold_output
@@ -217,6 +217,10 @@ def _run(
     with hold_output(output, "run"), Screen(detail) as screen:
         screen.say("Starting TensorFlow and TFX …")
         with quiet_output(output / "run.log") as log:
+            if has_own_workers(config.pipeline):
+                from learn2compress.components.beam.jobs import check_workers
+
+                check_workers(config.pipeline)
             from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline
             from learn2compress.schemas.progress import listening
 

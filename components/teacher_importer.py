@@ -103,6 +103,7 @@ class TeacherImporterExecutor(BeamNodeExecutor):
             splits,
             with_features,
             with_unlabeled,
+            key=collected.name,
         )
         move_outputs(collected, logits_artifact.uri)
         logits_manifest = TeacherLogitsManifest(

@@ -26,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from learn2compress.kubeflow.engine import read_engine
 from learn2compress.kubeflow.local_copies import to_local, to_uri, without_local_paths
 from learn2compress.kubeflow.spec.run_parameters import LOCATIONS, OPTIONAL, UNSET
 from learn2compress.pipeline.environment import prepare_environment
@@ -91,6 +92,7 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils, kubeflow_v2_run_executor
 
     from learn2compress.components.beam.options import user_errors
+    from learn2compress.kubeflow.engine import on_engine
     from learn2compress.kubeflow.records.step_record import Place, write_step_record
     from learn2compress.schemas.progress import listening
 
@@ -100,7 +102,8 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
     passed = invocation["outputs"]["artifacts"]
     if PROVENANCE not in passed:
         raise ClusterError(f"step {options.node} must have an output {PROVENANCE}; it has none. Compile again.")
-    place = Place.of(options.node, passed.pop(PROVENANCE)["artifacts"][0]["uri"])
+    provenance_uri = passed.pop(PROVENANCE)["artifacts"][0]["uri"]
+    place = Place.of(options.node, provenance_uri)
     invocation["outputs"]["artifacts"] = declared_outputs(passed)
     given = {key: one["artifacts"][0] for key, one in invocation.get("inputs", {}).get("artifacts", {}).items()}
     output_file = Path(invocation["outputs"]["outputFile"])
@@ -116,7 +119,8 @@ def run_step(options: argparse.Namespace, beam_args: list[str]) -> None:
         recorded, used = settle_parameters(invocation.get("inputs", {}).get("parameterValues", {}), spec, Path(scratch))
         kubeflow_v2_entrypoint_utils.translate_executor_output = capture
         try:
-            with user_errors(), listening(_print_progress):
+            engine = read_engine(provenance_uri, Path(scratch))
+            with user_errors(), listening(_print_progress), on_engine(engine):
                 kubeflow_v2_run_executor.main(
                     (
                         argparse.Namespace(

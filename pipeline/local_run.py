@@ -18,10 +18,10 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.local import local_dag_runner
 from tfx.orchestration.portable import beam_executor_operator, launcher
 
-from learn2compress.components.beam.jobs import Job
+from learn2compress.components.beam.jobs import open_job, try_again
 from learn2compress.components.beam.options import user_errors
-from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.execution.coordination import dismiss_workers
+from learn2compress.components.node import BeamNodeExecutor
 from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.pruning.channel_targets import check_reachable
 from learn2compress.compression.pruning.passes import choose_passes
@@ -289,10 +289,10 @@ def _on_engine(config: PipelineConfig) -> Iterator[None]:
     """
     operator = beam_executor_operator.BeamExecutorOperator
     original = operator.run_executor
-    args = beam_args(config)
 
     def run_executor(self: Any, execution_info: Any) -> Any:
-        return original(self, execution_info, make_beam_pipeline_fn=lambda: Job(config.runner, args))
+        is_ours = issubclass(self._executor_cls, BeamNodeExecutor)
+        return try_again(lambda: original(self, execution_info, lambda: open_job(config, is_ours)))
 
     operator.run_executor = run_executor
     try:

@@ -71,6 +71,10 @@ class EngineError(Learn2CompressError):
     """The engine of the Beam steps cannot be reached, or ended a job."""
 
 
+class LostWorkerError(EngineError):
+    """A worker of a Beam job ended in the middle of its work, so that the job failed."""
+
+
 class PassError(Learn2CompressError):
     """A pruning pass is not installed, cannot be loaded, or violates its contract."""
 

@@ -7,6 +7,7 @@ AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL; Google's application default, and ST
 to the location, with `/` between their parts.
 """
 
+import bisect
 import errno
 import hashlib
 import os
@@ -25,6 +26,7 @@ from learn2compress.schemas.provenance import FOLDER, SUFFIX
 from learn2compress.storage.addresses import fsspec_url
 
 _READ_AT_ONCE = 200
+_GAP_BYTES = 64 << 10  # between two parts of a file that are read in one request
 _ENTITY_FIELDS = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "mtime", "created")
 _SKIPPED = {".system", ".git", ".venv", "__pycache__", "node_modules"}
 
@@ -125,6 +127,11 @@ class Location:
         """Read a file as a whole."""
         with self.open(path) as stream:
             return stream.read()
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read parts of a file, each given by its offset and its length."""
+        with self.open(path) as stream:
+            return [stream.read(length) for offset, length in ranges if stream.seek(offset) == offset]
 
     def read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Read files as a whole, one after another, or as many at a time as a bucket allows."""
@@ -234,6 +241,20 @@ class Bucket(Location):
     def read(self, path: str) -> bytes:
         return bytes(self._fs.cat_file(self._inside(path)))
 
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        # Requests at once, and neighbours in one: a request costs more than the bytes between them.
+        inside, spans = self._inside(path), _spans(ranges)
+        parts = self._fs.cat_ranges(
+            [inside] * len(spans), [one.start for one in spans], [one.stop for one in spans], on_error="raise"
+        )
+        starts = [one.start for one in spans]
+        found = []
+        for offset, length in ranges:
+            number = bisect.bisect_right(starts, offset) - 1
+            first = offset - starts[number]
+            found.append(bytes(parts[number][first : first + length]))
+        return found
+
     def read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(paths), _READ_AT_ONCE):
             inside = {self._inside(path): path for path in paths[start : start + _READ_AT_ONCE]}
@@ -249,6 +270,11 @@ class Bucket(Location):
     def remove(self, path: str) -> None:
         """Remove a file."""
         self._fs.rm_file(self._inside(path))
+
+    def remove_all(self) -> None:
+        """Remove all files at and below this location; none is no error."""
+        if self._fs.exists(self._path):
+            self._fs.rm(self._path, recursive=True)
 
     def put(self, source: Path, path: str = "") -> None:
         """Copy a file of this machine there."""
@@ -266,6 +292,10 @@ class Bucket(Location):
         if not self._fs.exists(root):
             return []
         return sorted(name[len(root) + 1 :] for name in self._fs.find(root) if name.startswith(root + "/"))
+
+    def forget_listings(self) -> None:
+        """Query the store anew for what lies there, where fsspec would take an earlier answer."""
+        self._fs.invalidate_cache()
 
     def stored(self) -> list[Stored]:
         """List the files at and below this location, sorted by path."""
@@ -337,6 +367,17 @@ def _record_files(entries: list[os.DirEntry[str]], folder: str) -> Iterator[Foun
             about = entry.stat()
             path = f"{folder}/{entry.name}" if folder else entry.name
             yield Found(path, about.st_size, str(about.st_mtime_ns))
+
+
+def _spans(ranges: Sequence[tuple[int, int]]) -> list[range]:
+    """Joins parts of a file, each an offset and a length, that lie close together; sorted."""
+    spans: list[range] = []
+    for offset, length in sorted(ranges):
+        if spans and offset <= spans[-1].stop + _GAP_BYTES:
+            spans[-1] = range(spans[-1].start, max(spans[-1].stop, offset + length))
+        else:
+            spans.append(range(offset, offset + length))
+    return spans
 
 
 def _stored(path: str, info: dict[str, Any]) -> Stored:

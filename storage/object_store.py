@@ -70,6 +70,26 @@ def upload(source: Path, url: str, on_start: Callable[[], None] = lambda: None) 
             place.put(file, path)
 
 
+def put(source: Path, url: str) -> None:
+    """Copy a file, whatever lies there already.
+
+    Raises:
+        ClusterError: The store refuses or cannot be reached.
+    """
+    with answers(url, "be writable"):
+        _open(url).put(source)
+
+
+def remove(url: str) -> None:
+    """Remove all files at and below an address; none is no error.
+
+    Raises:
+        ClusterError: The store refuses or cannot be reached.
+    """
+    with answers(url, "be writable"):
+        _open(url).remove_all()
+
+
 def fingerprint(url: str) -> str:
     """Compute a text that changes when what lies there does, from the store's listing and not from the content.
 
@@ -160,7 +180,9 @@ def _list(url: str) -> list[tuple[str, Stored]]:
 def _open(url: str) -> Bucket:
     if not is_remote(url):
         raise ClusterError(f"{url} must be an s3://, gs:// or minio:// address; it is none. Give one.")
-    return Bucket(url)
+    place = Bucket(url)
+    place.forget_listings()  # others write there, too
+    return place
 
 
 @contextmanager

@@ -8,13 +8,13 @@ same words, have equal near ids; of images, these are their ids, and only equal 
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.components.beam.exchange import read_ranges
+from learn2compress.components.beam.signals import Signals, Worker
 from learn2compress.data.example_records import PARTS, Plan
 
 NAMED_DUPLICATES = 50
@@ -29,13 +29,13 @@ INDEX = np.dtype(
 Beam groups nothing else of an example."""
 
 
-class FindDuplicates(beam.DoFn):
+class FindDuplicates(Worker):
     """Counts the examples that occur more than once, by the splits in which they occur, and names some of them."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, signals: Signals) -> None:
+        self.plan, self.signals = plan, signals
 
-    def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
+    def work(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
         repeated = _repeated(list(element[1]), "content")
         counts: Counter[str] = Counter()
         pairs: list[tuple[bool, int, str, str]] = []
@@ -59,13 +59,13 @@ class FindDuplicates(beam.DoFn):
         yield {"duplicates": counts, "duplicate_examples": examples}
 
 
-class FindNearDuplicates(beam.DoFn):
+class FindNearDuplicates(Worker):
     """Counts the examples of a split with a near-duplicate in another, and those whose labels contradict each other."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, signals: Signals) -> None:
+        self.plan, self.signals = plan, signals
 
-    def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
+    def work(self, element: tuple[int, Iterable[Any]]) -> Iterator[dict[str, Any]]:
         repeated = _repeated(list(element[1]), "near")
         contents: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         labels: dict[int, set[int]] = defaultdict(set)
@@ -97,10 +97,8 @@ def fetch_records(plan: Plan, spill: str, index: np.ndarray, key: str = "id") ->
     """Reads the records of an index, each with its id or near id."""
     if not len(index):
         return
-    with open(Path(plan.spill, spill), "rb") as stream:
-        for row in index:
-            stream.seek(int(row["offset"]))
-            yield int(row[key]), stream.read(int(row["length"]))
+    ranges = [(int(row["offset"]), int(row["length"])) for row in index]
+    yield from zip(index[key].tolist(), read_ranges(f"{plan.spill}/{spill}", ranges), strict=True)
 
 
 def _repeated(spills: list[Any], key: str) -> list[tuple[str, np.ndarray]]:

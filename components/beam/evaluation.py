@@ -7,15 +7,17 @@
 A piece of work is a shard with all files, so that each shard is decompressed and parsed once: for small files this
 takes longer than inference. If there are fewer shards than the workers need, each shard is assigned several times, each
 time with a part of the files. Only one batch of a shard's images is in memory at a time. A worker opens a file once and
-keeps it open. Beam groups some twenty bytes for each image and file, and no pixels. Workers on several machines must
-share the folders of the inputs and of the tallies.
+keeps it open. Beam groups some twenty bytes for each image and file, and no pixels. Workers on several machines share
+the folders of the inputs and of the tallies, or have an exchange (exchange.py).
 """
 
+import dataclasses
 import hashlib
 import os
 import pickle
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,12 +26,12 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from learn2compress.components.beam.options import user_errors
+from learn2compress.components.beam.exchange import Exchange, fetch, fetched, write
+from learn2compress.components.beam.signals import Signals, Worker
 from learn2compress.data.stored_examples import read_shard, read_teacher_classes, stack_contents, with_teacher
 from learn2compress.evaluation.measure import Batch, Tally, Tallying, join
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import Split, Task
 from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
@@ -111,16 +113,22 @@ def run_models(
         DataError: A shard is damaged, or the teacher's logits are of other examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = cut_pieces(shards, models, task, PIECES_A_WORKER * workers_of(pipeline.options))
-    with user_errors(), pipeline:
-        _ = (
-            pipeline
-            | "Pieces" >> beam.Create(pieces, reshuffle=False)
-            | "Distribute" >> beam.Reshuffle()
-            | "Run" >> beam.ParDo(RunModels())
-            | "BySplitAndFile" >> beam.GroupByKey()
-            | "Join" >> beam.ParDo(WriteTally(str(folder)))
-        )
+    with Exchange.of(pipeline.options) as exchange:
+        there = exchange.folder(folder)
+        offered = [_offer_shard(shard, exchange) for shard in shards]
+        files = [dataclasses.replace(model, path=exchange.offer(model.path)) for model in models]
+        pieces = cut_pieces(offered, files, task, PIECES_A_WORKER * workers_of(pipeline.options))
+        signals = Signals(f"{there}/signals")
+        with signals.running(pipeline, exchange, "evaluation: part", {_done(piece): 1 for piece in pieces}):
+            _ = (
+                pipeline
+                | "Pieces" >> beam.Create(pieces, reshuffle=False)
+                | "Distribute" >> beam.Reshuffle()
+                | "Run" >> beam.ParDo(RunModels(signals))
+                | "BySplitAndFile" >> beam.GroupByKey()
+                | "Join" >> beam.ParDo(WriteTally(there, signals))
+            )
+        exchange.take(there, folder)
     tallies = {}
     for split, name in {(shard.split, model.name): None for model in models for shard in shards}:
         if (folder / _tally_name(split, name)).exists():  # a split without images has no tally
@@ -133,10 +141,13 @@ def read_tally(folder: Path, split: Split, name: str) -> Tally:
     return pickle.loads((folder / _tally_name(split, name)).read_bytes())
 
 
-class RunModels(beam.DoFn):
+class RunModels(Worker):
     """Runs files on a shard, one batch of images after another."""
 
-    def process(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
+    def __init__(self, signals: Signals | None = None) -> None:
+        self.signals = signals
+
+    def work(self, piece: Piece) -> Iterator[tuple[tuple[str, str], tuple[int, Tally]]]:
         tallying = {model.name: Tallying(_opened(model, piece.task), piece.task) for model in piece.models}
         seen = False
         for batch in read_batches(piece.shard, piece.task):
@@ -146,33 +157,36 @@ class RunModels(beam.DoFn):
         if seen:
             for name, running in tallying.items():
                 yield (piece.shard.split, name), (piece.shard.order, running.tally())
+        self.tell_done(_done(piece))
 
 
-class WriteTally(beam.DoFn):
+class WriteTally(Worker):
     """Joins a file's tallies of all shards of a split, and writes the result."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: str, signals: Signals | None = None) -> None:
+        self.folder, self.signals = folder, signals
 
-    def process(self, element: tuple[tuple[str, str], Iterable[tuple[int, Tally]]]) -> None:
+    def work(self, element: tuple[tuple[str, str], Iterable[tuple[int, Tally]]]) -> None:
         (split, name), parts = element
         joined = join([part for _, part in sorted(parts, key=lambda part: part[0])])
-        write_whole(Path(self.folder, _tally_name(split, name)), pickle.dumps(joined))
+        write(f"{self.folder}/{_tally_name(split, name)}", pickle.dumps(joined))
 
 
 def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
     """Streams the examples of a shard in batches, with the teacher's classes."""
-    examples = read_shard(shard.examples, task)
-    teacher = read_teacher_classes(shard.logits, len(task.classes)) if shard.logits else None
-    pairs = with_teacher(examples, teacher, shard.examples)
-    while some := list(islice(pairs, BATCH)):
-        yield Batch(
-            ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
-            sources=[example.source for example, _ in some],
-            labels=np.array([example.label for example, _ in some], np.int32),
-            examples=stack_contents([example for example, _ in some]),
-            teacher=None if teacher is None else np.array([label for _, label in some], np.int32),
-        )
+    with ExitStack() as copies:
+        examples = copies.enter_context(fetched(shard.examples))
+        logits = copies.enter_context(fetched(shard.logits)) if shard.logits else None
+        teacher = read_teacher_classes(logits, len(task.classes)) if logits else None
+        pairs = with_teacher(read_shard(examples, task), teacher, examples)
+        while some := list(islice(pairs, BATCH)):
+            yield Batch(
+                ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
+                sources=[example.source for example, _ in some],
+                labels=np.array([example.label for example, _ in some], np.int32),
+                examples=stack_contents([example for example, _ in some]),
+                teacher=None if teacher is None else np.array([label for _, label in some], np.int32),
+            )
 
 
 # An interpreter must stay in its thread, and a worker process may have several threads.
@@ -182,7 +196,7 @@ _open_models = threading.local()
 def _opened(model: ModelToRun, task: Task) -> Classifier:
     known = _open_models.__dict__.setdefault("by_sha256", {})
     if model.sha256 not in known:
-        data = read_bytes(model.path)
+        data = read_bytes(fetch(model.path))
         digest = hashlib.sha256(data).hexdigest()
         if digest != model.sha256:
             raise ModelFileError(
@@ -200,6 +214,17 @@ def workers_of(options: PipelineOptions) -> int:
         return _WORKERS_ELSEWHERE
     # Without a number the runner starts one worker for each core.
     return options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+
+
+def _offer_shard(shard: Shard, exchange: Exchange) -> Shard:
+    logits = exchange.offer(shard.logits) if shard.logits else None
+    return dataclasses.replace(shard, examples=exchange.offer(shard.examples), logits=logits)
+
+
+def _done(piece: Piece) -> str:
+    """Names a piece of work."""
+    models = hashlib.sha256("\n".join(model.name for model in piece.models).encode()).hexdigest()[:16]
+    return f"{piece.shard.split}-{piece.shard.order}-{models}"
 
 
 def _tally_name(split: str, name: str) -> str:

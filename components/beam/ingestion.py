@@ -7,12 +7,12 @@
 
 Contents do not pass through Beam's grouping, which a runner on one machine does in memory. Each worker writes its
 records to its own file below `spill`, and Beam groups only their positions. Memory therefore grows by some hundred
-bytes for each example, and not by its content. Workers on several machines must share this folder and the output
-folder.
+bytes for each example, and not by its content. Workers on several machines share this folder and the output folder, or
+have an exchange (exchange.py), to which the plan of the workers then refers.
 """
 
+import dataclasses
 import json
-import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -29,14 +29,16 @@ from learn2compress.components.beam.duplicates import (
     FindNearDuplicates,
     fetch_records,
 )
-from learn2compress.components.beam.options import user_errors
+from learn2compress.components.beam.exchange import Exchange, read, write, written
+from learn2compress.components.beam.pieces import offer_piece
+from learn2compress.components.beam.signals import Signals, Worker
 from learn2compress.data.example_records import PARTS, SPLITS, Plan, make_record, open_shard
 from learn2compress.data.raw_examples import Piece
-from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.manifests import BadFile
 
 NAMED_BAD_FILES = 100
 _INDEX_BATCH = 4096
+_REPORT = "report.json"
 
 
 def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict[str, Any]:
@@ -60,48 +62,65 @@ def ingest(pipeline: beam.Pipeline, pieces: Iterable[Piece], plan: Plan) -> dict
     Path(plan.spill).mkdir(parents=True)
     for split in plan.shards:
         Path(plan.folder, f"Split-{split}").mkdir(parents=True, exist_ok=True)
-    report = Path(plan.spill, "report.json")
-    with user_errors(), pipeline:
-        read = (
-            pipeline
-            | "Pieces" >> beam.Create(list(pieces), reshuffle=False)
-            | "Distribute" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadPiece(plan)).with_outputs("contents", "near", "counts", main="index")
-        )
-        # Shards without examples are written as well.
-        every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
-        _ = (
-            (read.index, pipeline | "Shards" >> beam.Create(every, reshuffle=False))
-            | beam.Flatten()
-            | "ByShard" >> beam.GroupByKey()
-            | "Write" >> beam.ParDo(WriteShard(plan))
-        )
-        duplicates = read.contents | "ByContent" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan))
-        near = read.near | "ByNearId" >> beam.GroupByKey() | "NearDuplicates" >> beam.ParDo(FindNearDuplicates(plan))
-        _ = (
-            (read["counts"], duplicates, near)
-            | "Counts" >> beam.Flatten()
-            | "ToOne" >> beam.Map(_to_one)
-            | "Together" >> beam.GroupByKey()
-            | "Report" >> beam.ParDo(WriteReport(str(report)))
-        )
-    return json.loads(report.read_text(encoding="utf-8"))
+    with Exchange.of(pipeline.options) as exchange:
+        offered = [offer_piece(piece, exchange) for piece in pieces]
+        there = dataclasses.replace(plan, folder=exchange.folder(plan.folder), spill=exchange.folder(plan.spill))
+        signals = Signals(f"{there.spill}/signals")
+        units = dict.fromkeys([_piece_done(number) for number in range(len(offered))], 1)
+        units |= {_shard_done(split, shard): 1 for split in plan.shards for shard in range(plan.shards[split])}
+        with signals.running(pipeline, exchange, "reading: part", units):
+            _build(pipeline, offered, there, signals)
+        report = json.loads(read(f"{there.spill}/{_REPORT}") or b"{}")
+        exchange.take(there.folder, plan.folder)
+    return report
 
 
-class ReadPiece(beam.DoFn):
+def _build(pipeline: beam.Pipeline, pieces: list[Piece], plan: Plan, signals: Signals) -> None:
+    """Adds the steps to a pipeline; `plan` refers to the folders as workers find them."""
+    read = (
+        pipeline
+        | "Pieces" >> beam.Create(list(enumerate(pieces)), reshuffle=False)
+        | "Distribute" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(ReadPiece(plan, signals)).with_outputs("contents", "near", "counts", main="index")
+    )
+    # Shards without examples are written as well.
+    every = [((split, shard), None) for split in plan.shards for shard in range(plan.shards[split])]
+    _ = (
+        (read.index, pipeline | "Shards" >> beam.Create(every, reshuffle=False))
+        | beam.Flatten()
+        | "ByShard" >> beam.GroupByKey()
+        | "Write" >> beam.ParDo(WriteShard(plan, signals))
+    )
+    duplicates = (
+        read.contents | "ByContent" >> beam.GroupByKey() | "Duplicates" >> beam.ParDo(FindDuplicates(plan, signals))
+    )
+    near = (
+        read.near | "ByNearId" >> beam.GroupByKey() | "NearDuplicates" >> beam.ParDo(FindNearDuplicates(plan, signals))
+    )
+    _ = (
+        (read["counts"], duplicates, near)
+        | "Counts" >> beam.Flatten()
+        | "ToOne" >> beam.Map(_to_one)
+        | "Together" >> beam.GroupByKey()
+        | "Report" >> beam.ParDo(WriteReport(f"{plan.spill}/{_REPORT}"))
+    )
+
+
+class ReadPiece(Worker):
     """Reads a piece into a spill file, and yields the positions of its records and the counts."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, signals: Signals) -> None:
+        self.plan, self.signals = plan, signals
 
-    def process(self, piece: Piece) -> Iterator[Any]:
+    def work(self, element: tuple[int, Piece]) -> Iterator[Any]:
+        number, piece = element
         # Each attempt has its own file name, so that the file of an interrupted attempt is never read.
         spill = uuid.uuid4().hex
         examples: dict[str, Counter[str]] = {split: Counter() for split in PARTS}
         bad: list[list[str]] = []
         bad_count = 0
         rows: list[tuple[int, ...]] = []
-        with open(Path(self.plan.spill, spill), "xb") as stream:
+        with written(f"{self.plan.spill}/{spill}") as path, path.open("xb") as stream:
             for raw in piece.read():
                 if isinstance(raw, BadFile):
                     bad_count += 1
@@ -117,6 +136,7 @@ class ReadPiece(beam.DoFn):
                     rows = []
         yield from self._index(spill, rows)
         yield beam.pvalue.TaggedOutput("counts", {"examples": examples, "bad": bad, "bad_count": bad_count})
+        self.tell_done(_piece_done(number))
 
     def _index(self, spill: str, rows: list[tuple[int, ...]]) -> Iterator[Any]:
         index = np.array(rows, INDEX)
@@ -135,27 +155,24 @@ class ReadPiece(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(tag, (bucket, (spill, index[buckets == bucket])))
 
 
-class WriteShard(beam.DoFn):
+class WriteShard(Worker):
     """Fetches the records of a shard and writes them in the order of their ids."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, signals: Signals) -> None:
+        self.plan, self.signals = plan, signals
 
-    def process(self, element: tuple[tuple[str, int], Iterable[Any]]) -> Iterator[Any]:
+    def work(self, element: tuple[tuple[str, int], Iterable[Any]]) -> None:
         (split, shard), spills = element
         records: list[tuple[int, bytes]] = []
         for spill, index in filter(None, spills):
             records += fetch_records(self.plan, spill, index)
         # Records with equal ids have the same pixels; their bytes decide the order.
         records.sort()
-        name = self.plan.shard_name(split, shard)
-        # Written to another file and then renamed, so that a shard is never incomplete.
-        aside = Path(self.plan.spill, f"{uuid.uuid4().hex}-{name}")
-        with open_shard(aside) as writer:
+        name = f"{self.plan.folder}/Split-{split}/{self.plan.shard_name(split, shard)}"
+        with written(name) as path, open_shard(path) as writer:
             for _, record in records:
                 writer.write(record)
-        os.replace(aside, Path(self.plan.folder, f"Split-{split}", name))
-        yield from ()
+        self.tell_done(_shard_done(split, shard))
 
 
 class WriteReport(beam.DoFn):
@@ -193,7 +210,15 @@ class WriteReport(beam.DoFn):
             "contradictions": contradictions,
             "contradictory": sorted(contradictory)[:NAMED_DUPLICATES],
         }
-        write_whole(Path(self.path), json.dumps(report))
+        write(self.path, json.dumps(report).encode())
+
+
+def _piece_done(number: int) -> str:
+    return f"piece-{number}"
+
+
+def _shard_done(split: str, shard: int) -> str:
+    return f"{split}-{shard}"
 
 
 def _to_one(value: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -6,20 +6,57 @@ the same work on another engine, or with more workers, would otherwise not be fo
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
-from learn2compress.components.beam.options import find_user_error
-from learn2compress.schemas.errors import EngineError
+from learn2compress.components.beam.lost_workers import aborting_lost_workers, is_lost_worker
+from learn2compress.components.beam.options import direct_runner_args, find_user_error
+from learn2compress.components.beam.runners import beam_args
+from learn2compress.schemas.config import PipelineConfig
+from learn2compress.schemas.errors import EngineError, LostWorkerError
+from learn2compress.schemas.progress import say
 
 _MAX_REASON = 200
+ATTEMPTS = 3
+"""How often a step is tried whose workers are lost, on an engine that does not itself try again."""
+
+MISSING_PACKAGE = "No module named 'learn2compress'"
+T = TypeVar("T")
 
 # Java's stack ends with the cause that counts.
 _JAVA_CAUSE = re.compile(r"^(?:Caused by: )?((?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error))(?:: (.*))?$", re.MULTILINE)
+
+
+def open_job(config: PipelineConfig, has_exchange: bool) -> "Job":
+    """Opens the job of a step.
+
+    Args:
+        config: Section `pipeline`.
+        has_exchange: Whether the step's workers get and leave files through an exchange; TFX's own steps, such as
+            StatisticsGen, do not, and run on this machine where there is one.
+    """
+    if config.exchange and not has_exchange:
+        return Job("direct", direct_runner_args(1))
+    return Job(config.runner, beam_args(config))
+
+
+def check_workers(config: PipelineConfig) -> None:
+    """Runs a job of one element, which shows that workers start and have this package.
+
+    Raises:
+        EngineError: They do not.
+    """
+    with Job(config.runner, beam_args(config)) as job:
+        # The function is found in the worker by its name, and so is this package.
+        _ = job | beam.Create([None]) | beam.Map(_do_nothing)
+
+
+def _do_nothing(_: None) -> None:
+    pass
 
 
 class Job(beam.Pipeline):
@@ -42,9 +79,22 @@ class Job(beam.Pipeline):
     ) -> None:
         """Runs the job and waits for its end; a context manager of Beam does so on leaving."""
         try:
-            super().__exit__(exc_type, exc_val, exc_tb)
+            with aborting_lost_workers():
+                super().__exit__(exc_type, exc_val, exc_tb)
         except Exception as error:
-            if self._engine == "direct" or find_user_error(error) is not None:
+            if find_user_error(error) is not None:
+                raise
+            if is_lost_worker(error):
+                raise LostWorkerError(
+                    f"the workers of the job on {self._engine} must stay until it ends; one was lost. If it ran out of "
+                    "memory, use fewer workers; the same command goes on."
+                ) from error
+            if MISSING_PACKAGE in str(error):
+                raise EngineError(
+                    f"the workers on {self._engine} must have this package; they cannot import learn2compress. Start "
+                    "them with the Python that it is installed in, or an image made by `make image`."
+                ) from error
+            if self._engine == "direct":
                 raise
             raise EngineError(
                 f"the job on {self._engine} must end; it failed: {engine_reason(error)[:_MAX_REASON]}. "
@@ -58,6 +108,20 @@ class Job(beam.Pipeline):
         result: Any = getattr(self, "result", None)
         if result is not None and not PipelineState.is_terminal(result.state):
             result.cancel()
+
+
+def try_again(run: Callable[[], T]) -> T:
+    """Runs a step, and once more if its workers are lost: what it wrote is replaced, and finished shards are kept.
+
+    Raises:
+        LostWorkerError: They were lost each time.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return run()
+        except LostWorkerError:
+            say("a worker was lost; the step goes on with new ones")
+    return run()
 
 
 def engine_reason(error: BaseException) -> str:

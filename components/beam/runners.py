@@ -41,7 +41,8 @@ def beam_args(config: PipelineConfig) -> list[str]:
         "spark": lambda: _spark_args(config),
         "dataflow": lambda: _dataflow_args(config),
     }[config.runner]
-    return merge_args(build(), config.beam_args)
+    exchange = [f"--exchange={config.exchange}"] if config.exchange and config.runner != "direct" else []
+    return merge_args([*build(), *exchange], config.beam_args)
 
 
 def merge_args(args: Iterable[str], further: Iterable[str]) -> list[str]:
@@ -56,11 +57,12 @@ def merge_args(args: Iterable[str], further: Iterable[str]) -> list[str]:
     return [*(arg for arg in args if _name(arg) not in replaced), *further]
 
 
-def check_runner(config: PipelineConfig) -> None:
+def check_runner(config: PipelineConfig, section: str = "pipeline") -> None:
     """Checks that the engine can be reached, within a few seconds.
 
     Args:
         config: Section `pipeline`.
+        section: Name of the section in which the user finds the settings, for messages.
 
     Raises:
         EngineError: A binary or a jar is missing, a port is closed, or a setting is missing.
@@ -72,19 +74,34 @@ def check_runner(config: PipelineConfig) -> None:
                 f"Install it: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{_beam_version()}."
             )
     elif config.runner == "flink":
-        _check_jar("flink", config.flink.job_server_jar)
-        _check_port("pipeline.flink.master", config.flink.master)
-        _check_flink(config.flink.master)
-        _check_environment("flink", config.flink.environment, config.flink.environment_config)
+        _check_jar(f"{section}.flink", config.flink.job_server_jar)
+        _check_port(f"{section}.flink.master", config.flink.master)
+        _check_flink(f"{section}.flink.master", config.flink.master)
+        _check_environment(
+            f"{section}.flink", config.flink.environment, config.flink.environment_config, config.flink.master
+        )
     elif config.runner == "spark":
-        _check_jar("spark", config.spark.job_server_jar)
+        _check_jar("pipeline.spark", config.spark.job_server_jar)
         if config.spark.master.startswith("spark://"):
             _check_port("pipeline.spark.master", config.spark.master.removeprefix("spark://"))
-        _check_environment("spark", config.spark.environment, config.spark.environment_config)
+        _check_environment(
+            "pipeline.spark", config.spark.environment, config.spark.environment_config, config.spark.master
+        )
     elif config.runner == "dataflow":
         missing = [name for name, value in config.dataflow if value is None]
         if missing:
             raise EngineError(f"pipeline.dataflow must have {', '.join(missing)}; got none. Add it to the config.")
+        if config.exchange is None:
+            raise EngineError(
+                "pipeline.exchange must be given with the runner dataflow, whose workers share no file system; got "
+                "none. Set it to gs://BUCKET/PATH."
+            )
+
+
+def has_own_workers(config: PipelineConfig) -> bool:
+    """Whether Python runs in processes that others start, with a package that may be missing or another."""
+    kinds = [arg.partition("=")[2] for arg in beam_args(config) if _name(arg) == "environment_type"]
+    return bool(kinds) and kinds[-1] in ("EXTERNAL", "PROCESS")
 
 
 def _prism_args(config: PipelineConfig) -> list[str]:
@@ -133,15 +150,16 @@ def _environment_args(kind: str, config: str | None) -> list[str]:
     return [f"--environment_type={kind}", *([f"--environment_config={config}"] if config else [])]
 
 
-def _check_jar(runner: str, jar: str | None) -> None:
+def _check_jar(section: str, jar: str | None) -> None:
     if jar is None or not os.path.isfile(os.path.expanduser(jar)):
+        runner = section.rpartition(".")[2]
         raise EngineError(
-            f"pipeline.{runner}.job_server_jar must be the jar of Beam's job server for {runner.title()}; got {jar}. "
+            f"{section}.job_server_jar must be the jar of Beam's job server for {runner.title()}; got {jar}. "
             f"Download beam-runners-{runner}-…-job-server-{_beam_version()}.jar from Maven Central."
         )
 
 
-def _check_flink(master: str) -> None:
+def _check_flink(field: str, master: str) -> None:
     """Checks that a JobManager answers, and that Beam supports its version."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
@@ -150,7 +168,7 @@ def _check_flink(master: str) -> None:
             version = str(json.load(answer)["flink-version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineError(
-            f"pipeline.flink.master must be the REST address of a JobManager; {master} is something else: {error}. "
+            f"{field} must be the REST address of a JobManager; {master} is something else: {error}. "
             "Correct the address; the port is rest.port of Flink's configuration, 8081 by default."
         ) from error
     supported = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
@@ -161,16 +179,21 @@ def _check_flink(master: str) -> None:
         )
 
 
-def _check_environment(runner: str, kind: str, config: str | None) -> None:
+def _check_environment(section: str, kind: str, config: str | None, master: str) -> None:
     if kind == "LOOPBACK":
         return
     if config is None:
         raise EngineError(
-            f"pipeline.{runner}.environment_config must be given with environment {kind}; got none. "
-            "See docs/how-to/engines.md."
+            f"{section}.environment_config must be given with environment {kind}; got none. See docs/how-to/engines.md."
         )
-    if kind == "EXTERNAL":
-        _check_port(f"pipeline.{runner}.environment_config", config)
+    # An address on the machines of the workers cannot be tried from here.
+    if kind == "EXTERNAL" and (_is_here(master) or not _is_here(config)):
+        _check_port(f"{section}.environment_config", config)
+
+
+def _is_here(address: str) -> bool:
+    host = address.removeprefix("spark://").rpartition(":")[0]
+    return host in ("localhost", "127.0.0.1", "")
 
 
 def _check_port(field: str, address: str) -> None:

@@ -56,11 +56,13 @@ def examine(
     if config:
         checks.append(("teacher", lambda: _place("teacher", settings.teacher, config.teacher.path)))
         checks.append(("data", lambda: _place("data", settings.data, config.data.path)))
+        if settings.runner == "flink":
+            checks.append(("job server", lambda: _job_server(settings.flink.job_server_jar)))
     for name, check in checks:
         yield _try(name, check)
     if kube is None:
         return
-    wanted = Wanted(root, image, service_account, settings.secret, settings.volume, settings.retries)
+    wanted = Wanted(root, image, service_account, settings.secret, settings.volume, settings.retries, _engine(settings))
     yield from examine_system(kube, wanted, _version_of(endpoint))
     yield from examine_namespace(kube, wanted, _is_private(image))
     if probe:
@@ -85,7 +87,15 @@ def check_quickly(
         with suppress(UnreachableRegistryError):
             facts = look_up_image(name, _QUICK_SECONDS)
     if kube is not None:
-        wanted = Wanted(root or settings.pipeline_root, name, None, settings.secret, settings.volume, settings.retries)
+        wanted = Wanted(
+            root or settings.pipeline_root,
+            name,
+            None,
+            settings.secret,
+            settings.volume,
+            settings.retries,
+            _engine(settings),
+        )
         private = facts is not None and facts.is_private
         version = _version_of(endpoint)
         for finding in (*examine_system(kube, wanted, version), *examine_namespace(kube, wanted, private)):
@@ -158,6 +168,22 @@ def _is_private(image: str | None) -> bool:
         return image is not None and look_up_image(image).is_private
     except ClusterError:
         return False
+
+
+def _engine(settings: KubeflowConfig) -> str | None:
+    return settings.flink.master if settings.runner == "flink" else None
+
+
+def _job_server(jar: str | None) -> str:
+    if jar is None:
+        raise ClusterError(
+            "kubeflow.flink.job_server_jar must be given; got none. Upload the jar and name its address."
+        )
+    if not is_remote(jar):
+        return f"{jar} is in the containers, which cannot be seen from here"
+    if not exists(jar):
+        raise ClusterError(f"kubeflow.flink.job_server_jar must exist; there is nothing at {jar}. Upload it.")
+    return f"{jar} is there"
 
 
 def _place(what: str, given: str | None, local: str) -> str:

@@ -42,6 +42,7 @@ class Wanted:
         secret: Secret with the object store's keys.
         volume: Volume with teacher or data.
         retries: By node, how often a failed step is to be tried again.
+        engine: Address of a Flink cluster, HOST:PORT; None: the Beam steps run in their own containers.
     """
 
     root: str | None
@@ -50,6 +51,7 @@ class Wanted:
     secret: str | None
     volume: VolumeConfig | None
     retries: dict[str, int]
+    engine: str | None = None
 
 
 def examine_system(kube: Kube, wanted: Wanted, version: tuple[int, ...] | None) -> Iterator[Finding]:
@@ -83,6 +85,8 @@ def examine_namespace(kube: Kube, wanted: Wanted, is_private: bool) -> Iterator[
         yield _seen("secret", lambda: _secret(kube, wanted.secret or ""))
     if wanted.volume:
         yield _seen("volume", lambda: _volume(kube, wanted.volume.claim if wanted.volume else ""))
+    if wanted.engine:
+        yield _seen("engine", lambda: _engine(kube, wanted.engine or ""))
     yield _seen("machines", lambda: _machines(kube))
 
 
@@ -268,6 +272,21 @@ def _volume(kube: Kube, claim: str) -> tuple[str, str]:
     if not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
         return NOTE, f"{claim} is {', '.join(modes)}: steps that run at the same time must be on one machine"
     return OK, f"{claim} is there, {found.status.phase.lower() if found.status and found.status.phase else 'unbound'}"
+
+
+def _engine(kube: Kube, address: str) -> tuple[str, str]:
+    name, _, port = address.rpartition(":")
+    if "." in name:
+        return NOTE, f"{address} is not looked for, since it may lie in another namespace"
+    found = _read(kube, f"service {name}", kube.core.read_namespaced_service, name, kube.namespace)
+    if found is None:
+        return FAULT, (
+            f"service {name} must be in namespace {kube.namespace}, where kubeflow.flink.master names it; it is not. "
+            "Apply the overlay with ../flink."
+        )
+    if int(port) not in [one.port for one in found.spec.ports or []]:
+        return FAULT, f"service {name} must have the port {port}; it has not. Correct kubeflow.flink.master."
+    return OK, f"{address} is there"
 
 
 def _machines(kube: Kube) -> tuple[str, str]:

@@ -21,7 +21,9 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from learn2compress import __version__
 from learn2compress.components.beam.runners import beam_args
+from learn2compress.components.node import BeamNodeExecutor
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
+from learn2compress.kubeflow.spec.engine import ENGINE_VARIABLE, check_engine, write_engine
 from learn2compress.kubeflow.spec.lint import check_spec
 from learn2compress.kubeflow.spec.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
 from learn2compress.modalities import modality_named
@@ -69,6 +71,7 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
             "run. Set one of them; `learn2compress plan` shows what teacher would give."
         )
     _check_paths(config)
+    check_engine(config)
     config = _with_shape(config)
     spec, platform = _compile(config, image)
     documents = [spec, platform] if platform else [spec]
@@ -80,7 +83,9 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     known, unknown = _known_places(config)
     module = read_module(config.students.module) if config.students.module else None
     inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
-    pipeline = build_pipeline(_all_given(config, unknown), inputs, "", beam_pipeline_args=beam_args(config.pipeline))
+    # The arguments of one machine; another engine is named in the environment, which is not part of the cache's key.
+    args = beam_args(config.pipeline.model_copy(update={"runner": "direct", "exchange": None}))
+    pipeline = build_pipeline(_all_given(config, unknown), inputs, "", beam_pipeline_args=args)
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             use_pipeline_spec_2_1=True, default_image=image, default_commands=COMMAND
@@ -94,8 +99,9 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     _name_types(spec)
     _settle_statistics(spec)
     _lift_parameters(spec, known)
+    executors = {one.id: one.executor_spec.executor_class for one in pipeline.components}
     for node, task in spec["root"]["dag"]["tasks"].items():
-        _finish_step(config, node, task, spec)
+        _finish_step(config, node, task, spec, issubclass(executors[node], BeamNodeExecutor))
     _check_nodes(config, spec)
     return spec, _platform(config, spec)
 
@@ -226,7 +232,7 @@ def _lift_parameters(spec: Json, known: dict[str, str | None]) -> None:
     spec["root"]["inputDefinitions"] = {"parameters": lifted}
 
 
-def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
+def _finish_step(config: Config, node: str, task: Json, spec: Json, runs_beam: bool) -> None:
     component = spec["components"][task["componentRef"]["name"]]
     container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
     component.setdefault("outputDefinitions", {}).setdefault("artifacts", {})[PROVENANCE] = {
@@ -246,8 +252,11 @@ def _finish_step(config: Config, node: str, task: Json, spec: Json) -> None:
     resources = _resources(_for_node(settings.resources, node, NodeResources()))
     if resources:
         container["resources"] = resources
-    if settings.env:
-        container["env"] = [{"name": name, "value": value} for name, value in sorted(settings.env.items())]
+    env = dict(settings.env)
+    if settings.runner != "direct" and runs_beam:
+        env[ENGINE_VARIABLE] = write_engine(config)
+    if env:
+        container["env"] = [{"name": name, "value": value} for name, value in sorted(env.items())]
 
 
 def _for_node(settings: dict[str, Any], node: str, default: Any) -> Any:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The section `kubeflow`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from learn2compress.schemas.config.runners import ClusterFlinkConfig, Exchange
 from learn2compress.schemas.config.types import NonNegativeInt, Rate, Section
 
 # Memory in the notation of Kubernetes.
@@ -39,6 +40,21 @@ class KubeflowConfig(Section):
     teacher: str | None = Field(None, description="location of the teacher on the cluster, if it is not teacher.path")
     data: str | None = Field(None, description="location of the data on the cluster, if it is not data.path")
     resources: dict[str, NodeResources] = Field({}, description="resources by node: {cpu: 4, memory: 8Gi, gpu: 1}")
+    runner: Literal["direct", "flink", "dataflow"] = Field(
+        "direct",
+        description="engine of the Beam steps: direct: in the container of the step; flink: a session cluster in the "
+        "namespace; dataflow: with the settings of pipeline.dataflow",
+    )
+    flink: ClusterFlinkConfig = Field(
+        ClusterFlinkConfig(),
+        description="settings of the runner flink: {master, job_server_jar, parallelism, environment, "
+        "environment_config}",
+    )
+    exchange: Exchange | None = Field(
+        None,
+        description="address through which the workers of another runner get and leave files (default: below the "
+        "outputs of the step)",
+    )
     fan_out: bool = Field(
         False,
         description="prune and quantize each student in separate parallel tasks (Pruner-small, Quantizer-small …), "

@@ -4,7 +4,14 @@
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from learn2compress.schemas.config.runners import DataflowConfig, FlinkConfig, PrismConfig, Runner, SparkConfig
+from learn2compress.schemas.config.runners import (
+    DataflowConfig,
+    Exchange,
+    FlinkConfig,
+    PrismConfig,
+    Runner,
+    SparkConfig,
+)
 from learn2compress.schemas.config.types import NonNegativeInt, PositiveInt, Section
 
 
@@ -33,6 +40,11 @@ class PipelineConfig(Section):
     )
     dataflow: DataflowConfig = Field(
         DataflowConfig(), description="settings of the runner dataflow: {project, region, temp_location, image}"
+    )
+    exchange: Exchange | None = Field(
+        None,
+        description="s3://, gs:// or minio:// address through which the workers of another runner get and leave files "
+        "(default: they share the file system of this machine)",
     )
     beam_args: list[str] = Field(
         [], description="further Beam arguments, which are added to those of the runner or replace them"

@@ -9,6 +9,7 @@ from learn2compress.schemas.config.types import PositiveInt, Section
 
 HostAndPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
 Runner = Literal["direct", "prism", "flink", "spark", "dataflow"]
+Exchange = Annotated[str, Field(pattern=r"^(s3|gs|minio)://[^/]+/.+")]
 Environment = Literal["LOOPBACK", "PROCESS", "EXTERNAL", "DOCKER"]
 
 
@@ -33,6 +34,21 @@ class FlinkConfig(Section):
     )
     environment_config: str | None = Field(
         None, description="EXTERNAL: HOST:PORT of the worker pool; PROCESS: a JSON with the boot command; DOCKER: image"
+    )
+
+
+class ClusterFlinkConfig(FlinkConfig):
+    """A Flink session cluster in the namespace of the steps, as kubeflow/manifests/flink makes one."""
+
+    master: HostAndPort = Field("learn2compress-flink:8081", description="REST address of the JobManager, HOST:PORT")
+    job_server_jar: str | None = Field(
+        None,
+        description="beam-runners-flink-VERSION-job-server.jar: s3://, gs:// or minio:// address, or path in the "
+        "containers of the steps",
+    )
+    environment: Environment = Field("EXTERNAL", description="where Python runs, as for pipeline.flink")
+    environment_config: str | None = Field(
+        "localhost:50000", description="EXTERNAL: HOST:PORT of the worker pool, as a TaskManager sees it"
     )
 
 

@@ -4,6 +4,11 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +19,21 @@ from learn2compress.schemas.digests import file_sha256
 pytestmark = pytest.mark.e2e
 PRISM = os.environ.get("PRISM") or shutil.which("prism")
 ENGINE = ("--set", "pipeline.runner=prism", "--set", f"pipeline.prism.location={PRISM}")
+# Set by `make engines`, which starts the cluster.
+FLINK = os.environ.get("FLINK_MASTER")
+FLINK_ENGINE = (
+    "--set", "pipeline.runner=flink", "--set", f"pipeline.flink.master={FLINK}",
+    "--set", "pipeline.flink.parallelism=2",
+    "--set", f"pipeline.flink.job_server_jar={os.environ.get('JOB_SERVER_JAR')}",
+)  # fmt: skip
 
 needs_prism = pytest.mark.skipif(
     PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
 )
+
+
+needs_flink = pytest.mark.skipif(FLINK is None, reason="needs a Flink cluster: make engines JOB_SERVER_JAR=PATH")
+in_make_engines = pytest.mark.skipif("ENGINES" not in os.environ, reason="whole runs that `make engines` adds")
 
 
 def contents(output: Path, node: str) -> dict[str, str]:
@@ -38,22 +54,87 @@ def figures(output: Path) -> list[dict]:
     return [{key: value for key, value in candidate.items() if key != "latency"} for candidate in candidates]
 
 
-@needs_prism
-def test_run_on_prism_gives_the_same_examples_logits_files_and_figures(finished, job, tmp_path):
-    output, _ = finished
-    result = command("run", job, "--output", tmp_path / "prism", *ENGINE)
-
-    assert result.returncode == 0, result.stdout + result.stderr
+def assert_equal_results(output: Path, expected: Path) -> None:
     for node, kind in (
         ("ImageExampleGen", "data_tfrecord"),
         ("TeacherImporter", "data_tfrecord"),
         ("Quantizer", ".tflite"),
     ):
-        expected = {name: digest for name, digest in contents(output, node).items() if kind in name}
-        found = contents(tmp_path / "prism", node)
-        assert expected
-        assert {name: found.get(name) for name in expected} == expected, node
-    assert figures(tmp_path / "prism") == figures(output)
+        wanted = {name: digest for name, digest in contents(expected, node).items() if kind in name}
+        found = contents(output, node)
+        assert wanted
+        assert {name: found.get(name) for name in wanted} == wanted, node
+    assert figures(output) == figures(expected)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(ENGINE, marks=needs_prism, id="prism"), pytest.param(FLINK_ENGINE, marks=needs_flink, id="flink")],
+)
+def test_run_on_an_engine_gives_the_same_examples_logits_files_and_figures(finished, job, tmp_path, engine):
+    output, _ = finished
+    result = command("run", job, "--output", tmp_path / "out", *engine)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_equal_results(tmp_path / "out", output)
+
+
+def children() -> list[int]:
+    """Worker processes of Beam that descend from this process."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended
+    found = []
+    for number in parents:
+        ancestor = number
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        is_worker = "sdk_worker_main" in _command_of(number) and not _command_of(number).startswith("/bin/sh")
+        if ancestor == os.getpid() and is_worker:
+            found.append(number)
+    return found
+
+
+def _command_of(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def flink_workers() -> list[int]:
+    """Process ids of the TaskManagers."""
+    return [int(number) for number in os.environ.get("FLINK_TASKMANAGERS", "").split()]
+
+
+@in_make_engines
+@pytest.mark.parametrize(
+    ("engine", "find", "node"),
+    [
+        pytest.param(("--set", "pipeline.workers=2"), children, "TeacherImporter", id="direct"),
+        pytest.param(FLINK_ENGINE, flink_workers, "TeacherImporter", marks=needs_flink, id="flink"),
+    ],
+)
+def test_run_gives_the_same_when_a_worker_is_killed_in_mid_step(
+    finished, job, tmp_path, engine, find: Callable[[], list[int]], node
+):
+    expected, _ = finished
+    output = tmp_path / "out"
+    program = [sys.executable, "-m", "learn2compress.cli.main", "run", str(job), "--output", str(output), *engine]
+    run = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    workers: list[int] = []
+    while run.poll() is None and not (workers and (output / "pipeline" / node).exists()):
+        time.sleep(0.2)
+        workers = find() if (output / "pipeline" / node).exists() else []
+    assert workers, run.communicate()[0]
+    os.kill(workers[0], signal.SIGKILL)
+    text = run.communicate(timeout=900)[0]
+
+    assert run.returncode == 0, text
+    assert_equal_results(output, expected)
 
 
 @needs_prism
@@ -69,6 +150,10 @@ def test_run_again_on_prism_is_served_from_the_cache(copy, job):
     [
         (["pipeline.runner=prism", "pipeline.prism.location=/no/prism"], "must be Beam's prism binary"),
         (["pipeline.runner=flink", "pipeline.flink.job_server_jar=/no.jar"], "must be the jar of Beam's job server"),
+        (
+            ["pipeline.runner=flink", f"pipeline.flink.job_server_jar={__file__}", "pipeline.flink.master=localhost:1"],
+            "pipeline.flink.master must be the address of a service that runs; got localhost:1: Connection refused",
+        ),
         (["pipeline.runner=flink", "pipeline.workers=2"], "workers must be left out with the runner flink"),
     ],
 )

@@ -13,6 +13,7 @@ import yaml
 from learn2compress.kubeflow.checks.namespace import RIGHTS
 from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.schemas.config import load_config
+from learn2compress.schemas.config.runners import ClusterFlinkConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "kubeflow" / "manifests"
@@ -82,7 +83,7 @@ def overlay(tmp_path):
     (tmp_path / "manifests" / "overlay").rename(folder)
     text = (folder / "kustomization.yaml").read_text().replace("namespace: kubeflow", "namespace: team")
     (folder / "kustomization.yaml").write_text(
-        re.sub(r"^# ((components|patches|  ).*)$", r"\1", text, flags=re.MULTILINE)
+        re.sub(r"^# ((components|images|patches|  ).*)$", r"\1", text, flags=re.MULTILINE)
     )
     (folder / "store.env").write_text("AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\n")
     return folder
@@ -108,6 +109,24 @@ def test_changed_overlay_has_all_in_its_namespace(overlay):
     assert ("PersistentVolumeClaim", "learn2compress-data") in found
     for document in documents:
         kubernetes_validate.validate(document, RELEASES[-1], strict=True)
+
+
+def test_flink_is_found_where_the_default_settings_look_for_it(overlay):
+    found = {(one["kind"], one["metadata"]["name"]): one for one in build(overlay)}
+    host, _, port = ClusterFlinkConfig().master.partition(":")
+    ports = [one["port"] for one in found["Service", host]["spec"]["ports"]]
+    pods = found["Deployment", "learn2compress-flink-taskmanager"]["spec"]["template"]["spec"]["containers"]
+    workers = next(one for one in pods if one["name"] == "workers")
+
+    assert int(port) in ports
+    assert workers["image"] == "registry.example/learn2compress:1"
+    assert workers["command"][-1].rpartition("=")[2] == ClusterFlinkConfig().environment_config.rpartition(":")[2]
+    selector = found["Service", host]["spec"]["selector"]
+    assert found["Deployment", "learn2compress-flink-jobmanager"]["spec"]["template"]["metadata"]["labels"] == selector
+    reached = [one["ports"][0]["port"] for one in found["NetworkPolicy", "learn2compress-flink-taskmanager"]["spec"][
+        "ingress"
+    ]]  # fmt: skip
+    assert 50000 not in reached
 
 
 def test_compiled_pipeline_takes_the_keys_that_the_secret_has():

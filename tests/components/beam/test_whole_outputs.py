@@ -35,7 +35,7 @@ def test_write_tally_leaves_no_half_of_a_tally(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(evaluation, "join", lambda parts: parts)
 
     with pytest.raises(OSError, match="No space left"):
-        WriteTally(str(tmp_path)).process((("test", "large"), []))
+        WriteTally(str(tmp_path)).work((("test", "large"), []))
 
     assert list(tmp_path.iterdir()) == []
 

@@ -176,6 +176,24 @@ def test_doctor_finds_the_cluster_well(examine):
     ]  # fmt: skip
 
 
+FLINK = ("--set", "kubeflow.runner=flink", "--set", "kubeflow.flink.job_server_jar=s3://bucket/server.jar")
+
+
+def test_doctor_looks_for_the_engine_and_its_jar(examine, namespace, store):
+    status, out = examine(*FLINK)
+
+    assert status == 2
+    assert "FAULT job server: kubeflow.flink.job_server_jar must exist; there is nothing at s3://bucket" in out
+    assert "FAULT engine: service learn2compress-flink must be in namespace" in out
+
+    (store.root / "bucket" / "server.jar").write_bytes(b"a jar")
+    namespace.put("services", "learn2compress-flink", spec={"ports": [{"port": 8081}]})
+    status, out = examine(*FLINK)
+
+    assert status == 0, out
+    assert re.search(r"^ok +engine: learn2compress-flink:8081 is there$", out, re.MULTILINE)
+
+
 def break_root(kube):
     kube.put("configmaps", "kfp-launcher", data={"defaultPipelineRoot": "s3://other/runs"})
 

@@ -2,6 +2,7 @@
 """What a configuration compiles to: the committed pipeline, and in it only what a changed field should change."""
 
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 
@@ -147,6 +148,50 @@ def test_environment_reaches_every_container():
     assert {str(e["container"]["env"]) for e in executors.values()} == {
         "[{'name': 'AWS_ENDPOINT_URL', 'value': 'http://store:9000'}]"
     }
+
+
+FLINK = ("kubeflow.runner=flink", "kubeflow.flink.job_server_jar=s3://bucket/server.jar")
+
+
+def test_engine_reaches_the_beam_steps_in_their_environment_alone():
+    executors = compiled(*FLINK, "kubeflow.flink.parallelism=4")[0]["deploymentSpec"]["executors"]
+    engines = {
+        label.removesuffix("_executor"): json.loads(one["value"])
+        for label, executor in executors.items()
+        for one in executor["container"].get("env", [])
+    }
+
+    assert set(engines) == {"Distiller", "ImageExampleGen", "TeacherImporter", "TFLiteEvaluator"}
+    assert engines["ImageExampleGen"] == {
+        "runner": "flink",
+        "flink": {
+            "master": "learn2compress-flink:8081",
+            "job_server_jar": "s3://bucket/server.jar",
+            "parallelism": 4,
+            "environment": "EXTERNAL",
+            "environment_config": "localhost:50000",
+        },
+    }
+    # The arguments are part of the backend's cache key, and stay.
+    assert {place.rpartition(".")[2] for place in changed(*FLINK)} == {"env"}
+
+
+def test_engine_of_this_machine_is_not_that_of_the_cluster():
+    assert changed("pipeline.runner=prism", "pipeline.exchange=s3://bucket/x") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["kubeflow.runner=flink"], r"kubeflow\.flink\.job_server_jar must be an s3://.*; got None"),
+        (["kubeflow.runner=flink", "kubeflow.flink.job_server_jar=jar"], r"job_server_jar must be .*; got jar\."),
+        ([*FLINK, "kubeflow.flink.environment=LOOPBACK"], r"flink\.environment must be EXTERNAL.* got LOOPBACK"),
+        (["kubeflow.runner=dataflow"], r"pipeline\.dataflow must have project, region"),
+    ],
+)
+def test_engine_that_no_step_could_use_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        compiled(*settings)
 
 
 def test_location_of_this_machine_has_no_default_and_an_address_has():

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognizes that a worker process has ended in the middle of its work.
+
+Beam's runner for one machine waits without end for the response of a process that was killed: nothing tells it that the
+process is gone. The thread that starts a process waits for it here, and ends what the runner waits for. Prism fails the
+job, and says so in words alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability import local_job_service
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler
+
+from learn2compress.schemas.errors import causes
+
+_LOST = ("Worker subprocess exited", "SDK worker disconnected")
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether a job failed since a worker was lost."""
+    return any(words in str(cause) for cause in causes(error) for words in _LOST)
+
+
+@contextmanager
+def aborting_lost_workers() -> Iterator[None]:
+    """Lets a job on several processes of this machine fail when one of them ends early, while the context lasts."""
+    original = SubprocessSdkWorkerHandler.start_worker
+    SubprocessSdkWorkerHandler.start_worker = _start_worker
+    try:
+        yield
+    finally:
+        SubprocessSdkWorkerHandler.start_worker = original
+
+
+def _start_worker(handler: Any) -> None:
+    handler.worker = local_job_service.SubprocessSdkWorker(
+        handler._worker_command_line, handler.control_address, handler.provision_info, handler.worker_id
+    )
+
+    def run() -> None:
+        try:
+            handler.worker.run()
+        except RuntimeError as error:
+            _abort(handler.control_conn, error)
+
+    handler.worker_thread = Thread(name="run_worker", target=run)
+    handler.worker_thread.start()
+
+
+def _abort(connection: Any, error: Exception) -> None:
+    """Answers all requests to a worker, and those to come, with an error."""
+    push = connection.push
+
+    def fail(future: Any) -> Any:
+        if future is not None:
+            future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=str(error)))
+        return future
+
+    connection.push = lambda request: fail(push(request))
+    for future in list(connection._futures_by_id.values()):
+        fail(future)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts Beam's pool of Python workers, and finds Prism, the engine to try them with."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PRISM = os.environ.get("PRISM") or shutil.which("prism")
+needs_prism = pytest.mark.skipif(
+    PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
+)
+SECONDS = 120
+
+
+@contextmanager
+def worker_pool(folder: Path, python: str | None = None, hidden: Path | None = None) -> Iterator[list[str]]:
+    """Runs a pool while the context lasts.
+
+    Args:
+        folder: Working directory of the workers.
+        python: Program that a worker is started with; default: this one.
+        hidden: Folder that the workers do not see: an empty one lies over it in a mount namespace of their own, which
+            only root can make.
+
+    Yields:
+        The arguments of a run on Prism that uses the pool.
+    """
+    programs = Path(sys.executable).parent
+    if python is not None:
+        programs = folder / "bin"
+        programs.mkdir()
+        (programs / "python").symlink_to(python)
+    port = _free_port()
+    program = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    if hidden is not None:
+        script = 'mount -t tmpfs none "$0" && mkdir "$0/home" && cd "$0/home" && HOME=$PWD TMPDIR=$PWD exec "$@"'
+        program = ["unshare", "--mount", "sh", "-c", script, str(hidden), *program]
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    pool = subprocess.Popen(program, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
+    try:
+        _wait(port)
+        yield [
+            "--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=EXTERNAL",
+            f"--environment_config=localhost:{port}", "--sdk_container_image=unused",
+        ]  # fmt: skip
+    finally:
+        pool.terminate()
+        pool.wait()
+
+
+def can_hide() -> bool:
+    """Whether a mount namespace can be made here."""
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "--mount", "true"]).returncode == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(port: int) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"the pool of workers must listen within {SECONDS} seconds")
