@@ -43,6 +43,7 @@ from learn2compress.modalities import InputFiles, modality_named
 from learn2compress.pipeline.code_version import code_version
 from learn2compress.pipeline.dag import Inputs, build_pipeline
 from learn2compress.pipeline.output.folder import claim_output
+from learn2compress.pipeline.output.left_out_records import write_left_out_records
 from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
@@ -121,9 +122,11 @@ def run_pipeline(
     config, inputs = resolve_inputs(config, limit)
     connection = connection_config(config.pipeline.metadata, output)
     store = open_store(connection)  # raises before any work is done if the database cannot be used
+    root = output / "pipeline"
+    if written := write_left_out_records(store, root):
+        say(f"{len(written)} records that an interruption had left out were written")
     if removed := remove_leftovers(store, output):
         say(f"{len(removed)} leftovers of interrupted attempts were removed")
-    root = output / "pipeline"
     pipeline = build_pipeline(config, inputs, str(root), connection)
     artifacts: dict[str, Path] = {}
     executed: list[str] = []
