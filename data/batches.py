@@ -172,10 +172,10 @@ def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
 
 @contextmanager
 def whole_shards() -> Iterator[None]:
-    """Convert TensorFlow's error for a truncated or damaged shard.
+    """Convert TensorFlow's errors for a shard that is truncated or damaged, or that cannot be decoded.
 
     Raises:
-        DataError: A shard is truncated or damaged.
+        DataError: A shard is truncated or damaged, or an example in it cannot be decoded.
     """
     try:
         yield
@@ -184,6 +184,12 @@ def whole_shards() -> Iterator[None]:
             f"the shards of the examples and of the teacher's outputs must be whole; got: {error.message}. "
             "Delete them and run again."
         ) from error
+    except tf.errors.UnknownError as error:
+        # An exception of Python in a decoder arrives as text.
+        _, found, message = error.message.partition("DataError: ")
+        if not found:
+            raise
+        raise DataError(message.splitlines()[0]) from error
 
 
 def _check_same_examples(examples: str | Path, logits: str | Path, logits_manifest: TeacherLogitsManifest) -> None:
