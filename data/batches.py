@@ -5,6 +5,7 @@ Shards are sorted by id. Since an id is a digest of the content, this order is r
 the same in each run.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -25,6 +26,8 @@ from learn2compress.schemas.manifests import (
 )
 
 FEATURES_FOLDER = "features"
+PARALLEL_BATCHES = max(2, min(8, (os.cpu_count() or 1) // 2))
+"""Batches that are prepared at the same time; their order does not depend on it."""
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
 _SCALAR_INT = tf.io.FixedLenFeature([], tf.int64)
 
@@ -237,7 +240,7 @@ def _batch(
     if shuffle_buffer:
         # Serialized records are shuffled before parsing, which would copy them.
         records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    return records.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return records.batch(batch_size).map(parse, num_parallel_calls=PARALLEL_BATCHES, deterministic=True).prefetch(2)
 
 
 def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
