@@ -103,10 +103,8 @@ def input_alone(options: argparse.Namespace) -> dict[str, Any]:
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Compares the peak memory of each stage with a tenth of the images and with all."""
     data, rows = photographs(options.output, options.images, PHOTOGRAPH), {}
-    peaks: dict[int, dict[str, dict[str, Any]]] = {}
-    for count in (options.images // 10, options.images):
-        peaks[count] = {name: stage(options, name, data, limit=count, storage="encoded") for name in STAGES}
-    few, many = peaks
+    few, many = options.images // 10, options.images
+    peaks = {n: {name: stage(options, name, data, limit=n, storage="encoded") for name in STAGES} for n in (few, many)}
     for name in STAGES:
         before, after = peaks[few][name], peaks[many][name]
         rows[name] = {
@@ -114,8 +112,8 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
             "ratio": round(after["peak_bytes"] / before["peak_bytes"], 3),
             "start_bytes": after["start_bytes"],
         }
-        print(f"  {name}: {before['peak_bytes']:,} bytes at {few:,}, {after['peak_bytes']:,} at {many:,} images: "
-              f"{rows[name]['ratio']} ({after['start_bytes']:,} before the first image)")  # fmt: skip
+        growth_of = f"{before['peak_bytes']:,} bytes at {few:,} images, {after['peak_bytes']:,} at {many:,}"
+        print(f"  {name}: {growth_of}: {rows[name]['ratio']} ({after['start_bytes']:,} before the first image)")
     return rows
 
 
@@ -133,10 +131,8 @@ def workers(options: argparse.Namespace) -> dict[str, Any]:
             )
             rates[number] = (more["images"] - less["images"]) / max(1e-9, more["seconds"] - less["seconds"])
         factors = {number: round(found / rates[options.workers[0]], 2) for number, found in rates.items()}
-        rows[name] = {
-            "images_per_second": {number: round(found, 1) for number, found in rates.items()},
-            "factors": factors,
-        }
+        rounded = {number: round(found, 1) for number, found in rates.items()}
+        rows[name] = {"images_per_second": rounded, "factors": factors}
         for number, found in rates.items():
             print(f"  {name}, {number} workers: {found:,.0f} images/s, {factors[number]:.2f}")
     return rows
@@ -162,8 +158,8 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
             "spread": round(max(each) / min(each) - 1, 3),
             "cpu_hours_of_10M": round(slopes[-1] * _FAR / 3600, 1),
         }
-        print(f"  {name}: {rows[name]['cpu_ms_per_image']} ms CPU per image at {rows[name]['images']}; "
-              f"10M images: {rows[name]['cpu_hours_of_10M']} CPU hours by the last slope")  # fmt: skip
+        far = f"10M images: {rows[name]['cpu_hours_of_10M']} CPU hours by the last slope"
+        print(f"  {name}: {rows[name]['cpu_ms_per_image']} ms CPU per image at {rows[name]['images']}; {far}")
     return rows
 
 
@@ -223,6 +219,7 @@ def ingest_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict
         plan = make_plan(config, source, task, str(folder), str(spill))
         report = ingest(job(options.workers[0]), source.pieces, plan)
         shutil.rmtree(spill)
+        nothing: dict[str, Any] = {"duplicates": {}, "duplicate_examples": [], "skipped": [], "skipped_count": 0}
         counts = {split: sum(report["examples"][split].values()) for split in SPLITS}
         manifest = DataManifest(
             task=task,
@@ -230,15 +227,11 @@ def ingest_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict
             counts=counts,
             per_class={split: [] for split in SPLITS},
             shards={split: [plan.shard_name(split, i) for i in range(plan.shards[split])] for split in SPLITS},
-            duplicates={},
-            duplicate_examples=[],
-            skipped=[],
-            skipped_count=0,
+            **nothing,
             storage=plan.storage,
         )
         write_manifest(folder, manifest)
-        size = sum(path.stat().st_size for path in folder.rglob("*.gz"))
-        return {"images": sum(counts.values()), "bytes": size}
+        return {"images": sum(counts.values()), "bytes": sum(path.stat().st_size for path in folder.rglob("*.gz"))}
 
     return run
 
