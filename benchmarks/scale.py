@@ -7,7 +7,7 @@
 The photographs are generated: crops of textures whose power falls with their frequency as that of natural images does,
 with edges, encoded as JPEG of 500 x 375 pixels in qualities from 75 to 95; FOLDER keeps them for the next time. They
 are the same in each run. Each stage runs in a process of its own, by the code of the product: `ingest` (of
-ImageExampleGen), `read` (batches as TeacherImporter and the training read them), `epoch` (the training's input alone,
+ImageExampleGen), `read` (batches of 64, about those of TeacherImporter), `epoch` (the training's input alone,
 with views and shuffling), `teacher` (TeacherImporter), `evaluate` (TFLiteEvaluator). The parts:
 
     storage   bytes of the stored examples relative to those of the source, and images a second of ingestion and reading
@@ -45,7 +45,7 @@ import numpy as np
 from PIL import Image
 
 PARTS = ("storage", "input", "memory", "workers", "growth")
-CLASSES = 10
+CLASSES, BATCH = 10, 64
 PHOTOGRAPH, SIDE = (375, 500), 224
 SMALL_PHOTOGRAPH, SMALL_SIDE = (150, 200), 96
 _TEXTURES, _TEXTURE_SIDE = 24, 1024
@@ -243,7 +243,7 @@ def read_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[s
     manifest = manifest_of(folder)
 
     def run() -> dict[str, Any]:
-        splits = (iter_numpy(read_examples(folder, split)) for split in manifest.shards)
+        splits = (iter_numpy(read_examples(folder, split, BATCH)) for split in manifest.shards)
         images = sum(len(batch["id"]) for batches in splits for batch in batches)
         return {"images": images, "forms": _forms(folder, manifest.task)}
 
@@ -270,9 +270,9 @@ def epoch_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[
 
     manifest = manifest_of(folder)
     recipe = modality_of(manifest.task).views(manifest.task).recipe(TeacherImportConfig(path=""), 0, True)
-    count, batch = manifest.counts["train"], 64
+    count = manifest.counts["train"]
     buffer = shuffle_buffer(count, modality_of(manifest.task).records(manifest.task).example_bytes)
-    data = TrainingData(manifest.task, folder, folder, batch, count // batch, CLASSES, recipe, 0, buffer, live=True)
+    data = TrainingData(manifest.task, folder, folder, BATCH, count // BATCH, CLASSES, recipe, 0, buffer, live=True)
 
     def run() -> dict[str, Any]:
         return {"images": sum(len(labels) for _, labels, _ in data.epoch(0))}
