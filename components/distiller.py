@@ -53,7 +53,7 @@ class DistillerExecutor(BeamNodeExecutor):
 
     def run(self, execution: Execution) -> None:
         config, seed = execution.section("distill", DistillConfig), int(execution.parameters["seed"])
-        distribution = open_distribution(config.strategy)
+        distribution = open_distribution(config.strategy, config.precision)
         dispatch_training(distribution, "Distiller", execution.inputs, execution.parameters)
         examples, logits = execution.uri("examples"), execution.uri("teacher_logits")
         output = execution.output("students")

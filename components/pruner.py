@@ -57,7 +57,7 @@ class PrunerExecutor(NodeExecutor):
     def run(self, execution: Execution) -> None:
         config = execution.section("prune", PruneConfig)
         distill = execution.section("distill", TrainingConfig)
-        distribution = open_distribution(distill.strategy)
+        distribution = open_distribution(distill.strategy, distill.precision)
         dispatch_training(distribution, "Pruner", execution.inputs, execution.parameters)
         seed = int(execution.parameters["seed"])
         source, output = execution.uri("students"), execution.output("pruned_students")

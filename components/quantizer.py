@@ -21,6 +21,7 @@ from learn2compress.components.execution.recipe import training_recipe
 from learn2compress.components.node import Execution, Node, NodeExecutor
 from learn2compress.compression.dictionary.taken import taken
 from learn2compress.compression.quantization.baselines import add_baselines
+from learn2compress.compression.quantization.bias_correction import correct_biases
 from learn2compress.compression.quantization.conversion import INTEGER_TYPES
 from learn2compress.compression.quantization.diagnosis import MixedPrecisionSettings, diagnose
 from learn2compress.compression.quantization.equalization import equalize
@@ -81,6 +82,8 @@ class QuantizerExecutor(NodeExecutor):
 
             quantized = wrap()
             calibrate(quantized, part, batches)
+            if before.trunk is not None:
+                correct_biases(quantized, part, batches[0])
             model = distribution.replicate(quantized, wrap)
             recipe = training_recipe("quantized", config, distill, data)
             trainer = JointTrainer(

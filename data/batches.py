@@ -5,6 +5,7 @@ Shards are sorted by id. Since an id is a digest of the content, this order is r
 the same in each run.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -25,6 +26,8 @@ from learn2compress.schemas.manifests import (
 )
 
 FEATURES_FOLDER = "features"
+PARALLEL_BATCHES = max(2, min(8, (os.cpu_count() or 1) // 2))
+"""Batches that are prepared at the same time; their order does not depend on it."""
 _SCALAR_STRING = tf.io.FixedLenFeature([], tf.string)
 _SCALAR_INT = tf.io.FixedLenFeature([], tf.int64)
 # Without this, AutoGraph analyzes the source of each function anew for each data set, hence in each epoch.
@@ -175,10 +178,10 @@ def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
 
 @contextmanager
 def whole_shards() -> Iterator[None]:
-    """Convert TensorFlow's error for a truncated or damaged shard.
+    """Convert TensorFlow's errors for a shard that is truncated or damaged, or that cannot be decoded.
 
     Raises:
-        DataError: A shard is truncated or damaged.
+        DataError: A shard is truncated or damaged, or an example in it cannot be decoded.
     """
     try:
         yield
@@ -187,6 +190,12 @@ def whole_shards() -> Iterator[None]:
             f"the shards of the examples and of the teacher's outputs must be whole; got: {error.message}. "
             "Delete them and run again."
         ) from error
+    except tf.errors.UnknownError as error:
+        # An exception of Python in a decoder arrives as text.
+        _, found, message = error.message.partition("DataError: ")
+        if not found:
+            raise
+        raise DataError(message.splitlines()[0]) from error
 
 
 def _check_same_examples(examples: str | Path, logits: str | Path, logits_manifest: TeacherLogitsManifest) -> None:
@@ -234,7 +243,8 @@ def _batch(
     if shuffle_buffer:
         # Serialized records are shuffled before parsing, which would copy them.
         records = records.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    return records.batch(batch_size).map(_as_written(parse), num_parallel_calls=2, deterministic=True).prefetch(2)
+    parsed = records.batch(batch_size).map(_as_written(parse), num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
+    return parsed.prefetch(2)
 
 
 def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -26,6 +26,9 @@ SHARD_BYTES = 16 << 20
 EXAMPLES_A_SHARD, FINE_SHARDS = 512, 8
 _RECORD_OVERHEAD_BYTES = 200
 _IDS_A_BUCKET = 50_000
+# With `data.storage: auto` examples are stored encoded if they and all of them together have more bytes than these.
+RAW_EXAMPLE_BYTES, RAW_BYTES = 16 << 10, 256 << 20
+Storage = Literal["raw", "encoded"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Plan:
         test_fraction: Fraction of all examples for the test split, taken first; 0 if the source has this split.
         shards: Number of shards of each split, and of the examples without labels if there are any.
         buckets: Number of groups in which duplicates are searched.
+        storage: Whether examples are stored as they are, or packed (`Records.pack`).
     """
 
     folder: str
@@ -49,6 +53,7 @@ class Plan:
     test_fraction: float
     shards: dict[str, int]
     buckets: int
+    storage: Storage = "raw"
 
     def split_of(self, part: Part, key: bytes) -> str:
         """Returns the split of an example: the one that its source states, otherwise the one of its key (SHA-256)."""
@@ -98,9 +103,29 @@ def make_plan(
     }
     expected |= {UNLABELED: unlabeled} if unlabeled else {}
     size = modality_of(task).records(task).example_bytes
+    # As many shards whatever the storage, which therefore changes neither the order of the examples nor a result.
     shards = {part: _shard_count(round(count), size) for part, count in expected.items()}
-    buckets = 1 + (sum(counts.values()) + unlabeled) // _IDS_A_BUCKET
-    return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets)
+    total = sum(counts.values()) + unlabeled
+    storage = choose_storage(config, total, size)
+    buckets = 1 + total // _IDS_A_BUCKET
+    return Plan(folder, spill, task, validation_fraction, test_fraction, shards, buckets, storage)
+
+
+def choose_storage(config: DataConfig, examples: int, example_bytes: int) -> Storage:
+    """Choose the form in which examples are stored.
+
+    Small images are mostly headers as files, and few images fit in memory: raw pixels are read faster. Others are
+    stored encoded, since raw pixels of photographs have several times the bytes of the source.
+
+    Args:
+        config: Section `data`.
+        examples: Number of examples, with those without labels.
+        example_bytes: Bytes of an example as it is.
+    """
+    if config.storage != "auto":
+        return config.storage
+    is_large = example_bytes >= RAW_EXAMPLE_BYTES and examples * example_bytes > RAW_BYTES
+    return "encoded" if is_large else "raw"
 
 
 class ExampleRecord(NamedTuple):
@@ -134,8 +159,9 @@ def make_record(raw: RawExample, plan: Plan) -> ExampleRecord:
     content = digest if stored is raw.content else records.digest(stored)
     split_key = key if raw.group is None else hashlib.sha256(f"group:{raw.group}".encode()).digest()
     identity = digest[:8].hex()
+    is_packed = plan.storage == "encoded"
     features = {
-        records.feature: _bytes(records.encode(stored)),
+        records.feature: _bytes(records.pack(raw.content, stored, raw.file) if is_packed else records.encode(stored)),
         "label": _int(raw.label),
         "id": _bytes(identity.encode()),
         "source": _bytes(raw.source.encode("utf-8", "replace")),

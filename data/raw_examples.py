@@ -30,6 +30,7 @@ class RawExample:
         label: Index of the class; -1 without a label.
         content: Raw example, see `modalities.protocol`: an image is [height, width, 1 or 3] uint8.
         group: Name of the examples that must be in the same split, or None.
+        file: Bytes of the file from which the content was decoded, if it may be stored in their place, or None.
     """
 
     source: str
@@ -37,6 +38,7 @@ class RawExample:
     label: int
     content: Any
     group: str | None = None
+    file: bytes | None = None
 
 
 class Piece(ABC):

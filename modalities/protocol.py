@@ -38,7 +38,7 @@ class Records(Protocol):
 
     Attributes:
         feature: Name of the record's feature that holds the stored example.
-        example_bytes: Size of a stored example in bytes; an estimate if sizes differ.
+        example_bytes: Size of a stored example in bytes, without packing; an estimate if sizes differ.
     """
 
     feature: str
@@ -66,8 +66,21 @@ class Records(Protocol):
     def encode(self, stored: Any) -> bytes:
         """Writes a stored example as the bytes of its feature."""
 
+    def pack(self, raw: Any, stored: Any, file: bytes | None) -> bytes:
+        """Writes a stored example in fewer bytes than `encode` if that is possible.
+
+        Args:
+            raw: Raw example.
+            stored: Stored example.
+            file: Bytes of the file from which the raw example was decoded, or None.
+        """
+
     def decode(self, encoded: Sequence[bytes]) -> np.ndarray:
-        """Reads a batch, [examples, …], back from the bytes of its features."""
+        """Reads a batch, [examples, …], back from the bytes of its features, as `encode` or `pack` wrote them.
+
+        Raises:
+            DataError: A packed example is read with another decoder than that of its writer.
+        """
 
     def decode_tensor(self, encoded: tf.Tensor) -> tf.Tensor:
         """Reads a batch in a TensorFlow graph, from [examples] string."""

@@ -85,11 +85,11 @@ class DataManifest(Record):
     """Manifest of `Examples`, at `manifest.json` beside the Split-* folders.
 
     A record is a tf.Example: `label` (int64), `id` (first 16 hex digits of a SHA-256), `source` (its origin), and the
-    features of the modality; for images: `image` (height·width·channels raw uint8 bytes), `original_height`,
-    `original_width`, `brightness`; for texts: `text` (UTF-8), `words`, `characters`. The id is of the example as its
-    source provides it, for images of shape and pixels before they are resized. Within a split, records are in the order
-    of their ids, distributed over shards by id: this
-    order is random with respect to content, and independent of the number of workers.
+    features of the modality; for images: `image` (height·width·channels raw uint8 bytes, or a JPEG or WebP file of
+    another size, see modalities/image/packed_pixels.py), `original_height`, `original_width`, `brightness`; for texts:
+    `text` (UTF-8), `words`, `characters`. The id is of the example as its source provides it, for images of shape and
+    pixels before they are resized. Within a split, records are in the order of their ids, distributed over shards by
+    id: this order is random with respect to content, and independent of the number of workers.
     """
 
     task: Task
@@ -105,6 +105,7 @@ class DataManifest(Record):
     notes: list[str] = []  # what of the data is not used, or may not be meant so
     # Of texts: those of one split whose words are those of a text in another, in pairs as in `duplicates`, with it.
     near_duplicates: dict[str, int] = Field({}, exclude_if=lambda counts: not counts)
+    storage: Literal["raw", "encoded"] = Field("raw", exclude_if=lambda storage: storage == "raw")  # see `data.storage`
 
 
 class TeacherManifest(Record):

@@ -3,7 +3,8 @@
 
 Examples without labels (`data.unlabeled`) are stored beside the splits and belong to none of them. The lineage records:
 data_digest, classes, images (the number of examples), <split>_images, unlabeled_images, skipped, and duplicates
-(held-out examples that also occur in another split); of texts also near_duplicates.
+(held-out examples that also occur in another split); of texts also near_duplicates; storage, if images are stored as
+encoded pictures.
 """
 
 import logging
@@ -79,6 +80,7 @@ class ExampleGenExecutor(BeamNodeExecutor):
             unlabeled=Unlabeled(count=unlabeled, shards=_shard_names(plan, UNLABELED)) if unlabeled_source else None,
             notes=[*source.notes, *_without_examples(task, per_class), *_contradictions(report)],
             near_duplicates=report["near_duplicates"],
+            storage=plan.storage,
         )
         write_manifest(folder, manifest)
         _warn(manifest)
@@ -187,6 +189,8 @@ def _describe(examples: types.Artifact, manifest: DataManifest) -> None:
         examples.set_int_custom_property(f"{split}_images", count)
     if manifest.unlabeled:
         examples.set_int_custom_property("unlabeled_images", manifest.unlabeled.count)
+    if manifest.storage != "raw":
+        examples.set_string_custom_property("storage", manifest.storage)
     examples.set_int_custom_property("skipped", manifest.skipped_count)
     examples.set_int_custom_property("duplicates", sum(count for _, count in _leaks(manifest.duplicates)))
     if manifest.task.modality != DEFAULT_MODALITY:

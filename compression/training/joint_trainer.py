@@ -14,6 +14,7 @@ import math
 import time
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -38,6 +39,9 @@ from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
 from learn2compress.schemas.progress import Task
+
+# Steps whose losses may be pending. Reading a loss waits for its step, in which time an accelerator would be idle.
+_PENDING_STEPS = 16
 
 # The training batches of an epoch: (images [b, h, w, c] uint8, labels [b] int64, teacher logits [b, classes] float32).
 # With a jointly trained teacher the logits are computed in the step, and the third element is ignored.
@@ -246,7 +250,7 @@ class JointTrainer:
         recipe = self.recipe
         total_steps = recipe.epochs * recipe.steps_per_epoch
         warmup_steps = int(recipe.warmup_epochs * recipe.steps_per_epoch)
-        losses, steps = np.zeros(len(self.names) + (self.teacher is not None)), 0
+        losses, steps = _Losses(np.zeros(len(self.names) + (self.teacher is not None)), partial(self._check, epoch)), 0
         task = Task(f"{recipe.stage}: epoch {epoch + 1} step", recipe.steps_per_epoch)
         for images, labels, teacher_logits in batches:
             check_divisible(len(labels), self.distribution.replicas)
@@ -262,18 +266,17 @@ class JointTrainer:
                 with self.distribution.scope():
                     self.before_step(step)
             decay = tf.constant(moving_average_decay(step, recipe.ema_decay), tf.float32)
-            losses += self.step(images, labels, teacher_logits, decay).numpy()
+            losses.add(self.step(images, labels, teacher_logits, decay))
             steps += 1
-            self._check_finite(losses, epoch, steps)
             task.advance()
         if not steps:
             raise TrainingError(
                 "an epoch must have at least one batch; got none. Provide more images or reduce batch_size."
             )
-        means = (losses / steps).tolist()
+        means = (losses.total() / steps).tolist()
         return dict(zip(self.names, means, strict=False)), means[-1] if self.teacher else None
 
-    def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
+    def _check(self, epoch: int, losses: np.ndarray, step: int) -> None:
         if not np.all(np.isfinite(losses)):
             whose = [*self.names, "the teacher"]
             worst = [name for name, loss in zip(whose, losses, strict=False) if not math.isfinite(loss)]
@@ -365,6 +368,36 @@ class JointTrainer:
             raise TrainingError(
                 f"checkpoint {path} must be whole; {error}. Delete it to restart the training."
             ) from error
+
+
+class _Losses:
+    """Adds up the losses of steps in their order, some steps after they were started.
+
+    Args:
+        zeros: Where the sum begins, [losses] float64.
+        check: Called with the sum and the number of steps in it.
+    """
+
+    def __init__(self, zeros: np.ndarray, check: Callable[[np.ndarray, int], None]) -> None:
+        self._sum, self._check, self._steps = zeros, check, 0
+        self._pending: deque[tf.Tensor] = deque()
+
+    def add(self, losses: tf.Tensor) -> None:
+        """Adds the losses of the next step."""
+        self._pending.append(losses)
+        if len(self._pending) > _PENDING_STEPS:
+            self._add_oldest()
+
+    def total(self) -> np.ndarray:
+        """Waits for all steps, and returns the sum."""
+        while self._pending:
+            self._add_oldest()
+        return self._sum
+
+    def _add_oldest(self) -> None:
+        self._sum = self._sum + self._pending.popleft().numpy()
+        self._steps += 1
+        self._check(self._sum, self._steps)
 
 
 def describe_epoch(epoch: Epoch) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
+from learn2compress.data.batches import PARALLEL_BATCHES, iter_numpy, read_examples, read_with_logits
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import AnyViewRecipe, DataManifest, Task, TeacherLogitsManifest, read_manifest
@@ -144,7 +144,8 @@ class TrainingData:
             examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
             return self._taken(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
-        return batches.map(pick_view, num_parallel_calls=2, deterministic=True).take(self.steps).prefetch(2)
+        picked = batches.map(pick_view, num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
+        return picked.take(self.steps).prefetch(2)
 
     def teaching(self) -> tf.data.Dataset:
         """Make batches of the records of all training examples in the order of the files, with all views' logits.

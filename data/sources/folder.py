@@ -20,7 +20,7 @@ from learn2compress.modalities.image.pixels import (
     HEIC_SUFFIXES,
     MOST_PIXELS,
     OTHER_PICTURES,
-    decode_image,
+    read_picture,
     readable_suffixes,
 )
 from learn2compress.schemas.config import DataConfig
@@ -55,11 +55,11 @@ class FolderPiece(Piece):
     def read(self) -> Iterator[RawExample | BadFile]:
         for name, label in self.files:
             try:
-                image = decode_image(Path(self.root, name), self.max_pixels)
+                image, file = read_picture(Path(self.root, name), self.max_pixels)
             except ValueError as error:
                 yield BadFile(source=name, reason=str(error))
                 continue
-            yield RawExample(name, self.part, label, image)
+            yield RawExample(name, self.part, label, image, file=file)
 
 
 @dataclass

@@ -84,7 +84,7 @@ class TFRecordPiece(Piece):
             except ValueError as error:
                 yield BadFile(source=source, reason=str(error))
                 continue
-            yield RawExample(source, self.part, label, image)
+            yield RawExample(source, self.part, label, image, file=encoded)
 
     def _index(self, features: Any, where: str) -> int:
         if self.labels is None:

@@ -43,6 +43,8 @@ def readable_suffixes() -> tuple[str, ...]:
 
 MOST_PIXELS: int = DataConfig.model_fields["max_pixels"].default
 """Pixels of the largest picture that is decoded where there is no configuration."""
+# Larger files are not kept in memory while their pictures are decoded.
+_MOST_FILE_BYTES = 8 << 20
 # Modes whose conversion takes several times the memory of the picture.
 _COSTLY = {"I": 3, "I;16": 3, "I;16B": 3, "I;16L": 3, "RGBA": 2, "LA": 2, "PA": 2, "La": 2, "P": 2}
 
@@ -70,6 +72,22 @@ def decode_image(file: Path | bytes, max_pixels: int = MOST_PIXELS) -> np.ndarra
     except _UNREADABLE as error:
         reason = _unidentified(file) if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(" ".join(reason.split()).rstrip(".") or type(error).__name__) from error
+
+
+def read_picture(path: Path, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, bytes | None]:
+    """Read and decode a picture; see `decode_image`.
+
+    Returns:
+        The pixels, and the bytes of the file from which they were decoded; None instead of very many bytes.
+
+    Raises:
+        ValueError: It cannot be read; the message is the reason only.
+    """
+    try:
+        file = path.read_bytes() if path.stat().st_size <= _MOST_FILE_BYTES else None
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    return decode_image(path if file is None else file, max_pixels), file
 
 
 def _unidentified(file: Path | bytes) -> str:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores images as raw pixels of one shape, so that no epoch has to decode them."""
+"""Stores images as raw pixels of one shape, so that no epoch has to decode them, or packed as pictures.
+
+Which of the two it is, `data.storage` says for all examples (data/example_records.py). What is read back are the same
+pixels: a record with as many bytes as the shape has holds raw pixels, any other one a picture (packed_pixels.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from learn2compress.modalities.image.packed_pixels import pack_pixels, unpack_batch, unpack_pixels
 from learn2compress.modalities.image.pixels import decode_image, fit_image
 
 if TYPE_CHECKING:
@@ -49,15 +54,30 @@ class ImageRecords:
         """Encodes the pixels row by row."""
         return stored.tobytes()
 
+    def pack(self, raw: np.ndarray, stored: np.ndarray, file: bytes | None) -> bytes:
+        """Encodes the image as a picture, or as its pixels if they have no more bytes; see `pack_pixels`."""
+        return pack_pixels(stored, file, raw.shape[0] * raw.shape[1])
+
     def decode(self, encoded: Sequence[bytes]) -> np.ndarray:
         """Decodes images to [images, height, width, channels] uint8."""
-        return np.frombuffer(b"".join(encoded), np.uint8).reshape(-1, *self.shape)
+        if all(len(one) == self.example_bytes for one in encoded):
+            return np.frombuffer(b"".join(encoded), np.uint8).reshape(-1, *self.shape)
+        return np.stack([unpack_pixels(one, self.shape) for one in encoded])
 
     def decode_tensor(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Decodes images to [images, height, width, channels] uint8."""
+        """Decodes images to [images, height, width, channels] uint8, packed ones in several threads."""
         import tensorflow as tf
 
-        return tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1, *self.shape])
+        def unpack() -> tf.Tensor:
+            pixels = tf.numpy_function(lambda batch: unpack_batch(batch, self.shape), [encoded], tf.uint8)
+            return tf.ensure_shape(pixels, [None, *self.shape])
+
+        # TensorFlow's own decoders differ between its versions, and its resizing differs from Pillow's.
+        return tf.cond(
+            tf.reduce_all(tf.strings.length(encoded) == self.example_bytes),
+            lambda: tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [-1, *self.shape]),
+            unpack,
+        )
 
     def statistics(self, raw: np.ndarray, stored: np.ndarray) -> dict[str, int | float]:
         """Measures the size of the source's picture, and the mean of the stored pixels from 0 to 1."""

@@ -52,6 +52,10 @@ class TextRecords:
         """Returns the bytes themselves."""
         return stored
 
+    def pack(self, raw: str, stored: bytes, file: bytes | None) -> bytes:  # noqa: ARG002
+        """Returns the bytes of the text themselves."""
+        return stored
+
     def decode(self, encoded: Sequence[bytes]) -> np.ndarray:
         """Makes a batch, [texts] objects of bytes."""
         batch = np.empty(len(encoded), object)

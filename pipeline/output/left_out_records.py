@@ -13,7 +13,6 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.records.provenance import write_record
-from learn2compress.schemas.errors import LineageError
 from learn2compress.schemas.provenance import FOLDER, SUFFIX
 
 _FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
@@ -29,6 +28,9 @@ def write_left_out_records(store: MetadataStore, root: Path) -> list[str]:
 
     Returns:
         Paths of the records.
+
+    Raises:
+        LineageError: An output cannot be read.
     """
     numbers = [path.name.removesuffix(SUFFIX) for path in root.glob(f"*/{FOLDER}/*{SUFFIX}")]
     last = max((int(number) for number in numbers if number.isdigit()), default=0)
@@ -36,15 +38,13 @@ def write_left_out_records(store: MetadataStore, root: Path) -> list[str]:
     written = []
     for execution in sorted(newer):
         if _is_of(store, execution, root):
-            try:
-                written.append(write_record(store, execution, root))
-            except LineageError:  # its outputs are gone: the node runs again
-                continue
+            written.append(write_record(store, execution, root))
     return written
 
 
 def _is_of(store: MetadataStore, execution: int, root: Path) -> bool:
-    """Tell whether all outputs of an execution, of which there is at least one, are below a root."""
+    """Tell whether all outputs of an execution, of which there is at least one, are there and below a root."""
     events = [event for event in store.get_events_by_execution_ids([execution]) if event.type in _WRITTEN]
     artifacts = store.get_artifacts_by_id([event.artifact_id for event in events])
-    return bool(artifacts) and all(root in Path(artifact.uri).parents for artifact in artifacts)
+    places = [Path(artifact.uri) for artifact in artifacts]
+    return bool(places) and all(root in place.parents and place.exists() for place in places)

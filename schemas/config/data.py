@@ -20,7 +20,7 @@ ClassName = Annotated[str, BeforeValidator(_name_of_class)]
 class DataConfig(Section):
     """The labelled examples."""
 
-    UNUSUAL: ClassVar[frozenset[str]] = frozenset({"max_pixels"})
+    UNUSUAL: ClassVar[frozenset[str]] = frozenset({"max_pixels", "storage"})
 
     path: str = Field(
         description="image folder (a sub-folder for each class, with or without train/ and test/), .npz file, "
@@ -74,6 +74,12 @@ class DataConfig(Section):
         None,
         description="examples without labels, from which students learn the teacher's logits or features, see "
         "distill.unlabeled: folder of any depth, .npz file (images) or TFRecord files; for texts any format of path",
+    )
+    storage: Literal["auto", "raw", "encoded"] = Field(
+        "auto",
+        description="form of stored images; raw: pixels; encoded: the bytes of the source's JPEG, or lossless WebP of "
+        "the resized pixels if that is smaller, with the same pixels when read; auto: raw up to 256 MiB, or if an "
+        "image has less than 16 KiB, otherwise encoded",
     )
     max_bad_fraction: Fraction = Field(
         0.01, description="largest fraction of unreadable examples, which are skipped and counted"

@@ -35,11 +35,18 @@ class LossConfig(Section):
 class TrainingConfig(LossConfig):
     """The settings of all nodes that train students: loss, batches and devices."""
 
+    UNUSUAL: ClassVar[frozenset[str]] = frozenset({"precision"})
+
     batch_size: PositiveInt = Field(128, description="images in a step, over all workers")
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
         description="devices of Distiller, Pruner and Quantizer: none: one device, mirrored: all devices of this "
         "machine, multi_worker: the workers that TF_CONFIG names, see docs/how-to/distribution.md",
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="arithmetic of Distiller and Pruner; bfloat16: layers compute in bfloat16, weights and logits stay "
+        "in float32, auto: bfloat16 if all accelerators have arithmetic for it. The training for 8 bits is in float32",
     )
 
 
@@ -49,6 +56,7 @@ class DistillConfig(TrainingConfig):
     ORDER: ClassVar[tuple[str, ...]] = (
         "epochs", "steps", "batch_size", "learning_rate", "inherited_rate", "warmup_epochs", "weight_decay",
         *LossConfig.model_fields, "ema_decay", "patience", "init", "init_epochs", "init_steps", "unlabeled", "strategy",
+        "precision",
     )  # fmt: skip
 
     epochs: PositiveInt = Field(

@@ -304,3 +304,12 @@ def test_images_without_labels_that_are_not_there_are_refused(make, message, tmp
 
     with pytest.raises(DataError, match=message):
         run(config.model_copy(update={"unlabeled": str(path)}), tmp_path / "out")
+
+
+def test_image_example_gen_says_that_images_are_stored_encoded(tmp_path):
+    config = save_images(tmp_path / "images")
+    for storage, said in (("encoded", "encoded"), ("auto", "raw")):
+        examples = run(config.model_copy(update={"storage": storage}), tmp_path / storage)
+        assert read_manifest(tmp_path / storage, DataManifest).storage == said
+        assert examples.get_string_custom_property("storage") == (said if said != "raw" else "")
+        assert ("storage" in (tmp_path / storage / "manifest.json").read_text()) is (said != "raw")

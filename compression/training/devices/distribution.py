@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.training.devices.precision import computes_in_bfloat16, copy_in_bfloat16
 from learn2compress.compression.training.devices.workers import Cluster, read_cluster
 from learn2compress.schemas.errors import ConfigError, TrainingError
 
@@ -39,10 +40,12 @@ class Distribution:
     Attributes:
         replicas: Number of copies of the model, each on its own device.
         cluster: The processes that train together, or None for a single process.
+        in_bfloat16: Whether models that `replicate` copies compute in bfloat16, see precision.py.
     """
 
     replicas = 1
     cluster: Cluster | None = None
+    in_bfloat16 = False
 
     @property
     def is_chief(self) -> bool:
@@ -73,7 +76,7 @@ class Distribution:
         """Return the value of a variable that is equal in all replicas."""
         return variable.numpy()
 
-    def replicate(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:  # noqa: ARG002
+    def replicate(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:
         """Copy a model to all replicas for training, with the weights of the chief.
 
         Args:
@@ -81,9 +84,10 @@ class Distribution:
             build: Function that builds another model of the same structure; by default `clone_model` is used.
 
         Returns:
-            A replicated model; with a single device, the model itself.
+            A replicated model; with a single device, the model itself, or a copy that computes in bfloat16. A model
+            with a function that builds it computes in float32.
         """
-        return model
+        return copy_in_bfloat16(model) if self.in_bfloat16 and build is None else model
 
     def gather(self, trained: keras.Model, model: keras.Model) -> None:
         """Copy the trained weights back to the original model, which can be saved and converted.
@@ -92,6 +96,8 @@ class Distribution:
             trained: The replicated model that `replicate` returned.
             model: The original model that was passed to `replicate`.
         """
+        if self.in_bfloat16:
+            model.set_weights(trained.get_weights())
 
     def broadcast(self, data: bytes | None) -> bytes:
         """Broadcast data from the chief to all processes; the argument of the other processes is ignored."""
@@ -152,7 +158,8 @@ class Replicated(Distribution):
 
     def replicate(self, model: keras.Model, build: Callable[[], keras.Model] | None = None) -> keras.Model:
         with self.scope():
-            replicated = build() if build else keras.models.clone_model(model)
+            clone = copy_in_bfloat16 if self.in_bfloat16 else keras.models.clone_model
+            replicated = build() if build else clone(model)
         # Equal seeds give equal weights only on equal machines; the broadcast makes them equal on all.
         weights = io.BytesIO()
         np.savez(weights, *model.get_weights())
@@ -205,7 +212,7 @@ class Replicated(Distribution):
 _joined: Replicated | None = None
 
 
-def open_distribution(name: str) -> Distribution:
+def open_distribution(name: str, precision: str = "float32") -> Distribution:
     """Open the strategy with the given name.
 
     A multi-worker strategy must be opened before anything else is done with TensorFlow. It is kept, since a process
@@ -213,11 +220,18 @@ def open_distribution(name: str) -> Distribution:
 
     Args:
         name: Value of `distill.strategy`: none, mirrored or multi_worker.
+        precision: Value of `distill.precision`: float32, bfloat16 or auto.
 
     Raises:
         ConfigError: There is only one device for mirroring, or TF_CONFIG does not describe a cluster.
         TrainingError: The other workers cannot be reached, or TensorFlow was used before.
     """
+    distribution = _open(name)
+    distribution.in_bfloat16 = computes_in_bfloat16(precision)
+    return distribution
+
+
+def _open(name: str) -> Distribution:
     if name == "none":
         return Distribution()
     if name == "mirrored":
