@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import s3fs
 import yaml
-from support.digits_job import command, write_job
+from support.digits_job import FEW_LAYERS, command, write_job
 from support.servers import s3_server
 
 from learn2compress.kubeflow.fetch import fetch_run
@@ -28,7 +28,7 @@ def test_students_of_separate_nodes_are_evaluated_and_traced_to_their_nodes(tmp_
     config.write_text(yaml.safe_dump(settings))
     output = tmp_path / "out"
 
-    done = command("run", config, "--output", output, "--allow-near-chance")
+    done = command("run", config, "--output", output, "--allow-near-chance", "--set", FEW_LAYERS)
 
     assert done.returncode == 0, done.stdout + done.stderr
     report = Report.model_validate_json((output / "report.json").read_text())

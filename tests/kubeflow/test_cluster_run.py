@@ -3,7 +3,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from learn2compress.schemas.reports import Evaluation
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples" / "digits"
 SETTINGS = [
+    "students.sizes={small: , large: }",
     "distill.epochs=25",
     "prune.epochs=2",
     "quantize.epochs=1",
@@ -59,8 +59,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
-    train = [sys.executable, str(DIGITS / "train_teacher.py"), "--output", str(path), "--epochs", "15"]
-    done = subprocess.run(train, capture_output=True, text=True)
+    done = forked.run(str(DIGITS / "train_teacher.py"), ["--output", str(path), "--epochs", "15"])
     assert done.returncode == 0, done.stderr
     return path
 

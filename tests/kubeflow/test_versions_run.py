@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import forked
-from support.digits_job import write_job
+from support.digits_job import FEW_LAYERS, write_job
 from support.servers import api_server, kubeflow_facts, s3_server
 
 from learn2compress.kubeflow.spec.compile import compile_pipeline
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 VERSIONS = kubeflow_facts.VERSIONS
 LIMIT = 150
 SETTINGS = [
-    "distill.epochs=3", "prune.epochs=1", "quantize.epochs=0", "quantize.variants=[int8]",
+    FEW_LAYERS, "distill.epochs=3", "prune.epochs=1", "quantize.epochs=0", "quantize.variants=[int8]",
     "quantize.teacher_variants=[]", "evaluate.latency_runs=2", "select.max_size=null",
 ]  # fmt: skip
 PLACES = ["kubeflow.teacher=minio://bucket/teacher.keras", "kubeflow.data=minio://bucket/digits.npz"]

@@ -67,12 +67,14 @@ SETTINGS = {
     "pipeline": {"name": "tiny"},
 }
 
-# Options for a short run, for tests that do not depend on the students' accuracy.
+# Students of few layers, for tests that do not depend on their sizes: most of a short run builds and converts layers.
+FEW_LAYERS = "students.sizes={small: {size_bytes: 4500}, large: {size_bytes: 6KB}}"
+# Options for a short run, for tests that do not depend on the students' accuracy either.
 QUICK = [
     "--allow-near-chance",
     *(f"--set={setting}"
         for setting in (
-            "distill.epochs=1", "prune.sparsity=0", "quantize.epochs=0", "quantize.variants=[int8]",
+            FEW_LAYERS, "distill.epochs=1", "prune.sparsity=0", "quantize.epochs=0", "quantize.variants=[int8]",
             "quantize.teacher_variants=[]",
         )),
 ]  # fmt: skip
