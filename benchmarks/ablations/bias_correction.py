@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures what equalization and bias correction give before any training for 8 bits, on a finished run.
 
-    python benchmarks/bias_correction.py OUT
+    python benchmarks/ablations/bias_correction.py OUT
 
 OUT is the output of a run with `students.from: teacher`. Its pruned students are prepared for 8 bits as Quantizer does,
 with and without either step, and run on the validation and test images: top-1 accuracy, agreement with the float

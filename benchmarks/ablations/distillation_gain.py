@@ -9,7 +9,8 @@ steps as the features took. All else is equal: views, epochs, batches, learning 
 validation images that are split off the training images. Each separate student is trained for as many epochs as the
 family.
 
-    python benchmarks/distillation_gain.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--per-class 60]
+    python benchmarks/ablations/distillation_gain.py --data cifar10.npz --teacher resnet56_cifar10.h5
+        [--per-class 60]
         [--seeds 0 1 2] [--epochs 60] [--init [--unlabeled 10000]]
 """
 
