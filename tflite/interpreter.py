@@ -27,7 +27,9 @@ from learn2compress.tflite.parsed_file import ParsedFile, choose_signature, in_f
 from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
 
 BATCH = 32
+_BATCH_BYTES = 32 << 20  # of activations of a batch; larger images run in smaller batches
 _PROBES = 16
+_PROBED = 3  # images by which a batch is compared with single images
 _ARENA_ALIGNMENT = 64  # of tensors in the runtime's arena (kDefaultTensorAlignment)
 
 
@@ -187,10 +189,14 @@ class Classifier:
             self._batches = self._batch is not None
         return self._batch or self._single
 
+    def _batch_size(self) -> int:
+        """Computes how many images run at a time; a batch has the three of the probe at least."""
+        return max(_PROBED, min(BATCH, _BATCH_BYTES // max(1, activation_bytes(self.model))))
+
     def _open_batch(self) -> Runner | None:
-        probe = np.random.default_rng(0).integers(0, 256, (3, *self.input_shape), np.uint8)
+        probe = np.random.default_rng(0).integers(0, 256, (_PROBED, *self.input_shape), np.uint8)
         return open_batch(
-            lambda: Runner(self._data, self.model, self.threads, BATCH, self.scores),
+            lambda: Runner(self._data, self.model, self.threads, self._batch_size(), self.scores),
             self._single,
             self._to_input(probe),
             self._to_scores,

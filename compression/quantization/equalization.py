@@ -14,6 +14,7 @@ Weights of convolutions have a scale for each output channel, so the weights bef
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -50,11 +51,17 @@ def equalize(model: keras.Model, batches: Iterable) -> int:
     pairs = _pairs(steps_of(model))
     if not pairs:
         return 0
-    probe = tf.function(keras.Model(model.input, [pair.tensor for pair in pairs]), autograph=False)
+    between = keras.Model(model.input, [pair.tensor for pair in pairs])
+
+    # The maxima are computed in the graph: all values of all layers at a time would take gigabytes.
+    @partial(tf.function, autograph=False)
+    def probe(images: tf.Tensor) -> list[tf.Tensor]:
+        values = tf.nest.flatten(between(images))
+        return [tf.reduce_max(value, list(range(value.shape.rank - 1))) for value in values]
+
     largest: list[np.ndarray] | None = None
     for images in batches:
-        values = tf.nest.flatten(probe(images))
-        found = [tf.reduce_max(value, list(range(value.shape.rank - 1))).numpy() for value in values]
+        found = [values.numpy() for values in probe(images)]
         largest = found if largest is None else [np.maximum(*both) for both in zip(largest, found, strict=True)]
     for pair, values in zip(pairs, largest or [], strict=True):
         _scale(pair, scale_factors(values, [_ranges(layer) for layer in pair.consumers], pair.ceiling))

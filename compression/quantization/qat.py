@@ -8,7 +8,9 @@ exactly is used (plain quantization-aware training moves them away from zero).
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -119,14 +121,14 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
     for step in steps_of(floating):
         calls[step.layer.name] += tf.nest.flatten(step.node.outputs)
     outputs = [calls[wrapper.layer.name] for wrapper in wrappers]
-    probe = tf.function(keras.Model(floating.input, outputs), autograph=False, reduce_retracing=True)
-    extremes = [
-        [
-            (min(float(tf.reduce_min(v)) for v in values), max(float(tf.reduce_max(v)) for v in values))
-            for values in probe(images)
-        ]
-        for images in batches
-    ]
+    model = keras.Model(floating.input, outputs)
+
+    # The extremes are computed in the graph: all values of all layers at a time would take gigabytes.
+    @partial(tf.function, autograph=False, reduce_retracing=True)
+    def probe(images: tf.Tensor) -> tf.Tensor:
+        return tf.stack([[_over(tf.reduce_min, values), _over(tf.reduce_max, values)] for values in model(images)])
+
+    extremes = [probe(images).numpy().astype(np.float64) for images in batches]
     if not extremes:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
     # [layers, 2]; zero must be representable, hence within each range.
@@ -134,6 +136,11 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
         _assign_range(wrapper, "_min", min(low, 0.0), _output_ranges(wrapper))
         _assign_range(wrapper, "_max", max(high, 0.0), _output_ranges(wrapper))
     settle_weight_ranges(quantized)
+
+
+def _over(reduce: Callable[[Any], tf.Tensor], values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Reduces the values of all calls of a layer to a scalar."""
+    return reduce(tf.stack([reduce(one) for one in values]))
 
 
 def settle_weight_ranges(quantized: keras.Model) -> None:
