@@ -95,6 +95,7 @@ def _release_models() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    atexit.unregister(_release_models)  # by an earlier call in the same process
     atexit.register(_release_models)
     try:
         with signals_raised(), named_as_options():
