@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 
 from learn2compress.schemas.errors import causes
 
-_LOST = ("Worker subprocess exited", "SDK worker disconnected")
+_LOST = ("Worker subprocess exited", "Channel closed prematurely", "SDK worker disconnected")
 
 
 def is_lost_worker(error: BaseException) -> bool:

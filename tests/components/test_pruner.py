@@ -222,6 +222,7 @@ def test_pruner_declares_the_distillation_parameters_that_it_uses_only():
         "distill_label_smoothing",
         "distill_student_weights",
         "distill_strategy",
+        "distill_precision",
     }
 
 

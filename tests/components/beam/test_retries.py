@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left when bundles are done twice, or fail after they have written, or lose their worker."""
 
-import dataclasses
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -12,14 +9,13 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from support.servers.worker_pool import needs_prism, worker_pool
+from support.servers.worker_pool import Killing, needs_prism, worker_pool
 
 from learn2compress.components.beam.ingestion import ingest
 from learn2compress.components.beam.jobs import Job, try_again
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.beam.signals import Signals
 from learn2compress.data.example_records import make_plan
-from learn2compress.data.raw_examples import Piece
 from learn2compress.data.sources.formats import open_source, resolve_task
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.errors import EngineError
@@ -82,28 +78,10 @@ def test_shards_are_equal_and_alone_when_a_bundle_fails_after_it_has_written(sou
     assert shards(tmp_path / "again") == expected
 
 
-def killing(piece: Piece, flag: Path) -> Piece:
-    """Makes a piece that kills its worker in the middle, the first time that it is read."""
-
-    # Defined here, so that it is pickled by value: workers cannot import a test.
-    @dataclasses.dataclass(frozen=True)
-    class Killing(Piece):
-        piece: Piece
-        flag: str
-
-        def read(self):
-            for number, raw in enumerate(self.piece.read()):
-                if number == 5 and not os.path.exists(self.flag):
-                    open(self.flag, "x").close()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield raw
-
-    return Killing(piece, str(flag))
-
-
 @pytest.fixture
-def arguments(request, tmp_path):
-    """Arguments of an engine whose workers are processes of their own."""
+def arguments(request, tmp_path, monkeypatch):
+    """Arguments of an engine whose workers are processes of their own, which can import tests/support."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     if request.param == "direct":
         yield direct_runner_args(2)
         return
@@ -116,7 +94,7 @@ def arguments(request, tmp_path):
 def test_shards_are_equal_and_alone_after_a_worker_was_killed(source, expected, arguments, tmp_path):
     pieces, plan = source
     flag, attempts = tmp_path / "killed", []
-    doomed = [killing(pieces[0], flag), *pieces[1:]]
+    doomed = [Killing(pieces[0], str(flag)), *pieces[1:]]
 
     def attempt():
         attempts.append(1)

@@ -1,23 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts Beam's pool of Python workers, and finds Prism, the engine to try them with."""
+"""Starts Beam's pool of Python workers, finds Prism, the engine to try them with, and kills workers."""
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from learn2compress.data.raw_examples import Piece
 
 PRISM = os.environ.get("PRISM") or shutil.which("prism")
 needs_prism = pytest.mark.skipif(
     PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
 )
 SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Killing(Piece):
+    """A piece that kills its worker in the middle, the first time that it is read.
+
+    Attributes:
+        piece: What is read.
+        flag: Path of a file that is made before the worker is killed.
+    """
+
+    piece: Piece
+    flag: str
+
+    def read(self) -> Iterator[Any]:
+        """Reads the piece."""
+        for number, raw in enumerate(self.piece.read()):
+            if number == 5 and not os.path.exists(self.flag):
+                Path(self.flag).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield raw
 
 
 @contextmanager
