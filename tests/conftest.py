@@ -2,6 +2,8 @@
 """Provides the fixtures of tests in several packages, and settings of the test session."""
 
 import gc
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -126,3 +128,14 @@ def store(tmp_path, monkeypatch):
         s3fs.S3FileSystem.clear_instance_cache()
         yield server
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def small_files():
+    """A process that may write files of at most 4,096 bytes, as on a disk that becomes full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py  # comes with Keras
 import tf_keras as keras
 
 from learn2compress.compression.family.model import cut_students
@@ -207,8 +208,12 @@ def check_bytes(folder: str | Path, file: File) -> None:
 
 
 def _save(model: keras.Model, path: Path) -> None:
+    """Save a model as HDF5. The file is made in memory, since the HDF5 library ends the process on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(path, include_optimizer=False)
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        model.save(file, include_optimizer=False)
+        file.flush()
+        write_whole(path, file.id.get_file_image())
 
 
 def _write_dictionary(folder: Path, content: bytes) -> File:

@@ -106,6 +106,7 @@ def fill_run(job: Job) -> Attack:
                 told = program.read("stdout") + program.read("stderr")
             lines = program_error(told)
             if status == job.status and "Traceback" not in told:  # it had room enough
+                resize(disk, _ROOM)
                 return finish(job, out, f"a disk of {size:,} bytes, which sufficed")
             if status != 2 or "Traceback" in told or len(lines) != 1:
                 return f"a disk of {size:,} bytes of {job.bytes:,}: status {status}: {told[-800:]}"

@@ -46,6 +46,12 @@ def test_write_students_writes_a_manifest_of_all_files(written, stripes, tmp_pat
         assert (file.sha256, file.bytes) == (file_sha256(path), path.stat().st_size)
 
 
+@pytest.mark.usefixtures("small_files")
+def test_write_students_raises_and_does_not_end_the_process_when_a_file_cannot_grow(trained_family, stripes, tmp_path):
+    with pytest.raises(OSError, match="File too large"):
+        stripes.write_family(tmp_path, trained_family)
+
+
 def test_load_model_returns_the_written_model(written, trained_family, stripes, tmp_path):
     images = np.random.default_rng(0).uniform(-1, 1, (5, *stripes.SHAPE)).astype(np.float32)
     family = load_model(tmp_path, written.family)

@@ -1,24 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
-import resource
-import signal
 import sys
 
 import numpy as np
 import pytest
 
 from learn2compress.schemas.files.arrays import write_arrays
-
-
-@pytest.fixture
-def small_files():
-    """A process that may write files of at most 4,096 bytes, as on a disk that becomes full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_write_arrays_can_be_read_back(tmp_path):
