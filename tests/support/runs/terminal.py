@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 _QUESTION = re.compile(r"[\])]: $")  # a question ends in its default or in a remark
 
 
@@ -22,7 +24,10 @@ def in_a_terminal(arguments: Iterable[str | Path], answers: Iterable[str]) -> tu
     Returns:
         The exit status, and what was shown.
     """
-    ours, theirs = pty.openpty()
+    try:
+        ours, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"no pseudo-terminal can be opened here: {error}")
     command = [sys.executable, "-m", "learn2compress.cli.main", *map(str, arguments)]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "dumb"})
     os.close(theirs)
