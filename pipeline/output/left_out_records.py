@@ -13,9 +13,9 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from learn2compress.lineage.records.provenance import write_record
+from learn2compress.pipeline.output.leftovers import FINISHED
 from learn2compress.schemas.provenance import FOLDER, SUFFIX
 
-_FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _WRITTEN = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 
@@ -34,7 +34,7 @@ def write_left_out_records(store: MetadataStore, root: Path) -> list[str]:
     """
     numbers = [path.name.removesuffix(SUFFIX) for path in root.glob(f"*/{FOLDER}/*{SUFFIX}")]
     last = max((int(number) for number in numbers if number.isdigit()), default=0)
-    newer = [one.id for one in store.get_executions() if one.id > last and one.last_known_state in _FINISHED]
+    newer = [one.id for one in store.get_executions() if one.id > last and one.last_known_state in FINISHED]
     written = []
     for execution in sorted(newer):
         if _is_of(store, execution, root):

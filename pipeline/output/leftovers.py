@@ -15,7 +15,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from learn2compress.schemas.files.whole import remove_asides
 from learn2compress.schemas.provenance import FOLDER, SUFFIX
 
-_FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+"""States of an execution that ended well."""
 _SYSTEM = ".system"  # TFX's own folder of a node
 
 
@@ -32,7 +33,7 @@ def remove_leftovers(store: MetadataStore, output: Path) -> list[Path]:
     Returns:
         What was removed.
     """
-    unfinished = {str(one.id) for one in store.get_executions() if one.last_known_state not in _FINISHED}
+    unfinished = {str(one.id) for one in store.get_executions() if one.last_known_state not in FINISHED}
     removed = [folder for folder in _execution_folders(output / "pipeline") if folder.name in unfinished]
     for folder in removed:
         shutil.rmtree(folder, ignore_errors=True)

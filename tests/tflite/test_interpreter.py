@@ -7,6 +7,7 @@ from support.tflite_files import write_metadata
 
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.scaling import Scaling
+from learn2compress.tflite import interpreter
 from learn2compress.tflite.interpreter import activation_bytes, arena_bytes, open_model
 from learn2compress.tflite.model_file import read_model
 from learn2compress.tflite.packing import pack
@@ -120,6 +121,23 @@ def test_arena_bytes_holds_the_activations_and_little_more(tflite_models, varian
     # The sum is computed in place of the branch, and the runtime keeps the input to the end.
     assert 2 * 1_152 * size <= arena_bytes(parse_file(data)) <= activation_bytes(model) + 432 * size + 64
     assert open_model(data).arena_bytes() == arena_bytes(parse_file(data))
+
+
+def test_predict_runs_large_images_in_smaller_batches(tflite_models, pixels, monkeypatch):
+    expected = open_model(tflite_models["int8"]).predict(pixels)
+    sizes = []
+
+    class Recorded(interpreter.Runner):
+        def __call__(self, inputs):
+            sizes.append(self.size)
+            return super().__call__(inputs)
+
+    monkeypatch.setattr(interpreter, "Runner", Recorded)
+    monkeypatch.setattr(interpreter, "_BATCH_BYTES", 5 * 3 * 1_152)  # the activations of five images
+
+    np.testing.assert_array_equal(open_model(tflite_models["int8"]).predict(pixels), expected)
+    assert sizes.count(5) >= len(pixels) // 5
+    assert set(sizes) == {1, 5}
 
 
 def test_open_model_takes_a_path_and_names_it(tmp_path, tflite_models):
