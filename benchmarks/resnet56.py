@@ -2,13 +2,14 @@
 """Removes channels of a user's own ResNet-56 until its MACs are divided by 2.1, and quantizes the result to int8.
 
     python benchmarks/resnet56.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--epochs 20] [--quantize-epochs 3] \
-        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N]
+        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N] [--output FOLDER]
 
 The teacher is pruned itself: channel groups from its graph, importance by the Taylor criterion with the distillation
 loss, sensitivity of the groups on validation images, fine-tuning with the logits of the unpruned network, then training
 for 8 bits. Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
 the .tflite files. `--steps N` is a quick form that shows that all parts work: N steps an epoch, one epoch, 512 test
-images. The last line is one JSON object.
+images. With `--output` the same command resumes after an interruption: the logits, the pruned network and a checkpoint
+of each stage are kept in that folder. The last line is one JSON object.
 """
 
 import argparse
@@ -36,11 +37,13 @@ from learn2compress.compression.quantization.conversion import convert_float, co
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.schemas.config import ChannelPassConfig, LossConfig
+from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
 
 VALIDATION, BATCH, VIEWS, AIM = 5000, 128, 4, 0.932
 NAME = "resnet56"
+LOSS = LossConfig(soft_weight=0.9, temperature=4.0)
 
 
 def own_student(teacher: keras.Model) -> keras.Model:
@@ -71,7 +74,9 @@ def view(images: np.ndarray, number: int, seed: int) -> np.ndarray:
 class Data:
     """Views of the training images with the logits of the unpruned network."""
 
-    def __init__(self, path: Path, model: keras.Model, seed: int, views: int, images: int | None) -> None:
+    def __init__(
+        self, path: Path, model: keras.Model, seed: int, views: int, images: int | None, folder: Path | None
+    ) -> None:
         arrays = np.load(path)
         order = np.random.default_rng(seed).permutation(len(arrays["train_images"]))
         held, rest = order[:VALIDATION], order[VALIDATION:][:images]
@@ -79,10 +84,16 @@ class Data:
         self.test = arrays["test_images"], arrays["test_labels"].astype(np.int64)
         self.seed, self.labels = seed, arrays["train_labels"][rest].astype(np.int64)
         self.views = [view(arrays["train_images"][rest], number, seed) for number in range(views)]
+        kept = folder / "logits.npz" if folder else None
+        if kept and kept.exists():
+            self.logits = list(np.load(kept)["logits"])
+            return
         call = tf.function(lambda x: model(normalize(x), training=False))
         self.logits = [
             np.concatenate([call(v[i : i + 500]).numpy() for i in range(0, len(v), 500)]) for v in self.views
         ]
+        if kept:
+            write_arrays(kept, {"logits": np.stack(self.logits)})
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Makes the batches of an epoch: each image in one of its views."""
@@ -109,10 +120,30 @@ class Data:
         return tf.data.Dataset.from_tensor_slices((images, labels)).batch(500)
 
 
-def train(model: keras.Model, data: Data, recipe: Recipe, validation: int | None, **hooks: Callable) -> list[float]:
+def prune(family: keras.Model, data: Data, given: argparse.Namespace, kept: Path | None) -> keras.Model:
+    """Removes channels until the target is met, or reads the network of an interrupted run."""
+    if kept and kept.exists():
+        return keras.models.load_model(kept, compile=False)
+    students = prunable(family, (NAME,))
+    target = {"bytes": given.bytes} if given.bytes else {"macs": given.macs}
+    config = ChannelPassConfig(channels=target, sensitivity_images=64 if given.steps else 256)
+    images, labels = (part[: config.sensitivity_images] for part in data.held)
+    plan = plan_channels(students, config, data.epoch(0), images, labels, LOSS)
+    pruned, _ = without_channels(students, plan, data.epoch(0))
+    print(describe_widths(students, plan.widths()), flush=True)
+    if kept:
+        pruned.save(kept.with_suffix(".partial.keras"))
+        kept.with_suffix(".partial.keras").rename(kept)
+    return pruned
+
+
+def train(
+    model: keras.Model, data: Data, recipe: Recipe, validation: int | None, folder: Path | None, **hooks: Callable
+) -> list[float]:
     """Trains with the distillation loss; returns the validation accuracy of each epoch."""
     trainer = JointTrainer(model, (NAME,), recipe, **hooks)
-    curves = trainer.train(data.epoch, data.validation(validation))
+    checkpoint = folder / f"{recipe.stage}.npz" if folder else None
+    curves = trainer.train(data.epoch, data.validation(validation), checkpoint)
     return [epoch.accuracy[NAME] for epoch in curves]
 
 
@@ -132,34 +163,33 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="quick form: steps of the only epoch")
+    parser.add_argument("--output", type=Path, help="folder from which an interrupted run resumes")
     given = parser.parse_args()
+    if given.output:
+        given.output.mkdir(parents=True, exist_ok=True)
     quick, began = given.steps is not None, time.monotonic()
     family = own_student(keras.models.load_model(given.teacher, compile=False))
-    data = Data(given.data, family, given.seed, 1 if quick else VIEWS, given.steps * BATCH if quick else None)
+    data = Data(
+        given.data, family, given.seed, 1 if quick else VIEWS, given.steps * BATCH if quick else None, given.output
+    )
     epochs, tests, held = (1, 512, 512) if quick else (given.epochs, None, None)
     test = tuple(part[:tests] for part in data.test)
     before = convert_float(family, "float32")
     print(f"{time.monotonic() - began:.0f} s: logits of {len(data.views)} views", flush=True)
 
-    students = prunable(family, (NAME,))
-    target = {"bytes": given.bytes} if given.bytes else {"macs": given.macs}
-    config = ChannelPassConfig(channels=target, sensitivity_images=64 if quick else 256)
-    images, labels = (part[: config.sensitivity_images] for part in data.held)
-    loss = LossConfig(soft_weight=0.9, temperature=4.0)
-    plan = plan_channels(students, config, data.epoch(0), images, labels, loss)
-    pruned, _ = without_channels(students, plan, data.epoch(0))
-    print(f"{time.monotonic() - began:.0f} s: {describe_widths(students, plan.widths())}", flush=True)
+    pruned = prune(family, data, given, given.output / "pruned.keras" if given.output else None)
+    print(f"{time.monotonic() - began:.0f} s: channels removed", flush=True)
 
     steps = len(data.labels) // BATCH
-    recipe = Recipe("thinned", epochs, steps, given.learning_rate, loss, weight_decay=1e-4, ema_decay=0.99)
-    fine = train(pruned, data, recipe, held)
+    recipe = Recipe("thinned", epochs, steps, given.learning_rate, LOSS, weight_decay=1e-4, ema_decay=0.99)
+    fine = train(pruned, data, recipe, held, given.output)
     print(f"{time.monotonic() - began:.0f} s: validation {fine}", flush=True)
     floating = convert_float(pruned, "float32")
     outputs_only = {layer.name for layer in pruned.layers if isinstance(layer, keras.layers.Rescaling)}
     aware = quantization_aware(pruned, False, outputs_only)
     calibrate(aware, pruned, [normalize(batch) for batch, *_ in islice(data.epoch(0), 4)])
     late = replace(recipe, stage="quantized", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
-    learned = train(aware, data, late, held, after_restore=lambda: settle_weight_ranges(aware))
+    learned = train(aware, data, late, held, given.output, after_restore=lambda: settle_weight_ranges(aware))
     integer = convert_quantization_aware(aware, "int8")
     plain = convert_mixed(pruned, "int8", data.views[0][:200])
     figures = {
