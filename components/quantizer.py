@@ -11,6 +11,7 @@ records the variants, the training parameters, and each file's SHA-256 and bytes
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import tf_keras as keras
 from tfx.types import standard_artifacts
 
@@ -30,18 +31,20 @@ from learn2compress.compression.quantization.preflight import output_only_layers
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.students.files import dictionary_of, load_family
 from learn2compress.compression.students.single_student import single_student
-from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.training.devices.distribution import Distribution, open_distribution
 from learn2compress.compression.training.history.curves import read_curves
-from learn2compress.compression.training.joint_trainer import JointTrainer
+from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import QuantizeConfig, TrainingConfig
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import StudentSetManifest, read_manifest
+from learn2compress.schemas.manifests import Epoch, StudentSetManifest, read_manifest
+from learn2compress.schemas.memory import return_freed_memory
 
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64
+_CORRECTION_IMAGES = 32  # by which biases are corrected; outputs of all of them are in memory
 _MIXED_PRECISION_IMAGES = 2000  # most validation images by which the float layers are chosen
 
 
@@ -74,36 +77,53 @@ class QuantizerExecutor(NodeExecutor):
         learning = tuple(s.name for s in before.students if trained_for_8_bits(s.preflight))
         if learning and config.epochs and set(config.variants) & set(INTEGER_TYPES):
             dispatch_training(distribution, "Quantizer", execution.inputs, execution.parameters)
-            keep_zeros = any(student.sparsity for student in before.students)
             part = outputs_of(family, names, learning)
-
-            def wrap() -> keras.Model:
-                return quantization_aware(part, keep_zeros, output_only_layers(before.students))
-
-            quantized = wrap()
-            calibrate(quantized, part, batches)
-            if before.trunk is not None:
-                correct_biases(quantized, part, batches[0])
-            model = distribution.replicate(quantized, wrap)
-            recipe = training_recipe("quantized", config, distill, data)
-            trainer = JointTrainer(
-                model,
-                learning,
-                replace(recipe, ema_decay=_AVERAGE_DECAY),
-                after_restore=lambda: settle_weight_ranges(model),
-                distribution=distribution,
-            )
-            curves += trainer.train(data.epoch, data.validation(), checkpoint)
+            recipe = replace(training_recipe("quantized", config, distill, data), ema_decay=_AVERAGE_DECAY)
+            quantized, curve = _trained(part, learning, before, batches, recipe, data, distribution, checkpoint)
+            curves += curve
             if not distribution.is_chief:
                 return
-            distribution.gather(model, quantized)
+        del batches
+        return_freed_memory()
         quantized_family = QuantizedFamily(family, quantized, names, learning, dictionary)
         manifest = write_models(output.uri, quantized_family, before, config.variants, images, ids, curves)
         manifest = diagnose(output.uri, manifest, quantized_family, images, _mixed_precision_settings(config, data))
+        del family, quantized, quantized_family
+        return_freed_memory()
         whole = images if data.input_shape is None else data.representative(config.calibration_images, stored=True)[0]
         manifest = add_baselines(output.uri, manifest, execution.uri("teacher"), config.teacher_variants, whole, ids)
         describe_models(output, manifest)
         Path(checkpoint).unlink(missing_ok=True)
+
+
+def _trained(
+    part: keras.Model,
+    learning: tuple[str, ...],
+    before: StudentSetManifest,
+    batches: list[np.ndarray],
+    recipe: Recipe,
+    data: TrainingData,
+    distribution: Distribution,
+    checkpoint: Path,
+) -> tuple[keras.Model, list[Epoch]]:
+    """Makes the quantization-aware model of some students, and trains it; the optimizer's memory ends with the call."""
+    keep_zeros = any(student.sparsity for student in before.students)
+
+    def wrap() -> keras.Model:
+        return quantization_aware(part, keep_zeros, output_only_layers(before.students))
+
+    quantized = wrap()
+    calibrate(quantized, part, batches)
+    if before.trunk is not None:
+        correct_biases(quantized, part, batches[0][:_CORRECTION_IMAGES])
+    model = distribution.replicate(quantized, wrap)
+    trainer = JointTrainer(
+        model, learning, recipe, after_restore=lambda: settle_weight_ranges(model), distribution=distribution
+    )
+    curves = trainer.train(data.epoch, data.validation(), checkpoint)
+    if distribution.is_chief:
+        distribution.gather(model, quantized)
+    return quantized, curves
 
 
 class Quantizer(Node):

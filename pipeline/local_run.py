@@ -51,6 +51,7 @@ from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import DEFAULT_MODALITY
+from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.progress import say
 from learn2compress.schemas.reports import Report
@@ -268,6 +269,7 @@ def _watched(
         on_start(NodeEvent(node, count, total))
         began = time.monotonic()
         info = original(self)
+        return_freed_memory()
         with self._mlmd_connection as handle:
             write_record(handle.store, info.execution_id, root)
             execution = handle.store.get_executions_by_id([info.execution_id])[0]

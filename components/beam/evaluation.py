@@ -30,10 +30,9 @@ from learn2compress.components.beam.exchange import Exchange, fetch, fetched, wr
 from learn2compress.components.beam.signals import Signals, Worker
 from learn2compress.data.stored_examples import read_shard, read_teacher_classes, stack_contents, with_teacher
 from learn2compress.evaluation.measure import Batch, Tally, Tallying, join
-from learn2compress.modalities import modality_of
+from learn2compress.modalities import OpenedClassifier, modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Split, Task
-from learn2compress.tflite.interpreter import Classifier
 from learn2compress.tflite.model_file import read_bytes
 
 BATCH = 128
@@ -129,6 +128,7 @@ def run_models(
                 | "Join" >> beam.ParDo(WriteTally(there, signals))
             )
         exchange.take(there, folder)
+    _open_models.clear()  # of a runner with its threads in this process
     tallies = {}
     for split, name in {(shard.split, model.name): None for model in models for shard in shards}:
         if (folder / _tally_name(split, name)).exists():  # a split without images has no tally
@@ -190,12 +190,12 @@ def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
 
 
 # An interpreter must stay in its thread, and a worker process may have several threads.
-_open_models = threading.local()
+_open_models: dict[tuple[int, str], OpenedClassifier] = {}
 
 
-def _opened(model: ModelToRun, task: Task) -> Classifier:
-    known = _open_models.__dict__.setdefault("by_sha256", {})
-    if model.sha256 not in known:
+def _opened(model: ModelToRun, task: Task) -> OpenedClassifier:
+    key = threading.get_ident(), model.sha256
+    if key not in _open_models:
         data = read_bytes(fetch(model.path))
         digest = hashlib.sha256(data).hexdigest()
         if digest != model.sha256:
@@ -203,8 +203,8 @@ def _opened(model: ModelToRun, task: Task) -> Classifier:
                 f"{model.path} must have SHA-256 {model.sha256}; got {digest}: "
                 "it changed while it was evaluated. Run again."
             )
-        known[model.sha256] = modality_of(task).device_format.open_classifier(data, file=model.path)
-    return known[model.sha256]
+        _open_models[key] = modality_of(task).device_format.open_classifier(data, file=model.path)
+    return _open_models[key]
 
 
 def workers_of(options: PipelineOptions) -> int:

@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from learn2compress.compression.graphs.layer_walk import Step, steps_of
+from learn2compress.compression.quantization.qat import in_parts
 
 _PRODUCERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 _CONSUMERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
@@ -60,7 +61,7 @@ def equalize(model: keras.Model, batches: Iterable) -> int:
         return [tf.reduce_max(value, list(range(value.shape.rank - 1))) for value in values]
 
     largest: list[np.ndarray] | None = None
-    for images in batches:
+    for images in (part for batch in batches for part in in_parts(batch)):
         found = [values.numpy() for values in probe(images)]
         largest = found if largest is None else [np.maximum(*both) for both in zip(largest, found, strict=True)]
     for pair, values in zip(pairs, largest or [], strict=True):

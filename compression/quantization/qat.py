@@ -8,7 +8,7 @@ exactly is used (plain quantization-aware training moves them away from zero).
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 from learn2compress.compression.graphs.layer_walk import steps_of
 from learn2compress.schemas.errors import DataError, TrainingError
 from learn2compress.schemas.manifests import LayerQuantization
+
+_PART_PIXELS = 1 << 20  # of a part of a batch: its activations take some hundred megabytes
 
 
 class OutputOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):
@@ -128,7 +130,10 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
     def probe(images: tf.Tensor) -> tf.Tensor:
         return tf.stack([[_over(tf.reduce_min, values), _over(tf.reduce_max, values)] for values in model(images)])
 
-    extremes = [probe(images).numpy().astype(np.float64) for images in batches]
+    extremes = []
+    for images in batches:
+        parts = np.array([probe(part).numpy() for part in in_parts(images)], np.float64)  # [parts, layers, 2]
+        extremes.append(np.stack([parts[..., 0].min(axis=0), parts[..., 1].max(axis=0)], axis=-1))
     if not extremes:
         raise DataError("the representative images must be at least one; got none. Raise quantize.calibration_images.")
     # [layers, 2]; zero must be representable, hence within each range.
@@ -136,6 +141,14 @@ def calibrate(quantized: keras.Model, floating: keras.Model, batches: Iterable) 
         _assign_range(wrapper, "_min", min(low, 0.0), _output_ranges(wrapper))
         _assign_range(wrapper, "_max", max(high, 0.0), _output_ranges(wrapper))
     settle_weight_ranges(quantized)
+
+
+def in_parts(images: np.ndarray | tf.Tensor) -> Iterator[np.ndarray | tf.Tensor]:
+    """Cuts a batch of large images, [b, h, w, c], into parts whose activations take a bounded memory."""
+    pixels = int(np.prod(images.shape[1:3])) if len(images.shape) == 4 else 1
+    size = max(1, _PART_PIXELS // pixels)
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
 
 
 def _over(reduce: Callable[[Any], tf.Tensor], values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -38,6 +38,7 @@ from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
+from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.progress import Task
 
 # Steps whose losses may be pending. Reading a loss waits for its step, in which time an accelerator would be idle.
@@ -167,6 +168,7 @@ class JointTrainer:
             DataError: A shard is damaged.
         """
         curve, best, best_accuracy = self._restore(checkpoint)
+        return_freed_memory()
         task = Task(f"{self.recipe.stage}: epoch", self.recipe.epochs, before=len(curve))
         for epoch in range(len(curve), self.recipe.epochs):
             if self._out_of_patience(curve):
@@ -196,6 +198,7 @@ class JointTrainer:
                 )
             )
             self._save(checkpoint, curve, best, best_accuracy)
+            return_freed_memory(collect=False)
             task.advance(detail=describe_epoch(curve[-1]))
         self._put(best)
         if self.teacher:

@@ -10,6 +10,7 @@ from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.quantization.qat import (
     calibrate,
     describe_layers,
+    in_parts,
     quantization_aware,
     representative_ids_digest,
     settle_weight_ranges,
@@ -78,6 +79,17 @@ def test_calibrate_sets_activations_to_the_mean_of_the_batches_extremes(aware, s
     low, high = found["quant_large_logits/post_activation"]
     assert low == pytest.approx(np.mean([logits(half).numpy().min() for half in halves]), rel=1e-5)
     assert high == pytest.approx(np.mean([logits(half).numpy().max() for half in halves]), rel=1e-5)
+
+
+def test_calibrate_gives_the_same_ranges_when_batches_are_cut_into_parts(aware, sparse_family, images, monkeypatch):
+    whole = ranges(aware)
+    monkeypatch.setattr("learn2compress.compression.quantization.qat._PART_PIXELS", 8 * int(np.prod(images.shape[1:3])))
+
+    calibrate(aware, sparse_family, [images[:32], images[32:]])
+
+    assert [len(part) for part in in_parts(images[:20])] == [8, 8, 4]
+    for name, found in ranges(aware).items():
+        np.testing.assert_allclose(found, whole[name], rtol=1e-5, atol=1e-6)
 
 
 def test_calibrate_covers_every_call_of_a_layer_that_is_called_in_several_places():
