@@ -2,18 +2,23 @@
 """Removes channels of a user's own ResNet-56 until its MACs are divided by 2.1, and quantizes the result to int8.
 
     python benchmarks/resnet56.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--epochs 20] [--quantize-epochs 3] \
-        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N] [--output FOLDER]
+        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N] [--output FOLDER] [--peer PYTHON]
 
 The teacher is pruned itself: channel groups from its graph, importance by the Taylor criterion with the distillation
 loss, sensitivity of the groups on validation images, fine-tuning with the logits of the unpruned network, then training
 for 8 bits. Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
 the .tflite files. `--steps N` is a quick form that shows that all parts work: N steps an epoch, one epoch, 512 test
 images. With `--output` the same command resumes after an interruption: the logits, the pruned network and a checkpoint
-of each stage are kept in that folder. The last line is one JSON object.
+of each stage are kept in that folder. `--peer` names the Python of an environment with Sony's Model Compression Toolkit
+(see ablations/mct_pruning.py), which then prunes the same network to as many parameters; what it leaves is trained and
+quantized in the same way. The last line is one JSON object.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,8 +45,10 @@ from learn2compress.schemas.config import ChannelPassConfig, LossConfig
 from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
+from learn2compress.tflite.parsed_file import ParsedFile
 
 VALIDATION, BATCH, VIEWS, AIM = 5000, 128, 4, 0.932
+PEER_IMAGES, PEER_APPROXIMATIONS = 64, 8
 NAME = "resnet56"
 LOSS = LossConfig(soft_weight=0.9, temperature=4.0)
 
@@ -137,6 +144,26 @@ def prune(family: keras.Model, data: Data, given: argparse.Namespace, kept: Path
     return pruned
 
 
+def prune_by_peer(
+    family: keras.Model, data: Data, given: argparse.Namespace, parameters: int, folder: Path
+) -> keras.Model:
+    """Removes channels with the toolkit until as many parameters are left."""
+    files = [str(folder / name) for name in ("peer_whole.h5", "peer_images.npz", "peer_pruned.h5")]
+    if not Path(files[2]).exists():
+        family.save(files[0])
+        write_arrays(Path(files[1]), {"images": normalize(data.held[0][:PEER_IMAGES]).numpy()})
+        script = Path(__file__).parent / "ablations" / "mct_pruning.py"
+        options = [
+            "--parameters",
+            str(parameters),
+            "--approximations",
+            "1" if given.steps else str(PEER_APPROXIMATIONS),
+        ]
+        own = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+        subprocess.run([given.peer, str(script), *files, *options], check=True, env=own)
+    return keras.models.load_model(files[2], compile=False)
+
+
 def train(
     model: keras.Model, data: Data, recipe: Recipe, validation: int | None, folder: Path | None, **hooks: Callable
 ) -> list[float]:
@@ -164,6 +191,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="quick form: steps of the only epoch")
     parser.add_argument("--output", type=Path, help="folder from which an interrupted run resumes")
+    parser.add_argument("--peer", help="Python of the environment of the toolkit to compare with")
     given = parser.parse_args()
     if given.output:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -172,51 +200,63 @@ def main() -> None:
     data = Data(
         given.data, family, given.seed, 1 if quick else VIEWS, given.steps * BATCH if quick else None, given.output
     )
-    epochs, tests, held = (1, 512, 512) if quick else (given.epochs, None, None)
-    test = tuple(part[:tests] for part in data.test)
     before = convert_float(family, "float32")
     print(f"{time.monotonic() - began:.0f} s: logits of {len(data.views)} views", flush=True)
 
     pruned = prune(family, data, given, given.output / "pruned.keras" if given.output else None)
     print(f"{time.monotonic() - began:.0f} s: channels removed", flush=True)
+    found = measure(pruned, "own", before, data, given)
+    if given.peer:
+        with tempfile.TemporaryDirectory() as temporary:
+            peer = prune_by_peer(family, data, given, pruned.count_params(), given.output or Path(temporary))
+        found["peer"] = measure(peer, "peer", before, data, given)
+    top1 = found["top1"]
+    found |= {
+        "test_images": len(data.test[1][: 512 if quick else None]),
+        "before": round(accuracy(before.to_bytes(), *(part[: 512 if quick else None] for part in data.test)), 4),
+        "seed": given.seed,
+        "seconds": round(time.monotonic() - began),
+        "at_least_93.2_percent": None if quick else top1["int8"] >= AIM,
+        "int8_within_0.3_points": None if quick else top1["float32"] - top1["int8"] <= 0.003,
+    }
+    print(json.dumps(found))
 
+
+def measure(pruned: keras.Model, name: str, before: ParsedFile, data: Data, given: argparse.Namespace) -> dict:
+    """Fine-tunes a pruned network, trains it for 8 bits, and evaluates its files on the test images."""
+    quick, began = given.steps is not None, time.monotonic()
+    tests, held = (512, 512) if quick else (None, None)
     steps = len(data.labels) // BATCH
-    recipe = Recipe("thinned", epochs, steps, given.learning_rate, LOSS, weight_decay=1e-4, ema_decay=0.99)
+    recipe = Recipe(f"thinned-{name}", 1 if quick else given.epochs, steps, given.learning_rate, LOSS)
+    recipe = replace(recipe, weight_decay=1e-4, ema_decay=0.99)
     fine = train(pruned, data, recipe, held, given.output)
-    print(f"{time.monotonic() - began:.0f} s: validation {fine}", flush=True)
+    print(f"{name}, {time.monotonic() - began:.0f} s: validation {fine}", flush=True)
     floating = convert_float(pruned, "float32")
     outputs_only = {layer.name for layer in pruned.layers if isinstance(layer, keras.layers.Rescaling)}
     aware = quantization_aware(pruned, False, outputs_only)
     calibrate(aware, pruned, [normalize(batch) for batch, *_ in islice(data.epoch(0), 4)])
-    late = replace(recipe, stage="quantized", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
+    late = replace(recipe, stage=f"quantized-{name}", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
     learned = train(aware, data, late, held, given.output, after_restore=lambda: settle_weight_ranges(aware))
     integer = convert_quantization_aware(aware, "int8")
     plain = convert_mixed(pruned, "int8", data.views[0][:200])
-    figures = {
-        name: round(accuracy(file.to_bytes(), *test), 4)
-        for name, file in {"before": before, "float32": floating, "int8": integer, "post_training_int8": plain}.items()
-    }
+    test = tuple(part[:tests] for part in data.test)
     macs = [file.facts.macs for file in (before, floating)]
-    print(
-        json.dumps(
-            {
-                "test_images": len(test[1]),
-                "top1": figures,
-                "macs": macs,
-                "macs_divided_by": round(macs[0] / macs[1], 3),
-                "bytes": {
-                    "float32": [len(before.to_bytes()), len(floating.to_bytes())],
-                    "int8": len(integer.to_bytes()),
-                },
-                "full_int8": prove_full_int8(integer.facts).holds,
-                "epochs": [len(fine), len(learned)],
-                "seed": given.seed,
-                "seconds": round(time.monotonic() - began),
-                "at_least_93.2_percent": None if quick else figures["int8"] >= AIM,
-                "int8_within_0.3_points": None if quick else figures["float32"] - figures["int8"] <= 0.003,
-            }
-        )
-    )
+    return {
+        "top1": {
+            kind: round(accuracy(file.to_bytes(), *test), 4)
+            for kind, file in {"float32": floating, "int8": integer, "post_training_int8": plain}.items()
+        },
+        "parameters": pruned.count_params(),
+        "macs": macs,
+        "macs_divided_by": round(macs[0] / macs[1], 3),
+        "bytes": {
+            "float32": [len(before.to_bytes()), len(floating.to_bytes())],
+            "int8": len(integer.to_bytes()),
+        },
+        "full_int8": prove_full_int8(integer.facts).holds,
+        "epochs": [len(fine), len(learned)],
+        "training_seconds": round(time.monotonic() - began),
+    }
 
 
 if __name__ == "__main__":
