@@ -27,7 +27,7 @@ from learn2compress.tflite.parsed_file import ParsedFile, choose_signature, in_f
 from learn2compress.tflite.scores_output import ScoresReading, read_output, spread_unit
 
 BATCH = 32
-_BATCH_BYTES = 32 << 20  # of activations of a batch; larger images run in smaller batches
+_BATCH_BYTES = 8 << 20  # of activations of a batch; larger images run in smaller batches
 _PROBES = 16
 _PROBED = 3  # images by which a batch is compared with single images
 _ARENA_ALIGNMENT = 64  # of tensors in the runtime's arena (kDefaultTensorAlignment)

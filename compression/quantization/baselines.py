@@ -24,6 +24,7 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
+from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.progress import Task
 from learn2compress.tflite.model_file import Int8Proof, prove_full_int8
 
@@ -64,6 +65,7 @@ def add_baselines(
     calibration = Calibration(images=len(ids), digest=representative_ids_digest(list(ids)))
     progress = Task("converting the teacher", len(variants))
     for variant in variants:
+        return_freed_memory()  # the converter takes hundreds of megabytes
         name = f"{STUDENT}-{variant}"
         try:
             converted = convert_teacher(teacher, task, variant, images)
