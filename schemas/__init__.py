@@ -9,6 +9,7 @@ __all__ = [
     "files",
     "lineage",
     "manifests",
+    "memory",
     "module_source",
     "parameters",
     "progress",
