@@ -32,6 +32,7 @@ from learn2compress.compression.quantization.qat import calibrate, quantization_
 from learn2compress.compression.students.files import dictionary_of, load_family
 from learn2compress.compression.students.single_student import single_student
 from learn2compress.compression.training.devices.distribution import Distribution, open_distribution
+from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import TrainingData
@@ -40,7 +41,6 @@ from learn2compress.schemas.artifacts import OnDeviceModelSet, StudentSet, Teach
 from learn2compress.schemas.config import QuantizeConfig, TrainingConfig
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import Epoch, StudentSetManifest, read_manifest
-from learn2compress.schemas.memory import return_freed_memory
 
 _AVERAGE_DECAY = 0.99
 _CALIBRATION_BATCH = 64

@@ -33,6 +33,7 @@ from learn2compress.compression.teacher.formats import describe_file, no_feature
 from learn2compress.compression.teacher.models import open_model
 from learn2compress.compression.teacher.trust import check_graph, check_layers
 from learn2compress.compression.training.devices.distribution import open_distribution
+from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
 from learn2compress.lineage.mlmd.address import connection_config
@@ -51,7 +52,6 @@ from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import DEFAULT_MODALITY
-from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.module_source import read_module
 from learn2compress.schemas.progress import say
 from learn2compress.schemas.reports import Report

@@ -9,7 +9,6 @@ __all__ = [
     "files",
     "lineage",
     "manifests",
-    "memory",
     "module_source",
     "parameters",
     "progress",

@@ -14,6 +14,7 @@ from learn2compress.compression.quantization.on_device import PIXELS, write_file
 from learn2compress.compression.quantization.qat import representative_ids_digest
 from learn2compress.compression.quantization.teacher_conversion import convert_teacher
 from learn2compress.compression.teacher.classifier import LoadedTeacher, load_teacher
+from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.modalities import InputFiles, modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.manifests import (
@@ -24,7 +25,6 @@ from learn2compress.schemas.manifests import (
     read_manifest,
     write_manifest,
 )
-from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.progress import Task
 from learn2compress.tflite.model_file import Int8Proof, prove_full_int8
 

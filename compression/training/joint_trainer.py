@@ -27,6 +27,7 @@ import tf_keras as keras
 
 from learn2compress.compression.training.accuracy import top1_accuracy
 from learn2compress.compression.training.devices.distribution import Distribution
+from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import family_losses
@@ -38,7 +39,6 @@ from learn2compress.schemas.config import LossConfig
 from learn2compress.schemas.errors import OutputError, TrainingError
 from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, Epoch
-from learn2compress.schemas.memory import return_freed_memory
 from learn2compress.schemas.progress import Task
 
 # Steps whose losses may be pending. Reading a loss waits for its step, in which time an accelerator would be idle.

@@ -2,7 +2,7 @@
 import gc
 import weakref
 
-from learn2compress.schemas.memory import return_freed_memory
+from learn2compress.compression.training.devices.memory import return_freed_memory
 
 
 class Cycle:
