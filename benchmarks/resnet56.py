@@ -165,11 +165,17 @@ def prune_by_peer(
 
 
 def train(
-    model: keras.Model, data: Data, recipe: Recipe, validation: int | None, folder: Path | None, **hooks: Callable
+    model: keras.Model,
+    name: str,
+    data: Data,
+    recipe: Recipe,
+    validation: int | None,
+    folder: Path | None,
+    **hooks: Callable,
 ) -> list[float]:
     """Trains with the distillation loss; returns the validation accuracy of each epoch."""
     trainer = JointTrainer(model, (NAME,), recipe, **hooks)
-    checkpoint = folder / f"{recipe.stage}.npz" if folder else None
+    checkpoint = folder / f"{name}_{recipe.stage}.npz" if folder else None
     curves = trainer.train(data.epoch, data.validation(validation), checkpoint)
     return [epoch.accuracy[NAME] for epoch in curves]
 
@@ -227,16 +233,16 @@ def measure(pruned: keras.Model, name: str, before: ParsedFile, data: Data, give
     quick, began = given.steps is not None, time.monotonic()
     tests, held = (512, 512) if quick else (None, None)
     steps = len(data.labels) // BATCH
-    recipe = Recipe(f"thinned-{name}", 1 if quick else given.epochs, steps, given.learning_rate, LOSS)
+    recipe = Recipe("thinned", 1 if quick else given.epochs, steps, given.learning_rate, LOSS)
     recipe = replace(recipe, weight_decay=1e-4, ema_decay=0.99)
-    fine = train(pruned, data, recipe, held, given.output)
+    fine = train(pruned, name, data, recipe, held, given.output)
     print(f"{name}, {time.monotonic() - began:.0f} s: validation {fine}", flush=True)
     floating = convert_float(pruned, "float32")
     outputs_only = {layer.name for layer in pruned.layers if isinstance(layer, keras.layers.Rescaling)}
     aware = quantization_aware(pruned, False, outputs_only)
     calibrate(aware, pruned, [normalize(batch) for batch, *_ in islice(data.epoch(0), 4)])
-    late = replace(recipe, stage=f"quantized-{name}", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
-    learned = train(aware, data, late, held, given.output, after_restore=lambda: settle_weight_ranges(aware))
+    late = replace(recipe, stage="quantized", epochs=1 if quick else given.quantize_epochs, learning_rate=3e-4)
+    learned = train(aware, name, data, late, held, given.output, after_restore=lambda: settle_weight_ranges(aware))
     integer = convert_quantization_aware(aware, "int8")
     plain = convert_mixed(pruned, "int8", data.views[0][:200])
     test = tuple(part[:tests] for part in data.test)
