@@ -34,14 +34,15 @@ from text_teacher import SPLITS, read_split
 from learn2compress.evaluation.metrics import wilson_interval
 from learn2compress.schemas.reports import Report
 
-WORDS, LENGTH, WIDTH, DROPPED, EPOCHS = 25_000, 96, 64, 0.6, 20
+WORDS, LENGTH, WIDTH, DROPPED = 25_000, 96, 64, 0.6
+EPOCHS, BATCH, LEARNING_RATE = 20, 128, 5e-3
 CONFIG = {
     "students": {
         "dictionary": "keys",
         "word_dropout": 0.6,
         "sizes": {name: {"size_bytes": f"{name[1:]}KB"} for name in ("s20", "s50", "s100")},
     },
-    "distill": {"epochs": 25, "learning_rate": 5e-3, "soft_weight": 0.5, "temperature": 1.0},
+    "distill": {"epochs": 40, "learning_rate": 5e-3, "soft_weight": 0.5, "temperature": 1.0},
     "quantize": {"variants": ["int8"]},
     "pipeline": {"name": "agnews"},
 }
@@ -79,14 +80,11 @@ def train_teacher(splits: dict[str, tuple[list[str], list[str]]], path: Path) ->
         for kind, (texts, labels) in splits.items()
     }
     teacher = build_teacher(splits["train"][0], len(classes))
-    teacher.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    best = keras.callbacks.ModelCheckpoint(
-        str(path), "val_accuracy", save_best_only=True, mode="max", initial_value_threshold=0.0
-    )
-    teacher.fit(
-        *data["train"], batch_size=64, epochs=EPOCHS, validation_data=data["validation"], callbacks=[best], verbose=0
-    )
-    return float(keras.models.load_model(path).evaluate(*data["test"], batch_size=256, verbose=0)[1])
+    rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, EPOCHS * len(splits["train"][0]) // BATCH)
+    teacher.compile(keras.optimizers.Adam(rate, use_ema=True), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    teacher.fit(*data["train"], batch_size=BATCH, epochs=EPOCHS, verbose=0)
+    keras.Model(teacher.input, teacher.output, name="teacher").save(path)
+    return float(teacher.evaluate(*data["test"], batch_size=256, verbose=0)[1])
 
 
 def build_teacher(texts: Sequence[str], classes: int) -> keras.Model:
