@@ -93,7 +93,7 @@ def build_teacher(texts: Sequence[str], classes: int) -> keras.Model:
     vectorize = layers.TextVectorization(max_tokens=WORDS, output_sequence_length=LENGTH)
     vectorize.adapt(tf.constant(texts))
     given = keras.Input((1,), dtype="string", name="text")
-    words = layers.Embedding(WORDS, WIDTH, mask_zero=True, name="words")(vectorize(given))
+    words = layers.Embedding(WORDS, WIDTH, name="words")(vectorize(given))
     kept = layers.Dropout(DROPPED, noise_shape=(None, LENGTH, 1), name="dropped")(words)
     mean = layers.GlobalAveragePooling1D(name="mean")(kept)
     return keras.Model(given, layers.Dense(classes, "softmax", name="probabilities")(mean), name="teacher")
