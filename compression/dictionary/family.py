@@ -89,14 +89,16 @@ class DictionaryFamily:
         self.dictionary = whole
         self.spec = self._solve()
         rows = self.spec.students[-1].rows
-        self.dictionary, self._initial = whole.first(rows), INITIAL_SCALE * initial[:rows]
+        self.dictionary = whole.first(rows)
+        # Pairs and prefixes repeat what their words tell, so that naive Bayes would count it several times.
+        self._initial = INITIAL_SCALE * initial[:rows] if self._features == WORDS_ONLY else None
 
     def costs(self) -> dict[str, Cost]:
         """Compute the costs from the specification."""
         return self.spec.costs()
 
     def build(self, seed: int) -> keras.Model:
-        """See `build_dictionaries`; once the dictionary is known, the rows start at naive Bayes."""
+        """See `build_dictionaries`; the rows of a known dictionary of words start at naive Bayes."""
         model = build_dictionaries(self.spec, self._drop, seed)
         if self._initial is not None:
             start_at(model, self._initial)
