@@ -212,10 +212,12 @@ class StudentInput(Protocol):
     Attributes:
         name: Name of the input tensor.
         normalization: Scaling of a student's input, (stored - mean) / std; the identity without normalization.
+        few_operations: Whether a training step takes the time of its operations rather than of their arithmetic.
     """
 
     name: str
     normalization: Scaling
+    few_operations: bool
 
     def spec(self, shape: tuple[int, ...]) -> tf.TensorSpec:
         """Describes a batch of stored examples of a shape."""

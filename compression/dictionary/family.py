@@ -9,8 +9,8 @@ import numpy as np
 import tf_keras as keras
 
 from learn2compress.compression.dictionary.candidates import collect
-from learn2compress.compression.dictionary.importance import mutual_information, ranked
-from learn2compress.compression.dictionary.model import build_dictionaries
+from learn2compress.compression.dictionary.importance import mutual_information, naive_bayes, ranked
+from learn2compress.compression.dictionary.model import build_dictionaries, start_at
 from learn2compress.compression.dictionary.sizing import describe_dictionaries, solve_dictionaries
 from learn2compress.compression.dictionary.spec import DictionarySpec
 from learn2compress.compression.family.sizing import label_bytes
@@ -23,11 +23,13 @@ from learn2compress.schemas.manifests import LayerQuantization, Task
 
 # Prefixes and pairs of words must occur in this many texts to be candidates; single words need only one.
 LEAST_TEXTS = 2
+# Of naive Bayes' logits, which are too large since words of a text depend on each other.
+INITIAL_SCALE = 0.3
 
 
 def choose_dictionary(
     texts: Sequence[bytes], probabilities: np.ndarray, carrier: Carrier, features: Features
-) -> Dictionary:
+) -> tuple[Dictionary, np.ndarray]:
     """Order the features of training texts by what they tell of the teacher's class.
 
     Args:
@@ -37,12 +39,13 @@ def choose_dictionary(
         features: Kinds of features.
 
     Returns:
-        The dictionary of all features, the most important one first.
+        The dictionary of all features, the most important one first, and what each adds to the logits by naive Bayes,
+        [features, classes] float64.
     """
     found = collect(texts, carrier, features, LEAST_TEXTS)
     order = ranked(mutual_information(found, probabilities))
     whole = Dictionary(carrier, found.entries, found.forms, features)
-    return whole.keeping(order.tolist())
+    return whole.keeping(order.tolist()), naive_bayes(found, probabilities)[order]
 
 
 class DictionaryFamily:
@@ -72,6 +75,7 @@ class DictionaryFamily:
             )
         self._sizes, self._task, self._carrier, self._features, self._drop = sizes, task, carrier, features, drop
         self.dictionary: Dictionary | None = None
+        self._initial: np.ndarray | None = None
         self.spec: DictionarySpec = self._solve()
 
     def prepare(self, texts: Sequence[bytes], probabilities: np.ndarray) -> None:
@@ -81,18 +85,24 @@ class DictionaryFamily:
             texts: Training texts, UTF-8.
             probabilities: Teacher's probabilities of these texts, [texts, classes].
         """
-        whole = choose_dictionary(texts, probabilities, self._carrier, self._features)
+        whole, initial = choose_dictionary(texts, probabilities, self._carrier, self._features)
         self.dictionary = whole
         self.spec = self._solve()
-        self.dictionary = whole.first(self.spec.students[-1].rows)
+        rows = self.spec.students[-1].rows
+        self.dictionary = whole.first(rows)
+        # Pairs and prefixes repeat what their words tell, so that naive Bayes would count it several times.
+        self._initial = INITIAL_SCALE * initial[:rows] if self._features == WORDS_ONLY else None
 
     def costs(self) -> dict[str, Cost]:
         """Compute the costs from the specification."""
         return self.spec.costs()
 
     def build(self, seed: int) -> keras.Model:
-        """See `build_dictionaries`."""
-        return build_dictionaries(self.spec, self._drop, seed)
+        """See `build_dictionaries`; the rows of a known dictionary of words start at naive Bayes."""
+        model = build_dictionaries(self.spec, self._drop, seed)
+        if self._initial is not None:
+            start_at(model, self._initial)
+        return model
 
     def preflight(self) -> dict[str, list[LayerQuantization]]:
         """Return that all layers are quantized after training, by which a table loses next to nothing."""

@@ -57,7 +57,9 @@ def check_layers(description: FileDescription) -> None:
     """
     if not description.format.startswith("keras2"):
         return
-    for found in _strangers(description.model_config):
+    # Models are loaded with compile=False, by which the loader drops the optimizer of a model that was compiled.
+    loaded = {key: value for key, value in (description.model_config or {}).items() if key != "compile_config"}
+    for found in _strangers(loaded):
         raise TeacherError(
             f"teacher {description.path} must be made of Keras' own layers, which only compute; got {found[:80]!r}, "
             "which could do anything while it is loaded. Replace it by a layer, or export a SavedModel where its code "

@@ -30,7 +30,7 @@ from learn2compress.compression.training.devices.distribution import Distributio
 from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
-from learn2compress.compression.training.losses import family_losses
+from learn2compress.compression.training.losses import family_losses, stacked_losses
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.data.batches import whole_shards
@@ -92,7 +92,8 @@ class JointTrainer:
         teacher: Jointly trained teacher with its own learning rate; the students learn from the logits that it computes
             in the same step.
         losses: Function from (labels, third element of the batches, outputs) to one [batch] float32 of losses per
-            student; by default the loss of the recipe, from labels and teacher logits.
+            student, or to all of them, [batch, students]; by default the loss of the recipe, from labels and teacher
+            logits.
         inherited: Names of the layers whose weights are trained at the learning rate of inherited weights.
         distribution: Devices of the training; model and masks must be created in its scope, see
             `Distribution.replicate`.
@@ -113,12 +114,14 @@ class JointTrainer:
         after_restore: Callable[[], None] | None = None,
         state: Sequence[tf.Variable] = (),
         teacher: TeacherInLoop | None = None,
-        losses: Callable[..., list] | None = None,
+        losses: Callable[..., list | tf.Tensor] | None = None,
         inherited: Collection[str] = (),
         distribution: Distribution | None = None,
     ) -> None:
         self.model, self.names, self.recipe, self.teacher = model, tuple(names), recipe, teacher
-        self.losses = losses or partial(family_losses, config=recipe.loss)
+        self.inputs = modality_named(recipe.modality).student_input
+        own = stacked_losses if self.inputs.few_operations else family_losses
+        self.losses = losses or partial(own, config=recipe.loss)
         self.before_step, self.after_step, self.after_restore = before_step, after_step, after_restore
         self.distribution = distribution or Distribution()
         if teacher and self.distribution.replicas > 1:
@@ -141,7 +144,6 @@ class JointTrainer:
         self.state += self.slow_optimizer.variables if self.slow_optimizer else []
         self.state += teacher.state if teacher else []
         # Autograph would search the source of each layer for loops to convert, which takes most of the tracing time.
-        self.inputs = modality_named(recipe.modality).student_input
         examples = self.inputs.spec(model.input_shape[1:])
         self.step = self.distribution.compile(self._step_eagerly, reduce_retracing=True)
         self._predict = self.distribution.compile(self._predict_eagerly, input_signature=[examples])
@@ -228,7 +230,7 @@ class JointTrainer:
             if teacher:
                 current = teacher.logits(images)
                 teacher_logits = tf.stop_gradient(current)
-            losses = [tf.reduce_mean(loss) for loss in self.losses(labels, teacher_logits, outputs)]
+            losses = _means(self.losses(labels, teacher_logits, outputs))
             total = tf.add_n([weight * fraction * loss for weight, loss in zip(self.weights, losses, strict=True)])
             if teacher:
                 losses.append(teacher.loss(labels, current, outputs))
@@ -415,6 +417,13 @@ def describe_epoch(epoch: Epoch) -> str:
         if shown
     ]
     return f"{'; '.join(parts)} ({epoch.seconds:.0f} s)"
+
+
+def _means(losses: Sequence[tf.Tensor] | tf.Tensor) -> list[tf.Tensor]:
+    """Compute the mean loss of each student, of one [batch] per student or of [batch, students]."""
+    if isinstance(losses, tf.Tensor):
+        return tf.unstack(tf.reduce_mean(losses, axis=0))
+    return [tf.reduce_mean(loss) for loss in losses]
 
 
 def _optimizer(recipe: Recipe, variables: Sequence[tf.Variable]) -> keras.optimizers.Optimizer:

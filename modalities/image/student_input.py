@@ -20,6 +20,7 @@ class ImageStudentInput:
 
     name = "image"
     normalization = Scaling.named("symmetric")
+    few_operations = False
 
     def spec(self, shape: tuple[int, ...]) -> tf.TensorSpec:
         """Returns [batch, height, width, channels] uint8."""

@@ -27,6 +27,7 @@ class TextStudentInput:
         self._rows = rows
 
     name = "ids"
+    few_operations = True
     normalization = Scaling.named("none")
 
     def spec(self, shape: tuple[int, ...]) -> tf.TensorSpec:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from learn2compress.compression.dictionary.candidates import collect
-from learn2compress.compression.dictionary.importance import drop_one_effect, mutual_information, ranked
+from learn2compress.compression.dictionary.importance import drop_one_effect, mutual_information, naive_bayes, ranked
 from learn2compress.modalities.text.lookup.keys import Features
 
 TEXTS = [b"Oil up", b"oil down oil", b"goal up", b"goal down", b"goal"]
@@ -44,3 +44,12 @@ def test_mutual_information_uses_the_teachers_doubt():
 def test_drop_one_effect_weights_with_frequency_and_ignores_what_all_classes_share():
     effect = drop_one_effect(np.array([[1.0, -1.0], [1.0, -1.0], [5.0, 5.0]]), np.array([3, 1, 9]))
     assert effect.tolist() == [6.0, 2.0, 0.0]
+
+
+def test_naive_bayes_is_the_deviation_of_the_smoothed_log_probability_from_its_mean():
+    found = collect(TEXTS, "words", Features())
+    by_word = dict(zip(found.entries, naive_bayes(found, SURE), strict=True))
+    # Of class 0 two texts have oil, one up, one down; of class 1 three have goal, one up, one down; one more of each.
+    log = np.log([3 / 8, 1 / 9])
+    assert by_word["oil"] == pytest.approx(log - log.mean())
+    assert by_word["goal"][1] > by_word["up"][1]

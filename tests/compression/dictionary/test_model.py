@@ -3,7 +3,7 @@ import numpy as np
 import tf_keras as keras
 from support.texts.students import LENGTH, small_family, texts_of
 
-from learn2compress.compression.dictionary.model import LOGITS, TABLE, assemble
+from learn2compress.compression.dictionary.model import LOGITS, TABLE, assemble, start_at
 
 
 def test_family_computes_the_sum_of_each_students_words_times_its_kernel():
@@ -39,3 +39,12 @@ def test_family_is_the_same_after_saving(tmp_path):
     ids = dictionary.lookup.encode(texts_of(dictionary, 10), LENGTH)
     for one, other in zip(family(ids, training=False), again(ids, training=False), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_start_at_makes_each_word_add_its_logits_in_all_students():
+    family = assemble([("small", 2, 2), ("large", 4, 2)], 5, 3, 0.0, 0)
+    logits = np.array([[2.0, -1, -1], [0, 1, -1], [-3, 1, 2], [0, 0, 0]])
+    start_at(family, logits)
+    small, large = family(np.array([[1, 3, 4, 0, 0]], np.int32))
+    assert np.allclose(small, logits[:1], atol=1e-6)
+    assert np.allclose(large, logits[[0, 2, 3]].sum(axis=0), atol=1e-6)

@@ -49,6 +49,7 @@ def test_check_layers_accepts_what_computes(tmp_path: Path, suffix: str) -> None
         return tf.nn.relu(tf.concat([image / 255.0, tf.cast(image, tf.float32)], axis=-1)[:, 1:])
 
     model = functional(scaled)
+    model.compile("adam", "sparse_categorical_crossentropy")
     model.save(tmp_path / f"t.{suffix}")
 
     check_layers(describe_file(tmp_path / f"t.{suffix}"))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from learn2compress.compression.training.losses import family_losses, hard_loss, soft_loss
+from learn2compress.compression.training.losses import family_losses, hard_loss, soft_loss, stacked_losses
 from learn2compress.schemas.config import LossConfig
 
 # Logits whose probabilities are 1/4 and 3/4, and 1/2 and 1/2.
@@ -138,3 +138,12 @@ def test_family_losses_have_one_value_per_student_and_image():
     losses = family_losses(tf.zeros(5, tf.int64), tf.zeros((5, 3)), outputs, LossConfig(in_place_weight=0.5))
 
     assert [tuple(loss.shape) for loss in losses] == [(5,)] * 4
+
+
+@pytest.mark.parametrize("in_place", [0.0, 0.5])
+@pytest.mark.parametrize("teacher", [None, tf.concat([QUARTER, 2 * QUARTER], 0)])
+def test_stacked_losses_equal_those_of_each_student(teacher, in_place):
+    labels, config = tf.constant([1, -1], tf.int64), LossConfig(in_place_weight=in_place, label_smoothing=0.1)
+    outputs = [tf.concat([HALF, QUARTER], 0), tf.concat([-QUARTER, HALF], 0)]
+    together = stacked_losses(labels, teacher, outputs, config)
+    np.testing.assert_allclose(tf.transpose(together), family_losses(labels, teacher, outputs, config), atol=1e-6)
