@@ -126,9 +126,13 @@ def test_run_with_workers_that_see_no_folder_of_the_run_gives_the_same(finished,
     hidden = tmp_path.parent
     assert job.is_relative_to(hidden)
     with worker_pool(Path("/"), hidden=hidden) as arguments:
+        refused = command("run", job, "--output", tmp_path / "out", *on_pool(arguments))
         exchange = ("--set", "pipeline.exchange=s3://bucket/exchange")
         result = command("run", job, "--output", tmp_path / "out", *on_pool(arguments), *exchange)
 
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("Put it on a file system that all machines share, or set pipeline.exchange.\n")
+    assert len(refused.stderr.splitlines()) == 1
     assert result.returncode == 0, result.stdout + result.stderr
     assert_equal_results(tmp_path / "out", finished[0])
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
