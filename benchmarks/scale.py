@@ -13,14 +13,15 @@ with views and shuffling), `teacher` (TeacherImporter), `evaluate` (TFLiteEvalua
     storage   bytes of the stored examples relative to those of the source, and images a second of ingestion and reading
     input     images a second of the training's input pipeline alone, encoded and raw
     memory    peak memory of each stage with --images / 10 and with --images
-    workers   images a second of evaluator and teacher by the number of workers, without the start of the workers
-    growth    seconds per image by the number of images (photographs of 200 x 150, stored with 96 x 96), and the time of
-              10,000,000 images by the last slope
+    workers   images a second of evaluator and teacher by the number of workers, without the start of the workers, from
+              --images / 10 and --images
+    growth    seconds per image by the number of images, and the time of 10,000,000 images by the last slope
 
-What a stage needs before its first image (imports, opening a model, starting workers) is left out of the last two and
-of `input`: a process runs the stage on several numbers of images in turn, each --repeats times, and what is quoted is
-the slope between two numbers, of the smallest time of each. For `growth` the slope at 1,000 images is that from 100 to
-1,000. CPU seconds, unlike seconds, depend little on other load. The last line is one JSON object.
+The last two take photographs of 200 x 150, stored with 96 x 96. What a stage needs before its first image (imports,
+opening a model, starting workers) is left out of them and of `input`: a process runs the stage on several numbers of
+images in turn, each --repeats times, and what is quoted is the slope between two numbers, of the smallest time of each.
+For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds, unlike seconds, depend little on other
+load. The last line is one JSON object.
 """
 
 import argparse
@@ -93,12 +94,15 @@ def storage(options: argparse.Namespace) -> dict[str, Any]:
 
 def input_alone(options: argparse.Namespace) -> dict[str, Any]:
     """Measures the input pipeline of the training."""
-    sets, rows = _half_and_all(options), {}
+    sets = [photographs(options.output, count, PHOTOGRAPH) for count in (options.images // 2, options.images)]
+    rows = {}
     for form in ("encoded", "raw"):
-        for data in sets:
-            stage(options, "ingest", data, storage=form)
+        rounds(options, "ingest", sets, 1, storage=form)
         rows[form] = slope(*rounds(options, "epoch", sets, options.repeats, storage=form))
-        print(f"  {form}: {rows[form]['images_per_second']:,} images/s, {rows[form]['cpu_ms']} ms CPU an image")
+        print(
+            f"  {form}: {rows[form]['images_per_second']:,} images/s, {rows[form]['cpu_ms']} ms CPU an image",
+            flush=True,
+        )
     return rows
 
 
@@ -124,20 +128,22 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 def workers(options: argparse.Namespace) -> dict[str, Any]:
     """Measures the throughput of evaluator and teacher by the number of workers."""
-    sets, rows = _half_and_all(options), {}
-    for data in sets:
-        stage(options, "ingest", data, storage="encoded")
+    sets = [photographs(options.output, count, SMALL_PHOTOGRAPH) for count in (options.images // 10, options.images)]
+    settings: dict[str, Any] = {"storage": "encoded", "side": SMALL_SIDE}
+    rows: dict[str, Any] = {}
+    rounds(options, "ingest", sets, 1, **settings)
     for name in ("evaluate", "teacher"):
         found = {
-            number: slope(*rounds(options, name, sets, options.repeats, storage="encoded", workers=number))
+            number: slope(*rounds(options, name, sets, options.repeats, workers=number, **settings))
             for number in options.workers
         }
         one = found[options.workers[0]]
         for number, row in found.items():
             row["factor"] = round(row["images_per_second"] / one["images_per_second"], 2)
             row["cpu_of_one"] = round(row["cpu_ms"] / one["cpu_ms"], 2)
-            per_image = f"{row['cpu_ms']} ms CPU an image, {row['cpu_of_one']} of one worker's"
-            print(f"  {name}, {number} workers: {row['images_per_second']:,} images/s, {row['factor']}; {per_image}")
+            per_image = f"{row['cpu_ms']} ms CPU an image, {row['cpu_of_one']} of the first"
+            rate_of = f"{row['images_per_second']:,} images/s, {row['factor']} of the first"
+            print(f"  {name}, {number} workers: {rate_of}; {per_image}", flush=True)
         rows[name] = {**found, "load": os.getloadavg()[1]}
     return rows
 
@@ -172,10 +178,6 @@ def slope(few: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
         "images_per_second": round(images / max(1e-9, many["seconds"] - few["seconds"]), 1),
         "cpu_ms": round(1000 * (many["cpu_seconds"] - few["cpu_seconds"]) / images, 3),
     }
-
-
-def _half_and_all(options: argparse.Namespace) -> list[Path]:
-    return [photographs(options.output, count, PHOTOGRAPH) for count in (options.images // 2, options.images)]
 
 
 def stage(options: argparse.Namespace, name: str, data: Path, **settings: Any) -> dict[str, Any]:

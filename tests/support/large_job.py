@@ -28,7 +28,7 @@ def write_large_job(folder: Path) -> Path:
         "distill": {"epochs": 1, "batch_size": 128, "learning_rate": 0.01},
         "prune": {"sparsity": 0},
         "quantize": {"epochs": 0, "variants": ["int8"], "teacher_variants": []},
-        "students": {"sizes": {"small": {"size_bytes": 4500}, "large": {"size_bytes": 6000}}},
+        "students": {"sizes": {"small": {"size_bytes": 7500}, "large": {"size_bytes": 10_000}}},
     }
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump({**SETTINGS, **sections}, sort_keys=False))
