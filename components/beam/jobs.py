@@ -15,16 +15,16 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
 from learn2compress.components.beam.exchange import Exchange, read
-from learn2compress.components.beam.lost_workers import aborting_lost_workers, is_lost_worker
+from learn2compress.components.beam.lost_workers import aborting_lost_workers, is_lost_worker, is_race
 from learn2compress.components.beam.options import direct_runner_args, find_user_error, user_errors
 from learn2compress.components.beam.runners import beam_args
 from learn2compress.schemas.config import PipelineConfig
-from learn2compress.schemas.errors import EngineError, LostWorkerError
+from learn2compress.schemas.errors import EngineError, LostWorkerError, PassingEngineError
 from learn2compress.schemas.progress import say
 
 _MAX_REASON = 200
 ATTEMPTS = 3
-"""How often a step is tried whose workers are lost, on an engine that does not itself try again."""
+"""How often a step is tried that fails by chance, such as one whose workers are lost."""
 
 MISSING_PACKAGE = "No module named 'learn2compress'"
 T = TypeVar("T")
@@ -103,6 +103,11 @@ class Job(beam.Pipeline):
                     f"the workers of the job on {self._engine} must stay until it ends; one was lost. If it ran out of "
                     "memory, use fewer workers; the same command goes on."
                 ) from error
+            if is_race(error):
+                raise PassingEngineError(
+                    f"the job on {self._engine} must end; it failed at a fault of Prism, by chance on a busy "
+                    "machine. The same command goes on."
+                ) from error
             if MISSING_PACKAGE in str(error):
                 raise EngineError(
                     f"the workers on {self._engine} must have this package; they cannot import learn2compress. Start "
@@ -125,16 +130,20 @@ class Job(beam.Pipeline):
 
 
 def try_again(run: Callable[[], T]) -> T:
-    """Runs a step, and once more if its workers are lost: what it wrote is replaced, and finished shards are kept.
+    """Runs a step, and again if its workers are lost or its engine fails by chance.
+
+    What it wrote is replaced, and finished shards are kept.
 
     Raises:
-        LostWorkerError: They were lost each time.
+        PassingEngineError: It failed each time.
     """
     for _ in range(ATTEMPTS - 1):
         try:
             return run()
         except LostWorkerError:
             say("a worker was lost; the step goes on with new ones")
+        except PassingEngineError:
+            say("the engine failed by chance; the step is done again")
     return run()
 
 

@@ -3,10 +3,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from learn2compress.components.beam.jobs import Job, check_workers, engine_reason
+from learn2compress.components.beam.jobs import ATTEMPTS, Job, check_workers, engine_reason, try_again
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.schemas.config import PipelineConfig
-from learn2compress.schemas.errors import ClusterError, DataError, EngineError
+from learn2compress.schemas.errors import ClusterError, DataError, EngineError, PassingEngineError
 
 JAVA = """Pipeline job-1 failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness
 \tat org.apache.beam.sdk.Foo.bar(Foo.java:1)
@@ -38,6 +38,20 @@ def test_job_tells_a_failure_of_an_engine_in_one_line():
     with pytest.raises(EngineError, match=one_line) as caught, Job("flink", direct_runner_args(1)) as job:
         job | fail(ZeroDivisionError("ours"))
     assert "\n" not in str(caught.value)
+
+
+def test_try_again_repeats_a_job_that_failed_at_the_race_of_prism():
+    panic = "panic in stage.Execute bundle processing goroutine: runtime error: invalid memory address or nil pointer"
+    attempts = []
+
+    def run():
+        attempts.append(1)
+        with Job("prism", direct_runner_args(1)) as job:
+            job | fail(RuntimeError(f"Pipeline job-002 failed in state FAILED: {panic}"))
+
+    with pytest.raises(PassingEngineError, match=r"^the job on prism must end; it failed at a fault of Prism"):
+        try_again(run)
+    assert len(attempts) == ATTEMPTS
 
 
 def test_job_keeps_a_user_error_on_an_engine():
