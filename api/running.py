@@ -207,7 +207,7 @@ def _run(
     """
     from learn2compress.components.beam.runners import check_runner, has_own_workers
     from learn2compress.pipeline.environment import prepare_environment
-    from learn2compress.pipeline.output.folder import claim_output
+    from learn2compress.pipeline.output.folder import RUN_FILE, claim_output
     from learn2compress.pipeline.output.lock import hold_output
 
     began = time.monotonic()
@@ -220,7 +220,7 @@ def _run(
             if has_own_workers(config.pipeline):
                 from learn2compress.components.beam.jobs import check_workers
 
-                check_workers(config.pipeline)
+                check_workers(config.pipeline, output / RUN_FILE)
             from learn2compress.pipeline.local_run import bundle_run, collect_outputs, report_run, run_pipeline
             from learn2compress.schemas.progress import listening
 

@@ -2,7 +2,7 @@
 """Measures how stored bytes, memory and time grow with the number of photographs, and what further workers give.
 
     python benchmarks/scale.py --output FOLDER [--parts storage input memory workers growth]
-        [--images 5000] [--counts 1000 10000 100000] [--workers 1 2 4]
+        [--images 5000] [--counts 1000 10000 100000] [--workers 1 2 4] [--repeats 3]
 
 The photographs are generated: crops of textures whose power falls with their frequency as that of natural images does,
 with edges, encoded as JPEG of 500 x 375 pixels in qualities from 75 to 95; FOLDER keeps them for the next time. They
@@ -13,17 +13,19 @@ with views and shuffling), `teacher` (TeacherImporter), `evaluate` (TFLiteEvalua
     storage   bytes of the stored examples relative to those of the source, and images a second of ingestion and reading
     input     images a second of the training's input pipeline alone, encoded and raw
     memory    peak memory of each stage with --images / 10 and with --images
-    workers   images a second of evaluator and teacher by the number of workers, without the start of the workers: from
-              the difference between a run of half of the images and one of all of them
-    growth    seconds per image by the number of images (photographs of 200 x 150, stored with 96 x 96), and the time of
-              10,000,000 images by the last slope
+    workers   images a second of evaluator and teacher by the number of workers, without the start of the workers, from
+              --images / 10 and --images
+    growth    seconds per image by the number of images, and the time of 10,000,000 images by the last slope
 
-CPU seconds, unlike seconds, depend little on other load. The last line is one JSON object.
+The last two take photographs of 200 x 150, stored with 96 x 96. What a stage needs before its first image (imports,
+opening a model, starting workers) is left out of them and of `input`: a process runs the stage on several numbers of
+images in turn, each --repeats times, and what is quoted is the slope between two numbers, of the smallest time of each.
+For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds, unlike seconds, depend little on other
+load. The last line is one JSON object.
 """
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import resource
@@ -32,7 +34,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,17 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
 
-import numpy as np
-from PIL import Image
+from inputs.photographs import CLASSES, photographs
 
 PARTS = ("storage", "input", "memory", "workers", "growth")
-CLASSES, BATCH = 10, 64
+BATCH = 64
 PHOTOGRAPH, SIDE = (375, 500), 224
 SMALL_PHOTOGRAPH, SMALL_SIDE = (150, 200), 96
-_TEXTURES, _TEXTURE_SIDE = 24, 1024
 _FAR = 10_000_000
+_MANY = 20_000  # images that are enough for one measurement
+_TIMES = ("seconds", "cpu_seconds")
 
 
 def main() -> None:
@@ -92,19 +94,26 @@ def storage(options: argparse.Namespace) -> dict[str, Any]:
 
 def input_alone(options: argparse.Namespace) -> dict[str, Any]:
     """Measures the input pipeline of the training."""
-    data, rows = photographs(options.output, options.images, PHOTOGRAPH), {}
+    sets = [photographs(options.output, count, PHOTOGRAPH) for count in (options.images // 2, options.images)]
+    rows = {}
     for form in ("encoded", "raw"):
-        stage(options, "ingest", data, storage=form)
-        rows[form] = rate(stage(options, "epoch", data, storage=form))
-        print(f"  {form}: {rows[form]:,.0f} images/s")
+        rounds(options, "ingest", sets, 1, storage=form)
+        rows[form] = slope(*rounds(options, "epoch", sets, options.repeats, storage=form))
+        print(
+            f"  {form}: {rows[form]['images_per_second']:,} images/s, {rows[form]['cpu_ms']} ms CPU an image",
+            flush=True,
+        )
     return rows
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Compares the peak memory of each stage with a tenth of the images and with all."""
-    data, rows = photographs(options.output, options.images, PHOTOGRAPH), {}
-    few, many = options.images // 10, options.images
-    peaks = {n: {name: stage(options, name, data, limit=n, storage="encoded") for name in STAGES} for n in (few, many)}
+    few, many, rows = options.images // 10, options.images, {}
+    peaks = {
+        count: {name: stage(options, name, data, storage="encoded") for name in STAGES}
+        for count in (few, many)
+        for data in [photographs(options.output, count, PHOTOGRAPH)]
+    }
     for name in STAGES:
         before, after = peaks[few][name], peaks[many][name]
         rows[name] = {
@@ -119,53 +128,69 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 def workers(options: argparse.Namespace) -> dict[str, Any]:
     """Measures the throughput of evaluator and teacher by the number of workers."""
-    data, rows = photographs(options.output, options.images, PHOTOGRAPH), {}
-    for count in (options.images // 2, options.images):
-        stage(options, "ingest", data, limit=count, storage="encoded")
+    sets = [photographs(options.output, count, SMALL_PHOTOGRAPH) for count in (options.images // 10, options.images)]
+    settings: dict[str, Any] = {"storage": "encoded", "side": SMALL_SIDE}
+    rows: dict[str, Any] = {}
+    rounds(options, "ingest", sets, 1, **settings)
     for name in ("evaluate", "teacher"):
-        rates = {}
-        for number in options.workers:
-            less, more = (
-                stage(options, name, data, limit=count, storage="encoded", workers=number)
-                for count in (options.images // 2, options.images)
-            )
-            rates[number] = (more["images"] - less["images"]) / max(1e-9, more["seconds"] - less["seconds"])
-        factors = {number: round(found / rates[options.workers[0]], 2) for number, found in rates.items()}
-        rounded = {number: round(found, 1) for number, found in rates.items()}
-        rows[name] = {"images_per_second": rounded, "factors": factors}
-        for number, found in rates.items():
-            print(f"  {name}, {number} workers: {found:,.0f} images/s, {factors[number]:.2f}")
+        found = {
+            number: slope(*rounds(options, name, sets, options.repeats, workers=number, **settings))
+            for number in options.workers
+        }
+        one = found[options.workers[0]]
+        for number, row in found.items():
+            row["factor"] = round(row["images_per_second"] / one["images_per_second"], 2)
+            row["cpu_of_one"] = round(row["cpu_ms"] / one["cpu_ms"], 2)
+            per_image = f"{row['cpu_ms']} ms CPU an image, {row['cpu_of_one']} of the first"
+            rate_of = f"{row['images_per_second']:,} images/s, {row['factor']} of the first"
+            print(f"  {name}, {number} workers: {rate_of}; {per_image}", flush=True)
+        rows[name] = {**found, "load": os.getloadavg()[1]}
     return rows
 
 
 def growth(options: argparse.Namespace) -> dict[str, Any]:
     """Measures the time per image by the number of images."""
-    data, rows = photographs(options.output, max(options.counts), SMALL_PHOTOGRAPH), {}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in STAGES}
-    for count in options.counts:
-        for name in STAGES:
-            runs[name].append(stage(options, name, data, limit=count, storage="encoded", side=SMALL_SIDE))
-    for name, found in runs.items():
-        each = [run["cpu_seconds"] / run["images"] for run in found]
-        slopes = [
-            (b["cpu_seconds"] - a["cpu_seconds"]) / (b["images"] - a["images"]) for a, b in pairwise(found)
-        ] or each
+    counts, rows = sorted({min(options.counts) // 10, *options.counts}), {}
+    sets = [photographs(options.output, count, SMALL_PHOTOGRAPH) for count in counts]
+    settings: dict[str, Any] = {"storage": "encoded", "side": SMALL_SIDE}
+    for name in STAGES:
+        found = rounds(options, name, sets, options.repeats, **settings)
+        slopes = [slope(a, b) for a, b in pairwise(found)]
+        each = [row["cpu_ms"] for row in slopes]
         rows[name] = {
             "images": [run["images"] for run in found],
             "seconds": [round(run["seconds"], 2) for run in found],
-            "cpu_ms_per_image": [round(1000 * value, 3) for value in each],
-            "slopes_ms": [round(1000 * slope, 3) for slope in slopes],
+            "cpu_seconds": [round(run["cpu_seconds"], 2) for run in found],
+            "cpu_ms_per_image": each,
             "spread": round(max(each) / min(each) - 1, 3),
-            "cpu_hours_of_10M": round(slopes[-1] * _FAR / 3600, 1),
+            "cpu_hours_of_10M": round(each[-1] / 1000 * _FAR / 3600, 1),
         }
+        at = ", ".join(f"{value} at {run['images']:,}" for value, run in zip(each, found[1:], strict=True))
         far = f"10M images: {rows[name]['cpu_hours_of_10M']} CPU hours by the last slope"
-        print(f"  {name}: {rows[name]['cpu_ms_per_image']} ms CPU per image at {rows[name]['images']}; {far}")
+        print(f"  {name}: ms CPU an image: {at}; spread {rows[name]['spread']}; {far}", flush=True)
     return rows
 
 
+def slope(few: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
+    """Computes the time of an image from the difference between two runs."""
+    images = many["images"] - few["images"]
+    return {
+        "images_per_second": round(images / max(1e-9, many["seconds"] - few["seconds"]), 1),
+        "cpu_ms": round(1000 * (many["cpu_seconds"] - few["cpu_seconds"]) / images, 3),
+    }
+
+
 def stage(options: argparse.Namespace, name: str, data: Path, **settings: Any) -> dict[str, Any]:
-    """Runs a stage in a process of its own; see `run_stage` for the result."""
-    command = [sys.executable, __file__, "--output", str(options.output), "--stage", name, "--data", str(data)]
+    """Runs a stage once in a process of its own; see `run_stage` for the result."""
+    return rounds(options, name, [data], 1, **settings)[0]
+
+
+def rounds(
+    options: argparse.Namespace, name: str, sets: list[Path], repeats: int, **settings: Any
+) -> list[dict[str, Any]]:
+    """Runs a stage on several sets of photographs in one process of its own, and returns the result of each set."""
+    command = [sys.executable, __file__, "--output", str(options.output), "--stage", name, f"--repeats={repeats}"]
+    command += ["--data", *map(str, sets)]
     for key, value in settings.items():
         command += [f"--{key}", str(value)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -179,13 +204,26 @@ def rate(run: dict[str, Any]) -> float:
     return round(run["images"] / run["seconds"], 1)
 
 
-def run_stage(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs one stage; returns images, seconds, CPU seconds, peak memory, and what the stage itself counts."""
+def run_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Runs one stage on each set of photographs, small ones more often.
+
+    Returns:
+        For each set the images, the smallest seconds and CPU seconds, the peak memory, and what the stage counts.
+    """
     from learn2compress.data import batches  # noqa: F401  TensorFlow belongs to the start
 
-    name = f"{options.data.name}-{options.limit or 'all'}-{options.storage}-{options.side}"
-    folder = options.output / "examples" / name
-    run = STAGES[options.stage](options, folder)
+    found: dict[Path, list[dict[str, Any]]] = {data: [] for data in options.data}
+    for number in range(options.repeats):
+        for data, runs in found.items():
+            if not runs or number * runs[0]["images"] < _MANY:
+                runs.append(_run_once(options, data))
+    smallest = {data: {key: min(run[key] for run in runs) for key in _TIMES} for data, runs in found.items()}
+    return [{**runs[0], **smallest[data]} for data, runs in found.items()]
+
+
+def _run_once(options: argparse.Namespace, data: Path) -> dict[str, Any]:
+    folder = options.output / "examples" / f"{data.name}-{options.storage}-{options.side}"
+    run = STAGES[options.stage](options, data, folder)
     start, began, cpu = peak_bytes(), time.perf_counter(), cpu_seconds()
     counted = run()
     return {
@@ -197,7 +235,7 @@ def run_stage(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def ingest_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[str, Any]]:
+def ingest_stage(options: argparse.Namespace, data: Path, folder: Path) -> Callable[[], dict[str, Any]]:
     """Prepares the ingestion of the photographs."""
     import shutil
 
@@ -208,12 +246,10 @@ def ingest_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict
     from learn2compress.schemas.manifests import DataManifest, write_manifest
 
     shutil.rmtree(folder, ignore_errors=True)
-    config = DataConfig(
-        path=str(options.data), height=options.side, width=options.side, channels=3, storage=options.storage
-    )
+    config = DataConfig(path=str(data), height=options.side, width=options.side, channels=3, storage=options.storage)
 
     def run() -> dict[str, Any]:
-        source = open_source(config, options.limit)
+        source = open_source(config)
         task = resolve_task(config, source)
         spill = folder / ".spill"
         plan = make_plan(config, source, task, str(folder), str(spill))
@@ -236,7 +272,7 @@ def ingest_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict
     return run
 
 
-def read_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
+def read_stage(options: argparse.Namespace, data: Path, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
     """Prepares reading all examples in batches; also counts how they are stored."""
     from learn2compress.data.batches import iter_numpy, read_examples
 
@@ -262,7 +298,7 @@ def _forms(folder: Path, task: Any) -> dict[str, int]:
     return forms
 
 
-def epoch_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
+def epoch_stage(options: argparse.Namespace, data: Path, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
     """Prepares one epoch of the training's input: shuffled batches of 64 in views."""
     from learn2compress.compression.training.training_data import TrainingData, shuffle_buffer
     from learn2compress.modalities import modality_of
@@ -272,15 +308,16 @@ def epoch_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[
     recipe = modality_of(manifest.task).views(manifest.task).recipe(TeacherImportConfig(path=""), 0, True)
     count = manifest.counts["train"]
     buffer = shuffle_buffer(count, modality_of(manifest.task).records(manifest.task).example_bytes)
-    data = TrainingData(manifest.task, folder, folder, BATCH, count // BATCH, CLASSES, recipe, 0, buffer, live=True)
+    steps = count // BATCH
+    batches = TrainingData(manifest.task, folder, folder, BATCH, steps, CLASSES, recipe, 0, buffer, live=True)
 
     def run() -> dict[str, Any]:
-        return {"images": sum(len(labels) for _, labels, _ in data.epoch(0))}
+        return {"images": sum(len(labels) for _, labels, _ in batches.epoch(0))}
 
     return run
 
 
-def teacher_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[str, Any]]:
+def teacher_stage(options: argparse.Namespace, data: Path, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
     """Prepares inference of a small convolutional teacher on one view of each example."""
     from learn2compress.components.beam.teacher_inference import run_teacher_inference
     from learn2compress.modalities import modality_of
@@ -303,7 +340,7 @@ def teacher_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dic
     return run
 
 
-def evaluate_stage(options: argparse.Namespace, folder: Path) -> Callable[[], dict[str, Any]]:
+def evaluate_stage(options: argparse.Namespace, data: Path, folder: Path) -> Callable[[], dict[str, Any]]:  # noqa: ARG001
     """Prepares running a .tflite file on each example."""
     import tensorflow as tf
 
@@ -326,7 +363,7 @@ def evaluate_stage(options: argparse.Namespace, folder: Path) -> Callable[[], di
     return run
 
 
-STAGES: dict[str, Callable[[argparse.Namespace, Path], Callable[[], dict[str, Any]]]] = {
+STAGES: dict[str, Callable[[argparse.Namespace, Path, Path], Callable[[], dict[str, Any]]]] = {
     "ingest": ingest_stage,
     "read": read_stage,
     "epoch": epoch_stage,
@@ -375,57 +412,6 @@ def peak_bytes() -> int:
     return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def photographs(output: Path, count: int, size: tuple[int, int]) -> Path:
-    """Generates photographs in a folder for each class, unless they are there."""
-    height, width = size
-    folder = output / f"photographs-{width}x{height}-{count}"
-    done = folder.with_suffix(".done")
-    if not done.exists():
-        for label in range(CLASSES):
-            (folder / f"class_{label}").mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            (folder / f"class_{index % CLASSES}" / f"{index:07d}.jpg").write_bytes(photograph(index, height, width))
-        done.touch()
-    return folder
-
-
-def photograph(index: int, height: int, width: int) -> bytes:
-    """Generates a photograph: a crop of a texture, in part another one behind an edge, with colours and contrast."""
-    rng = np.random.default_rng([20, index])
-    pixels = _crop(rng, height, width)
-    y, x = np.ogrid[0:height, 0:width]
-    angle, top, left = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8) * height, rng.uniform(0.2, 0.8) * width
-    behind = (x - left) * np.cos(angle) + (y - top) * np.sin(angle) > 0
-    pixels[behind] = _crop(rng, height, width)[behind]
-    stream = io.BytesIO()
-    quality = int(rng.integers(75, 96))
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
-
-
-def _crop(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    texture = _texture(int(rng.integers(_TEXTURES)))
-    top, left = int(rng.integers(_TEXTURE_SIDE - height)), int(rng.integers(_TEXTURE_SIDE - width))
-    crop = texture[top : top + height, left : left + width]
-    crop = crop[:, ::-1] if rng.integers(2) else crop
-    colours = rng.uniform(25, 60) * rng.dirichlet(np.full(3, 4), 3).T
-    return crop @ colours.astype(np.float32) + rng.uniform(60, 190, 3).astype(np.float32)
-
-
-@cache
-def _texture(number: int) -> np.ndarray:
-    """Generates a texture whose amplitudes fall with a power of the frequency, [side, side, 3] float32."""
-    rng = np.random.default_rng([21, number])
-    side = _TEXTURE_SIDE
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None] * side, np.fft.rfftfreq(side)[None] * side)
-    frequency[0, 0] = 1
-    shape = (3, *frequency.shape)
-    spectrum = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / frequency ** rng.uniform(1.1, 1.6)
-    spectrum[1:] += 2 * spectrum[0]  # the colours are correlated
-    texture = np.fft.irfft2(spectrum, (side, side)).transpose(1, 2, 0)
-    return ((texture - texture.mean((0, 1))) / texture.std((0, 1))).astype(np.float32)
-
-
 def read_options() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -434,10 +420,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--workers", type=int, nargs="+", default=None)
-    # Of a stage in a process of its own.
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each number of images, at most")
+    # What a stage in a process of its own is given.
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--limit", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--storage", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, default=SIDE, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -8,7 +8,7 @@ for the test, SST-2 has 60,614, 6,735 and 872. OUT are the folders of benchmarks
 teachers are made: their logits on the training texts and on views of them. Without them the students learn from the
 labels only. Each figure is the mean of the seeds, with the 95 % interval (Wilson) of the test split. On AG News the
 epoch is chosen on the validation split. Of SST-2 nearly all texts of the dev split lie inside training texts, so that
-it chooses nothing: `--split validation` holds out whole sentences of the train split instead (text_sentences.py), by
+it chooses nothing: `--split validation` holds out whole sentences of the train split instead (inputs/sentences.py), by
 which the number of epochs was chosen, and the last epoch is taken.
 
 The last line is JSON: for each task and budget the accuracy, its interval and the bytes, the accuracy of 1,000 labels
@@ -31,7 +31,7 @@ prepare_environment()
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from text_sentences import hold_out_sentences
+from inputs.sentences import hold_out_sentences
 from text_teacher import SPLITS, read_split, view_of
 
 from learn2compress.compression.dictionary.family import DictionaryFamily

@@ -71,7 +71,11 @@ class EngineError(Learn2CompressError):
     """The engine of the Beam steps cannot be reached, or ended a job."""
 
 
-class LostWorkerError(EngineError):
+class PassingEngineError(EngineError):
+    """A job failed for a reason that may not occur again, so that the step is tried again."""
+
+
+class LostWorkerError(PassingEngineError):
     """A worker of a Beam job ended in the middle of its work, so that the job failed."""
 
 

@@ -7,22 +7,24 @@ the same work on another engine, or with more workers, would otherwise not be fo
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
-from learn2compress.components.beam.lost_workers import aborting_lost_workers, is_lost_worker
-from learn2compress.components.beam.options import direct_runner_args, find_user_error
+from learn2compress.components.beam.exchange import Exchange, read
+from learn2compress.components.beam.lost_workers import aborting_lost_workers, is_lost_worker, is_race
+from learn2compress.components.beam.options import direct_runner_args, find_user_error, user_errors
 from learn2compress.components.beam.runners import beam_args
 from learn2compress.schemas.config import PipelineConfig
-from learn2compress.schemas.errors import EngineError, LostWorkerError
+from learn2compress.schemas.errors import EngineError, LostWorkerError, PassingEngineError
 from learn2compress.schemas.progress import say
 
 _MAX_REASON = 200
 ATTEMPTS = 3
-"""How often a step is tried whose workers are lost, on an engine that does not itself try again."""
+"""How often a step is tried that fails by chance, such as one whose workers are lost."""
 
 MISSING_PACKAGE = "No module named 'learn2compress'"
 T = TypeVar("T")
@@ -44,19 +46,31 @@ def open_job(config: PipelineConfig, has_exchange: bool) -> "Job":
     return Job(config.runner, beam_args(config))
 
 
-def check_workers(config: PipelineConfig) -> None:
-    """Runs a job of one element, which shows that workers start and have this package.
+def check_workers(config: PipelineConfig, file: Path) -> None:
+    """Runs a job of one element, which shows that workers start, have this package, and get the files of the run.
+
+    Args:
+        config: Section `pipeline`.
+        file: A file in the output folder of the run.
 
     Raises:
         EngineError: They do not.
+        ClusterError: The exchange cannot be used, by this process or by a worker.
     """
-    with Job(config.runner, beam_args(config)) as job:
-        # The function is found in the worker by its name, and so is this package.
-        _ = job | beam.Create([None]) | beam.Map(_do_nothing)
+    with Exchange(config.exchange) as exchange:
+        reference = exchange.offer(file.resolve())
+        with user_errors(), Job(config.runner, beam_args(config)) as job:
+            # The function is found in the worker by its name, and so is this package.
+            _ = job | beam.Create([(reference, str(file.parent))]) | beam.Map(_look)
 
 
-def _do_nothing(_: None) -> None:
-    pass
+def _look(places: tuple[str, str]) -> None:
+    reference, output = places
+    if read(reference) is None:
+        raise EngineError(
+            f"output {output} must be a folder that the workers of the engine see; one of them does not. Put it on a "
+            "file system that all machines share, or set pipeline.exchange."
+        )
 
 
 class Job(beam.Pipeline):
@@ -89,6 +103,11 @@ class Job(beam.Pipeline):
                     f"the workers of the job on {self._engine} must stay until it ends; one was lost. If it ran out of "
                     "memory, use fewer workers; the same command goes on."
                 ) from error
+            if is_race(error):
+                raise PassingEngineError(
+                    f"the job on {self._engine} must end; it failed at a fault of Prism, by chance on a busy "
+                    "machine. The same command goes on."
+                ) from error
             if MISSING_PACKAGE in str(error):
                 raise EngineError(
                     f"the workers on {self._engine} must have this package; they cannot import learn2compress. Start "
@@ -111,16 +130,20 @@ class Job(beam.Pipeline):
 
 
 def try_again(run: Callable[[], T]) -> T:
-    """Runs a step, and once more if its workers are lost: what it wrote is replaced, and finished shards are kept.
+    """Runs a step, and again if its workers are lost or its engine fails by chance.
+
+    What it wrote is replaced, and finished shards are kept.
 
     Raises:
-        LostWorkerError: They were lost each time.
+        PassingEngineError: It failed each time.
     """
     for _ in range(ATTEMPTS - 1):
         try:
             return run()
         except LostWorkerError:
             say("a worker was lost; the step goes on with new ones")
+        except PassingEngineError:
+            say("the engine failed by chance; the step is done again")
     return run()
 
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognizes that a worker process has ended in the middle of its work.
+"""Recognizes failures of a job that may not occur again: a worker process has ended, or Prism met a race of its own.
 
 Beam's runner for one machine waits without end for the response of a process that was killed: nothing tells it that the
 process is gone. The thread that starts a process waits for it here, and ends what the runner waits for. Prism fails the
 job, and says so in words alone.
+
+Prism 2.74 asks for progress ten times a second. If it is delayed for that long in a step that it runs itself, such as a
+Flatten, it asks a worker that does not exist, and the job fails with a nil pointer. This was seen on a busy machine.
 """
 
 from collections.abc import Iterator
@@ -18,6 +21,13 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 from learn2compress.schemas.errors import causes
 
 _LOST = ("Worker subprocess exited", "Channel closed prematurely", "SDK worker disconnected")
+
+_RACES = ("panic in stage.Execute bundle processing goroutine: runtime error: invalid memory address",)
+
+
+def is_race(error: BaseException) -> bool:
+    """Whether a job failed at Prism's race."""
+    return any(words in str(cause) for cause in causes(error) for words in _RACES)
 
 
 def is_lost_worker(error: BaseException) -> bool:

@@ -161,16 +161,18 @@ def _check_jar(section: str, jar: str | None) -> None:
 
 def _check_flink(field: str, master: str) -> None:
     """Checks that a JobManager answers, and that Beam supports its version."""
-    from apache_beam.options.pipeline_options import FlinkRunnerOptions
-
     try:
         with urllib.request.urlopen(f"http://{master}/config", timeout=CONNECT_SECONDS) as answer:
             version = str(json.load(answer)["flink-version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error if isinstance(error, OSError) else "its /config names no version of Flink"
         raise EngineError(
-            f"{field} must be the REST address of a JobManager; {master} is something else: {error}. "
+            f"{field} must be the REST address of a JobManager; {master} is something else: {reason}. "
             "Correct the address; the port is rest.port of Flink's configuration, 8081 by default."
         ) from error
+    # Imported for a cluster that answers: the import takes seconds.
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
     supported = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
     if version.rpartition(".")[0] not in supported and version not in supported:
         raise EngineError(

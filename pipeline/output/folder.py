@@ -2,6 +2,7 @@
 """Claims an output folder for a pipeline, so that a run never writes among unrelated files."""
 
 import json
+import re
 from pathlib import Path
 
 from learn2compress.schemas.errors import OutputError
@@ -9,6 +10,8 @@ from learn2compress.schemas.files.whole import write_whole
 from learn2compress.schemas.provenance import LOCK_FILE
 
 RUN_FILE = "run.json"
+# The beginning of an address, such as s3://; pathlib leaves one slash of it.
+_ADDRESS = re.compile(r"^([a-z][a-z0-9+]+):/+")
 # Files that a run may leave if it ends before it has claimed its folder.
 _LEFT_BEHIND = {RUN_FILE, LOCK_FILE, "run.log"}
 
@@ -21,9 +24,16 @@ def claim_output(output: Path, pipeline: str) -> None:
         pipeline: Name of the pipeline.
 
     Raises:
-        OutputError: The folder holds other files or a run of another pipeline, or cannot be written.
+        OutputError: The folder holds other files or a run of another pipeline, is in an object store, or cannot be
+            written.
     """
     record = output / RUN_FILE
+    if _ADDRESS.match(str(output)):
+        address = _ADDRESS.sub(r"\1://", str(output))
+        raise OutputError(
+            f"output must be a folder of this machine; got {address}. Name a folder; for "
+            "workers that cannot see it, set pipeline.exchange to an s3://, gs:// or minio:// address."
+        )
     try:
         interrupted = record.is_file() and record.stat().st_size == 0  # a full disk leaves an empty file
         if record.exists() and not interrupted:

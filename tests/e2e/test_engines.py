@@ -3,7 +3,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,19 @@ from pathlib import Path
 
 import pytest
 from support.digits_job import command, states
+from support.large_job import TEST, TRAIN, write_large_job
+from support.servers.worker_pool import (
+    PRISM,
+    bare_python,
+    can_hide,
+    in_make_engines,
+    needs_prism,
+    worker_pool,
+)
 
 from learn2compress.schemas.digests import file_sha256
 
 pytestmark = pytest.mark.e2e
-PRISM = os.environ.get("PRISM") or shutil.which("prism")
 ENGINE = ("--set", "pipeline.runner=prism", "--set", f"pipeline.prism.location={PRISM}")
 # Set by `make engines`, which starts the cluster.
 FLINK = os.environ.get("FLINK_MASTER")
@@ -27,13 +34,7 @@ FLINK_ENGINE = (
     "--set", f"pipeline.flink.job_server_jar={os.environ.get('JOB_SERVER_JAR')}",
 )  # fmt: skip
 
-needs_prism = pytest.mark.skipif(
-    PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
-)
-
-
 needs_flink = pytest.mark.skipif(FLINK is None, reason="needs a Flink cluster: make engines JOB_SERVER_JAR=PATH")
-in_make_engines = pytest.mark.skipif("ENGINES" not in os.environ, reason="whole runs that `make engines` adds")
 
 
 def contents(output: Path, node: str) -> dict[str, str]:
@@ -77,6 +78,75 @@ def test_run_on_an_engine_gives_the_same_examples_logits_files_and_figures(finis
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert_equal_results(tmp_path / "out", output)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> tuple[Path, Path]:
+    """The job of 20,000 images, and the output of its run in one process."""
+    folder = tmp_path_factory.mktemp("large")
+    job, output = write_large_job(folder / "job"), folder / "out"
+    result = command("run", job, "--output", output, "--allow-near-chance")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return job, output
+
+
+@in_make_engines
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(("--set", "pipeline.workers=2"), id="direct"),
+        pytest.param(ENGINE, marks=needs_prism, id="prism"),
+        pytest.param(FLINK_ENGINE, marks=needs_flink, id="flink"),
+    ],
+)
+def test_run_of_20000_images_on_an_engine_gives_the_same_and_another_one_finds_it_in_the_cache(large, tmp_path, engine):
+    job, expected = large
+    result = command("run", job, "--output", tmp_path / "out", "--allow-near-chance", *engine)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    counts = json.loads((tmp_path / "out" / "report.json").read_text())["data"]["counts"]
+    assert sum(counts.values()) == TRAIN + TEST
+    assert_equal_results(tmp_path / "out", expected)
+
+    again = command("run", job, "--output", expected, "--allow-near-chance", *engine)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert set(states(again.stdout).values()) == {"cached"}
+
+
+def on_pool(arguments: list[str]) -> tuple[str, ...]:
+    """Settings of a run on Prism with a pool of workers."""
+    environment = [argument for argument in arguments if argument.startswith("--environment")]
+    return (*ENGINE, "--set", f"pipeline.beam_args={json.dumps(environment)}")
+
+
+@in_make_engines
+@needs_prism
+@pytest.mark.skipif(not can_hide(), reason="needs root, for a mount namespace")
+def test_run_with_workers_that_see_no_folder_of_the_run_gives_the_same(finished, job, store, tmp_path):
+    hidden = tmp_path.parent
+    assert job.is_relative_to(hidden)
+    with worker_pool(Path("/"), hidden=hidden) as arguments:
+        refused = command("run", job, "--output", tmp_path / "out", *on_pool(arguments))
+        exchange = ("--set", "pipeline.exchange=s3://bucket/exchange")
+        result = command("run", job, "--output", tmp_path / "out", *on_pool(arguments), *exchange)
+
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("Put it on a file system that all machines share, or set pipeline.exchange.\n")
+    assert len(refused.stderr.splitlines()) == 1
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_equal_results(tmp_path / "out", finished[0])
+    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+@in_make_engines
+@needs_prism
+def test_run_names_workers_without_the_package_in_one_line(job, tmp_path):
+    with worker_pool(tmp_path, bare_python(tmp_path)) as arguments:
+        result = command("run", job, "--output", tmp_path / "out", *on_pool(arguments))
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("learn2compress: the workers on prism must have this package; they cannot import")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def children() -> list[int]:
@@ -154,11 +224,17 @@ def test_run_again_on_prism_is_served_from_the_cache(copy, job):
             ["pipeline.runner=flink", f"pipeline.flink.job_server_jar={__file__}", "pipeline.flink.master=localhost:1"],
             "pipeline.flink.master must be the address of a service that runs; got localhost:1: Connection refused",
         ),
+        (
+            ["pipeline.runner=flink", f"pipeline.flink.job_server_jar={__file__}", "pipeline.flink.master={other}"],
+            "pipeline.flink.master must be the REST address of a JobManager",
+        ),
         (["pipeline.runner=flink", "pipeline.workers=2"], "workers must be left out with the runner flink"),
     ],
 )
-def test_run_names_an_engine_that_cannot_be_reached_in_one_line(job, tmp_path, settings, message):
-    result = command("run", job, "--output", tmp_path / "out", *(word for one in settings for word in ("--set", one)))
+def test_run_names_an_engine_that_cannot_be_reached_in_one_line(job, store, tmp_path, settings, message):
+    other = store.environment["AWS_ENDPOINT_URL"].removeprefix("http://")  # a service that is no JobManager
+    words = [word for one in settings for word in ("--set", one.replace("{other}", other))]
+    result = command("run", job, "--output", tmp_path / "out", *words)
 
     assert result.returncode == 2
     assert message in result.stderr

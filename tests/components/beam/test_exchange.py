@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a step and its workers exchange files through an object store."""
 
+import shutil
+import sys
+import uuid
+from functools import cache
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pytest
 from PIL import Image
-from support.servers.worker_pool import can_hide, needs_prism, worker_pool
+from support.servers.worker_pool import (
+    can_hide,
+    in_make_engines,
+    needs_prism,
+    tell_sight,
+    worker_pool,
+    write_hiding_python,
+)
 
 from learn2compress.components.beam import exchange
 from learn2compress.components.beam.evaluation import ModelToRun, Shard, run_models
@@ -20,7 +31,7 @@ from learn2compress.data.sources.formats import open_source, resolve_task
 from learn2compress.schemas.config import DataConfig
 from learn2compress.schemas.digests import file_sha256
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import DataManifest, Task, TeacherManifest, ViewRecipe, read_manifest
+from learn2compress.schemas.manifests import DataManifest, TeacherManifest, ViewRecipe, read_manifest
 
 PLACE = "s3://bucket/exchange"
 THROUGH_THE_STORE = [*direct_runner_args(1), f"--exchange={PLACE}"]
@@ -73,6 +84,42 @@ def test_ingest_gives_the_same_by_a_worker_that_sees_no_folder_of_the_step(data,
         assert ingested(data, tmp_path / "there", [*arguments, f"--exchange={PLACE}"]) == expected
 
 
+@pytest.fixture
+def apart(store, tmp_path, monkeypatch):  # noqa: ARG001
+    """Arguments of two workers, each in a mount namespace of its own in which the folder of the test is empty."""
+    python = tmp_path / "python"
+    write_hiding_python(python, tmp_path)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    return [*direct_runner_args(2), f"--exchange={PLACE}"]
+
+
+@in_make_engines
+@pytest.mark.skipif(not can_hide(), reason="needs root, for a mount namespace")
+def test_all_steps_give_the_same_by_two_workers_that_share_no_folder(
+    store, apart, stripes, stripes_artifacts, imported, tmp_path
+):
+    (tmp_path / "here.txt").touch()
+    with beam.Pipeline(argv=apart) as pipeline:
+        numbers = pipeline | beam.Create(range(20)) | beam.Reshuffle()
+        _ = numbers | beam.Map(tell_sight, str(tmp_path / "here.txt"), f"{PLACE}/sight")
+    assert [exchange.read(f"{PLACE}/sight/{name}") for name in exchange.names(f"{PLACE}/sight")] == [b"False"] * 2
+    exchange.remove(f"{PLACE}/sight")
+
+    images, labels = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), np.uint8), np.arange(300) % 3
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in map(Path, (*stripes_artifacts, imported))]
+    here = direct_runner_args(1)
+    for run in (
+        lambda arguments, folder: ingested(DataConfig(path=str(tmp_path / "data.npz")), folder, arguments),
+        lambda arguments, folder: inferred(copies[0], copies[2], folder, arguments),
+        lambda arguments, folder: evaluated(stripes, *copies[:2], folder, arguments),
+    ):
+        results = [run(arguments, tmp_path / uuid.uuid4().hex) for arguments in (here, apart)]
+        assert results[0] == results[1]
+    assert left(store) == []
+
+
 def test_error_of_a_worker_names_the_file_of_the_user(store, tmp_path):
     images, labels = np.full((60, 4, 4, 3), 7, np.uint8), np.arange(60) % 3
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
@@ -89,46 +136,52 @@ def test_error_of_a_worker_names_the_file_of_the_user(store, tmp_path):
 
 def test_run_models_gives_the_same_through_a_store(store, stripes, stripes_artifacts, tmp_path):
     examples, logits = stripes_artifacts
-    task = Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES)
+
+    assert evaluated(stripes, examples, logits, tmp_path / "there", THROUGH_THE_STORE) == evaluated(
+        stripes, examples, logits, tmp_path / "here", direct_runner_args(1)
+    )
+    assert left(store) == []
+
+
+def evaluated(stripes, examples, logits, folder, arguments):
     data = read_manifest(examples, DataManifest)
-    model = tmp_path / "m.tflite"
+    folder.mkdir()
+    model = folder / "m.tflite"
     model.write_bytes(stripes_model(stripes))
     shards = [
         Shard("test", order, f"{examples}/Split-test/{name}", f"{logits}/Split-test/{name}")
         for order, name in enumerate(data.shards["test"])
     ]
     models = [ModelToRun("m", str(model), file_sha256(model))]
-
-    def run(arguments, folder):
-        tallies = run_models(beam.Pipeline(argv=arguments), shards, models, task, tmp_path / folder)
-        return {key: (tally.ids.tolist(), tally.classes.tolist()) for key, tally in tallies.items()}
-
-    assert run(THROUGH_THE_STORE, "there") == run(direct_runner_args(1), "here")
-    assert left(store) == []
+    tallies = run_models(beam.Pipeline(argv=arguments), shards, models, stripes.TASK, folder)
+    return {key: (tally.ids.tolist(), tally.classes.tolist()) for key, tally in tallies.items()}
 
 
+@cache
 def stripes_model(stripes) -> bytes:
     import tensorflow as tf
     import tf_keras as keras
 
     model = keras.Sequential([keras.Input(stripes.SHAPE), keras.layers.Flatten(), keras.layers.Dense(3)])
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    return converter.convert()
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
 def test_teacher_inference_gives_the_same_through_a_store(store, stripes_artifacts, imported, tmp_path):
-    examples = str(stripes_artifacts[0])
-    data = read_manifest(examples, DataManifest)
-    config = import_config_of(imported, read_manifest(imported, TeacherManifest))
-    recipe = ViewRecipe(count=2, shift_pixels=(1, 1), flip=False, seed=1)
+    examples = stripes_artifacts[0]
 
-    def run(arguments, folder):
-        pipeline = beam.Pipeline(argv=arguments)
-        counts = run_teacher_inference(pipeline, config, data, examples, str(tmp_path / folder), recipe, key="work")
-        return counts, files(tmp_path / folder)
-
-    assert run(THROUGH_THE_STORE, "there") == run(direct_runner_args(1), "here")
+    assert inferred(examples, imported, tmp_path / "there", THROUGH_THE_STORE) == inferred(
+        examples, imported, tmp_path / "here", direct_runner_args(1)
+    )
     assert left(store) == []
+
+
+def inferred(examples, teacher, folder, arguments):
+    config = import_config_of(teacher, read_manifest(teacher, TeacherManifest))
+    recipe = ViewRecipe(count=2, shift_pixels=(1, 1), flip=False, seed=1)
+    data = read_manifest(examples, DataManifest)
+    pipeline = beam.Pipeline(argv=arguments)
+    counts = run_teacher_inference(pipeline, config, data, str(examples), str(folder), recipe, key="work")
+    return counts, files(folder)
 
 
 def test_offer_uploads_a_file_once_and_a_folder_whole(store, tmp_path):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left when bundles are done twice, or fail after they have written, or lose their worker."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from support.servers.worker_pool import Killing, needs_prism, worker_pool
+from support.servers.worker_pool import Killing, bare_python, needs_prism, worker_pool
 
 from learn2compress.components.beam.ingestion import ingest
 from learn2compress.components.beam.jobs import Job, try_again
@@ -111,13 +110,8 @@ def test_shards_are_equal_and_alone_after_a_worker_was_killed(source, expected, 
 @pytest.mark.slow
 def test_workers_without_the_package_are_named_in_one_line(source, tmp_path):
     pieces, plan = source
-    bare = tmp_path / "bare"
-    site = next(path for path in sys.path if path.endswith("site-packages"))
-    # A Python that has Beam and all else, but not this package, whose path comes from a .pth file.
-    bare.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" -S "$@"\n')
-    bare.chmod(0o755)
     with (
-        worker_pool(tmp_path, str(bare)) as arguments,
+        worker_pool(tmp_path, bare_python(tmp_path)) as arguments,
         pytest.raises(EngineError, match=r"^the workers on prism must have this package; they cannot import"),
     ):
         ingest(Job("prism", arguments), pieces, plan(tmp_path / "out"))

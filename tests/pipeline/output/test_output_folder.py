@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,14 @@ def test_claim_refuses_a_folder_with_other_files(tmp_path):
     with pytest.raises(OutputError, match=r"must be a new folder or an earlier run's; it holds other files\."):
         claim_output(tmp_path, "mine")
     assert not (tmp_path / RUN_FILE).exists()
+
+
+def test_claim_refuses_an_address_in_an_object_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OutputError, match=r"got s3://bucket/out\. .* set pipeline\.exchange to"):
+        claim_output(Path("s3://bucket/out"), "mine")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_claim_refuses_a_file(tmp_path):

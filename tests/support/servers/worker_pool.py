@@ -2,6 +2,7 @@
 """Starts Beam's pool of Python workers, finds Prism, the engine to try them with, and kills workers."""
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from learn2compress.components.beam.exchange import write
 from learn2compress.data.raw_examples import Piece
 
 PRISM = os.environ.get("PRISM") or shutil.which("prism")
 needs_prism = pytest.mark.skipif(
     PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
 )
+in_make_engines = pytest.mark.skipif("ENGINES" not in os.environ, reason="whole runs that `make engines` adds")
 SECONDS = 120
 
 
@@ -67,8 +70,7 @@ def worker_pool(folder: Path, python: str | None = None, hidden: Path | None = N
     port = _free_port()
     program = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     if hidden is not None:
-        script = 'mount -t tmpfs none "$0" && mkdir "$0/home" && cd "$0/home" && HOME=$PWD TMPDIR=$PWD exec "$@"'
-        program = ["unshare", "--mount", "sh", "-c", script, str(hidden), *program]
+        program = [*_hiding(hidden), *program]
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     pool = subprocess.Popen(program, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
     try:
@@ -80,6 +82,37 @@ def worker_pool(folder: Path, python: str | None = None, hidden: Path | None = N
     finally:
         pool.terminate()
         pool.wait()
+
+
+def bare_python(folder: Path) -> str:
+    """Writes a program that runs a Python with Beam and all else, but not this package, whose path comes from a .pth.
+
+    Returns:
+        Its path.
+    """
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    path = folder / "bare"
+    path.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def write_hiding_python(path: Path, hidden: Path) -> None:
+    """Writes a program that runs Python, this one, in a mount namespace in which it does not see a folder."""
+    program = shlex.join([*_hiding(hidden), sys.executable])
+    path.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    path.chmod(0o755)
+
+
+def tell_sight(_: int, path: str, reference: str) -> None:
+    """Records at a reference, under the number of this process, whether it sees a path; workers call this."""
+    write(f"{reference}/{os.getpid()}", str(os.path.exists(path)).encode())
+    time.sleep(0.5)  # so that the other workers get a share
+
+
+def _hiding(hidden: Path) -> list[str]:
+    script = 'mount -t tmpfs none "$0" && mkdir "$0/home" && cd "$0/home" && HOME=$PWD TMPDIR=$PWD exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(hidden)]
 
 
 def can_hide() -> bool:
