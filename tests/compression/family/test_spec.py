@@ -11,6 +11,7 @@ from learn2compress.compression.family.spec import (
     Conv,
     Cost,
     FamilySpec,
+    Fused,
     Separable,
     branch_choices,
     family_costs,
@@ -48,6 +49,20 @@ def test_student_cost_by_hand(stripes):
     assert cost.macs == 64 * (stem + trunk) + 4 * 4 * tail + logits
     file, convolutions, additions, channels, bias, widths = 2000, 5 * 246, 57, 12 * (8 + 16 + 24), 4 * 3, 8 * (8 + 16)
     weights = stem + trunk + tail + logits
+    assert cost.int8_bytes == file + convolutions + additions + channels + bias + widths + weights
+
+
+def test_student_cost_of_fused_blocks_by_hand(stripes):
+    # 8x8x1 -> conv 3x3 to 8; fused 8 to 16 with a stride, so 4x4; fused 16 to 16 (residual); separable 16 to 24.
+    stem, down, trunk, tail, logits = 9 * 8, 9 * 8 * 16, 9 * 16 * 16, 9 * 16 + 16 * 24, 24 * 3
+    biases = 8 + 16 + 16 + (16 + 24) + 3
+
+    cost = student_cost(stripes.FUSED, "small")
+
+    assert cost.parameters == stem + down + trunk + tail + logits + biases
+    assert cost.macs == 64 * stem + 16 * (down + trunk + tail) + logits
+    file, convolutions, additions, channels, bias, widths = 2000, 5 * 246, 57, 12 * 80, 4 * 3, 8 * (8 + 16 + 24)
+    weights = stem + down + trunk + tail + logits
     assert cost.int8_bytes == file + convolutions + additions + channels + bias + widths + weights
 
 
@@ -95,14 +110,18 @@ def test_shared_parameters_are_counted_once(stripes):
         (Separable("b", 16, 2), 16, False),
         (Separable("b", 16), 8, False),
         (Conv("b", 16), 16, False),
+        (Fused("b", 16), 16, True),
+        (Fused("b", 16, 2), 16, False),
+        (Fused("b", 16), 8, False),
     ],
 )
 def test_is_residual_when_shapes_agree(block, channels, residual):
     assert is_residual(block, channels) is residual
 
 
-def test_spec_is_equal_after_json_round_trip(stripes):
-    spec = replace(stripes.SPEC, label_bytes=7)
+@pytest.mark.parametrize("name", ["SPEC", "FUSED"])
+def test_spec_is_equal_after_json_round_trip(stripes, name):
+    spec = replace(getattr(stripes, name), label_bytes=7)
 
     assert FamilySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
