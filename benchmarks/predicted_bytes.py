@@ -39,18 +39,20 @@ BUDGETS = {
     "d": StudentSize(size_bytes="250KB"),
 }
 CASES = [
-    ((8, 8, 1), 10, FIVE),
+    ((8, 8, 1), 10, FIVE),  # shape, classes, sizes, and kinds of block if they are not those by default
     ((8, 8, 3), 2, NAMED),
     ((8, 8, 1), 1000, NAMED),
     ((12, 20, 1), 5, NAMED),
     ((28, 28, 1), 10, FIVE),
-    ((32, 32, 3), 10, BUDGETS),
+    ((32, 32, 3), 10, BUDGETS, "by_stage"),
+    ((32, 32, 3), 10, BUDGETS, "separable"),
     ((32, 32, 3), 100, FIVE),
-    ((48, 48, 1), 3, NAMED),
+    ((48, 48, 1), 3, NAMED, "by_stage"),
     ((64, 64, 3), 20, NAMED),
     ((96, 64, 3), 200, NAMED),
     ((160, 120, 3), 2, NAMED),
-    ((224, 224, 3), 1000, NAMED),
+    ((224, 224, 3), 1000, NAMED, "by_stage"),
+    ((224, 224, 3), 1000, NAMED, "separable"),
 ]
 QUICK = [CASES[0], CASES[3], CASES[5]]
 
@@ -101,9 +103,9 @@ def emitted_bytes(spec: FamilySpec, classes: list[str]) -> dict[str, tuple[int, 
 
 def compare(cases: list) -> Iterator[dict]:
     """Yields a row for each student."""
-    for shape, count, sizes in cases:
+    for shape, count, sizes, *blocks in cases:
         classes = class_names(count)
-        spec = solve_family(sizes, shape, count, label_bytes(classes))
+        spec = solve_family(sizes, shape, count, label_bytes(classes), *blocks)
         emitted = emitted_bytes(spec, classes)
         for student, cost in family_costs(spec).items():
             found, parameters, macs = emitted[student]

@@ -180,7 +180,8 @@ def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Ar
     architecture = design(wanted, source, task, config.student_weights)
     if config.init in INIT_WORDS:
         return architecture, None
-    earlier = open_earlier(config.init, architecture, wanted.sizes, task, execution.parameters.get("init_sha256"))
+    sha256 = execution.parameters.get("init_sha256")
+    earlier = open_earlier(config.init, architecture, wanted.sizes, task, sha256, wanted.blocks)
     return earlier.architecture, earlier
 
 

@@ -189,7 +189,8 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     students = design(config.students, module, task, config.distill.student_weights)
     students.preflight()
     if starts_from_students:
-        students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
+        sizes, blocks = config.students.sizes, config.students.blocks
+        students = open_earlier(config.distill.init, students, sizes, task, init_sha256, blocks).architecture
     if config.prune.channels is not None and task.modality == DEFAULT_MODALITY:
         names = tuple(students.costs())
         found = prunable(students.build(0), names, students.spec, label_bytes(task.classes))

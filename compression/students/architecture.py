@@ -16,7 +16,7 @@ from learn2compress.compression.students.texts import TextStudents
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.compression.trunk.spec import TrunkSpec
 from learn2compress.modalities.image.modality import image_shape
-from learn2compress.schemas.config import FamilyConfig, StudentSize
+from learn2compress.schemas.config import Blocks, FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, LayerQuantization, Task
 from learn2compress.schemas.module_source import ModuleSource
@@ -136,7 +136,8 @@ class OwnStudents:
 
 
 def _image_family(config: FamilyConfig, task: Task) -> Architecture:
-    return BuiltIn(solve_once(config.sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
+    shape, labels = image_shape(task), label_bytes(task.classes)
+    return BuiltIn(solve_once(config.sizes, shape, len(task.classes), labels, config.blocks))
 
 
 FAMILIES: dict[str, Callable[[FamilyConfig, Task], Architecture]] = {"image": _image_family, "text": TextStudents}
@@ -173,21 +174,29 @@ def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weight
 
 
 def solve_once(
-    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int
+    sizes: Mapping[str, StudentSize],
+    input_shape: tuple[int, int, int],
+    classes: int,
+    labels: int,
+    blocks: Blocks | None = None,
 ) -> FamilySpec:
     """Solve for the specification of the built-in family, see `solve_family`, and cache the result in this process.
 
     Both the checks before a run and Distiller use it. On a cluster these are separate processes, so Distiller solves
     again.
     """
-    return _solve(tuple(sizes.items()), input_shape, classes, labels)
+    return _solve(tuple(sizes.items()), input_shape, classes, labels, blocks or "auto")
 
 
 @lru_cache(maxsize=4)
 def _solve(
-    sizes: tuple[tuple[str, StudentSize], ...], input_shape: tuple[int, int, int], classes: int, labels: int
+    sizes: tuple[tuple[str, StudentSize], ...],
+    input_shape: tuple[int, int, int],
+    classes: int,
+    labels: int,
+    blocks: Blocks,
 ) -> FamilySpec:
-    return solve_family(dict(sizes), input_shape, classes, labels)
+    return solve_family(dict(sizes), input_shape, classes, labels, blocks)
 
 
 @lru_cache(maxsize=4)

@@ -36,6 +36,7 @@ class StudentSize(Section):
         return self
 
 
+Blocks = Literal["auto", "by_stage", "separable"]
 Origin = Literal["built_in", "teacher", "auto"]
 
 # `from` is a word of Python, so this field cannot be declared in the body of a class.
@@ -57,7 +58,7 @@ class FamilyConfig(_Origin):
     """The sizes of the students, and what they are made of."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
-        "from", "sizes", "input", "dictionary", "word_pairs", "prefix", "word_dropout",
+        "from", "sizes", "blocks", "input", "dictionary", "word_pairs", "prefix", "word_dropout",
     )  # fmt: skip
 
     input: PositiveInt | None = Field(
@@ -71,6 +72,11 @@ class FamilyConfig(_Origin):
         "{size_bytes: 24KB} or {macs: 2M}",
         min_length=2,
         max_length=6,
+    )
+    blocks: Blocks | None = Field(
+        None,
+        description="kinds of block of the built-in family for images; by_stage: dense 3x3 convolutions where channels "
+        "are few and pixels many, separable ones behind them; separable: separable ones only (default: auto)",
     )
     dictionary: Literal["words", "keys"] | None = Field(
         None,

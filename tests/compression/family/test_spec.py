@@ -207,17 +207,17 @@ def test_branch_choices_name_blocks_by_index_and_student():
 
 # One case each for square and oblong images, grey and colour, few and many classes; the benchmark has more.
 @pytest.mark.parametrize(
-    ("shape", "classes", "sizes"),
+    ("shape", "classes", "sizes", "blocks"),
     [
-        ((8, 8, 1), 10, NAMED),
-        ((12, 20, 3), 100, {"a": StudentSize(size_bytes="16KB"), "b": StudentSize(macs="3M")}),
-        pytest.param((32, 32, 3), 10, NAMED, marks=pytest.mark.slow),
-        pytest.param((64, 48, 3), 5, NAMED, marks=pytest.mark.slow),
-        pytest.param((64, 64, 3), 1000, NAMED, marks=pytest.mark.slow),
+        ((8, 8, 1), 10, NAMED, "separable"),
+        ((12, 20, 3), 100, {"a": StudentSize(size_bytes="16KB"), "b": StudentSize(macs="3M")}, "by_stage"),
+        pytest.param((32, 32, 3), 10, NAMED, "by_stage", marks=pytest.mark.slow),
+        pytest.param((64, 48, 3), 5, NAMED, "separable", marks=pytest.mark.slow),
+        pytest.param((64, 64, 3), 1000, NAMED, "by_stage", marks=pytest.mark.slow),
     ],
 )
-def test_predicted_costs_agree_with_the_int8_file(predicted_bytes, shape, classes, sizes):
-    rows = list(predicted_bytes.compare([(shape, classes, sizes)]))
+def test_predicted_costs_agree_with_the_int8_file(predicted_bytes, shape, classes, sizes, blocks):
+    rows = list(predicted_bytes.compare([(shape, classes, sizes, blocks)]))
 
     assert [row["student"] for row in rows] == list(sizes)
     assert all(row["exact"] for row in rows), "parameters and MACs, after batch normalization is folded"
