@@ -247,3 +247,20 @@ def test_predicted_bytes_are_an_upper_bound_of_the_quantization_aware_file(strip
         )
         predicted = student_cost(spec, name).int8_bytes
         assert len(data) <= predicted <= 1.05 * len(data)
+
+
+def test_fused_family_is_full_int8_and_has_the_predicted_costs_when_trained_for_8_bits(stripes, tmp_path):
+    from learn2compress.compression.family.model import build_family, cut_students, normalize
+    from learn2compress.compression.quantization.conversion import convert_quantization_aware
+    from learn2compress.compression.quantization.qat import calibrate, quantization_aware
+    from learn2compress.tflite.model_file import prove_full_int8, read_model_file
+
+    family = build_family(stripes.FUSED, seed=1)
+    aware = quantization_aware(family, keep_zeros=False)
+    calibrate(aware, family, [normalize(stripes.draw(32, 0)[0])])
+    for name, student in cut_students(aware, stripes.FUSED.students).items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(convert_quantization_aware(student, "int8").to_bytes())
+        file, cost = read_model_file(path), student_cost(stripes.FUSED, name)
+        assert prove_full_int8(file).holds
+        assert (file.parameters, file.macs) == (cost.parameters, cost.macs)
