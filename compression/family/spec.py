@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from learn2compress.schemas.errors import FamilyError
 
 # Bytes of a full-int8 .tflite file in addition to its weights: upper bounds fitted to files in their final form,
-# compacted and with metadata (benchmarks/predicted_bytes.py).
+# compacted and with metadata (benchmarks/predicted_costs.py).
 FILE_BYTES = 2000
 CONVOLUTION_BYTES = 246  # the operator, its tensors and the padding of its constants
 ADDITION_BYTES = 57
@@ -174,11 +174,13 @@ class Cost:
         macs: Multiply-accumulates per image.
         int8_bytes: Predicted size of the full-int8 .tflite file; None for students of a user's module, for which the
             size is not predicted.
+        latency_ms: Predicted latency of that file, see compression/family/latency.py; None if it is not predicted.
     """
 
     parameters: int
     macs: int
     int8_bytes: int | None = None
+    latency_ms: float | None = None
 
     @property
     def predicted_bytes(self) -> int:
@@ -193,6 +195,20 @@ class Cost:
                 "Limit its file with select.max_size."
             )
         return self.int8_bytes
+
+    @property
+    def predicted_ms(self) -> float:
+        """Return `latency_ms` of a student whose latency is predicted.
+
+        Raises:
+            FamilyError: The latency is not predicted.
+        """
+        if self.latency_ms is None:
+            raise FamilyError(
+                "a student's latency must be predicted by a latency model; got none. Write a table with learn2compress "
+                "bench --operations."
+            )
+        return self.latency_ms
 
 
 @dataclass(frozen=True)

@@ -138,9 +138,10 @@ def open_earlier(
         return EarlierStudents(folder, found, manifest, wanted, False)
     theirs = FamilySpec.from_dict(manifest.family_spec)
     # With other classes, equal sizes may lead to other widths, so the sizes are compared for the earlier classes.
+    latency = wanted.latency if isinstance(wanted, BuiltIn) else None
     requested = wanted.spec
     if new_logits:
-        requested = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes, blocks)
+        requested = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes, blocks, latency)
     differences = list(_differences(theirs.to_dict(), requested.to_dict()))
     if differences:
         raise FamilyError(
@@ -149,10 +150,11 @@ def open_earlier(
             "in that run, or distill.init: none."
         )
     spec = replace(theirs, classes=len(task.classes), label_bytes=label_bytes(task.classes))
-    architecture = BuiltIn(spec)
+    architecture = BuiltIn(spec, latency)
     for name, cost in architecture.costs().items():
         size = sizes[name]
-        for figure, limit in ((cost.int8_bytes, size.size_bytes), (cost.macs, size.macs)):
+        limits = (cost.int8_bytes, size.size_bytes), (cost.macs, size.macs), (cost.latency_ms, size.latency_ms)
+        for figure, limit in limits:
             if limit is not None and figure is not None and figure > limit:
                 raise FamilyError(
                     f"student '{name}' must not exceed {limit:,}; the one in {folder} has {figure:,} with "

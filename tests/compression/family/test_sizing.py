@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from learn2compress.compression.family.budgets import Budget
 from learn2compress.compression.family.sizing import (
-    Budget,
     default_large_bytes,
     describe_family,
     label_bytes,
