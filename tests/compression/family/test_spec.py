@@ -29,10 +29,10 @@ NAMED = {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()
 
 
 @pytest.fixture(scope="module")
-def predicted_bytes():
+def predicted_costs():
     """Import the benchmark as a module."""
-    path = Path(__file__).parents[3] / "benchmarks/predicted_bytes.py"
-    spec = importlib.util.spec_from_file_location("predicted_bytes", path)
+    path = Path(__file__).parents[3] / "benchmarks/predicted_costs.py"
+    spec = importlib.util.spec_from_file_location("predicted_costs", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -216,11 +216,11 @@ def test_branch_choices_name_blocks_by_index_and_student():
         pytest.param((64, 64, 3), 1000, NAMED, "by_stage", marks=pytest.mark.slow),
     ],
 )
-def test_predicted_costs_agree_with_the_int8_file(predicted_bytes, shape, classes, sizes, blocks):
-    rows = list(predicted_bytes.compare([(shape, classes, sizes, blocks)]))
+def test_predicted_costs_agree_with_the_int8_file(predicted_costs, shape, classes, sizes, blocks):
+    rows = list(predicted_costs.compare([(shape, classes, sizes, blocks)]))
 
     assert [row["student"] for row in rows] == list(sizes)
-    assert all(row["exact"] for row in rows), "parameters and MACs, after batch normalization is folded"
+    assert all(row["exact"] for row in rows), "parameters, MACs and operations, after batch normalization is folded"
     assert all(abs(row["error"]) <= 0.05 for row in rows), rows
 
 
