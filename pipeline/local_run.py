@@ -187,6 +187,7 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     teacher_sha256 = path_sha256(config.teacher.path)
     if config.students.origin == "teacher":
         check_students_from_teacher(config, teacher_sha256, task)
+        model_of_host(this_host(), say)
         inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit)
         return config.model_copy(update={"data": data}), inputs
     latency = _latency_model(config.students) if task.modality == DEFAULT_MODALITY else None
