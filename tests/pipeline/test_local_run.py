@@ -61,7 +61,9 @@ def test_resolve_inputs_refuses_students_of_another_family_before_anything_runs(
         seed=0,
     )
 
-    with pytest.raises(FamilyError, match=r"must be of the family that is requested; .*Set students\.sizes as in that"):
+    with pytest.raises(
+        FamilyError, match=r"must be of the family that is requested; .*Set students\.sizes and students\.blocks as"
+    ):
         resolve_inputs(job(init=tmp_path / "earlier"), None)
     _, inputs = resolve_inputs(job(sizes={"small": {}, "large": {}}, init=tmp_path / "earlier"), None)
     assert inputs.init_sha256 == students_sha256(tmp_path / "earlier")
