@@ -178,8 +178,9 @@ class Benchmark:
 
 
 def bench(
-    files: Files,
+    files: Files = (),
     *,
+    operations: bool = False,
     adb: bool = False,
     threads: Sequence[int] = (1,),
     runs: int = 50,
@@ -191,28 +192,40 @@ def bench(
     """Measure the latency of .tflite files: on this machine, or on a phone with TensorFlow's benchmark_model.
 
     Args:
-        files: A TensorFlow Lite file or several.
+        files: A TensorFlow Lite file or several; none with `operations`.
+        operations: Measure single operations of networks instead, by one thread, and write a latency table for
+            `students.latency_table`.
         adb: Measure on a phone that adb reaches, and write the results for `evaluate.device_results`.
         threads: Thread counts.
         runs: Number of timed inferences; on a phone at least so many.
         serial: Serial number of the phone, if there are several.
         benchmark_model: A benchmark_model for the phone; by default the phone has one in /data/local/tmp.
-        output: File for the results of the phone; by default the phone's name, with .json.
+        output: File for the results of the phone, or for the latency table; by default the device's name, with .json or
+            -operations.json.
         say: Receives a sentence about each measurement.
 
     Returns:
         The latencies.
 
     Raises:
+        ConfigError: There are neither files nor `operations`, or both.
         DeviceError: The phone cannot be reached, or its benchmark fails.
         ModelFileError: A file cannot be read or run.
         OutputError: The results cannot be written.
     """
     from learn2compress.evaluation.measure import measure_latency, this_host
-    from learn2compress.schemas.errors import OutputError
+    from learn2compress.schemas.errors import ConfigError, OutputError
     from learn2compress.tflite.inspection import inspect_file
 
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    tool = None if benchmark_model is None else Path(benchmark_model)
+    if operations == bool(paths):
+        raise ConfigError(
+            f"either files or single operations must be measured; got {'both' if operations else 'neither'}. Name "
+            ".tflite files, or pass --operations alone."
+        )
+    if operations:
+        return _bench_operations(adb, serial, tool, output, say)
     for path in paths:
         inspect_file(path)  # a broken file is refused before anything is measured
     if not adb:
@@ -222,10 +235,9 @@ def bench(
                 found.append((path, latency))
                 say(f"{path.name}: {latency.p50_ms:.3g} ms (median), {latency.threads} threads, {this_host().name}")
         return Benchmark(this_host().name, found, None)
-    from learn2compress.evaluation.phone import measure_on_phone, open_phone, write_device_results
+    from learn2compress.evaluation.latency.phone import measure_on_phone, open_phone, write_device_results
 
     phone = open_phone(serial)
-    tool = None if benchmark_model is None else Path(benchmark_model)
     results = measure_on_phone(phone, paths, threads, runs, tool, say)
     target = Path(output or f"{phone.name}.json")
     try:
@@ -233,6 +245,31 @@ def bench(
     except OSError as error:
         raise OutputError(f"{target} must be writable; {error.strerror}. Choose another place.") from error
     return Benchmark(phone.name, [(result.file, result.latency) for result in results], target)
+
+
+def _bench_operations(
+    adb: bool, serial: str | None, tool: Path | None, output: str | Path | None, say: Callable[[str], None]
+) -> Benchmark:
+    """Measure the operations of networks on a phone or on this machine, and write the latency table."""
+    from learn2compress.evaluation.latency.measuring import measure_operations, operations_to_measure
+    from learn2compress.evaluation.latency.measuring_on_phone import host_of, measure_operations_on_phone
+    from learn2compress.evaluation.latency.phone import open_phone
+    from learn2compress.evaluation.latency.table import write_table
+    from learn2compress.evaluation.measure import this_host
+    from learn2compress.schemas.errors import OutputError
+
+    files = operations_to_measure()
+    if adb:
+        phone = open_phone(serial)
+        host, measured = host_of(phone), measure_operations_on_phone(phone, files, tool, say)
+    else:
+        host, measured = this_host(), measure_operations(files, say=say)
+    target = Path(output or f"{host.name}-operations.json")
+    try:
+        write_table(target, host, measured)
+    except OSError as error:
+        raise OutputError(f"{target} must be writable; {error.strerror}. Choose another place.") from error
+    return Benchmark(host.name, [], target)
 
 
 def _with_bar(work: Callable[[Callable[[int, int], None]], Any], what: str, quiet: bool) -> Any:

@@ -3,9 +3,10 @@
 
 Steps of both alternate on the same batches in one process; the figure is the median of the ratios of the pairs. Also
 printed are the ratios for five students, and for three students with a teacher's forward pass in each step instead of
-its stored logits.
+its stored logits; and how many images a second each family of three students trains on, the one that begins with fused
+blocks (`students.blocks: by_stage`) and the one of separable blocks only.
 
-    python benchmarks/joint_training.py [--side 32] [--batch 128] [--pairs 40] [--teacher FILE]
+    python benchmarks/joint_training.py [--side 32] [--batch 128] [--pairs 40] [--blocks auto] [--teacher FILE]
 """
 
 import argparse
@@ -81,6 +82,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=40, help="timed pairs of steps")
     parser.add_argument("--teacher", help="a Keras teacher of such images; default: an untrained network")
+    kinds_of_blocks = ("auto", "by_stage", "separable")
+    parser.add_argument("--blocks", choices=kinds_of_blocks, default="auto", help="see students.blocks")
     options = parser.parse_args()
     shape, classes = (options.side, options.side, 3), 10
     rng = np.random.default_rng(0)
@@ -89,7 +92,7 @@ def main() -> None:
     logits = tf.constant(rng.normal(size=(options.batch, classes)).astype(np.float32))
     decay = tf.constant(0.99)
 
-    spec = solve_family({name: StudentSize() for name in THREE}, shape, classes)
+    spec = solve_family({name: StudentSize() for name in THREE}, shape, classes, blocks=options.blocks)
     print(describe_family(spec))
     bytes_spread, macs_spread = size_ratios(spec)
     joint, alone = family_and_largest(spec)
@@ -115,7 +118,7 @@ def main() -> None:
     )
     print(f"3 students with the teacher in the loop {loop_ms:.0f} ms: ratio {loop_ratio:.3f}")
 
-    five = solve_family({name: StudentSize() for name in FIVE}, shape, classes)
+    five = solve_family({name: StudentSize() for name in FIVE}, shape, classes, blocks=options.blocks)
     joint5, alone5 = family_and_largest(five)
     ratio5, joint5_ms, alone5_ms = median_ratio(
         lambda: joint5.step(images, labels, logits, decay),
@@ -123,6 +126,18 @@ def main() -> None:
         max(5, options.pairs // 2),
     )
     print(f"5 students together {joint5_ms:.0f} ms, {five.students[-1]} alone {alone5_ms:.0f} ms: ratio {ratio5:.3f}")
+
+    kinds = {}
+    for blocks in ("by_stage", "separable"):
+        family = solve_family({name: StudentSize() for name in THREE}, shape, classes, blocks=blocks)
+        kinds[blocks] = trainer_of(build_family(family), family.students)
+    slowness, separable_ms, staged_ms = median_ratio(
+        lambda: kinds["separable"].step(images, labels, logits, decay),
+        lambda: kinds["by_stage"].step(images, labels, logits, decay),
+        options.pairs,
+    )
+    staged, separable = (1000 * options.batch / milliseconds for milliseconds in (staged_ms, separable_ms))
+    print(f"blocks by stage {staged:,.0f} images/s, separable {separable:,.0f} images/s: ratio {slowness:.2f}")
     print(
         json.dumps(
             {
@@ -132,6 +147,9 @@ def main() -> None:
                 "macs_spread": round(macs_spread, 2),
                 "ratio_teacher_in_loop": round(loop_ratio, 4),
                 "ratio_five_students": round(ratio5, 4),
+                "macs_spread_five_students": round(size_ratios(five)[1], 2),
+                "images_per_second": {"by_stage": round(staged), "separable": round(separable)},
+                "by_stage_to_separable": round(slowness, 3),
                 "batch": options.batch,
                 "shape": list(shape),
             }

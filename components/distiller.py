@@ -33,6 +33,7 @@ from learn2compress.compression.training.feature_distillation import FeatureData
 from learn2compress.compression.training.joint_teacher import TeacherInLoop, TeacherRecipe
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
 from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.evaluation.latency.table import recorded_model
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits, TrainedTeacher
 from learn2compress.schemas.config import INIT_WORDS, Config, DistillConfig, FamilyConfig, JointTeacherConfig, Section
 from learn2compress.schemas.manifests import (
@@ -122,6 +123,8 @@ class Distiller(Node):
     Parameters:
         init_sha256: `students_sha256` of the earlier run's students whose weights initialize these, so that other
             students are no cache hit.
+        latency_model: Fitted latencies of the device for which students have limits in milliseconds, as text; the same
+            family is solved from it wherever the node runs.
         module_name, module_function, module_sha256, module_text: User's own architecture; the path of its file is not
             recorded.
         seed: Seed of the initial weights and of the order of images.
@@ -131,6 +134,7 @@ class Distiller(Node):
     SECTIONS = {"students": FamilyConfig, "distill": DistillConfig, "teacher": JointTeacherConfig}
     PARAMETERS = {
         "init_sha256": str,
+        "latency_model": str,
         "module_name": str,
         "module_function": str,
         "module_sha256": str,
@@ -140,7 +144,7 @@ class Distiller(Node):
     INPUTS = {"examples": standard_artifacts.Examples, "teacher": Teacher, "teacher_logits": TeacherLogits}
     OUTPUTS = {"students": StudentSet, "trained_teacher": TrainedTeacher, "trained_teacher_logits": TeacherLogits}
     OPTIONAL = (
-        "init_sha256", "module_name", "module_function", "module_sha256", "module_text",
+        "init_sha256", "latency_model", "module_name", "module_function", "module_sha256", "module_text",
         "trained_teacher", "trained_teacher_logits",
     )  # fmt: skip
 
@@ -177,10 +181,13 @@ def _design(execution: Execution, config: DistillConfig, task: Task) -> tuple[Ar
     wanted, source = execution.section("students", FamilyConfig), ModuleSource.from_parameters(execution.parameters)
     if wanted.origin == "teacher":
         return _cut_out_of_teacher(execution, wanted, task), None
-    architecture = design(wanted, source, task, config.student_weights)
+    latency = execution.parameters.get("latency_model")
+    model = recorded_model(latency) if latency else None
+    architecture = design(wanted, source, task, config.student_weights, model)
     if config.init in INIT_WORDS:
         return architecture, None
-    earlier = open_earlier(config.init, architecture, wanted.sizes, task, execution.parameters.get("init_sha256"))
+    sha256 = execution.parameters.get("init_sha256")
+    earlier = open_earlier(config.init, architecture, wanted.sizes, task, sha256, wanted.blocks)
     return earlier.architecture, earlier
 
 

@@ -48,6 +48,7 @@ class Inputs:
         module: Source of a user's own architecture; None for the built-in family.
         init_sha256: Digest of the earlier run's students whose weights initialize the students, or None.
         encoding_sha256: Digest of the teacher's tokenizer or vocabulary, or None.
+        latency_model: Text of the fitted latency model, if students have limits in milliseconds, or None.
     """
 
     data_digest: str
@@ -57,6 +58,7 @@ class Inputs:
     module: ModuleSource | None = None
     init_sha256: str | None = None
     encoding_sha256: str | None = None
+    latency_model: str | None = None
 
 
 def build_pipeline(
@@ -101,7 +103,8 @@ def build_pipeline(
     teacher = {"teacher": importer.outputs["teacher"]}
     logits = {"teacher_logits": importer.outputs["teacher_logits"]}
     module = inputs.module.to_parameters() if inputs.module else {}
-    distiller = Distiller(config, {**examples, **teacher, **logits}, init_sha256=inputs.init_sha256, **module, **seeded)
+    solved = {"init_sha256": inputs.init_sha256, "latency_model": inputs.latency_model}
+    distiller = Distiller(config, {**examples, **teacher, **logits}, **solved, **module, **seeded)
     is_joint = config.teacher.mode == "joint"
     teaching = {"teacher_logits": distiller.outputs["trained_teacher_logits"]} if is_joint else logits
     compressors = _compressors(config, distiller.outputs["students"], {**examples, **teaching}, teacher, seeded)

@@ -36,6 +36,9 @@ from learn2compress.compression.training.devices.distribution import open_distri
 from learn2compress.compression.training.devices.memory import return_freed_memory
 from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
+from learn2compress.evaluation.latency.measuring import model_of_host
+from learn2compress.evaluation.latency.table import model_text, read_table, recorded_model
+from learn2compress.evaluation.measure import this_host
 from learn2compress.lineage.mlmd.address import connection_config
 from learn2compress.lineage.mlmd.store import open_store
 from learn2compress.lineage.records.output_record import TRAINED_TEACHER, record_output_folder
@@ -48,7 +51,7 @@ from learn2compress.pipeline.output.left_out_records import write_left_out_recor
 from learn2compress.pipeline.output.leftovers import remove_leftovers
 from learn2compress.report.assembly import assemble_report, part_of, read_thumbnails, write_report
 from learn2compress.report.bundle import write_bundle
-from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig
+from learn2compress.schemas.config import INIT_WORDS, Config, PipelineConfig, StudentsConfig
 from learn2compress.schemas.digests import file_sha256, path_sha256
 from learn2compress.schemas.files.whole import copy_whole
 from learn2compress.schemas.manifests import DEFAULT_MODALITY
@@ -185,20 +188,39 @@ def resolve_inputs(config: Config, limit: int | None) -> tuple[Config, Inputs]:
     teacher_sha256 = path_sha256(config.teacher.path)
     if config.students.origin == "teacher":
         check_students_from_teacher(config, teacher_sha256, task)
+        model_of_host(this_host(), say)
         inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit)
         return config.model_copy(update={"data": data}), inputs
-    students = design(config.students, module, task, config.distill.student_weights)
+    latency = _latency_model(config.students) if task.modality == DEFAULT_MODALITY else None
+    model = recorded_model(latency) if latency else None
+    students = design(config.students, module, task, config.distill.student_weights, model)
     students.preflight()
     if starts_from_students:
-        students = open_earlier(config.distill.init, students, config.students.sizes, task, init_sha256).architecture
+        sizes, blocks = config.students.sizes, config.students.blocks
+        students = open_earlier(config.distill.init, students, sizes, task, init_sha256, blocks).architecture
     if config.prune.channels is not None and task.modality == DEFAULT_MODALITY:
         names = tuple(students.costs())
         found = prunable(students.build(0), names, students.spec, label_bytes(task.classes))
         check_reachable(found, config.prune.channels)
     encoding = config.teacher.tokenizer or config.teacher.vocabulary
     encoding_sha256 = file_sha256(encoding) if encoding else None
-    inputs = Inputs(data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256)
+    inputs = Inputs(
+        data_digest(data), teacher_sha256, code_version(), limit, module, init_sha256, encoding_sha256, latency
+    )
     return config.model_copy(update={"data": data}), inputs
+
+
+def _latency_model(students: StudentsConfig) -> str | None:
+    """Determine the latencies of the device for which students are limited, or which the user names.
+
+    Those of this machine are measured in any case, since the table before training shows them; where they limit
+    nothing, they are no parameter of a node.
+    """
+    if students.module is not None:
+        return None
+    table = students.latency_table
+    model = read_table(table) if table else model_of_host(this_host(), say)
+    return model_text(model) if table or students.limits_latency else None
 
 
 def collect_outputs(result: RunResult, output: Path) -> Path:

@@ -98,6 +98,11 @@ def replay_config(
         module.parent.mkdir(parents=True, exist_ok=True)
         write_whole(module, source.text)
         found["students_module"] = f"{module}:{source.function}"
+    if found.get("latency_model"):
+        table = path_inside(output / "replayed", "latency_model.json")
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(table, found["latency_model"])
+        found["students_latency_table"] = str(table)
     # Figures measured on a phone are not measured again here.
     found.pop("evaluate_device_results", None)
     try:

@@ -43,9 +43,10 @@ def requested_bytes(sizes: Mapping[str, StudentSize]) -> dict[str, int]:
         raise FamilyError(f"students.sizes must name at least two students; got {len(sizes)}. Add a second size.")
     found = {}
     for name, size in sizes.items():
-        if size.macs is not None:
+        if size.macs is not None or size.latency_ms is not None:
             raise FamilyError(
-                f"size of student {name!r} must be in bytes, since a dictionary computes next to nothing; got MACs. "
+                f"size of student {name!r} must be in bytes, since a dictionary computes next to nothing; got "
+                f"{'MACs' if size.macs is not None else 'milliseconds'}. "
                 f"Write {name}: {{size_bytes: 24KB}}."
             )
         if size.size_bytes is not None:

@@ -8,7 +8,15 @@ own background and follows the light or dark setting of the browser.
 import math
 from html import escape
 
-from learn2compress.compression.family.spec import Block, Conv, FamilySpec, family_costs, is_residual, shared_parameters
+from learn2compress.compression.family.spec import (
+    Block,
+    Conv,
+    FamilySpec,
+    Separable,
+    family_costs,
+    is_residual,
+    shared_parameters,
+)
 from learn2compress.schemas.units import format_bytes, format_count
 
 _BOX, _HIGH, _GAP = (88, 40), 60, 20  # pixels: size of a block; vertical distance of blocks; horizontal gap
@@ -91,7 +99,10 @@ def _after(block: Block, shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _kind(block: Block) -> str:
-    return f"conv {block.kernel}×{block.kernel}" if isinstance(block, Conv) else "separable"
+    if isinstance(block, Separable):
+        return "separable"
+    kernel = block.kernel if isinstance(block, Conv) else 3
+    return f"conv {kernel}×{kernel}"
 
 
 def _size(shape: tuple[int, int, int]) -> str:

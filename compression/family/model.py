@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from learn2compress.compression.family.spec import Block, Conv, FamilySpec, is_residual
+from learn2compress.compression.family.spec import Block, Conv, FamilySpec, Separable, is_residual
 from learn2compress.modalities.image.student_input import ImageStudentInput
 from learn2compress.schemas.errors import FamilyError
 
@@ -93,25 +93,21 @@ def feature_outputs(family: keras.Model, names: tuple[str, ...]) -> list:
 
 
 def _apply(block: Block, x: Any, seeds: Iterator[int | None]) -> Any:
-    if isinstance(block, Conv):
-        x = keras.layers.Conv2D(
-            block.filters,
-            block.kernel,
-            block.stride,
-            "same",
-            use_bias=False,
-            kernel_initializer=_he(seeds),
-            name=block.name,
+    if isinstance(block, Separable):
+        y = keras.layers.DepthwiseConv2D(
+            3, block.stride, "same", use_bias=False, depthwise_initializer=_he(seeds), name=f"{block.name}_dw"
         )(x)
-        return _normalize_and_activate(x, block.name)
-    y = keras.layers.DepthwiseConv2D(
-        3, block.stride, "same", use_bias=False, depthwise_initializer=_he(seeds), name=f"{block.name}_dw"
-    )(x)
-    y = _normalize_and_activate(y, f"{block.name}_dw")
-    y = keras.layers.Conv2D(block.filters, 1, use_bias=False, kernel_initializer=_he(seeds), name=f"{block.name}_pw")(y)
+        y = _normalize_and_activate(y, f"{block.name}_dw")
+        last = f"{block.name}_pw"
+        y = keras.layers.Conv2D(block.filters, 1, use_bias=False, kernel_initializer=_he(seeds), name=last)(y)
+    else:
+        last, kernel = block.name, block.kernel if isinstance(block, Conv) else 3
+        y = keras.layers.Conv2D(
+            block.filters, kernel, block.stride, "same", use_bias=False, kernel_initializer=_he(seeds), name=last
+        )(x)
     if not is_residual(block, x.shape[-1]):
-        return _normalize_and_activate(y, f"{block.name}_pw")
-    y = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{block.name}_pw_bn")(y)
+        return _normalize_and_activate(y, last)
+    y = keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=f"{last}_bn")(y)
     y = keras.layers.Add(name=f"{block.name}_add")([x, y])
     return keras.layers.ReLU(name=f"{block.name}_relu")(y)
 

@@ -9,8 +9,9 @@ exit, through a tail and a head of its own, and shares all parameters up to this
                                  └── tail ── logits of `small`
 
 One forward pass computes all students. The first convolution is dense; all other blocks are depthwise-separable
-(arXiv:1704.04861), and residual (arXiv:1512.03385) if the shape does not change. Two blocks operate at twice the
-resolution of the trunk, before the last halving in the stem, since small images consist of fine detail.
+(arXiv:1704.04861) or fused, and residual (arXiv:1512.03385) if the shape does not change. In a family of separable
+blocks, two of them operate at twice the resolution of the trunk, before the last halving in the stem, since small
+images consist of fine detail; stages.py has the family that begins with fused blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from learn2compress.schemas.errors import FamilyError
 
 # Bytes of a full-int8 .tflite file in addition to its weights: upper bounds fitted to files in their final form,
-# compacted and with metadata (benchmarks/predicted_bytes.py).
+# compacted and with metadata (benchmarks/predicted_costs.py).
 FILE_BYTES = 2000
 CONVOLUTION_BYTES = 246  # the operator, its tensors and the padding of its constants
 ADDITION_BYTES = 57
@@ -59,7 +60,20 @@ class Separable:
     stride: int = 1
 
 
-Block = Conv | Separable
+@dataclass(frozen=True)
+class Fused:
+    """A dense 3x3 convolution with batch normalization and ReLU, in place of a separable one.
+
+    It is residual under the same conditions as a separable block. A MAC takes a fraction of the time of one of a
+    depthwise convolution, in training and on a device, but there are more weights (Fused-MBConv, arXiv:2104.00298).
+    """
+
+    name: str
+    filters: int
+    stride: int = 1
+
+
+Block = Conv | Fused | Separable
 
 
 @dataclass(frozen=True)
@@ -160,11 +174,13 @@ class Cost:
         macs: Multiply-accumulates per image.
         int8_bytes: Predicted size of the full-int8 .tflite file; None for students of a user's module, for which the
             size is not predicted.
+        latency_ms: Predicted latency of that file, see compression/family/latency.py; None if it is not predicted.
     """
 
     parameters: int
     macs: int
     int8_bytes: int | None = None
+    latency_ms: float | None = None
 
     @property
     def predicted_bytes(self) -> int:
@@ -179,6 +195,20 @@ class Cost:
                 "Limit its file with select.max_size."
             )
         return self.int8_bytes
+
+    @property
+    def predicted_ms(self) -> float:
+        """Return `latency_ms` of a student whose latency is predicted.
+
+        Raises:
+            FamilyError: The latency is not predicted.
+        """
+        if self.latency_ms is None:
+            raise FamilyError(
+                "a student's latency must be predicted by a latency model; got none. Write a table with learn2compress "
+                "bench --operations."
+            )
+        return self.latency_ms
 
 
 @dataclass(frozen=True)
@@ -238,7 +268,7 @@ def student_cost(spec: FamilySpec, student: str) -> Cost:
 
 def is_residual(block: Block, input_channels: int) -> bool:
     """Return whether the block adds its input to its output."""
-    return isinstance(block, Separable) and block.stride == 1 and block.filters == input_channels
+    return not isinstance(block, Conv) and block.stride == 1 and block.filters == input_channels
 
 
 def family_costs(spec: FamilySpec) -> dict[str, Cost]:
@@ -263,12 +293,8 @@ def shared_parameters(spec: FamilySpec) -> tuple[int, int]:
     return family, total
 
 
-def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...]:
-    """Make the blocks that reduce the image to the resolution of the trunk, about 14 pixels per side.
-
-    Args:
-        input_shape: (height, width, channels) of an image.
-        width: Channels at the end of the stem.
+def halvings_of(input_shape: tuple[int, int, int]) -> int:
+    """Compute how often the stem halves the image to get to the resolution of the trunk.
 
     Raises:
         FamilyError: The image is smaller than 4x4.
@@ -279,16 +305,35 @@ def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...
             f"images must be at least {MIN_SIDE}x{MIN_SIDE}; got {input_shape[0]}x{input_shape[1]}. "
             "Set data.height and data.width."
         )
-    halvings = max(0, round(math.log2(side / TRUNK_SIDE)))
-    first = _round_width(width / 2) if halvings else width
+    return max(0, round(math.log2(side / TRUNK_SIDE)))
+
+
+def make_stem(input_shape: tuple[int, int, int], width: int) -> tuple[Block, ...]:
+    """Make the blocks that reduce the image to the resolution of the trunk, about 14 pixels per side.
+
+    Args:
+        input_shape: (height, width, channels) of an image.
+        width: Channels at the end of the stem.
+
+    Raises:
+        FamilyError: The image is smaller than 4x4.
+    """
+    halvings = halvings_of(input_shape)
+    first = round_width(width / 2) if halvings else width
     blocks: list[Block] = [Conv("stem", first, stride=2 if halvings >= 2 else 1)]
     remaining = halvings - (halvings >= 2)
     for step in range(1, remaining + 1):
         if step == remaining:
             blocks += [Separable(f"fine{n}", blocks[-1].filters) for n in range(1, FINE_BLOCKS + 1)]
-        filters = _round_width(first + (width - first) * step / remaining)
+        filters = round_width(first + (width - first) * step / remaining)
         blocks.append(Separable(f"down{step}", filters, stride=2))
     return tuple(blocks)
+
+
+def stems(input_shape: tuple[int, int, int]) -> Iterator[tuple[int, tuple[Block, ...]]]:
+    """Yield the width at the end of each stem of separable blocks, and its blocks."""
+    for width in range(WIDTH_STEP, 6 * WIDTH_STEP + 1, WIDTH_STEP):
+        yield width, make_stem(input_shape, width)
 
 
 def branch_choices(student: str, index: int, side: int, min_width: int, max_width: int = 512) -> Iterator[Branch]:
@@ -310,7 +355,7 @@ def branch_choices(student: str, index: int, side: int, min_width: int, max_widt
                     Separable(f"trunk{index + 1}_{n + 1}", width, stride if n == 0 else 1) for n in range(depth)
                 )
                 for ratio in (1.0, 1.5, 2.0, 3.0):
-                    filters = _round_width(width * ratio)
+                    filters = round_width(width * ratio)
                     tail = Separable(f"{student}_tail1", filters, 2 if here > MIN_SIDE else 1)
                     yield Branch(student, segment, (tail,))
                     if here > MIN_SIDE and filters <= 2 * width:
@@ -338,10 +383,13 @@ def _kernels(block: Block, channels: int) -> tuple[int, tuple[int, ...]]:
     """Count the weights of a block's convolutions, and the output channels of each."""
     if isinstance(block, Conv):
         return block.kernel**2 * channels * block.filters, (block.filters,)
+    if isinstance(block, Fused):
+        return 9 * channels * block.filters, (block.filters,)
     return (9 + block.filters) * channels, (channels, block.filters)
 
 
-def _round_width(width: float) -> int:
+def round_width(width: float) -> int:
+    """Round to a multiple of `WIDTH_STEP`, at least one."""
     return max(WIDTH_STEP, int(width / WIDTH_STEP + 0.5) * WIDTH_STEP)
 
 
@@ -351,5 +399,5 @@ def _block_to_dict(block: Block) -> dict:
 
 def _block_from_dict(tree: dict) -> Block:
     fields = dict(tree)
-    kind = {"conv": Conv, "separable": Separable}[fields.pop("kind")]
+    kind = {"conv": Conv, "fused": Fused, "separable": Separable}[fields.pop("kind")]
     return kind(**fields)

@@ -7,16 +7,20 @@ from typing import Protocol
 
 import tf_keras as keras
 
+from learn2compress.compression.family.latency import timed_costs
 from learn2compress.compression.family.model import build_family
 from learn2compress.compression.family.sizing import describe_family, label_bytes, solve_family
-from learn2compress.compression.family.spec import Cost, FamilySpec, family_costs
+from learn2compress.compression.family.spec import Cost, FamilySpec
 from learn2compress.compression.quantization.preflight import StudentPlan, describe_preflight, preflight
 from learn2compress.compression.students.module import build_students
 from learn2compress.compression.students.texts import TextStudents
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.compression.trunk.spec import TrunkSpec
+from learn2compress.evaluation.latency.measuring import cached_model
+from learn2compress.evaluation.latency.model import LatencyModel
+from learn2compress.evaluation.measure import this_host
 from learn2compress.modalities.image.modality import image_shape
-from learn2compress.schemas.config import FamilyConfig, StudentSize
+from learn2compress.schemas.config import Blocks, FamilyConfig, StudentSize
 from learn2compress.schemas.errors import StudentModuleError
 from learn2compress.schemas.manifests import DEFAULT_MODALITY, LayerQuantization, Task
 from learn2compress.schemas.module_source import ModuleSource
@@ -67,18 +71,23 @@ class Architecture(Protocol):
 
 
 class BuiltIn:
-    """The nested family of compression/family/spec.py; tfmot supports all its layers, as the tests verify."""
+    """The nested family of compression/family/spec.py; tfmot supports all its layers, as the tests verify.
+
+    Args:
+        spec: The family.
+        latency: Latency model of the device for which it was solved; None: no latency was limited.
+    """
 
     source = None
     dictionary = None
     chosen = None
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: FamilySpec, latency: LatencyModel | None = None) -> None:
+        self.spec, self.latency = spec, latency
 
     def costs(self) -> dict[str, Cost]:
         """Compute the costs from the specification."""
-        return family_costs(self.spec)
+        return timed_costs(self.spec, self.latency)
 
     def build(self, seed: int) -> keras.Model:
         """See `build_family`."""
@@ -93,8 +102,8 @@ class BuiltIn:
         return {}
 
     def describe(self) -> str:
-        """Format a table of sizes."""
-        return describe_family(self.spec)
+        """Format a table of sizes, with latencies if a device's model is given, or that of this machine is known."""
+        return describe_family(self.spec, self.latency or cached_model(this_host()))
 
 
 class OwnStudents:
@@ -135,15 +144,29 @@ class OwnStudents:
         )
 
 
-def _image_family(config: FamilyConfig, task: Task) -> Architecture:
-    return BuiltIn(solve_once(config.sizes, image_shape(task), len(task.classes), label_bytes(task.classes)))
+def _image_family(config: FamilyConfig, task: Task, latency: LatencyModel | None) -> Architecture:
+    shape, labels = image_shape(task), label_bytes(task.classes)
+    return BuiltIn(solve_once(config.sizes, shape, len(task.classes), labels, config.blocks, latency), latency)
 
 
-FAMILIES: dict[str, Callable[[FamilyConfig, Task], Architecture]] = {"image": _image_family, "text": TextStudents}
+def _text_family(config: FamilyConfig, task: Task, latency: LatencyModel | None) -> Architecture:  # noqa: ARG001
+    return TextStudents(config, task)
+
+
+FAMILIES: dict[str, Callable[[FamilyConfig, Task, LatencyModel | None], Architecture]] = {
+    "image": _image_family,
+    "text": _text_family,
+}
 """Functions that make the default students of each modality."""
 
 
-def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weights: Mapping[str, float]) -> Architecture:
+def design(
+    config: FamilyConfig,
+    source: ModuleSource | None,
+    task: Task,
+    weights: Mapping[str, float],
+    latency: LatencyModel | None = None,
+) -> Architecture:
     """Determine the architecture of the students; students of a user's module are built and tested for quantization.
 
     Args:
@@ -151,13 +174,14 @@ def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weight
         source: Source of the user's module.
         task: The classification task.
         weights: Weights of the students' losses, by name.
+        latency: Latency model of the device for which there are limits in milliseconds.
 
     Raises:
         FamilyError: A size is not feasible.
         StudentModuleError: The module does not satisfy the contract, or a weight names an unknown student.
     """
     if source is None:
-        return FAMILIES[task.modality](config, task)
+        return FAMILIES[task.modality](config, task, latency)
     if task.modality != DEFAULT_MODALITY:
         raise StudentModuleError(
             f"students.module must be left out for {task.modality}; got {source.name}. Its students take images."
@@ -173,21 +197,31 @@ def design(config: FamilyConfig, source: ModuleSource | None, task: Task, weight
 
 
 def solve_once(
-    sizes: Mapping[str, StudentSize], input_shape: tuple[int, int, int], classes: int, labels: int
+    sizes: Mapping[str, StudentSize],
+    input_shape: tuple[int, int, int],
+    classes: int,
+    labels: int,
+    blocks: Blocks | None = None,
+    latency: LatencyModel | None = None,
 ) -> FamilySpec:
     """Solve for the specification of the built-in family, see `solve_family`, and cache the result in this process.
 
     Both the checks before a run and Distiller use it. On a cluster these are separate processes, so Distiller solves
     again.
     """
-    return _solve(tuple(sizes.items()), input_shape, classes, labels)
+    return _solve(tuple(sizes.items()), input_shape, classes, labels, blocks or "auto", latency)
 
 
 @lru_cache(maxsize=4)
 def _solve(
-    sizes: tuple[tuple[str, StudentSize], ...], input_shape: tuple[int, int, int], classes: int, labels: int
+    sizes: tuple[tuple[str, StudentSize], ...],
+    input_shape: tuple[int, int, int],
+    classes: int,
+    labels: int,
+    blocks: Blocks,
+    latency: LatencyModel | None,
 ) -> FamilySpec:
-    return solve_family(dict(sizes), input_shape, classes, labels)
+    return solve_family(dict(sizes), input_shape, classes, labels, blocks, latency)
 
 
 @lru_cache(maxsize=4)

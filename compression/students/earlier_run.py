@@ -20,7 +20,7 @@ from learn2compress.compression.students.module import custom_layers
 from learn2compress.compression.teacher.formats import describe_file
 from learn2compress.compression.teacher.trust import check_layers
 from learn2compress.modalities.image.modality import image_shape
-from learn2compress.schemas.config import StudentSize
+from learn2compress.schemas.config import Blocks, StudentSize
 from learn2compress.schemas.digests import tree_sha256
 from learn2compress.schemas.errors import FamilyError, Learn2CompressError, TrainingError
 from learn2compress.schemas.manifests import MANIFEST, Initialization, StudentSetManifest, Task, read_manifest
@@ -108,6 +108,7 @@ def open_earlier(
     sizes: Mapping[str, StudentSize],
     task: Task,
     sha256: str | None = None,
+    blocks: Blocks | None = None,
 ) -> EarlierStudents:
     """Open the students of an earlier run and determine the architecture of the new ones.
 
@@ -117,6 +118,7 @@ def open_earlier(
         sizes: Requested sizes of the built-in family.
         task: The classification task.
         sha256: Digest of the students when the run was started, if it is known.
+        blocks: Requested kinds of block of the built-in family.
 
     Raises:
         TrainingError: There are no students, or they have changed.
@@ -136,18 +138,23 @@ def open_earlier(
         return EarlierStudents(folder, found, manifest, wanted, False)
     theirs = FamilySpec.from_dict(manifest.family_spec)
     # With other classes, equal sizes may lead to other widths, so the sizes are compared for the earlier classes.
-    requested = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes) if new_logits else wanted.spec
+    latency = wanted.latency if isinstance(wanted, BuiltIn) else None
+    requested = wanted.spec
+    if new_logits:
+        requested = solve_once(sizes, image_shape(task), theirs.classes, theirs.label_bytes, blocks, latency)
     differences = list(_differences(theirs.to_dict(), requested.to_dict()))
     if differences:
         raise FamilyError(
             f"the students in {folder} must be of the family that is requested; {'; '.join(differences[:_SHOWN])}"
-            f"{' …' if len(differences) > _SHOWN else ''}. Set students.sizes as in that run, or distill.init: none."
+            f"{' …' if len(differences) > _SHOWN else ''}. Set students.sizes and students.blocks as "
+            "in that run, or distill.init: none."
         )
     spec = replace(theirs, classes=len(task.classes), label_bytes=label_bytes(task.classes))
-    architecture = BuiltIn(spec)
+    architecture = BuiltIn(spec, latency)
     for name, cost in architecture.costs().items():
         size = sizes[name]
-        for figure, limit in ((cost.int8_bytes, size.size_bytes), (cost.macs, size.macs)):
+        limits = (cost.int8_bytes, size.size_bytes), (cost.macs, size.macs), (cost.latency_ms, size.latency_ms)
+        for figure, limit in limits:
             if limit is not None and figure is not None and figure > limit:
                 raise FamilyError(
                     f"student '{name}' must not exceed {limit:,}; the one in {folder} has {figure:,} with "

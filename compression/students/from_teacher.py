@@ -5,7 +5,7 @@ Before the run the network is rebuilt and the budgets are checked by arithmetic.
 training images, and each student's exit and the input size are chosen; see compression/trunk/.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.family.model import cut_students
 from learn2compress.compression.family.sizing import label_bytes
 from learn2compress.compression.family.spec import Cost
 from learn2compress.compression.quantization.preflight import describe_preflight, preflight
@@ -27,6 +28,7 @@ from learn2compress.compression.trunk.choice import (
     choose_students,
 )
 from learn2compress.compression.trunk.exits import Exit
+from learn2compress.compression.trunk.latency import network_operations
 from learn2compress.compression.trunk.model import build_trunk_family, exit_costs, inherited_layers
 from learn2compress.compression.trunk.narrowing import family_costs, narrow_family
 from learn2compress.compression.trunk.plan import (
@@ -43,6 +45,9 @@ from learn2compress.compression.trunk.plan import (
 from learn2compress.compression.trunk.probes import Probe
 from learn2compress.compression.trunk.spec import StepCost, TrunkSpec
 from learn2compress.data.batches import iter_numpy, read_with_logits
+from learn2compress.evaluation.latency.measuring import cached_model
+from learn2compress.evaluation.latency.model import LatencyModel
+from learn2compress.evaluation.measure import this_host
 from learn2compress.modalities.image.modality import image_shape
 from learn2compress.modalities.image.student_input import ImageStudentInput
 from learn2compress.schemas.config import FamilyConfig
@@ -107,8 +112,21 @@ class StudentsFromTeacher:
         return inherited_layers(family, self.chosen)
 
     def describe(self) -> str:
-        """Format the table of the measured exits, and the reasons for the choice, one line per student."""
-        return "\n".join([self.table, *self.chosen.why])
+        """Format the table of the measured exits, the reasons for the choice, one line per student, and latencies if
+        those of this machine are known.
+        """
+        latency = cached_model(this_host())
+        return "\n".join([self.table, *self.chosen.why, *(self._latencies(latency) if latency else ())])
+
+    def _latencies(self, latency: LatencyModel) -> Iterator[str]:
+        """Write the predicted latencies in a line, unless a student has a layer whose latency is not known."""
+        found = []
+        for name, student in cut_students(self._family, self.chosen.names).items():
+            operations = network_operations(student)
+            if operations is None:
+                return
+            found.append(f"{name} {latency.file_ms(operations):.3g} ms")
+        yield f"latency of one thread on {latency.device} with {latency.runtime}, about: {', '.join(found)}"
 
 
 def check_trunk(teacher: LoadedTeacher, sha256: str, config: FamilyConfig, task: Task) -> str:

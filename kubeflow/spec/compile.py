@@ -23,6 +23,7 @@ from learn2compress import __version__
 from learn2compress.components.beam.runners import beam_args
 from learn2compress.components.node import BeamNodeExecutor
 from learn2compress.data.sources.formats import data_digest, open_source, resolve_task
+from learn2compress.evaluation.latency.table import model_text, read_table
 from learn2compress.kubeflow.spec.engine import ENGINE_VARIABLE, check_engine, write_engine
 from learn2compress.kubeflow.spec.lint import check_spec
 from learn2compress.kubeflow.spec.run_parameters import DESCRIPTIONS, OPTIONAL, UNSET, is_on_volume
@@ -41,6 +42,8 @@ PROVENANCE = "provenance"
 DEFAULT = "default"
 _GIGABYTE = 10**9
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+# Paths whose contents are read before a run: data and teacher are uploaded, the others are part of what is compiled.
+_READ_HERE = (("teacher", "path"), ("data", "path"), ("students", "latency_table"), ("students", "module"))
 _PLACES = {"data_path": "data_digest", "teacher_path": "teacher_sha256"}
 
 
@@ -82,7 +85,7 @@ def compile_pipeline(config: Config, image: str | None = None) -> str:
 def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     known, unknown = _known_places(config)
     module = read_module(config.students.module) if config.students.module else None
-    inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module)
+    inputs = Inputs(known["data_digest"] or "", "", __version__, UNSET, module, latency_model=_latency_model(config))
     # The arguments of one machine; another engine is named in the environment, which is not part of the cache's key.
     args = beam_args(config.pipeline.model_copy(update={"runner": "direct", "exchange": None}))
     pipeline = build_pipeline(_all_given(config, unknown), inputs, "", beam_pipeline_args=args)
@@ -106,12 +109,24 @@ def _compile(config: Config, image: str) -> tuple[Json, Json | None]:
     return spec, _platform(config, spec)
 
 
+def _latency_model(config: Config) -> str | None:
+    """Read the latencies of the device for which students are limited; those of this machine say nothing of it."""
+    table = config.students.latency_table
+    if table is None and not config.students.limits_latency:
+        return None
+    if table is None:
+        raise ConfigError(
+            "students.latency_table must name a file on a cluster if a student has latency_ms; got none, and neither "
+            "this machine nor a step's is the device. Write one there: learn2compress bench --operations --output FILE."
+        )
+    return model_text(read_table(table))
+
+
 def _check_paths(config: Config) -> None:
     mount = config.kubeflow.volume.mount if config.kubeflow.volume else None
     for section, field in PATH_FIELDS:
         value = getattr(getattr(config, section), field)
-        # Data and teacher are checked below; a module's text is part of what is compiled.
-        if value is None or (section, field) in (("teacher", "path"), ("data", "path"), ("students", "module")):
+        if value is None or (section, field) in _READ_HERE:
             continue
         if (section, field) == ("distill", "init") and value in INIT_WORDS:
             continue

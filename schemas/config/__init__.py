@@ -30,13 +30,13 @@ from learn2compress.schemas.config.prune import (
 )
 from learn2compress.schemas.config.quantize import QuantizeConfig, TeacherVariant, Variant
 from learn2compress.schemas.config.select import SelectConfig
-from learn2compress.schemas.config.students import FamilyConfig, StudentsConfig, StudentSize
+from learn2compress.schemas.config.students import Blocks, FamilyConfig, StudentsConfig, StudentSize
 from learn2compress.schemas.config.teacher import JointTeacherConfig, TeacherConfig, TeacherImportConfig
 from learn2compress.schemas.config.types import Section
 
 __all__ = [
-    "BUILT_IN_PASSES", "DATA_WORDS", "INIT_WORDS", "PATH_FIELDS", "ChannelPassConfig", "ChannelTarget", "Config",
-    "DataConfig", "DistillConfig", "EvaluateConfig", "FamilyConfig", "JointTeacherConfig", "KubeflowConfig",
+    "BUILT_IN_PASSES", "DATA_WORDS", "INIT_WORDS", "PATH_FIELDS", "Blocks", "ChannelPassConfig", "ChannelTarget",
+    "Config", "DataConfig", "DistillConfig", "EvaluateConfig", "FamilyConfig", "JointTeacherConfig", "KubeflowConfig",
     "LossConfig", "MagnitudePassConfig", "NodeResources", "PassChoice", "PipelineConfig", "PruneConfig",
     "QuantizeConfig", "Section", "SelectConfig", "StudentSize", "StudentsConfig", "TeacherConfig",
     "TeacherImportConfig", "TeacherVariant", "TrainingConfig", "Variant", "VolumeConfig", "build_config",

@@ -207,6 +207,7 @@ PATH_FIELDS = (
     ("data", "path"),
     ("data", "unlabeled"),
     ("distill", "init"),
+    ("students", "latency_table"),
     ("students", "module"),
     ("evaluate", "device_results"),
     ("pipeline", "push_to"),

@@ -12,11 +12,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
 class StudentSize(Section):
-    """Size of a student, by one of three measures, or by the place where it leaves the teacher's network."""
+    """Size of a student, by limits of its costs, or by the place where it leaves the teacher's network."""
+
+    ORDER: ClassVar[tuple[str, ...]] = ("multiplier", "size_bytes", "macs", "latency_ms", "exit")
 
     multiplier: Rate | None = Field(None, description="multiple of the size of the default large student")
     size_bytes: Bytes | None = Field(None, description="largest size of its int8 .tflite")
     macs: Count | None = Field(None, description="largest number of multiply-accumulates for an image")
+    latency_ms: Rate | None = Field(
+        None,
+        description="largest predicted latency of its int8 .tflite in milliseconds, one image and one thread, on this "
+        "machine or on the device of latency_table",
+    )
 
     exit: str | None = Field(
         None, description="students.from: teacher: name of the exit, as `learn2compress plan` lists them"
@@ -31,11 +38,20 @@ class StudentSize(Section):
 
     @model_validator(mode="after")
     def _one_rule(self) -> "StudentSize":
-        if sum(v is not None for v in (self.multiplier, self.size_bytes, self.macs, self.exit)) > 1:
-            raise ValueError("only one of multiplier, size_bytes, macs and exit may be given")
+        if self.multiplier is not None and self.size_bytes is not None:
+            raise ValueError("only one of multiplier and size_bytes may be given")
+        if self.exit is not None and self.limits:
+            raise ValueError(f"only one of {self.limits[0]} and exit may be given")
         return self
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Names of the limits that are set."""
+        names = ("multiplier", "size_bytes", "macs", "latency_ms")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
+
+Blocks = Literal["auto", "by_stage", "separable"]
 Origin = Literal["built_in", "teacher", "auto"]
 
 # `from` is a word of Python, so this field cannot be declared in the body of a class.
@@ -57,7 +73,7 @@ class FamilyConfig(_Origin):
     """The sizes of the students, and what they are made of."""
 
     ORDER: ClassVar[tuple[str, ...]] = (
-        "from", "sizes", "input", "dictionary", "word_pairs", "prefix", "word_dropout",
+        "from", "sizes", "blocks", "input", "dictionary", "word_pairs", "prefix", "word_dropout",
     )  # fmt: skip
 
     input: PositiveInt | None = Field(
@@ -68,9 +84,14 @@ class FamilyConfig(_Origin):
     sizes: dict[str, StudentSize] = Field(
         {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()},
         description="students by name: tiny, small, medium, large or xlarge alone, or any name with a multiplier, "
-        "{size_bytes: 24KB} or {macs: 2M}",
+        "{size_bytes: 24KB}, {macs: 2M} or {latency_ms: 0.1}, or several limits at once",
         min_length=2,
         max_length=6,
+    )
+    blocks: Blocks | None = Field(
+        None,
+        description="kinds of block of the built-in family for images; by_stage: dense 3x3 convolutions where channels "
+        "are few and pixels many, separable ones behind them; separable: separable ones only (default: auto)",
     )
     dictionary: Literal["words", "keys"] | None = Field(
         None,
@@ -109,7 +130,14 @@ class FamilyConfig(_Origin):
 class StudentsConfig(FamilyConfig):
     """The family to train: two to six students, smallest first."""
 
-    ORDER = (*FamilyConfig.ORDER, "module")
+    ORDER = (*FamilyConfig.ORDER, "latency_table", "module")
+
+    latency_table: str | None = Field(
+        None,
+        description="file with measured operations of the device that latency_ms is for, as `learn2compress bench "
+        "--operations` writes it for a machine or phone (default: this machine, measured once; "
+        "docs/how-to/latency.md)",
+    )
 
     module: str | None = Field(
         None,
@@ -131,6 +159,12 @@ class StudentsConfig(FamilyConfig):
     def _one_architecture(self) -> "StudentsConfig":
         if self.module is not None and self.origin != "built_in":
             raise ValueError(f"only one of from and module may be given; got from: {self.origin} and a module")
+        if self.origin != "built_in":
+            self._check_single_limits()
+        if self.latency_table is not None and (self.module is not None or self.origin != "built_in"):
+            raise ValueError(
+                f"latency_table must be left out unless from is built_in, without a module; got {self.latency_table}"
+            )
         exits = [name for name, size in self.sizes.items() if size.exit is not None]
         if exits and self.origin == "built_in":
             raise ValueError(f"sizes.{exits[0]}.exit must be left out unless from is teacher or auto")
@@ -142,3 +176,17 @@ class StudentsConfig(FamilyConfig):
         if self.module is not None and self.sizes != type(self).model_fields["sizes"].default:
             raise ValueError("only one of sizes and module may be given: a module determines the sizes of its students")
         return self
+
+    def _check_single_limits(self) -> None:
+        """Check that each student has a single limit, and none of its latency."""
+        for name, size in self.sizes.items():
+            if size.latency_ms is not None or len(size.limits) > 1:
+                raise ValueError(
+                    f"sizes.{name} must have one of multiplier, size_bytes, macs and exit unless from is built_in; got "
+                    f"{', '.join(size.limits)}"
+                )
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether a student of the built-in family has a limit of its latency."""
+        return self.module is None and any(size.latency_ms is not None for size in self.sizes.values())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.latency import PER_MAC
 from support.nodes import channels, configured
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
@@ -11,6 +12,7 @@ from tfx.types import standard_artifacts
 from learn2compress.components import distiller
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.distiller import Distiller, DistillerExecutor
+from learn2compress.components.node import Execution
 from learn2compress.compression.family.model import cut_students, normalize
 from learn2compress.compression.family.spec import FamilySpec, family_costs
 from learn2compress.compression.students.files import load_family, load_model
@@ -18,6 +20,7 @@ from learn2compress.compression.teacher.classifier import load_teacher
 from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.compression.training.history.curves import read_curves
 from learn2compress.data.batches import iter_numpy, read_with_logits
+from learn2compress.evaluation.latency.table import model_text
 from learn2compress.lineage.records.provenance import describe_output
 from learn2compress.schemas.artifacts import StudentSet, Teacher, TeacherLogits
 from learn2compress.schemas.config import DistillConfig, StudentsConfig, TeacherConfig
@@ -419,3 +422,16 @@ def build(input_shape, classes):
     accuracy = np.mean(np.argmax(family(images)[1], axis=1) == labels)
     assert accuracy == pytest.approx(manifest.students[1].validation_accuracy)
     assert accuracy > 0.5
+
+
+def test_distiller_solves_for_the_recorded_latencies(stripes):
+    sizes = StudentsConfig(sizes={"a": {"latency_ms": 0.05}, "b": {"latency_ms": 0.2}})
+    sections = Distiller.encode(students=sizes, distill=DISTILL, teacher=TeacherConfig(path="t.keras"))
+    execution = Execution({}, {}, {**sections, "latency_model": model_text(PER_MAC)})
+
+    architecture, _ = distiller._design(execution, DISTILL, Task(input_shape=stripes.SHAPE, classes=stripes.CLASSES))
+
+    costs = architecture.costs()
+    assert 0.045 <= costs["a"].latency_ms <= 0.05
+    assert 0.18 <= costs["b"].latency_ms <= 0.2
+    assert architecture.describe().endswith("latency of one thread on Abacus with beads 1")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+from support.latency import PER_MAC
 
 from learn2compress.compression.family.model import build_family
 from learn2compress.compression.family.sizing import solve_family
 from learn2compress.compression.family.spec import family_costs
 from learn2compress.compression.students.earlier_run import students_sha256
 from learn2compress.compression.students.files import write_students
+from learn2compress.evaluation.latency.table import model_text
 from learn2compress.pipeline.local_run import resolve_inputs
 from learn2compress.schemas.config import StudentSize, parse_config
 from learn2compress.schemas.errors import FamilyError, TeacherError
@@ -59,10 +61,24 @@ def test_resolve_inputs_refuses_students_of_another_family_before_anything_runs(
         seed=0,
     )
 
-    with pytest.raises(FamilyError, match=r"must be of the family that is requested; .*Set students\.sizes as in that"):
+    with pytest.raises(
+        FamilyError, match=r"must be of the family that is requested; .*Set students\.sizes and students\.blocks as"
+    ):
         resolve_inputs(job(init=tmp_path / "earlier"), None)
     _, inputs = resolve_inputs(job(sizes={"small": {}, "large": {}}, init=tmp_path / "earlier"), None)
     assert inputs.init_sha256 == students_sha256(tmp_path / "earlier")
+
+
+def test_resolve_inputs_passes_on_the_latencies_for_which_students_are_limited(job, tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text(model_text(PER_MAC))
+    limited = job(sizes={"small": {"latency_ms": 0.1}, "large": {"latency_ms": 0.4}})
+    phone = limited.model_copy(update={"students": limited.students.model_copy(update={"latency_table": str(table)})})
+
+    assert resolve_inputs(phone, None)[1].latency_model == table.read_text()
+    assert resolve_inputs(job(), None)[1].latency_model is None
+    with pytest.raises(FamilyError, match=r"feasible within 1e-05 ms; the nearest feasible is [\d.]+ ms"):
+        resolve_inputs(job(sizes={"small": {"latency_ms": 1e-5}, "large": {}}), None)
 
 
 def test_resolve_inputs_refuses_features_of_a_saved_model_before_anything_runs(job, tmp_path):

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from support.latency import PER_MAC
 
+from learn2compress.evaluation.latency.table import model_text, read_table
 from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.pipeline import replay
@@ -127,6 +129,27 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
 
     del recorded["module_text"]
     assert replay.replay_config(graph, report, tmp_path / "again")[0].students.module is None
+
+
+def test_replay_config_writes_the_recorded_latency_model(make_run, tmp_path: Path, monkeypatch) -> None:
+    run = make_run(tmp_path / "recorded")
+    graph = open_graph(tmp_path / "recorded")
+    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+    recorded = {
+        "teacher_sha256": "a" * 64,
+        "data_digest": "b" * 64,
+        "data_path": "digits",
+        "students_sizes": "{a: {latency_ms: 0.1}, b: {latency_ms: 0.4}}",
+        "latency_model": model_text(PER_MAC),
+    }
+    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
+    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
+    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
+
+    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+
+    assert config.students.sizes["b"].latency_ms == 0.4
+    assert model_text(read_table(config.students.latency_table)) == recorded["latency_model"]
 
 
 def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(

@@ -90,9 +90,18 @@ def test_every_field_has_a_description():
             r"students\.sizes\.small\.size_byte is no known key\. Did you mean size_bytes\?",
         ),
         (
-            {"students": {"sizes": {"small": {"macs": "2M", "multiplier": 2}, "large": 1}}},
-            r"students\.sizes\.small: .*only one of multiplier, size_bytes, macs and exit may be given\.$",
+            {"students": {"sizes": {"small": {"size_bytes": "2KB", "multiplier": 2}, "large": 1}}},
+            r"students\.sizes\.small: .*only one of multiplier and size_bytes may be given\.$",
         ),
+        (
+            {"students": {"sizes": {"small": {"latency_ms": 0.1, "exit": "x"}, "large": 1}, "from": "teacher"}},
+            r"students\.sizes\.small: .*only one of latency_ms and exit may be given\.$",
+        ),
+        (
+            {"students": {"sizes": {"small": {"latency_ms": 0.1}, "large": 1}, "from": "auto"}},
+            r"students: sizes\.small must have one of multiplier, .* unless from is built_in; got latency_ms\.$",
+        ),
+        ({"students": {"module": "m.py", "latency_table": "t.json"}}, r"latency_table must be left out unless from is"),
         (
             {"students": {"sizes": {"a": 1, "b": 2}, "module": "m.py"}},
             r"students: only one of sizes and module may be given: a module determines the sizes of its students\.$",

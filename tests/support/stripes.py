@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs
+from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Fused, Separable, family_costs
 from learn2compress.compression.students.files import write_students
 from learn2compress.compression.teacher.logits import write_outputs_shard
 from learn2compress.schemas.manifests import (
@@ -35,6 +35,17 @@ SPEC = FamilySpec(
     (
         Branch("small", (Separable("trunk1_1", 8),), (Separable("small_tail1", 16, 2),)),
         Branch("large", (Separable("trunk2_1", 16, 2), Separable("trunk2_2", 16)), (Separable("large_tail1", 24),)),
+    ),
+)
+
+# Fused blocks, with a stride and residual, before separable ones.
+FUSED = FamilySpec(
+    SHAPE,
+    len(CLASSES),
+    (Conv("stem", 8), Fused("down1", 16, 2)),
+    (
+        Branch("small", (Fused("trunk1_1", 16),), (Separable("small_tail1", 24),)),
+        Branch("large", (Fused("trunk2_1", 24), Separable("trunk2_2", 24)), (Separable("large_tail1", 32),)),
     ),
 )
 

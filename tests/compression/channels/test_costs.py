@@ -27,9 +27,11 @@ def figures(costs, widths=None):
     return {kind: row.tolist() for kind, row in zip(KINDS, costs.at(widths).figures, strict=True)}
 
 
+@pytest.mark.parametrize("blocks", ["by_stage", "separable"])
 @pytest.mark.parametrize("narrower", [False, True])
-def test_costs_equal_those_of_the_specification_of_the_built_in_family(narrower):
-    spec = solve_family({name: StudentSize() for name in ("small", "medium", "large")}, (32, 32, 3), 10, 77)
+def test_costs_equal_those_of_the_specification_of_the_built_in_family(narrower, blocks):
+    sizes = {name: StudentSize() for name in ("small", "medium", "large")}
+    spec = solve_family(sizes, (32, 32, 3), 10, 77, blocks)
     students = prunable(build_family(spec), spec.students, spec)
     widths = {group.name: group.width - 4 * narrower * (n % 3) for n, group in enumerate(students.groups)}
 

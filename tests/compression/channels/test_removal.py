@@ -7,7 +7,7 @@ from support.networks import silence
 from learn2compress.compression.channels.removal import mean_inputs, remove_channels
 from learn2compress.compression.family.channels import with_widths
 from learn2compress.compression.family.model import build_family, cut_students, normalize
-from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Separable, family_costs
+from learn2compress.compression.family.spec import Branch, Conv, FamilySpec, Fused, Separable, family_costs
 from learn2compress.compression.pruning.prunable import prunable
 
 KEPT = {
@@ -47,15 +47,15 @@ def test_remove_channels_keeps_the_logits_when_removed_channels_were_zero(traine
 
 
 def test_remove_channels_supports_every_kind_of_block_and_residual_sums(images):
-    """Dense and separable blocks, with and without stride, residual directly and behind a dense one, all ends."""
+    """Blocks of all kinds, with and without stride, residual directly and behind a dense one, all ends."""
     spec = FamilySpec(
         (8, 8, 1),
         5,
-        (Conv("stem", 8), Separable("again", 8), Conv("down", 12, stride=2, kernel=5)),
+        (Conv("stem", 8), Separable("again", 8), Fused("once", 8), Conv("down", 12, stride=2, kernel=5)),
         (
             Branch("tiny", (), ()),
             Branch("small", (Separable("s1", 12), Separable("s2", 12)), (Separable("st", 12),)),
-            Branch("large", (Conv("l1", 16), Separable("l2", 16)), (Conv("lt", 20, stride=2), Separable("lt2", 20))),
+            Branch("large", (Conv("l1", 16), Separable("l2", 16)), (Fused("lt", 20, stride=2), Separable("lt2", 20))),
         ),
     )
     family, rng = build_family(spec, 3), np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_remove_channels_supports_every_kind_of_block_and_residual_sums(images):
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     groups = prunable(family, spec.students, spec).groups
     assert [group.layers for group in groups] == [
-        ("stem", "again"),
+        ("stem", "again", "once"),
         ("down", "s1", "s2", "st"),
         ("l1", "l2"),
         ("lt", "lt2"),

@@ -31,6 +31,13 @@ def test_drawing_shows_each_block_once_with_its_output_shape(stripes):
     assert ["shared by all" in texts, "only large" in texts] == [True, True]
 
 
+def test_drawing_shows_fused_blocks_as_convolutions_with_an_addition_when_residual(stripes):
+    drawn = draw_family(stripes.FUSED)
+
+    assert [drawn.count(">conv 3×3<"), drawn.count(">separable<")] == [4, 3]
+    assert drawn.count('class="plus"') == 2 + 1
+
+
 def test_drawing_shows_an_addition_for_each_residual_block(stripes):
     drawn = draw_family(stripes.SPEC)
 

@@ -36,6 +36,21 @@ def test_build_family_has_the_predicted_parameters(shape):
         assert folded_parameters(model) == student_cost(spec, name).parameters
 
 
+def test_build_family_has_the_predicted_parameters_when_blocks_are_fused(stripes):
+    family = build_family(stripes.FUSED)
+
+    for name, model in cut_students(family, stripes.FUSED.students).items():
+        assert folded_parameters(model) == student_cost(stripes.FUSED, name).parameters
+
+
+def test_build_family_adds_the_input_of_a_fused_block_when_its_shape_is_kept(stripes):
+    layers = build_family(stripes.FUSED).layers
+
+    assert [layer.name for layer in layers if isinstance(layer, keras.layers.Add)] == ["trunk1_1_add", "trunk2_2_add"]
+    fused = next(layer for layer in layers if layer.name == "trunk1_1")
+    assert (type(fused), fused.kernel_size) == (keras.layers.Conv2D, (3, 3))
+
+
 def test_build_family_depends_only_on_the_seed(stripes, family):
     same, other = build_family(stripes.SPEC, seed=1), build_family(stripes.SPEC, seed=2)
 

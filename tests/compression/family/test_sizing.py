@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from learn2compress.compression.family.budgets import Budget
 from learn2compress.compression.family.sizing import (
-    Budget,
     default_large_bytes,
     describe_family,
     label_bytes,
@@ -188,8 +188,10 @@ def test_describe_family_formats_a_table(stripes):
 
     lines = describe_family(stripes.SPEC).splitlines()
 
-    assert lines[0].split() == ["student", "parameters", "int8", "file,", "about", "MACs"]
+    assert lines[0].split() == ["student", "parameters", "int8", "file,", "about", "MACs", "training", "step"]
     assert lines[1].split()[:2] == ["small", f"{costs['small'].parameters:,}"]
     assert lines[2].split()[0] == "large"
     assert len({len(line) for line in lines[:3]}) == 1
+    assert lines[2].endswith("  1.00")
     assert lines[3].startswith("together ")
+    assert re.fullmatch(r"a training step of all takes about 1\.\d\d times as long as one of large alone", lines[4])

@@ -11,6 +11,7 @@ from learn2compress.compression.family.spec import (
     Conv,
     Cost,
     FamilySpec,
+    Fused,
     Separable,
     branch_choices,
     family_costs,
@@ -28,10 +29,10 @@ NAMED = {"small": StudentSize(), "medium": StudentSize(), "large": StudentSize()
 
 
 @pytest.fixture(scope="module")
-def predicted_bytes():
+def predicted_costs():
     """Import the benchmark as a module."""
-    path = Path(__file__).parents[3] / "benchmarks/predicted_bytes.py"
-    spec = importlib.util.spec_from_file_location("predicted_bytes", path)
+    path = Path(__file__).parents[3] / "benchmarks/predicted_costs.py"
+    spec = importlib.util.spec_from_file_location("predicted_costs", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -48,6 +49,20 @@ def test_student_cost_by_hand(stripes):
     assert cost.macs == 64 * (stem + trunk) + 4 * 4 * tail + logits
     file, convolutions, additions, channels, bias, widths = 2000, 5 * 246, 57, 12 * (8 + 16 + 24), 4 * 3, 8 * (8 + 16)
     weights = stem + trunk + tail + logits
+    assert cost.int8_bytes == file + convolutions + additions + channels + bias + widths + weights
+
+
+def test_student_cost_of_fused_blocks_by_hand(stripes):
+    # 8x8x1 -> conv 3x3 to 8; fused 8 to 16 with a stride, so 4x4; fused 16 to 16 (residual); separable 16 to 24.
+    stem, down, trunk, tail, logits = 9 * 8, 9 * 8 * 16, 9 * 16 * 16, 9 * 16 + 16 * 24, 24 * 3
+    biases = 8 + 16 + 16 + (16 + 24) + 3
+
+    cost = student_cost(stripes.FUSED, "small")
+
+    assert cost.parameters == stem + down + trunk + tail + logits + biases
+    assert cost.macs == 64 * stem + 16 * (down + trunk + tail) + logits
+    file, convolutions, additions, channels, bias, widths = 2000, 5 * 246, 57, 12 * 80, 4 * 3, 8 * (8 + 16 + 24)
+    weights = stem + down + trunk + tail + logits
     assert cost.int8_bytes == file + convolutions + additions + channels + bias + widths + weights
 
 
@@ -95,14 +110,18 @@ def test_shared_parameters_are_counted_once(stripes):
         (Separable("b", 16, 2), 16, False),
         (Separable("b", 16), 8, False),
         (Conv("b", 16), 16, False),
+        (Fused("b", 16), 16, True),
+        (Fused("b", 16, 2), 16, False),
+        (Fused("b", 16), 8, False),
     ],
 )
 def test_is_residual_when_shapes_agree(block, channels, residual):
     assert is_residual(block, channels) is residual
 
 
-def test_spec_is_equal_after_json_round_trip(stripes):
-    spec = replace(stripes.SPEC, label_bytes=7)
+@pytest.mark.parametrize("name", ["SPEC", "FUSED"])
+def test_spec_is_equal_after_json_round_trip(stripes, name):
+    spec = replace(getattr(stripes, name), label_bytes=7)
 
     assert FamilySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
@@ -188,20 +207,20 @@ def test_branch_choices_name_blocks_by_index_and_student():
 
 # One case each for square and oblong images, grey and colour, few and many classes; the benchmark has more.
 @pytest.mark.parametrize(
-    ("shape", "classes", "sizes"),
+    ("shape", "classes", "sizes", "blocks"),
     [
-        ((8, 8, 1), 10, NAMED),
-        ((12, 20, 3), 100, {"a": StudentSize(size_bytes="16KB"), "b": StudentSize(macs="3M")}),
-        pytest.param((32, 32, 3), 10, NAMED, marks=pytest.mark.slow),
-        pytest.param((64, 48, 3), 5, NAMED, marks=pytest.mark.slow),
-        pytest.param((64, 64, 3), 1000, NAMED, marks=pytest.mark.slow),
+        ((8, 8, 1), 10, NAMED, "separable"),
+        ((12, 20, 3), 100, {"a": StudentSize(size_bytes="16KB"), "b": StudentSize(macs="3M")}, "by_stage"),
+        pytest.param((32, 32, 3), 10, NAMED, "by_stage", marks=pytest.mark.slow),
+        pytest.param((64, 48, 3), 5, NAMED, "separable", marks=pytest.mark.slow),
+        pytest.param((64, 64, 3), 1000, NAMED, "by_stage", marks=pytest.mark.slow),
     ],
 )
-def test_predicted_costs_agree_with_the_int8_file(predicted_bytes, shape, classes, sizes):
-    rows = list(predicted_bytes.compare([(shape, classes, sizes)]))
+def test_predicted_costs_agree_with_the_int8_file(predicted_costs, shape, classes, sizes, blocks):
+    rows = list(predicted_costs.compare([(shape, classes, sizes, blocks)]))
 
     assert [row["student"] for row in rows] == list(sizes)
-    assert all(row["exact"] for row in rows), "parameters and MACs, after batch normalization is folded"
+    assert all(row["exact"] for row in rows), "parameters, MACs and operations, after batch normalization is folded"
     assert all(abs(row["error"]) <= 0.05 for row in rows), rows
 
 
@@ -228,3 +247,20 @@ def test_predicted_bytes_are_an_upper_bound_of_the_quantization_aware_file(strip
         )
         predicted = student_cost(spec, name).int8_bytes
         assert len(data) <= predicted <= 1.05 * len(data)
+
+
+def test_fused_family_is_full_int8_and_has_the_predicted_costs_when_trained_for_8_bits(stripes, tmp_path):
+    from learn2compress.compression.family.model import build_family, cut_students, normalize
+    from learn2compress.compression.quantization.conversion import convert_quantization_aware
+    from learn2compress.compression.quantization.qat import calibrate, quantization_aware
+    from learn2compress.tflite.model_file import prove_full_int8, read_model_file
+
+    family = build_family(stripes.FUSED, seed=1)
+    aware = quantization_aware(family, keep_zeros=False)
+    calibrate(aware, family, [normalize(stripes.draw(32, 0)[0])])
+    for name, student in cut_students(aware, stripes.FUSED.students).items():
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(convert_quantization_aware(student, "int8").to_bytes())
+        file, cost = read_model_file(path), student_cost(stripes.FUSED, name)
+        assert prove_full_int8(file).holds
+        assert (file.parameters, file.macs) == (cost.parameters, cost.macs)

@@ -20,8 +20,9 @@ from learn2compress.schemas.errors import FamilyError
 
 @pytest.fixture(scope="module")
 def spec():
-    """The default family for 32x32 photographs."""
-    return solve_family({name: StudentSize() for name in ("small", "medium", "large")}, (32, 32, 3), 10)
+    """The family of separable blocks for 32x32 photographs."""
+    sizes = {name: StudentSize() for name in ("small", "medium", "large")}
+    return solve_family(sizes, (32, 32, 3), 10, blocks="separable")
 
 
 def students_of(spec):
@@ -58,6 +59,16 @@ def test_choose_widths_reduces_every_student_to_its_share_of_the_bytes(spec, stu
     tails = [group for group in groups.values() if len(group.students) == 1 and group.students != ("large",)]
     assert all(widths[group.name] >= 0.5 * group.width for group in tails)
     assert all(groups[name].min_width <= width <= groups[name].width for name, width in widths.items())
+
+
+def test_choose_widths_reduces_students_with_fused_blocks_to_their_share_of_the_bytes():
+    sizes = {"small": StudentSize(), "large": StudentSize()}
+    spec = solve_family(sizes, (32, 32, 3), 10, blocks="by_stage")
+    students = students_of(spec)
+
+    widths = choose_widths(students, ChannelTarget(bytes=0.5), {g.name: np.ones(g.width) for g in students.groups})
+
+    assert 0.475 <= shares(spec, with_widths(spec, widths), "int8_bytes")["large"] <= 0.5
 
 
 def test_choose_widths_accepts_macs_as_a_share_or_a_count(spec, students, loss_increase):

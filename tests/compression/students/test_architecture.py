@@ -21,3 +21,16 @@ def test_design_solves_equal_sizes_once(monkeypatch):
     assert specs[0] is specs[1]
     assert (other.classes, turned) == (3, specs[0])
     assert len(calls) == 3
+
+
+def test_design_makes_a_family_of_the_requested_kinds_of_block():
+    sizes = {"small": {"size_bytes": 20_000}, "large": {"size_bytes": 90_000}}
+    task = Task(input_shape=(32, 32, 3), classes=["a", "b"])
+
+    found = {
+        blocks: design(FamilyConfig(sizes=sizes, blocks=blocks), None, task, {}).spec.to_dict()["stem"]
+        for blocks in ("by_stage", "separable")
+    }
+
+    assert [block["kind"] for block in found["by_stage"]] == ["conv", "fused"]
+    assert [block["kind"] for block in found["separable"]] == ["conv", "separable", "separable", "separable"]

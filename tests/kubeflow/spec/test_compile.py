@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.latency import PER_MAC
 
+from learn2compress.evaluation.latency.table import model_text
 from learn2compress.kubeflow.spec.compile import compile_pipeline
 from learn2compress.kubeflow.spec.lint import find_faults
 from learn2compress.schemas.config import load_config
@@ -94,6 +96,28 @@ def test_a_module_travels_as_its_text_and_its_path_does_not(tmp_path):
     assert (values["module_name"], values["module_function"]) == ("mine.py", "make")
     assert "students_sizes" not in values
     assert str(tmp_path) not in text
+
+
+def test_a_latency_model_travels_as_its_text_and_its_path_does_not(tmp_path):
+    table = tmp_path / "phone.json"
+    table.write_text(model_text(PER_MAC))
+    students = {"sizes": {"a": {"latency_ms": 0.1}, "b": {"latency_ms": 0.4}}, "latency_table": str(table)}
+    config = load_config(CONFIG)
+    config = config.model_copy(update={"students": config.students.model_validate(students)})
+    text = compile_pipeline(config, IMAGE)
+
+    given = yaml.safe_load(text)["root"]["dag"]["tasks"]["Distiller"]["inputs"]["parameters"]
+    assert given["latency_model"]["runtimeValue"]["constant"] == table.read_text()
+    assert str(tmp_path) not in text
+
+
+def test_limits_of_latency_need_the_table_of_a_device_on_a_cluster():
+    config = load_config(CONFIG)
+    students = config.students.model_validate({"sizes": {"a": {"latency_ms": 0.1}, "b": {"latency_ms": 0.4}}})
+    with pytest.raises(
+        ConfigError, match=r"students\.latency_table must name a file on a cluster .*bench --operations"
+    ):
+        compile_pipeline(config.model_copy(update={"students": students}), IMAGE)
 
 
 def test_retries_and_caching_are_by_node():

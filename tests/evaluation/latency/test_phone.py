@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from learn2compress.evaluation.device_results import read_device_results
-from learn2compress.evaluation.phone import measure_on_phone, open_phone, write_device_results
+from learn2compress.evaluation.latency import measuring
+from learn2compress.evaluation.latency.measuring_on_phone import host_of, measure_operations_on_phone
+from learn2compress.evaluation.latency.operations import addition
+from learn2compress.evaluation.latency.phone import measure_on_phone, open_phone, write_device_results
+from learn2compress.evaluation.latency.table import read_table
 from learn2compress.schemas.digests import file_sha256
-from learn2compress.schemas.errors import DeviceError
+from learn2compress.schemas.errors import ConfigError, DeviceError
 
 PRINTED = """\
 INFO: STARTING!
@@ -174,3 +178,43 @@ def test_bench_measures_on_this_machine(tmp_path, type_in, brightest_pixel_tflit
     assert status == 0
     assert "m.tflite: " in out
     assert "ms (median), 1 threads" in out
+
+
+def test_measure_operations_on_phone_runs_each_file_briefly(calls):
+    phone, files = open_phone(), [(addition(4, 4, 8), 1), (addition(4, 4, 8), 33)]
+    told: list[str] = []
+
+    found = measure_operations_on_phone(phone, files, say=told.append)
+
+    assert found == [(operation, 266.473, times) for operation, times in files]
+    (run, _) = [" ".join(call) for call in calls() if "--graph=" in call[-1]]
+    assert "--num_threads=1 --num_runs=30 " in run
+    assert run.endswith(" --min_secs=0.05 --warmup_min_secs=0.05 2>&1")
+    assert told == ["2 of 2 operations were measured on Pixel 8"]
+    assert (host_of(phone).name, host_of(phone).runtime) == ("Pixel 8", "benchmark_model")
+
+
+@pytest.mark.parametrize("on_phone", [["--adb"], []])
+@pytest.mark.usefixtures("calls")
+def test_bench_writes_a_latency_table(tmp_path, monkeypatch, type_in, on_phone):
+    few = measuring.operations_to_measure()[:3]
+    monkeypatch.setattr(measuring, "operations_to_measure", lambda: few)
+    monkeypatch.chdir(tmp_path)
+
+    status, out, _ = type_in("bench", "--operations", "--output", "table.json", *on_phone)
+
+    assert status == 0
+    assert "Wrote table.json. Use it: learn2compress run CONFIG -o OUT --set students.latency_table=table.json" in out
+    rows = json.loads((tmp_path / "table.json").read_text())["operations"]
+    assert [row["kind"] for row in rows] == [one.kind for one, _ in few]
+    assert rows[1]["times"] == few[1][1]
+    with pytest.raises(ConfigError, match="at least 4 operations of a kind"):
+        read_table("table.json")
+    assert bool(on_phone) == bool((tmp_path / "calls.jsonl").exists())
+
+
+def test_bench_refuses_files_beside_operations(type_in, tmp_path):
+    for arguments in (["--operations", tmp_path / "m.tflite"], []):
+        status, _, told = type_in("bench", *arguments)
+        assert status == 2
+        assert "either files or single operations must be measured; got" in told

@@ -104,6 +104,7 @@ def measure_on_phone(
     runs: int,
     tool: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    seconds: float | None = None,
 ) -> list[PhoneResult]:
     """Run benchmark_model on the phone for each file and thread count; the copies of the files are removed afterwards.
 
@@ -114,6 +115,7 @@ def measure_on_phone(
         runs: Least number of timed inferences.
         tool: A benchmark_model to push to the phone; None: the phone has one at `TOOL`.
         say: Receives a sentence about each file.
+        seconds: Least duration of the timed inferences of a file, and of the warm-up; None: that of benchmark_model.
 
     Raises:
         DeviceError: benchmark_model is missing or fails.
@@ -135,6 +137,8 @@ def measure_on_phone(
             _run([*call, "push", str(file), target])
             for count in threads:
                 options = f"--num_threads={count} --num_runs={runs} --report_peak_memory_footprint=true"
+                if seconds is not None:
+                    options += f" --min_secs={seconds:g} --warmup_min_secs={seconds:g}"
                 log = _run([*call, "shell", f"{TOOL} --graph={target} {options} 2>&1"])
                 _, latency = parse_benchmark_log(log, f"benchmark_model on {phone.name}")[-1]
                 results.append(PhoneResult(file, file_sha256(file), latency.model_copy(update={"threads": count})))
