@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.digits_job import command, states
-from support.large_job import TEST, TRAIN, write_large_job
+from support.jobs.large import TEST, TRAIN, write_large_job
 from support.servers.worker_pool import (
     PRISM,
     bare_python,
