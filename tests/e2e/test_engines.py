@@ -19,6 +19,7 @@ from support.servers.worker_pool import (
     can_hide,
     in_make_engines,
     needs_prism,
+    needs_processes,
     worker_pool,
 )
 
@@ -184,7 +185,7 @@ def flink_workers() -> list[int]:
 @pytest.mark.parametrize(
     ("engine", "find", "node"),
     [
-        pytest.param(("--set", "pipeline.workers=2"), children, "TeacherImporter", id="direct"),
+        pytest.param(("--set", "pipeline.workers=2"), children, "TeacherImporter", id="direct", marks=needs_processes),
         pytest.param(FLINK_ENGINE, flink_workers, "TeacherImporter", marks=needs_flink, id="flink"),
     ],
 )

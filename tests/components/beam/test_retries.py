@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left when bundles are done twice, or fail after they have written, or lose their worker."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from support.servers.worker_pool import Killing, bare_python, needs_prism, worker_pool
+from support.servers.worker_pool import Killing, bare_python, needs_prism, needs_processes, worker_pool
 
 from learn2compress.components.beam.ingestion import ingest
 from learn2compress.components.beam.jobs import Job, try_again
@@ -83,8 +82,6 @@ def arguments(request, tmp_path, monkeypatch):
     """Arguments of an engine whose workers are processes of their own, which can import tests/support."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     if request.param == "direct":
-        if " " in sys.executable:  # the process of the tests would be the worker that is killed
-            pytest.skip("Beam starts no processes with a Python whose path has a blank")
         yield direct_runner_args(2)
         return
     with worker_pool(tmp_path) as arguments:
@@ -92,7 +89,11 @@ def arguments(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["direct", pytest.param("prism", marks=needs_prism)], indirect=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param("direct", marks=needs_processes), pytest.param("prism", marks=needs_prism)],
+    indirect=True,
+)
 def test_shards_are_equal_and_alone_after_a_worker_was_killed(source, expected, arguments, tmp_path):
     pieces, plan = source
     flag, attempts = tmp_path / "killed", []

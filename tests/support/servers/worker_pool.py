@@ -25,6 +25,10 @@ needs_prism = pytest.mark.skipif(
     PRISM is None, reason="prism is not installed: go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest"
 )
 in_make_engines = pytest.mark.skipif("ENGINES" not in os.environ, reason="whole runs that `make engines` adds")
+# Beam starts a single process then: the process of the tests or of the run, which must not be killed.
+needs_processes = pytest.mark.skipif(
+    " " in sys.executable, reason="Beam starts no processes with a Python whose path has a blank"
+)
 SECONDS = 120
 
 
