@@ -2,18 +2,20 @@
 """Recognizes failures of a job that may not occur again: a worker process has ended, or Prism met a race of its own.
 
 Beam's runner for one machine waits without end for the response of a process that was killed: nothing tells it that the
-process is gone. The thread that starts a process waits for it here, and ends what the runner waits for. Prism fails the
-job, and says so in words alone.
+process is gone. The thread that starts a process waits for it here, and ends what the runner waits for. The runner then
+waits for the end of the other processes, of which one that has not connected yet would never learn that it should end:
+it is ended here. Prism fails the job, and says so in words alone.
 
 Prism 2.74 asks for progress ten times a second. If it is delayed for that long in a step that it runs itself, such as a
 Flatten, it asks a worker that does not exist, and the job fails with a nil pointer. This was seen on a busy machine.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Thread
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import Any
 
+import psutil
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler
@@ -22,6 +24,7 @@ from learn2compress.schemas.errors import causes
 
 _LOST = ("Worker subprocess exited", "Channel closed prematurely", "SDK worker disconnected")
 
+_PATIENCE_SECONDS = 10.0  # with the other workers of a job that has lost one
 _RACES = ("panic in stage.Execute bundle processing goroutine: runtime error: invalid memory address",)
 
 
@@ -38,15 +41,17 @@ def is_lost_worker(error: BaseException) -> bool:
 @contextmanager
 def aborting_lost_workers() -> Iterator[None]:
     """Lets a job on several processes of this machine fail when one of them ends early, while the context lasts."""
-    original = SubprocessSdkWorkerHandler.start_worker
-    SubprocessSdkWorkerHandler.start_worker = _start_worker
+    handler, lost = SubprocessSdkWorkerHandler, Event()
+    original = handler.start_worker, handler.stop_worker
+    handler.start_worker = lambda self: _start_worker(self, lost)
+    handler.stop_worker = lambda self: _stop_worker(self, lost)
     try:
         yield
     finally:
-        SubprocessSdkWorkerHandler.start_worker = original
+        handler.start_worker, handler.stop_worker = original
 
 
-def _start_worker(handler: Any) -> None:
+def _start_worker(handler: Any, lost: Event) -> None:
     handler.worker = local_job_service.SubprocessSdkWorker(
         handler._worker_command_line, handler.control_address, handler.provision_info, handler.worker_id
     )
@@ -55,10 +60,23 @@ def _start_worker(handler: Any) -> None:
         try:
             handler.worker.run()
         except RuntimeError as error:
+            lost.set()
             _abort(handler.control_conn, error)
 
     handler.worker_thread = Thread(name="run_worker", target=run)
     handler.worker_thread.start()
+
+
+def _stop_worker(handler: Any, lost: Event) -> None:
+    """Waits for a worker's end; where another one was lost, not for long."""
+    handler.worker_thread.join(_PATIENCE_SECONDS if lost.is_set() else None)
+    if not handler.worker_thread.is_alive():
+        return
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.environ().get("WORKER_ID") == handler.worker_id:
+                process.kill()
+    handler.worker_thread.join()
 
 
 def _abort(connection: Any, error: Exception) -> None:
