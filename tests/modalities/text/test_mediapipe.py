@@ -18,7 +18,7 @@ from learn2compress.modalities.text.classifier import open_text_model
 from learn2compress.modalities.text.snippets import HARD_TEXTS
 
 PYTHON = os.environ.get("MEDIAPIPE_PYTHON")
-PROGRAM = Path(__file__).parents[2] / "support" / "texts" / "mediapipe.py"
+PROGRAM = Path(__file__).parents[2] / "support" / "texts" / "run_mediapipe.py"
 
 
 @pytest.mark.skipif(not PYTHON, reason="MEDIAPIPE_PYTHON names no Python with mediapipe 0.10.21")

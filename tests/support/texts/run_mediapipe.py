@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs MediaPipe's TextClassifier on texts: a program for an interpreter that has the package mediapipe.
 
-    python mediapipe.py MODEL < texts.json > classes.json
+    python run_mediapipe.py MODEL < texts.json > classes.json
 
 The texts are a JSON list of strings; the result is a list of the name of the best class of each.
 """
