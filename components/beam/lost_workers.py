@@ -73,7 +73,7 @@ def _stop_worker(handler: Any, lost: Event) -> None:
     if not handler.worker_thread.is_alive():
         return
     for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):  # it has ended, or is none of ours
             if process.environ().get("WORKER_ID") == handler.worker_id:
                 process.kill()
     handler.worker_thread.join()

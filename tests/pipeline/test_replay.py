@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from learn2compress.lineage.graph import open_graph
 from learn2compress.lineage.queries.trace import lineage_of_file
 from learn2compress.pipeline import replay
 from learn2compress.pipeline.replay import compare_replay
+from learn2compress.schemas.config import Config
 from learn2compress.schemas.errors import LineageError, UnsafePathError
 from learn2compress.schemas.module_source import read_module
 
@@ -102,14 +104,25 @@ def test_compare_replay_refuses_an_unrecorded_file(make_run, tmp_path: Path) -> 
         compare_replay(graph, lineage_of_file(graph, tmp_path / "x.tflite"), graph, tmp_path)
 
 
-def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def replayed_config(make_run, tmp_path: Path, monkeypatch) -> Callable[[dict], Config]:
+    """A function that makes the configuration of a replay from parameters in place of the recorded ones."""
     run = make_run(tmp_path / "recorded")
     graph = open_graph(tmp_path / "recorded")
     report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
+    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
+
+    def replayed(recorded: dict) -> Config:
+        parameters = {"teacher_sha256": "a" * 64, "data_digest": "b" * 64, "data_path": "digits", **recorded}
+        monkeypatch.setattr(replay, "_parameters", lambda *_: parameters)
+        return replay.replay_config(graph, report, tmp_path / "again")[0]
+
+    return replayed
+
+
+def test_replay_config_writes_the_recorded_source_of_own_students(replayed_config) -> None:
     recorded = {
-        "teacher_sha256": "a" * 64,
-        "data_digest": "b" * 64,
-        "data_path": "digits",
         "distill_epochs": 2,
         "students_module": "/tmp/another.py:run",
         "module_name": "mine.py",
@@ -117,61 +130,38 @@ def test_replay_config_writes_the_recorded_source_of_own_students(make_run, tmp_
         "module_text": "def make(input_shape, classes):\n    return {}\n",
     }
     recorded["module_sha256"] = hashlib.sha256(recorded["module_text"].encode()).hexdigest()
-    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
-    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
-    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
 
-    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+    config = replayed_config(recorded)
 
     source = read_module(config.students.module)
     assert (source.name, source.function, source.text) == ("mine.py", "make", recorded["module_text"])
     assert config.distill.epochs == 2
 
     del recorded["module_text"]
-    assert replay.replay_config(graph, report, tmp_path / "again")[0].students.module is None
+    assert replayed_config(recorded).students.module is None
 
 
-def test_replay_config_writes_the_recorded_latency_model(make_run, tmp_path: Path, monkeypatch) -> None:
-    run = make_run(tmp_path / "recorded")
-    graph = open_graph(tmp_path / "recorded")
-    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+def test_replay_config_writes_the_recorded_latency_model(replayed_config) -> None:
     recorded = {
-        "teacher_sha256": "a" * 64,
-        "data_digest": "b" * 64,
-        "data_path": "digits",
         "students_sizes": "{a: {latency_ms: 0.1}, b: {latency_ms: 0.4}}",
         "latency_model": model_text(PER_MAC),
     }
-    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
-    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
-    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
 
-    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+    config = replayed_config(recorded)
 
     assert config.students.sizes["b"].latency_ms == 0.4
     assert model_text(read_table(config.students.latency_table)) == recorded["latency_model"]
 
 
-def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(
-    make_run, tmp_path: Path, monkeypatch
-) -> None:
-    run = make_run(tmp_path / "recorded")
-    graph = open_graph(tmp_path / "recorded")
-    report = lineage_of_file(graph, run.path("Quantizer.models", "large-int8.tflite"))
+def test_replay_config_understands_the_former_parameter_names_of_an_earlier_run(replayed_config) -> None:
     recorded = {
-        "teacher_sha256": "a" * 64,
-        "data_digest": "b" * 64,
-        "data_path": "digits",
         "teacher_insist": 1,
         "quantize_rescue": 1,
         "quantize_rescue_drop": 0.25,
         "quantize_rescue_layers": 2,
     }
-    monkeypatch.setattr(replay, "_parameters", lambda *_: recorded)
-    monkeypatch.setattr(replay, "_find_teacher", lambda *_: tmp_path / "t.keras")
-    monkeypatch.setattr(replay, "_check_data", lambda *_: None)
 
-    config, _ = replay.replay_config(graph, report, tmp_path / "again")
+    config = replayed_config(recorded)
 
     quantize = config.quantize
     assert config.teacher.allow_near_chance

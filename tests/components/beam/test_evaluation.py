@@ -4,6 +4,7 @@
 import hashlib
 import itertools
 
+import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -107,3 +108,13 @@ def test_run_models_names_a_file_that_has_changed(reads, models):
     with pytest.raises(ModelFileError, match=r"1\.tflite must have SHA-256 000.*it changed while it was evaluated"):
         list(RunModels().process(Piece(SHARDS[0], (models[0], changed), FOUR)))
     assert reads == []
+
+
+def test_run_models_as_a_job_keeps_no_file_open_in_this_process(reads, models, tmp_path):
+    pipeline = beam.Pipeline(argv=direct_runner_args(1))
+
+    tallies = evaluation.run_models(pipeline, SHARDS[2:], models, FOUR, tmp_path / "tallies")
+
+    assert len(reads) >= 2
+    assert {name for _, name in tallies} == {model.name for model in models}
+    assert evaluation._open_models == {}
