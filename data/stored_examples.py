@@ -37,6 +37,17 @@ class StoredExample(NamedTuple):
         return self.records.decode([self.encoded])[0]
 
 
+def bounded_batch(task: Task, most: int, most_bytes: int) -> int:
+    """Computes how many stored examples a batch has, at least one.
+
+    Args:
+        task: Task of the examples.
+        most: Largest number of examples.
+        most_bytes: Largest number of their bytes.
+    """
+    return max(1, min(most, most_bytes // modality_of(task).records(task).example_bytes))
+
+
 def stack_contents(examples: Sequence[StoredExample]) -> np.ndarray:
     """Decodes examples of one task to a batch, [examples, …]."""
     return examples[0].records.decode([example.encoded for example in examples])

@@ -87,11 +87,10 @@ class Classifier:
                 f"Images must be uint8 [n, {', '.join(map(str, self.input_shape))}]; got {images.dtype} "
                 f"{list(images.shape)} for {self.model.file}. Resize them to the model's input."
             )
-        inputs = self._to_input(images)
         scores = np.empty((len(images), self.scores.classes), np.float32)
         runner = self._batch_runner() if len(images) > 1 else self._single
         for start in range(0, len(images), runner.size):
-            part = inputs[start : start + runner.size]
+            part = self._to_input(images[start : start + runner.size])
             scores[start : start + len(part)] = self._to_classes(self._to_scores(runner(part)))
         return scores if self._order is None else scores[:, self._order]
 

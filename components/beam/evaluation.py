@@ -28,14 +28,21 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from learn2compress.components.beam.exchange import Exchange, fetch, fetched, write
 from learn2compress.components.beam.signals import Signals, Worker
-from learn2compress.data.stored_examples import read_shard, read_teacher_classes, stack_contents, with_teacher
+from learn2compress.data.stored_examples import (
+    bounded_batch,
+    read_shard,
+    read_teacher_classes,
+    stack_contents,
+    with_teacher,
+)
 from learn2compress.evaluation.measure import Batch, Tally, Tallying, join
 from learn2compress.modalities import OpenedClassifier, modality_of
 from learn2compress.schemas.errors import ModelFileError
 from learn2compress.schemas.manifests import Split, Task
 from learn2compress.tflite.model_file import read_bytes
 
-BATCH = 128
+# Images in memory at a time, and their bytes: a float input of large images takes four times as many.
+BATCH, BATCH_BYTES = 128, 4 << 20
 # Pieces are assigned before work begins; with a few for each worker, the workers finish at about the same time.
 PIECES_A_WORKER = 3
 # Assumed number of workers of a runner other than the direct one, whose options do not state it.
@@ -179,7 +186,8 @@ def read_batches(shard: Shard, task: Task) -> Iterator[Batch]:
         logits = copies.enter_context(fetched(shard.logits)) if shard.logits else None
         teacher = read_teacher_classes(logits, len(task.classes)) if logits else None
         pairs = with_teacher(read_shard(examples, task), teacher, examples)
-        while some := list(islice(pairs, BATCH)):
+        size = bounded_batch(task, BATCH, BATCH_BYTES)
+        while some := list(islice(pairs, size)):
             yield Batch(
                 ids=np.array([int(example.id, 16) for example, _ in some], np.uint64),
                 sources=[example.source for example, _ in some],

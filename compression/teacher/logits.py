@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from learn2compress.compression.teacher.classifier import LoadedTeacher
 from learn2compress.data.batches import iter_numpy, read_shard
+from learn2compress.data.stored_examples import bounded_batch
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import TeacherError
 from learn2compress.schemas.files.whole import written_whole
@@ -114,7 +115,7 @@ def write_outputs_shard(
 
 def _batch_size(task: Task) -> int:
     """Compute the number of examples of a batch, in whole pieces of inference (`LoadedTeacher.in_pieces`)."""
-    return min(_BATCH, max(8, _BATCH_BYTES // modality_of(task).records(task).example_bytes // 8 * 8))
+    return max(8, bounded_batch(task, _BATCH, _BATCH_BYTES) // 8 * 8)
 
 
 @contextmanager

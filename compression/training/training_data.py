@@ -5,7 +5,7 @@ In epoch e an example is used in its view (e + h) mod K, where h is a hash of it
 therefore trained on all views of every example, and each batch contains a mixture of views.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,11 +14,20 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.data.batches import PARALLEL_BATCHES, iter_numpy, read_examples, read_with_logits
+from learn2compress.data.stored_examples import bounded_batch
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
-from learn2compress.schemas.manifests import AnyViewRecipe, DataManifest, Task, TeacherLogitsManifest, read_manifest
+from learn2compress.schemas.manifests import (
+    AnyViewRecipe,
+    DataManifest,
+    Split,
+    Task,
+    TeacherLogitsManifest,
+    read_manifest,
+)
 
 _SHUFFLE_BYTES = 64 * 2**20
+_READ_BYTES = 2 * 2**20  # of stored examples in a batch without gradients; activations take many times as much
 
 
 def shuffle_buffer(count: int, record_bytes: int) -> int:
@@ -154,8 +163,8 @@ class TrainingData:
         trained teacher the logits are [b, views, 0].
         """
         if self.live:
-            return read_examples(self.examples, "train", 256).map(self._with_views)
-        return read_with_logits(self.examples, self.logits, "train", 256)
+            return read_examples(self.examples, "train", self._read_at_once).map(self._with_views)
+        return read_with_logits(self.examples, self.logits, "train", self._read_at_once)
 
     @tf.autograph.experimental.do_not_convert
     def _with_views(self, batch: dict) -> dict:
@@ -172,7 +181,7 @@ class TrainingData:
         def take(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             return self._taken(batch["example"]), batch["label"]
 
-        return read_examples(self.examples, "validation", 256).map(take)
+        return read_examples(self.examples, "validation", self._read_at_once).map(take)
 
     def _taken(self, examples: tf.Tensor) -> tf.Tensor:
         """Convert stored examples to those that the students take."""
@@ -192,14 +201,11 @@ class TrainingData:
         Returns:
             At most `count` examples, [n, …], and their labels, [n] int64.
         """
-        batches = islice(
-            iter_numpy(read_examples(self.examples, "validation", max(1, min(count, 256)))), -(-count // 256)
-        )
-        found = list(batches)
+        found = list(self._first("validation", count))
         if not found:
             return self._as_taken(modality_of(self.task).records(self.task).decode([])), np.zeros(0, np.int64)
-        examples, labels = (np.concatenate([batch[key] for batch in found]) for key in ("example", "label"))
-        return self._as_taken(examples[:count]), labels[:count]
+        examples = np.concatenate([self._as_taken(batch["example"]) for batch in found])
+        return examples, np.concatenate([batch["label"] for batch in found])
 
     def _as_taken(self, examples: np.ndarray) -> np.ndarray:
         if self.encode is not None:
@@ -218,10 +224,19 @@ class TrainingData:
         """
         images: list[np.ndarray] = []
         ids: list[str] = []
-        for batch in iter_numpy(read_examples(self.examples, "train", min(count, 256))):
-            examples = batch["example"][: count - len(images)]
-            images.extend(examples if stored else self._as_taken(examples))
-            ids.extend(key.decode() for key in batch["id"][: count - len(ids)])
-            if len(images) >= count:
-                break
+        for batch in self._first("train", count):
+            images.extend(batch["example"] if stored else self._as_taken(batch["example"]))
+            ids.extend(key.decode() for key in batch["id"])
         return images, ids
+
+    def _first(self, split: Split, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """Read batches of the first examples of a split, `count` in all."""
+        size = min(self._read_at_once, max(1, count))
+        for batch in islice(iter_numpy(read_examples(self.examples, split, size)), -(-count // size)):
+            yield {key: values[:count] for key, values in batch.items()}
+            count -= len(batch["id"])
+
+    @property
+    def _read_at_once(self) -> int:
+        """Number of stored examples in a batch without gradients: 256, of large images fewer."""
+        return bounded_batch(self.task, 256, _READ_BYTES)

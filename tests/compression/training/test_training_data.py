@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from learn2compress.compression.training import training_data
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.data.batches import iter_numpy, read_with_logits
 from learn2compress.modalities.image.views import apply_view
@@ -167,3 +168,26 @@ def test_epoch_has_the_same_views_in_the_same_order_with_a_jointly_trained_teach
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
             assert ours[2].shape == (32, 0)
+
+
+def test_large_examples_are_read_in_small_batches_with_the_same_content(data, monkeypatch):
+    labels = np.concatenate([labels.numpy() for _, labels in data.validation()])
+    images, ids = data.representative(20)
+    held = data.first_validation(7)
+
+    monkeypatch.setattr(training_data, "_READ_BYTES", 4 * images[0].nbytes)
+
+    batches = [labels.numpy() for _, labels in data.validation()]
+    assert {len(batch) for batch in batches[:-1]} == {4}
+    np.testing.assert_array_equal(np.concatenate(batches), labels)
+    np.testing.assert_array_equal(data.representative(20)[0], images)
+    assert data.representative(20)[1] == ids
+    for found, expected in zip(data.first_validation(7), held, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_no_more_validation_examples_are_read_than_there_are(data):
+    count = sum(len(labels) for _, labels in data.validation())
+
+    assert len(data.first_validation(count + 5)[1]) == count
+    assert len(data.first_validation(0)[1]) == 0
