@@ -2,7 +2,7 @@
 """Measures how stored bytes, memory and time grow with the number of photographs, and what further workers give.
 
     python benchmarks/scale.py --output FOLDER [--parts storage input memory workers growth]
-        [--images 5000] [--counts 1000 10000 100000] [--workers 1 2 4] [--repeats 3]
+        [--images 5000] [--counts 1000 10000 100000] [--workers 1 2 4] [--repeats 3] [--stages ingest read]
 
 The photographs are generated: crops of textures whose power falls with their frequency as that of natural images does,
 with edges, encoded as JPEG of 500 x 375 pixels in qualities from 75 to 95; FOLDER keeps them for the next time. They
@@ -20,8 +20,8 @@ with views and shuffling), `teacher` (TeacherImporter), `evaluate` (TFLiteEvalua
 The last two take photographs of 200 x 150, stored with 96 x 96. What a stage needs before its first image (imports,
 opening a model, starting workers) is left out of them and of `input`: a process runs the stage on several numbers of
 images in turn, each --repeats times, and what is quoted is the slope between two numbers, of the smallest time of each.
-For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds, unlike seconds, depend little on other
-load. The last line is one JSON object.
+For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds are those at the speed of the fastest
+run of the stage, by the time that decoding one photograph took meanwhile. The last line is one JSON object.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import hashlib
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
 
 from inputs.photographs import CLASSES, photographs
+from inputs.yardstick import Yardstick
 
 PARTS = ("storage", "input", "memory", "workers", "growth")
 BATCH = 64
@@ -110,11 +112,11 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Compares the peak memory of each stage with a tenth of the images and with all."""
     few, many, rows = options.images // 10, options.images, {}
     peaks = {
-        count: {name: stage(options, name, data, storage="encoded") for name in STAGES}
+        count: {name: stage(options, name, data, storage="encoded") for name in options.stages}
         for count in (few, many)
         for data in [photographs(options.output, count, PHOTOGRAPH)]
     }
-    for name in STAGES:
+    for name in options.stages:
         before, after = peaks[few][name], peaks[many][name]
         rows[name] = {
             "peak_bytes": {few: before["peak_bytes"], many: after["peak_bytes"]},
@@ -153,7 +155,7 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
     counts, rows = sorted({min(options.counts) // 10, *options.counts}), {}
     sets = [photographs(options.output, count, SMALL_PHOTOGRAPH) for count in counts]
     settings: dict[str, Any] = {"storage": "encoded", "side": SMALL_SIDE}
-    for name in STAGES:
+    for name in options.stages:
         found = rounds(options, name, sets, options.repeats, **settings)
         slopes = [slope(a, b) for a, b in pairwise(found)]
         each = [row["cpu_ms"] for row in slopes]
@@ -217,6 +219,9 @@ def run_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
         for data, runs in found.items():
             if not runs or number * runs[0]["images"] < _MANY:
                 runs.append(_run_once(options, data))
+    fastest = min(run["yardstick"] for runs in found.values() for run in runs)
+    for run in (run for runs in found.values() for run in runs):
+        run["cpu_seconds"] *= fastest / run["yardstick"]
     smallest = {data: {key: min(run[key] for run in runs) for key in _TIMES} for data, runs in found.items()}
     return [{**runs[0], **smallest[data]} for data, runs in found.items()]
 
@@ -225,10 +230,12 @@ def _run_once(options: argparse.Namespace, data: Path) -> dict[str, Any]:
     folder = options.output / "examples" / f"{data.name}-{options.storage}-{options.side}"
     run = STAGES[options.stage](options, data, folder)
     start, began, cpu = peak_bytes(), time.perf_counter(), cpu_seconds()
-    counted = run()
+    with Yardstick() as yardstick:
+        counted = run()
     return {
         "seconds": time.perf_counter() - began,
-        "cpu_seconds": cpu_seconds() - cpu,
+        "cpu_seconds": cpu_seconds() - cpu - sum(yardstick.seconds),
+        "yardstick": statistics.mean(yardstick.seconds),
         "peak_bytes": peak_bytes(),
         "start_bytes": start,
         **counted,
@@ -421,6 +428,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--workers", type=int, nargs="+", default=None)
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each number of images, at most")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="of memory and growth")
     # What a stage in a process of its own is given.
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, nargs="+", help=argparse.SUPPRESS)
