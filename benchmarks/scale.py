@@ -19,9 +19,10 @@ with views and shuffling), `teacher` (TeacherImporter), `evaluate` (TFLiteEvalua
 
 The last two take photographs of 200 x 150, stored with 96 x 96. What a stage needs before its first image (imports,
 opening a model, starting workers) is left out of them and of `input`: a process runs the stage on several numbers of
-images in turn, each --repeats times, and what is quoted is the slope between two numbers, of the smallest time of each.
-For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds are those at the speed of the fastest
-run of the stage, by the time that decoding one photograph took meanwhile. The last line is one JSON object.
+images in turn, each --repeats times, but those of 20,000 images together at most, and what is quoted is the slope
+between two numbers: of the smallest times for images a second, of the medians for CPU seconds.
+For `growth` the slope at 1,000 images is that from 100 to 1,000. CPU seconds are those at the speed at which the
+processor decoded one photograph during the fastest set. The last line is one JSON object.
 """
 
 import argparse
@@ -53,7 +54,6 @@ PHOTOGRAPH, SIDE = (375, 500), 224
 SMALL_PHOTOGRAPH, SMALL_SIDE = (150, 200), 96
 _FAR = 10_000_000
 _MANY = 20_000  # images that are enough for one measurement
-_TIMES = ("seconds", "cpu_seconds")
 
 
 def main() -> None:
@@ -210,7 +210,8 @@ def run_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Runs one stage on each set of photographs, small ones more often.
 
     Returns:
-        For each set the images, the smallest seconds and CPU seconds, the peak memory, and what the stage counts.
+        For each set the images, the smallest seconds, the median of the CPU seconds at the speed of the fastest set,
+        the peak memory, and what the stage counts.
     """
     from learn2compress.data import batches  # noqa: F401  TensorFlow belongs to the start
 
@@ -219,11 +220,15 @@ def run_stage(options: argparse.Namespace) -> list[dict[str, Any]]:
         for data, runs in found.items():
             if not runs or number * runs[0]["images"] < _MANY:
                 runs.append(_run_once(options, data))
-    fastest = min(run["yardstick"] for runs in found.values() for run in runs)
-    for run in (run for runs in found.values() for run in runs):
-        run["cpu_seconds"] *= fastest / run["yardstick"]
-    smallest = {data: {key: min(run[key] for run in runs) for key in _TIMES} for data, runs in found.items()}
-    return [{**runs[0], **smallest[data]} for data, runs in found.items()]
+    fastest = min(statistics.median(run["yardstick"] for run in runs) for runs in found.values())
+    times = {
+        data: {
+            "seconds": min(run["seconds"] for run in runs),
+            "cpu_seconds": fastest * statistics.median(run["cpu_seconds"] / run["yardstick"] for run in runs),
+        }
+        for data, runs in found.items()
+    }
+    return [{**runs[0], **times[data]} for data, runs in found.items()]
 
 
 def _run_once(options: argparse.Namespace, data: Path) -> dict[str, Any]:
