@@ -33,8 +33,8 @@ CHANNEL_STEP = 8
 LEAST_CHANNELS = 32
 MARGIN = 0.01
 """Fraction of a budget in bytes that is left free, since bytes are predicted."""
-GOOD_ENOUGH = 0.01
-"""Accuracy of the probes that a smaller input size may lose against the best one: it saves time in every step."""
+GOOD_ENOUGH = 0.005
+"""Fraction by which the probes' error at a smaller input size may exceed the least one: it saves time in every step."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ def choose_students(
     if not by_side:
         assert failure is not None
         raise failure
-    means = {shape: float(np.mean([one.probe.accuracy for one in found.values()])) for shape, found in by_side.items()}
+    errors = {shape: float(np.mean([one.probe.error for one in found.values()])) for shape, found in by_side.items()}
     shape = min(
-        (side for side, mean in means.items() if mean >= max(means.values()) - GOOD_ENOUGH),
+        (side for side, error in errors.items() if error <= min(errors.values()) * (1 + GOOD_ENOUGH)),
         key=lambda side: side[0] * side[1],
     )
     chosen = dict(sorted(by_side[shape].items(), key=lambda item: (item[1].cost.predicted_bytes, item[1].cost.macs)))
@@ -179,7 +179,7 @@ def choose_students(
         TrunkStudent(name, one.measured.exit.name, one.measured.exit.layer, one.measured.exit.tail, one.kept)
         for name, one in chosen.items()
     )
-    why = [_why_side(shape, means)] if len(table.sides) > 1 else []
+    why = [_why_side(shape, errors)] if len(table.sides) > 1 else []
     why += [_why(name, one, {b.student: b for b in budgets}[name]) for name, one in chosen.items()]
     spec = TrunkSpec(shape, table.classes, table.label_bytes, students, tuple(why))
     return spec, {name: one.probe for name, one in chosen.items()}
@@ -225,11 +225,11 @@ def _channels(place: Exit, costs: Sequence[StepCost], budget: Budget, classes: i
     return 0
 
 
-def _why_side(shape: Shape, means: Mapping[Shape, float]) -> str:
-    listed = ", ".join(f"{height}x{width} {mean:.1%}" for (height, width, _), mean in means.items())
+def _why_side(shape: Shape, errors: Mapping[Shape, float]) -> str:
+    listed = ", ".join(f"{height}x{width} {error:.3f}" for (height, width, _), error in errors.items())
     return (
-        f"input {shape[0]}x{shape[1]}: the smallest whose linear probes are within {GOOD_ENOUGH:.0%} of the best (mean "
-        f"over the students: {listed})"
+        f"input {shape[0]}x{shape[1]}: the smallest whose linear probes have an error within {GOOD_ENOUGH:.1%} of the "
+        f"least (squared error of the teacher's logits, relative to their variance, mean over the students: {listed})"
     )
 
 

@@ -75,6 +75,22 @@ def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
         assert cost.parameters == model.count_params()
 
 
+@pytest.mark.parametrize(("larger", "chosen"), [(0.2, 48), (0.299, 32)])
+def test_choose_students_takes_the_smallest_input_whose_probes_have_almost_the_least_error(trunk, larger, chosen):
+    def with_probe(rows, **values):
+        return [replace(row, probe=replace(row.probe, **values)) for row in rows]
+
+    table = table_of(trunk, [(32, 32, 3), (48, 48, 3)])
+    sides = {
+        (32, 32, 3): with_probe(table.sides[32, 32, 3], error=0.3, accuracy=0.95),
+        (48, 48, 3): with_probe(table.sides[48, 48, 3], error=larger, accuracy=0.9),
+    }
+    spec, _ = choose_students(replace(table, sides=sides), [Budget("a", int8_bytes=30_000)])
+
+    assert spec.input_shape[:2] == (chosen, chosen)
+    assert f"input {chosen}x{chosen}" in spec.why[0]
+
+
 def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
     whole = table_of(trunk, [SHAPE])
     row = next(row for row in whole.sides[SHAPE] if row.exit.trims)
