@@ -31,6 +31,7 @@ from learn2compress.compression.training.devices.memory import return_freed_memo
 from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import family_losses, stacked_losses
+from learn2compress.compression.training.moving_average import MovingAverage
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.data.batches import whole_shards
@@ -137,10 +138,11 @@ class JointTrainer:
             self.slow = {id(v) for v in slow} if recipe.inherited_rate != 1 else set()
             self.optimizer = _optimizer(recipe, [v for v in model.trainable_variables if id(v) not in self.slow])
             self.slow_optimizer = _optimizer(recipe, slow) if self.slow else None
-            self.average = [self._average_of(v) for v in self.averaged] if recipe.ema_decay else []
+            self.average = MovingAverage(self.averaged, self._read) if recipe.ema_decay else None
         self.distribution.synchronize(model)
         self.weights = tuple(recipe.loss.student_weights.get(name, 1.0) for name in self.names)
-        self.state = [*model.variables, *random, *self.optimizer.variables, *self.average, *state]
+        self.state = [*model.variables, *random, *self.optimizer.variables, *state]
+        self.state += [self.average.vector] if self.average else []
         self.state += self.slow_optimizer.variables if self.slow_optimizer else []
         self.state += teacher.state if teacher else []
         # Autograph would search the source of each layer for loops to convert, which takes most of the tracing time.
@@ -241,8 +243,8 @@ class JointTrainer:
             teacher.apply(gradients[len(variables) :])
         if self.after_step:
             self.after_step()
-        for average, variable in zip(self.average, self.averaged, strict=False):
-            average.assign_sub((1 - decay) * (average - variable))
+        if self.average:
+            self.average.update(decay)
         return self.distribution.sum(fraction * tf.stack(losses))
 
     def _apply(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> None:
@@ -304,7 +306,7 @@ class JointTrainer:
         """Assign the averaged weights to the model; return the weights before."""
         current = [self._read(v) for v in self.averaged]
         if self.average:
-            self._put([self._read(v) for v in self.average])
+            self._put(self.average.values())
         return current
 
     def _put(self, values: list[np.ndarray]) -> None:
@@ -312,15 +314,6 @@ class JointTrainer:
             variable.assign(value)
         if self.after_restore:
             self.after_restore()
-
-    def _average_of(self, variable: tf.Variable) -> tf.Variable:
-        # Each replica computes its own average, of values that are equal in all replicas.
-        return tf.Variable(
-            self._read(variable),
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
 
     def _read(self, variable: tf.Variable) -> np.ndarray:
         return self.distribution.read(variable)

@@ -325,7 +325,7 @@ def test_train_keeps_a_moving_average_of_weights_and_statistics(new_trainer, epo
     trainer.step(*batch, tf.constant(0.25))
 
     assert {"stem_bn/moving_mean:0", "small_logits/kernel:0", "large_logits/bias:0"} <= set(names)
-    for first, average, now in zip(start, trainer.average, trainer.averaged, strict=True):
+    for first, average, now in zip(start, trainer.average.values(), trainer.averaged, strict=True):
         np.testing.assert_allclose(average, 0.25 * first + 0.75 * now.numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -334,7 +334,7 @@ def test_train_evaluates_and_keeps_the_averaged_weights(new_trainer, epoch_batch
 
     (epoch,) = trainer.train(epoch_batches, validation)
 
-    for average, variable in zip(trainer.average, trainer.averaged, strict=True):
+    for average, variable in zip(trainer.average.values(), trainer.averaged, strict=True):
         np.testing.assert_array_equal(variable, average)
     assert trainer.accuracy(validation) == epoch.accuracy
 
@@ -344,7 +344,7 @@ def test_train_keeps_no_average_when_its_decay_is_zero(new_trainer, epoch_batche
 
     trainer.train(epoch_batches, validation)
 
-    assert trainer.average == []
+    assert trainer.average is None
 
 
 def test_weight_decay_applies_to_kernels_only_for_all_layer_names(stripes):
