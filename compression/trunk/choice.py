@@ -28,12 +28,14 @@ NAMED_SIZES = {"tiny": 1 / 48, "small": 1 / 24, "medium": 1 / 11, "large": 1 / 6
 SLACK = 0.3
 """Fraction of a budget by which an exit may exceed it, to be removed channel by channel."""
 STANDARD_ERRORS = 2
-"""Standard errors of the best probe's accuracy by which that of a deeper exit may be lower."""
+"""Standard errors by which a deeper exit may be less accurate than the best, and within which input sizes are alike."""
 CHANNEL_STEP = 8
 LEAST_CHANNELS = 32
 MARGIN = 0.01
 """Fraction of a budget in bytes that is left free, since bytes are predicted."""
-GOOD_ENOUGH = 0.005
+REFERENCE = 0.7
+"""Side of the students' images, as a fraction of the teacher's, where the probes of few images do not tell."""
+GOOD_ENOUGH = 0.02
 """Fraction by which the probes' error at a smaller input size may exceed the least one: it saves time in every step."""
 
 
@@ -169,11 +171,8 @@ def choose_students(
     if not by_side:
         assert failure is not None
         raise failure
-    errors = {shape: float(np.mean([one.probe.error for one in found.values()])) for shape, found in by_side.items()}
-    shape = min(
-        (side for side, error in errors.items() if error <= min(errors.values()) * (1 + GOOD_ENOUGH)),
-        key=lambda side: side[0] * side[1],
-    )
+    errors = {shape: np.mean([one.probe.errors for one in found.values()], axis=0) for shape, found in by_side.items()}
+    shape = choose_side(errors, min(table.trunk.shape[:2]))
     chosen = dict(sorted(by_side[shape].items(), key=lambda item: (item[1].cost.predicted_bytes, item[1].cost.macs)))
     students = tuple(
         TrunkStudent(name, one.measured.exit.name, one.measured.exit.layer, one.measured.exit.tail, one.kept)
@@ -183,6 +182,31 @@ def choose_students(
     why += [_why(name, one, {b.student: b for b in budgets}[name]) for name, one in chosen.items()]
     spec = TrunkSpec(shape, table.classes, table.label_bytes, students, tuple(why))
     return spec, {name: one.probe for name, one in chosen.items()}
+
+
+def choose_side(errors: Mapping[Shape, np.ndarray], teachers: int) -> Shape:
+    """Choose the input size of the students.
+
+    It is the side next to `REFERENCE` of the teacher's, unless the images tell that another one is better, or as good
+    and smaller, beyond `STANDARD_ERRORS` of the differences, image by image.
+
+    Args:
+        errors: Squared errors of the probes at each input size, [images] each.
+        teachers: The smaller side of the teacher's images.
+    """
+
+    def mean(shape: Shape) -> float:
+        return float(errors[shape].mean())
+
+    reference = min(errors, key=lambda shape: (abs(min(shape[:2]) - REFERENCE * teachers), shape))
+    allowed = [reference]
+    for shape, values in errors.items():
+        differences = values - errors[reference]
+        surely = differences.mean() + STANDARD_ERRORS * differences.std() / math.sqrt(len(differences))
+        if shape != reference and surely <= (GOOD_ENOUGH * mean(reference) if shape < reference else 0):
+            allowed.append(shape)
+    least = min(map(mean, allowed))
+    return min(shape for shape in allowed if mean(shape) <= least * (1 + GOOD_ENOUGH))
 
 
 def _best(table: ExitTable, rows: Sequence[MeasuredExit], budget: Budget, slack: float) -> Candidate:
@@ -225,11 +249,11 @@ def _channels(place: Exit, costs: Sequence[StepCost], budget: Budget, classes: i
     return 0
 
 
-def _why_side(shape: Shape, errors: Mapping[Shape, float]) -> str:
-    listed = ", ".join(f"{height}x{width} {error:.3f}" for (height, width, _), error in errors.items())
+def _why_side(shape: Shape, errors: Mapping[Shape, np.ndarray]) -> str:
+    listed = ", ".join(f"{height}x{width} {values.mean():.3f}" for (height, width, _), values in errors.items())
     return (
-        f"input {shape[0]}x{shape[1]}: the smallest whose linear probes have an error within {GOOD_ENOUGH:.1%} of the "
-        f"least (squared error of the teacher's logits, relative to their variance, mean over the students: {listed})"
+        f"input {shape[0]}x{shape[1]}: about {REFERENCE:g} of the teacher's, unless linear probes are surely better, "
+        f"or as good, at another size (squared error of the teacher's logits, relative to their variance: {listed})"
     )
 
 

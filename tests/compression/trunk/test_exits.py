@@ -6,7 +6,14 @@ import pytest
 import tf_keras
 from support.photographs import SHAPE, pixels, residuals, shake
 
-from learn2compress.compression.trunk.choice import MARGIN, Budget, budgets_of, check_budgets, choose_students
+from learn2compress.compression.trunk.choice import (
+    MARGIN,
+    Budget,
+    budgets_of,
+    check_budgets,
+    choose_side,
+    choose_students,
+)
 from learn2compress.compression.trunk.exits import find_exits
 from learn2compress.compression.trunk.folding import fold_batch_norms
 from learn2compress.compression.trunk.model import build_trunk_family, exit_costs, feature_model
@@ -75,20 +82,37 @@ def test_cost_counts_the_parameters_and_macs_of_the_family(trunk):
         assert cost.parameters == model.count_params()
 
 
-@pytest.mark.parametrize(("larger", "chosen"), [(0.2, 48), (0.299, 32)])
-def test_choose_students_takes_the_smallest_input_whose_probes_have_almost_the_least_error(trunk, larger, chosen):
-    def with_probe(rows, **values):
-        return [replace(row, probe=replace(row.probe, **values)) for row in rows]
+@pytest.mark.parametrize(
+    ("differences", "chosen"),
+    [
+        ({}, 160),
+        ({96: (0.0, 0.3), 224: (-0.01, 0.3)}, 160),  # what 100 images cannot tell
+        ({224: (-0.1, 0.3)}, 224),
+        ({96: (0.1, 0.3), 192: (-0.2, 0.3), 224: (-0.1, 0.3)}, 192),
+        ({96: (0.005, 0.0)}, 96),  # a hundredth worse, but surely not more
+        ({96: (0.02, 0.0), 128: (0.005, 0.0)}, 128),
+    ],
+)
+def test_choose_side_departs_from_a_fraction_of_the_teachers_only_if_images_tell(differences, chosen):
+    signs = np.tile([1.0, -1.0], 50)
+    errors = {}
+    for side in (96, 128, 160, 192, 224):
+        mean, deviation = differences.get(side, (0.1, 0.0))
+        errors[side, side, 3] = 0.5 + (0.0 if side == 160 else 1.0) * (mean + deviation * signs)
 
+    assert choose_side(errors, 224) == (chosen, chosen, 3)
+
+
+def test_choose_students_takes_the_input_whose_probes_have_a_smaller_error(trunk):
     table = table_of(trunk, [(32, 32, 3), (48, 48, 3)])
     sides = {
-        (32, 32, 3): with_probe(table.sides[32, 32, 3], error=0.3, accuracy=0.95),
-        (48, 48, 3): with_probe(table.sides[48, 48, 3], error=larger, accuracy=0.9),
+        shape: [replace(row, probe=replace(row.probe, errors=np.full(40, error))) for row in table.sides[shape]]
+        for shape, error in (((32, 32, 3), 0.3), ((48, 48, 3), 0.2))
     }
     spec, _ = choose_students(replace(table, sides=sides), [Budget("a", int8_bytes=30_000)])
 
-    assert spec.input_shape[:2] == (chosen, chosen)
-    assert f"input {chosen}x{chosen}" in spec.why[0]
+    assert spec.input_shape == (48, 48, 3)
+    assert "32x32 0.300, 48x48 0.200" in spec.why[0]
 
 
 def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
