@@ -14,7 +14,7 @@ from learn2compress.components.beam.evaluation import ModelToRun, Piece, RunMode
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.evaluation.measure import Batch
 from learn2compress.schemas.errors import ModelFileError
-from learn2compress.schemas.manifests import Task
+from learn2compress.schemas.manifests import DataManifest, Task, read_manifest
 
 TASK = Task(input_shape=(2, 2, 1), classes=["a", "b"])
 SHARDS = [Shard(split, order, f"{split}{order}", None) for split in ("validation", "test") for order in range(2)]
@@ -118,3 +118,17 @@ def test_run_models_as_a_job_keeps_no_file_open_in_this_process(reads, models, t
     assert len(reads) >= 2
     assert {name for _, name in tallies} == {model.name for model in models}
     assert evaluation._open_models == {}
+
+
+def test_read_batches_bounds_the_bytes_of_large_examples(stripes_artifacts, monkeypatch):
+    folder = stripes_artifacts[0]
+    manifest = read_manifest(folder, DataManifest)
+    shard = Shard("train", 0, str(folder / "Split-train" / manifest.shards["train"][0].split("/")[-1]), None)
+    (whole,) = evaluation.read_batches(shard, manifest.task)
+
+    monkeypatch.setattr(evaluation, "BATCH_BYTES", 5 * whole.examples[0].nbytes)
+
+    batches = list(evaluation.read_batches(shard, manifest.task))
+    assert {len(batch.ids) for batch in batches[:-1]} == {5}
+    np.testing.assert_array_equal(np.concatenate([batch.examples for batch in batches]), whole.examples)
+    np.testing.assert_array_equal(np.concatenate([batch.labels for batch in batches]), whole.labels)
