@@ -172,33 +172,43 @@ def choose_students(
         assert failure is not None
         raise failure
     errors = {shape: np.mean([one.probe.errors for one in found.values()], axis=0) for shape, found in by_side.items()}
-    shape = choose_side(errors, min(table.trunk.shape[:2]))
+    reference = reference_side(list(errors), min(table.trunk.shape[:2]))
+    shape = choose_side(errors, reference)
     chosen = dict(sorted(by_side[shape].items(), key=lambda item: (item[1].cost.predicted_bytes, item[1].cost.macs)))
     students = tuple(
         TrunkStudent(name, one.measured.exit.name, one.measured.exit.layer, one.measured.exit.tail, one.kept)
         for name, one in chosen.items()
     )
-    why = [_why_side(shape, errors)] if len(table.sides) > 1 else []
+    why = [_why_side(shape, reference, errors)] if len(table.sides) > 1 else []
     why += [_why(name, one, {b.student: b for b in budgets}[name]) for name, one in chosen.items()]
     spec = TrunkSpec(shape, table.classes, table.label_bytes, students, tuple(why))
     return spec, {name: one.probe for name, one in chosen.items()}
 
 
-def choose_side(errors: Mapping[Shape, np.ndarray], teachers: int) -> Shape:
+def reference_side(shapes: Sequence[Shape], teachers: int) -> Shape:
+    """Find the input size next to `REFERENCE` of the teacher's.
+
+    Args:
+        shapes: Input sizes.
+        teachers: The smaller side of the teacher's images.
+    """
+    return min(shapes, key=lambda shape: (abs(min(shape[:2]) - REFERENCE * teachers), shape))
+
+
+def choose_side(errors: Mapping[Shape, np.ndarray], reference: Shape) -> Shape:
     """Choose the input size of the students.
 
-    It is the side next to `REFERENCE` of the teacher's, unless the images tell that another one is better, or as good
-    and smaller, beyond `STANDARD_ERRORS` of the differences, image by image.
+    It is that of reference, unless the images tell that another one is better, or as good and smaller, beyond
+    `STANDARD_ERRORS` of the differences, image by image.
 
     Args:
         errors: Squared errors of the probes at each input size, [images] each.
-        teachers: The smaller side of the teacher's images.
+        reference: The size where images do not tell.
     """
 
     def mean(shape: Shape) -> float:
         return float(errors[shape].mean())
 
-    reference = min(errors, key=lambda shape: (abs(min(shape[:2]) - REFERENCE * teachers), shape))
     allowed = [reference]
     for shape, values in errors.items():
         differences = values - errors[reference]
@@ -249,12 +259,16 @@ def _channels(place: Exit, costs: Sequence[StepCost], budget: Budget, classes: i
     return 0
 
 
-def _why_side(shape: Shape, errors: Mapping[Shape, np.ndarray]) -> str:
+def _why_side(shape: Shape, reference: Shape, errors: Mapping[Shape, np.ndarray]) -> str:
     listed = ", ".join(f"{height}x{width} {values.mean():.3f}" for (height, width, _), values in errors.items())
-    return (
-        f"input {shape[0]}x{shape[1]}: about {REFERENCE:g} of the teacher's, unless linear probes are surely better, "
-        f"or as good, at another size (squared error of the teacher's logits, relative to their variance: {listed})"
-    )
+    other = f"{reference[0]}x{reference[1]}, the size next to {REFERENCE:g} of the teacher's"
+    if shape == reference:
+        why = f"next to {REFERENCE:g} of the teacher's; by the linear probes no other size is surely better"
+    elif shape < reference:
+        why = f"by the linear probes surely no worse than {other}"
+    else:
+        why = f"by the linear probes surely better than {other}"
+    return f"input {shape[0]}x{shape[1]}: {why} (squared error of the logits, relative to their variance: {listed})"
 
 
 def _why(name: str, one: Candidate, budget: Budget) -> str:

@@ -13,6 +13,7 @@ from learn2compress.compression.trunk.choice import (
     check_budgets,
     choose_side,
     choose_students,
+    reference_side,
 )
 from learn2compress.compression.trunk.exits import find_exits
 from learn2compress.compression.trunk.folding import fold_batch_norms
@@ -100,19 +101,29 @@ def test_choose_side_departs_from_a_fraction_of_the_teachers_only_if_images_tell
         mean, deviation = differences.get(side, (0.1, 0.0))
         errors[side, side, 3] = 0.5 + (0.0 if side == 160 else 1.0) * (mean + deviation * signs)
 
-    assert choose_side(errors, 224) == (chosen, chosen, 3)
+    reference = reference_side(list(errors), 224)
+    assert reference == (160, 160, 3)
+    assert choose_side(errors, reference) == (chosen, chosen, 3)
 
 
-def test_choose_students_takes_the_input_whose_probes_have_a_smaller_error(trunk):
+@pytest.mark.parametrize(
+    ("errors", "chosen", "why"),
+    [
+        ((0.3, 0.2), 48, "surely better than 32x32, the size next to 0.7"),
+        ((0.2, 0.3), 32, "no other size is surely better"),
+    ],
+)
+def test_choose_students_takes_the_input_whose_probes_have_a_smaller_error(trunk, errors, chosen, why):
     table = table_of(trunk, [(32, 32, 3), (48, 48, 3)])
     sides = {
         shape: [replace(row, probe=replace(row.probe, errors=np.full(40, error))) for row in table.sides[shape]]
-        for shape, error in (((32, 32, 3), 0.3), ((48, 48, 3), 0.2))
+        for shape, error in zip(table.sides, errors, strict=True)
     }
     spec, _ = choose_students(replace(table, sides=sides), [Budget("a", int8_bytes=30_000)])
 
-    assert spec.input_shape == (48, 48, 3)
-    assert "32x32 0.300, 48x48 0.200" in spec.why[0]
+    assert spec.input_shape == (chosen, chosen, 3)
+    assert why in spec.why[0]
+    assert f"32x32 {errors[0]:.3f}, 48x48 {errors[1]:.3f}" in spec.why[0]
 
 
 def test_choose_students_takes_a_part_of_a_tail_if_no_exit_is_within_reach(trunk):
