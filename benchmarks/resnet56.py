@@ -2,11 +2,13 @@
 """Removes channels of a user's own ResNet-56 until its MACs are divided by 2.1, and quantizes the result to int8.
 
     python benchmarks/resnet56.py --data cifar10.npz --teacher resnet56_cifar10.h5 [--epochs 20] [--quantize-epochs 3] \
-        [--macs 0.476 | --bytes 0.5] [--seed 0] [--steps N] [--output FOLDER] [--peer PYTHON]
+        [--macs 0.476] [--bytes 0.5] [--views 8] [--unmixed] [--seed 0] [--steps N] [--output FOLDER] [--peer PYTHON]
 
 The teacher is pruned itself: channel groups from its graph, importance by the Taylor criterion with the distillation
 loss, sensitivity of the groups on validation images, fine-tuning with the logits of the unpruned network, then training
-for 8 bits. Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
+for 8 bits. The unpruned network was trained on the same images and knows them by heart; every second view is therefore
+a mix of two images, for which it does not know the answer (mixup and function matching, 1710.09412 and 2106.05237).
+Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
 the .tflite files. `--steps N` is a quick form that shows that all parts work: N steps an epoch, one epoch, 512 test
 images. With `--output` the same command resumes after an interruption: the logits, the pruned network and a checkpoint
 of each stage are kept in that folder. `--peer` names the Python of an environment with Sony's Model Compression Toolkit
@@ -47,7 +49,8 @@ from learn2compress.tflite.interpreter import open_model
 from learn2compress.tflite.model_file import prove_full_int8
 from learn2compress.tflite.parsed_file import ParsedFile
 
-VALIDATION, BATCH, VIEWS, AIM = 5000, 128, 4, 0.932
+VALIDATION, BATCH, AIM = 5000, 128, 0.932
+LEAST_SHARE = 0.5  # of the image that gives a mix its label
 PEER_IMAGES, PEER_APPROXIMATIONS = 64, 8
 NAME = "resnet56"
 LOSS = LossConfig(soft_weight=0.9, temperature=4.0)
@@ -63,8 +66,11 @@ def own_student(teacher: keras.Model) -> keras.Model:
     return flatten_models({NAME: model}, tuple(teacher.input_shape[1:]), NAME)
 
 
-def view(images: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Makes a view of each image: the first is the image itself, others are mirrored and shifted by up to 4 pixels."""
+def view(images: np.ndarray, number: int, seed: int, mixed: bool) -> np.ndarray:
+    """Makes a view of each image: the first is the image itself, others are mirrored and shifted by up to 4 pixels.
+
+    If `mixed`, every second view is a mix of each such image with another one, of which it keeps the larger share.
+    """
     if number == 0:
         return images
     rng = np.random.default_rng([seed, number])
@@ -75,14 +81,24 @@ def view(images: np.ndarray, number: int, seed: int) -> np.ndarray:
     moved = np.stack([image[row : row + height, column : column + width] for image, row, column in places])
     mirrored = rng.random(count) < 0.5
     moved[mirrored] = moved[mirrored, :, ::-1]
-    return moved
+    if not (mixed and number % 2):
+        return moved
+    share = rng.uniform(LEAST_SHARE, 1, (count, 1, 1, 1)).astype(np.float32)
+    return np.rint(share * moved + (1 - share) * moved[rng.permutation(count)]).astype(np.uint8)
 
 
 class Data:
     """Views of the training images with the logits of the unpruned network."""
 
     def __init__(
-        self, path: Path, model: keras.Model, seed: int, views: int, images: int | None, folder: Path | None
+        self,
+        path: Path,
+        model: keras.Model,
+        seed: int,
+        views: int,
+        images: int | None,
+        folder: Path | None,
+        mixed: bool = True,
     ) -> None:
         arrays = np.load(path)
         order = np.random.default_rng(seed).permutation(len(arrays["train_images"]))
@@ -90,8 +106,8 @@ class Data:
         self.held = arrays["train_images"][held], arrays["train_labels"][held].astype(np.int64)
         self.test = arrays["test_images"], arrays["test_labels"].astype(np.int64)
         self.seed, self.labels = seed, arrays["train_labels"][rest].astype(np.int64)
-        self.views = [view(arrays["train_images"][rest], number, seed) for number in range(views)]
-        kept = folder / "logits.npz" if folder else None
+        self.views = [view(arrays["train_images"][rest], number, seed, mixed) for number in range(views)]
+        kept = folder / f"logits_{views}_{'mixed' if mixed else 'plain'}.npz" if folder else None
         if kept and kept.exists():
             self.logits = list(np.load(kept)["logits"])
             return
@@ -132,7 +148,8 @@ def prune(family: keras.Model, data: Data, given: argparse.Namespace, kept: Path
     if kept and kept.exists():
         return keras.models.load_model(kept, compile=False)
     students = prunable(family, (NAME,))
-    target = {"bytes": given.bytes} if given.bytes else {"macs": given.macs}
+    wanted = {"bytes": given.bytes, "macs": given.macs}
+    target = {key: value for key, value in wanted.items() if value} or {"macs": 1 / 2.1}
     config = ChannelPassConfig(channels=target, sensitivity_images=64 if given.steps else 256)
     images, labels = (part[: config.sensitivity_images] for part in data.held)
     plan = plan_channels(students, config, data.epoch(0), images, labels, LOSS)
@@ -191,8 +208,10 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="resnet56_cifar10.h5")
     parser.add_argument("--epochs", type=int, default=20, help="epochs of fine-tuning")
     parser.add_argument("--quantize-epochs", type=int, default=3, help="epochs of training for 8 bits")
-    parser.add_argument("--macs", type=float, default=1 / 2.1, help="fraction of the MACs that is left")
-    parser.add_argument("--bytes", type=float, help="fraction of the predicted int8 bytes that is left, in its place")
+    parser.add_argument("--macs", type=float, help="fraction of the MACs that is left; without --bytes: 1 / 2.1")
+    parser.add_argument("--bytes", type=float, help="fraction of the predicted int8 bytes that is left")
+    parser.add_argument("--views", type=int, default=8, help="views of each image for which the teacher gives logits")
+    parser.add_argument("--unmixed", action="store_true", help="no view is a mix of two images")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="quick form: steps of the only epoch")
@@ -203,9 +222,8 @@ def main() -> None:
         given.output.mkdir(parents=True, exist_ok=True)
     quick, began = given.steps is not None, time.monotonic()
     family = own_student(keras.models.load_model(given.teacher, compile=False))
-    data = Data(
-        given.data, family, given.seed, 1 if quick else VIEWS, given.steps * BATCH if quick else None, given.output
-    )
+    views, images = (1, given.steps * BATCH) if quick else (given.views, None)
+    data = Data(given.data, family, given.seed, views, images, given.output, not given.unmixed)
     before = convert_float(family, "float32")
     print(f"{time.monotonic() - began:.0f} s: logits of {len(data.views)} views", flush=True)
 

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from learn2compress.compression.teacher.batching import in_batches
+from learn2compress.compression.teacher.constants import with_constants
 from learn2compress.compression.teacher.formats import TeacherFormat, describe_file
 from learn2compress.compression.teacher.models import OpenedModel, before_softmax, open_model
 from learn2compress.compression.teacher.probes import check_finite, run_probes, tell_teacher_output
@@ -95,7 +96,7 @@ class LoadedTeacher:
         return self._in_order(values) if cut else self.as_logits(values)
 
     def logits(self, images: np.ndarray, must_be_finite: bool = True) -> np.ndarray:
-        """Compute logits of any number of images, a piece at a time.
+        """Compute logits of any number of images, a piece at a time, with the weights of the first call.
 
         Args:
             images: [batch, height, width, channels], uint8, or floats in 0..255.
@@ -170,7 +171,7 @@ class LoadedTeacher:
         if (key, inputs) not in self._compiled:
             # Not autographed: what is called is Keras' or TensorFlow's own, or written for graphs.
             function = tf.function(lambda images: in_batches(call, images, self.opened.input.batch), autograph=False)
-            self._compiled[key, inputs] = function.get_concrete_function(inputs)
+            self._compiled[key, inputs] = with_constants(function.get_concrete_function(inputs))
         return self._compiled[key, inputs]
 
 

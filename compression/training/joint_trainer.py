@@ -32,6 +32,7 @@ from learn2compress.compression.training.devices.workers import check_divisible
 from learn2compress.compression.training.joint_teacher import TeacherInLoop
 from learn2compress.compression.training.losses import family_losses, stacked_losses
 from learn2compress.compression.training.moving_average import MovingAverage
+from learn2compress.compression.training.parts import Gradients, looks_at_whole_batches, mean_of_parts
 from learn2compress.compression.training.random_layers import seed_random_layers
 from learn2compress.compression.training.schedules import cosine_with_warmup, moving_average_decay
 from learn2compress.data.batches import whole_shards
@@ -59,6 +60,8 @@ class Recipe:
         seed: Seed of random layers, such as dropout.
         modality: Modality of the examples, which determines how a batch is converted to the input of the model.
         inherited_rate: Learning rate of inherited weights, as a multiple of that of the others; see `JointTrainer`.
+        parts: Number of equal parts of a batch that are computed one after the other, to save memory, unless a layer
+            needs the whole batch.
     """
 
     stage: str
@@ -74,6 +77,7 @@ class Recipe:
     seed: int = 0
     modality: str = DEFAULT_MODALITY
     inherited_rate: float = 1.0
+    parts: int = 1
 
 
 class JointTrainer:
@@ -140,6 +144,8 @@ class JointTrainer:
             self.slow_optimizer = _optimizer(recipe, slow) if self.slow else None
             self.average = MovingAverage(self.averaged, self._read) if recipe.ema_decay else None
         self.distribution.synchronize(model)
+        alone = self.distribution.replicas == 1 and teacher is None and not looks_at_whole_batches(model)
+        self.parts = recipe.parts if alone else 1
         self.weights = tuple(recipe.loss.student_weights.get(name, 1.0) for name in self.names)
         self.state = [*model.variables, *random, *self.optimizer.variables, *state]
         self.state += [self.average.vector] if self.average else []
@@ -224,8 +230,21 @@ class JointTrainer:
         self, images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor, decay: tf.Tensor
     ) -> tf.Tensor:
         variables, teacher = self.model.trainable_variables, self.teacher
+        batch = self.distribution.part(images, labels, teacher_logits)
+        losses, gradients = mean_of_parts(self._gradients, batch, self.parts)
+        self._apply(list(zip(gradients[: len(variables)], variables, strict=True)))
+        if teacher:
+            teacher.apply(gradients[len(variables) :])
+        if self.after_step:
+            self.after_step()
+        if self.average:
+            self.average.update(decay)
+        return self.distribution.sum(losses / self.distribution.replicas)
+
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor, teacher_logits: tf.Tensor) -> Gradients:
+        """Compute the losses of the students and of a jointly trained teacher, and the gradients of all variables."""
+        variables, teacher = self.model.trainable_variables, self.teacher
         # The loss of a replica is its part of the loss of the whole batch, since the optimizer sums the gradients.
-        images, labels, teacher_logits = self.distribution.part(images, labels, teacher_logits)
         fraction = 1 / self.distribution.replicas
         with tf.GradientTape() as tape:
             outputs = self._forward(images, training=True)
@@ -237,15 +256,7 @@ class JointTrainer:
             if teacher:
                 losses.append(teacher.loss(labels, current, outputs))
                 total += losses[-1]  # no gradient passes between teacher and students
-        gradients = tape.gradient(total, [*variables, *(teacher.variables if teacher else ())])
-        self._apply(list(zip(gradients[: len(variables)], variables, strict=True)))
-        if teacher:
-            teacher.apply(gradients[len(variables) :])
-        if self.after_step:
-            self.after_step()
-        if self.average:
-            self.average.update(decay)
-        return self.distribution.sum(fraction * tf.stack(losses))
+        return tf.stack(losses), tape.gradient(total, [*variables, *(teacher.variables if teacher else ())])
 
     def _apply(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> None:
         """Update weights, inherited ones at a learning rate of their own."""
