@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tf_keras as keras
+from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # a sum with a scaled second term
 
 from learn2compress.compression.channels.tracking import NotFollowed, Reason, Tracking
 from learn2compress.compression.graphs.layer_walk import Step
@@ -235,6 +236,7 @@ _PASSING = (
 )  # fmt: skip
 _MERGING = (
     _LAYERS.Add, _LAYERS.Subtract, _LAYERS.Average, _LAYERS.Maximum, _LAYERS.Minimum, _LAYERS.Multiply,
+    CustomScaleLayer,
 )  # fmt: skip
 
 RULES: dict[type, Rule] = {

@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from support.networks import silence
+from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from learn2compress.compression.channels.groups import ChannelGroup, find_channels
+from learn2compress.compression.channels.removal import remove_channels
 from learn2compress.compression.family.model import block_of, build_family
 
 L = keras.layers
@@ -47,6 +50,26 @@ def test_find_channels_groups_what_a_residual_sum_adds():
     assert channels.kept == ()
     np.testing.assert_array_equal(axis(channels, "dw", 0, 2).group, np.full(12, 1))
     np.testing.assert_array_equal(axis(channels, "logits", 0, 0).group, np.zeros(8))
+
+
+def test_find_channels_groups_what_a_scaled_residual_sum_adds():
+    def body(x):
+        x = conv(8, "a")(x)
+        return CustomScaleLayer(0.2)([x, conv(8, "c")(conv(12, "b")(x))])
+
+    model = build(body)
+    channels = find_channels(model)
+
+    assert channels.groups == (
+        ChannelGroup("a", ("a", "c"), 8, ("logits",)),
+        ChannelGroup("b", ("b",), 12, ("logits",)),
+    )
+    assert channels.kept == ()
+    kept = {"a": np.array([0, 3, 6])}
+    pruned = remove_channels(channels, kept)
+    silence(channels, kept)
+    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:]))
+    np.testing.assert_allclose(pruned(images), model(images), atol=1e-5)
 
 
 def test_find_channels_places_concatenated_channels_behind_each_other():
