@@ -2,7 +2,6 @@
 """Makes the training recipe of a node from its configuration; Distiller, Pruner and Quantizer use the same loss."""
 
 from learn2compress.compression.training.joint_trainer import Recipe
-from learn2compress.compression.training.parts import parts_of
 from learn2compress.compression.training.training_data import TrainingData
 from learn2compress.schemas.config import DistillConfig, LossConfig, PruneConfig, QuantizeConfig
 
@@ -26,5 +25,5 @@ def training_recipe(
         loss=LossConfig.part_of(loss),
         seed=data.seed,
         modality=data.task.modality,
-        parts=parts_of(data.batch_size, data.input_shape or data.task.input_shape),
+        parts=data.parts,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from learn2compress.compression.training.parts import parts_of
 from learn2compress.data.batches import PARALLEL_BATCHES, iter_numpy, read_examples, read_with_logits
 from learn2compress.data.stored_examples import bounded_batch
 from learn2compress.modalities import modality_of
@@ -235,6 +236,11 @@ class TrainingData:
         for batch in islice(iter_numpy(read_examples(self.examples, split, size)), -(-count // size)):
             yield {key: values[:count] for key, values in batch.items()}
             count -= len(batch["id"])
+
+    @property
+    def parts(self) -> int:
+        """Number of parts in which a batch of such images is trained, if the model allows it."""
+        return parts_of(self.batch_size, self.input_shape or self.task.input_shape)
 
     @property
     def _read_at_once(self) -> int:
