@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import tensorflow as tf
 
 from learn2compress.modalities.image.photo_views import apply_photo_view
 from learn2compress.modalities.image.views import ImageViews
@@ -58,6 +59,29 @@ def test_apply_changes_brightness_contrast_and_saturation():
     colourful[..., 0] = 200
     dull = apply_photo_view(colourful, np.array([[0, 0, 4, 4, 0, 256, 256, 0]])).numpy()
     assert set(dull.ravel()) == {60}  # 0.299 · 200
+
+
+def test_a_view_is_the_same_whatever_the_batch_alone_and_in_a_graph():
+    shown, drawn = images(6), ImageViews(SHAPE).draw(IDS[:6], RECIPE)[:, 1]
+    together = ImageViews(SHAPE).apply(shown, drawn).numpy()
+    singly = [ImageViews(SHAPE).apply(shown[i : i + 1], drawn[i : i + 1]).numpy() for i in range(6)]
+    np.testing.assert_array_equal(together, np.concatenate(singly))
+    signature = [tf.TensorSpec([None, *SHAPE], tf.uint8), tf.TensorSpec([None, 8], tf.int16)]
+    in_graph = tf.function(ImageViews(SHAPE).apply, autograph=False, input_signature=signature)(shown, drawn)
+    np.testing.assert_array_equal(in_graph, together)
+
+
+def test_colours_change_as_computed_by_hand():
+    shown = images(3)
+    drawn = np.array([[0, 0, 40, 60, 0, *factors] for factors in [(300, 240, 200), (230, 280, 256), (256, 256, 310)]])
+    pixels, (brightness, contrast, saturation) = (
+        shown.astype(float),
+        drawn[:, 5:, None, None, None].swapaxes(0, 1) / 256,
+    )
+    grey = pixels @ np.array([[0.299], [0.587], [0.114]])
+    expected = brightness * (127.5 + contrast * (grey + saturation * (pixels - grey) - 127.5))
+    changed = apply_photo_view(shown, drawn).numpy()
+    np.testing.assert_allclose(changed, np.clip(expected, 0, 255), atol=0.501)
 
 
 def test_recipe_is_of_photographs_if_an_area_is_given():
