@@ -163,21 +163,19 @@ def prune(family: keras.Model, data: Data, given: argparse.Namespace, kept: Path
 
 def prune_by_peer(
     family: keras.Model, data: Data, given: argparse.Namespace, parameters: int, folder: Path
-) -> keras.Model:
-    """Removes channels with the toolkit until as many parameters are left."""
+) -> keras.Model | str:
+    """Removes channels with the toolkit until as many parameters are left; returns its reason if it refuses."""
     files = [str(folder / name) for name in ("peer_whole.h5", "peer_images.npz", "peer_pruned.h5")]
     if not Path(files[2]).exists():
         family.save(files[0])
         write_arrays(Path(files[1]), {"images": normalize(data.held[0][:PEER_IMAGES]).numpy()})
         script = Path(__file__).parent / "ablations" / "mct_pruning.py"
-        options = [
-            "--parameters",
-            str(parameters),
-            "--approximations",
-            "1" if given.steps else str(PEER_APPROXIMATIONS),
-        ]
+        approximations = "1" if given.steps else str(PEER_APPROXIMATIONS)
+        options = ["--parameters", str(parameters), "--approximations", approximations]
         own = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-        subprocess.run([given.peer, str(script), *files, *options], check=True, env=own)
+        done = subprocess.run([given.peer, str(script), *files, *options], stderr=subprocess.PIPE, text=True, env=own)
+        if done.returncode:
+            return done.stderr.strip().splitlines()[-1]
     return keras.models.load_model(files[2], compile=False)
 
 
@@ -233,7 +231,7 @@ def main() -> None:
     if given.peer:
         with tempfile.TemporaryDirectory() as temporary:
             peer = prune_by_peer(family, data, given, pruned.count_params(), given.output or Path(temporary))
-        found["peer"] = measure(peer, "peer", before, data, given)
+        found["peer"] = {"refused": peer} if isinstance(peer, str) else measure(peer, "peer", before, data, given)
     top1 = found["top1"]
     found |= {
         "test_images": len(data.test[1][: 512 if quick else None]),
