@@ -164,7 +164,7 @@ def prune(family: keras.Model, data: Data, given: argparse.Namespace, kept: Path
 def prune_by_peer(
     family: keras.Model, data: Data, given: argparse.Namespace, parameters: int, folder: Path
 ) -> keras.Model | str:
-    """Removes channels with the toolkit until as many parameters are left; returns its reason if it refuses."""
+    """Removes channels with the toolkit until as many parameters are left; returns its last line if it fails."""
     files = [str(folder / name) for name in ("peer_whole.h5", "peer_images.npz", "peer_pruned.h5")]
     if not Path(files[2]).exists():
         family.save(files[0])
@@ -231,7 +231,7 @@ def main() -> None:
     if given.peer:
         with tempfile.TemporaryDirectory() as temporary:
             peer = prune_by_peer(family, data, given, pruned.count_params(), given.output or Path(temporary))
-        found["peer"] = {"refused": peer} if isinstance(peer, str) else measure(peer, "peer", before, data, given)
+        found["peer"] = {"failed": peer} if isinstance(peer, str) else measure(peer, "peer", before, data, given)
     top1 = found["top1"]
     found |= {
         "test_images": len(data.test[1][: 512 if quick else None]),

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 Gradients = tuple[tf.Tensor, list[tf.Tensor | None]]
+_KNOWN = ("tf_keras", "tensorflow_model_optimization", "learn2compress")  # packages of layers that are understood
 PART_PIXELS = 1 << 19  # of a part of a batch; activations take about a kilobyte for each of them
 
 
@@ -29,8 +30,13 @@ def parts_of(batch_size: int, input_shape: Sequence[int]) -> int:
 
 
 def looks_at_whole_batches(model: keras.Model) -> bool:
-    """Tell whether a model has batch normalization that is trained, whose statistics are those of the whole batch."""
-    return any(isinstance(layer, keras.layers.BatchNormalization) and layer.trainable for layer in model.submodules)
+    """Tell whether a layer of a model may use the whole batch: batch normalization that is trained, or a user's own."""
+    layers = [layer for layer in model.submodules if isinstance(layer, keras.layers.Layer)]
+    return any(
+        (isinstance(layer, keras.layers.BatchNormalization) and layer.trainable)
+        or type(layer).__module__.partition(".")[0] not in _KNOWN
+        for layer in layers
+    )
 
 
 def mean_of_parts(compute: Callable[..., Gradients], batch: Sequence[tf.Tensor], parts: int) -> Gradients:

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from learn2compress.compression.quantization.qat import quantization_aware
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
-from learn2compress.compression.training.parts import PART_PIXELS, mean_of_parts, parts_of
+from learn2compress.compression.training.parts import PART_PIXELS, looks_at_whole_batches, mean_of_parts, parts_of
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,27 @@ def test_batch_normalization_gets_the_whole_batch(stripes, batches):
     assert trainer.parts == 1
     for one, other in zip(weights, expected, strict=True):
         assert np.array_equal(one, other)
+
+
+class Centred(keras.layers.Layer):
+    """A user's layer that subtracts the mean of the batch."""
+
+    def call(self, inputs):
+        return inputs - tf.reduce_mean(inputs, axis=0)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: quantization_aware(model, False)])
+def test_layers_that_need_the_whole_batch_are_found_in_training_for_8_bits_too(wrap):
+    def network(*layers):
+        image = values = keras.Input((8, 8, 1))
+        for layer in (keras.layers.Conv2D(4, 3), *layers, keras.layers.ReLU(), keras.layers.GlobalAveragePooling2D()):
+            values = layer(values)
+        return keras.Model(image, values)
+
+    assert not looks_at_whole_batches(wrap(network()))
+    assert looks_at_whole_batches(wrap(network(keras.layers.BatchNormalization())))
+
+
+def test_a_layer_of_the_user_gets_the_whole_batch():
+    image = keras.Input((4,))
+    assert looks_at_whole_batches(keras.Model(image, Centred()(keras.layers.Dense(2)(image))))
