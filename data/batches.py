@@ -8,6 +8,7 @@ the same in each run.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
 from learn2compress.schemas.manifests import (
+    AnyViewRecipe,
     DataManifest,
     Split,
     Task,
@@ -81,7 +83,8 @@ def read_with_logits(
 
     Returns:
         Batches of `read_examples` with logits: [batch, views, classes] float32, and views: [batch, views, width] int16,
-        the parameters of each view (images: dy, dx, mirrored; see the modality's views.py).
+        the parameters of each view (images: dy, dx, mirrored; see the modality's views.py). If the views are mixes,
+        partner is the stored example behind each one in its shard.
 
     Raises:
         DataError: A shard is missing, or the logits belong to other examples.
@@ -91,19 +94,10 @@ def read_with_logits(
     parts: dict[str, list[str]] = {split: data.shards[split]}
     if split == "train" and logits_manifest.unlabeled:
         parts["unlabeled"] = logits_manifest.unlabeled.shards
-    records = _zipped_records(examples, logits, parts)
-    count = logits_manifest.recipe.count if split == "train" else 1
-    task, classes = data.task, logits_manifest.classes
-    width = modality_of(task).views(task).width(logits_manifest.recipe)
-    return _batch(
-        records,
-        batch_size,
-        shuffle_buffer,
-        seed,
-        lambda batch, outputs: (
-            _parse_examples(batch, task) | _parse_views(outputs, "logits", tf.float16, count, classes, width)
-        ),
-    )
+    recipe, task = logits_manifest.recipe, data.task
+    values = _Values("logits", tf.float16, recipe.count if split == "train" else 1, logits_manifest.classes)
+    records = _zipped_records(examples, logits, parts, modality_of(task).views(task).mixes(recipe))
+    return _batch(records, batch_size, shuffle_buffer, seed, _parser(task, recipe, values))
 
 
 def read_with_features(
@@ -119,8 +113,8 @@ def read_with_features(
         seed: Seed of the shuffling.
 
     Returns:
-        Batches {example, label (-1 without a label), id, features: [batch, views, width] float32, views: see
-        `read_with_logits`}.
+        Batches {example, label (-1 without a label), id, features: [batch, views, width] float32, views and partner:
+        see `read_with_logits`}.
 
     Raises:
         DataError: A shard is missing, or the features belong to other examples.
@@ -130,14 +124,11 @@ def read_with_features(
     if logits_manifest.features is None:
         raise DataError(f"logits in {logits} must have the teacher's features; got none. Run the teacher again.")
     shards = {"train": data.shards["train"], "unlabeled": data.unlabeled.shards if data.unlabeled else []}
-    records = _zipped_records(examples, Path(logits, FEATURES_FOLDER), shards)
-    task, count, width = data.task, logits_manifest.recipe.count, logits_manifest.features.width
-    parameters = modality_of(task).views(task).width(logits_manifest.recipe)
-
-    def parse(batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _parse_examples(batch, task) | _parse_views(outputs, "features", tf.float32, count, width, parameters)
-
-    return _batch(records, batch_size, shuffle_buffer, seed, parse)
+    recipe, task = logits_manifest.recipe, data.task
+    values = _Values("features", tf.float32, recipe.count, logits_manifest.features.width)
+    mixes = modality_of(task).views(task).mixes(recipe)
+    records = _zipped_records(examples, Path(logits, FEATURES_FOLDER), shards, mixes)
+    return _batch(records, batch_size, shuffle_buffer, seed, _parser(task, recipe, values))
 
 
 def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
@@ -155,15 +146,21 @@ def read_features(logits: str | Path, batch_size: int = 256) -> tf.data.Dataset:
     return _records(paths).batch(batch_size).map(parse)
 
 
-def read_shard(path: str, task: Task, batch_size: int = 256) -> tf.data.Dataset:
+def read_shard(path: str, task: Task, batch_size: int = 256, partners: bool = False) -> tf.data.Dataset:
     """Read one shard of examples in batches, see `read_examples`.
 
     Args:
         path: Gzip TFRecord file.
         task: Task of the examples.
         batch_size: Number of examples in a batch.
+        partners: Whether to read as partner the example behind each one as well.
     """
-    return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, task))
+    if not partners:
+        return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, task))
+    both = tf.data.Dataset.zip((_records([path]), _partners([path])))
+    return _batch(
+        both, batch_size, 0, 0, lambda *batch: _parse_examples(batch[0], task) | _parse_partners(batch[1], task)
+    )
 
 
 def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
@@ -217,18 +214,36 @@ def _shards(folder: str | Path, split: str, names: list[str]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _zipped_records(examples: str | Path, outputs: str | Path, parts: Mapping[str, list[str]]) -> tf.data.Dataset:
-    """Read pairs of records from the shards of some parts, and from those of the same names with outputs."""
+def _zipped_records(
+    examples: str | Path, outputs: str | Path, parts: Mapping[str, list[str]], partners: bool
+) -> tf.data.Dataset:
+    """Read pairs of records from the shards of some parts, and from those of the same names with outputs.
+
+    With partners, each pair is followed by the example behind it in its shard.
+    """
     by_part = [
         list(zip(_shards(examples, part, names), _shards(outputs, part, names), strict=True))
         for part, names in parts.items()
     ]
     # Shards alternate, so that a shuffle buffer that is smaller than the data mixes both kinds.
     pairs = [pair for both in zip_longest(*by_part) for pair in both if pair]
-    return tf.data.Dataset.zip((_records([p[0] for p in pairs]), _records([p[1] for p in pairs])))
+    read, taught = [p[0] for p in pairs], [p[1] for p in pairs]
+    more = (_partners(read),) if partners else ()
+    return tf.data.Dataset.zip((_records(read), _records(taught), *more))
 
 
-def _records(paths: list[str]) -> tf.data.Dataset:
+def _partners(paths: list[str]) -> tf.data.Dataset:
+    """Read for each record of some shards the one behind it; behind the last one of a shard comes its first."""
+
+    @_as_written
+    def moved(path: tf.Tensor) -> tf.data.Dataset:
+        records = _records(path)
+        return records.skip(1).concatenate(records.take(1))
+
+    return tf.data.Dataset.from_tensor_slices(paths).flat_map(moved)
+
+
+def _records(paths: list[str] | tf.Tensor) -> tf.data.Dataset:
     # One file after another: reading several at once would mix their order.
     return tf.data.TFRecordDataset(paths, compression_type="GZIP", buffer_size=1 << 20)
 
@@ -253,14 +268,33 @@ def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
     return {"example": stored.decode_tensor(parsed[stored.feature]), "label": parsed["label"], "id": parsed["id"]}
 
 
-def _parse_views(
-    batch: tf.Tensor, name: str, dtype: tf.DType, views: int, width: int, parameters: int
-) -> dict[str, tf.Tensor]:
-    parsed = tf.io.parse_example(batch, {name: _SCALAR_STRING, "views": _SCALAR_STRING})
-    return {
-        name: _parse_values(parsed[name], dtype, views, width),
-        "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, views, parameters]),
-    }
+def _parse_partners(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
+    return {"partner": _parse_examples(batch, task)["example"]}
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The teacher's outputs in a record: their name, stored type, number of views and width."""
+
+    name: str
+    dtype: tf.DType
+    views: int
+    width: int
+
+
+def _parser(task: Task, recipe: AnyViewRecipe, values: _Values) -> Callable[..., dict[str, tf.Tensor]]:
+    """Make the function that parses records of examples, of the teacher's outputs and, for mixes, of partners."""
+    parameters = modality_of(task).views(task).width(recipe)
+
+    def parse(batch: tf.Tensor, outputs: tf.Tensor, *partners: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(outputs, {values.name: _SCALAR_STRING, "views": _SCALAR_STRING})
+        found = _parse_examples(batch, task) | {
+            values.name: _parse_values(parsed[values.name], values.dtype, values.views, values.width),
+            "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, values.views, parameters]),
+        }
+        return found | _parse_partners(partners[0], task) if partners else found
+
+    return parse
 
 
 def _parse_values(values: tf.Tensor, dtype: tf.DType, views: int, width: int) -> tf.Tensor:

@@ -95,6 +95,9 @@ class Views(Protocol):
     def width(self, recipe: AnyViewRecipe) -> int:
         """Returns the number of int16 parameters of a view, which are stored with the teacher's logits."""
 
+    def mixes(self, recipe: AnyViewRecipe) -> bool:
+        """Returns whether some views are made of two examples: each one, and its partner behind it in the shard."""
+
     def on_trial(self, config: TeacherImportConfig) -> Callable[[np.ndarray], np.ndarray] | None:
         """Returns a transformation of batches that views may contain only if the teacher keeps its accuracy on it.
 
@@ -114,8 +117,17 @@ class Views(Protocol):
     def draw(self, ids: np.ndarray, recipe: AnyViewRecipe) -> np.ndarray:
         """Draws the parameters, [examples, views, width] int16, from ids and recipe; view 0 is the example itself."""
 
-    def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-        """Makes a view of each example from its parameters, [examples, width]; also works in a graph."""
+    def apply(self, batch: tf.Tensor, parameters: tf.Tensor, partners: tf.Tensor | None = None) -> tf.Tensor:
+        """Makes a view of each example from its parameters, [examples, width]; also works in a graph.
+
+        Args:
+            batch: The stored examples.
+            parameters: Their parameters of one view, see `draw`.
+            partners: The partner of each example; required if the recipe `mixes`.
+        """
+
+    def labels(self, labels: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+        """Returns the labels of the views that `apply` makes, [examples]: -1 for a view that has none."""
 
 
 @dataclass(frozen=True)

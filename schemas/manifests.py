@@ -150,9 +150,9 @@ class TeacherFeaturesManifest(Record):
 class TeacherLogitsManifest(Record):
     """Manifest of `TeacherLogits`: a shard for each shard of the examples, of the same name and with the same order.
 
-    A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x 3: the
-    parameters of each view, for images dy, dx, mirrored, or 8, see modalities/image/photo_views.py). Validation and
-    test have one view, the example itself.
+    A record is a tf.Example: `id`, `logits` (float16 bytes, views x classes), `views` (int16 bytes, views x parameters:
+    of images dy, dx, mirrored, or others, see modalities/image/views). Validation and test have one view, the example
+    itself.
     """
 
     teacher_sha256: str

@@ -98,9 +98,12 @@ def write_outputs_shard(
     kind_of_views = modality_of(task).views(task)
     with ExitStack() as files:
         writers = {kind: files.enter_context(_open_whole(path)) for kind, path in outputs.items()}
-        for batch in iter_numpy(read_shard(examples, task, _batch_size(task))):
+        for batch in iter_numpy(read_shard(examples, task, _batch_size(task), kind_of_views.mixes(recipe))):
             views = kind_of_views.draw(batch["id"], recipe)
-            by_view = [infer(kind_of_views.apply(batch["example"], views[:, k]).numpy()) for k in range(recipe.count)]
+            made = (
+                kind_of_views.apply(batch["example"], views[:, k], batch.get("partner")) for k in range(recipe.count)
+            )
+            by_view = [infer(view.numpy()) for view in made]
             computed = {kind: np.stack([one[kind] for one in by_view], axis=1, dtype="<f4") for kind in outputs}
             if "logits" in computed:
                 correct += int(np.sum(computed["logits"][:, 0].argmax(-1) == batch["label"]))

@@ -22,7 +22,7 @@ from learn2compress.compression.family.model import feature_outputs
 from learn2compress.compression.training.devices.distribution import Distribution
 from learn2compress.compression.training.feature_heads import Layer, composed_heads
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
-from learn2compress.compression.training.training_data import epoch_seed, shuffle_buffer
+from learn2compress.compression.training.training_data import epoch_seed, record_bytes, shuffle_buffer
 from learn2compress.data.batches import read_features, read_with_features, whole_shards
 from learn2compress.modalities import modality_of
 from learn2compress.schemas.errors import DataError
@@ -106,9 +106,6 @@ class FeatureData:
                 "Set distill.init: none, or distill from another teacher."
             )
         images_per_step = min(batch_size, count)
-        modality = modality_of(data.task)
-        view_bytes = 4 * width + 2 * modality.views(data.task).width(taught.recipe)
-        record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         return cls(
             data.task,
             Path(examples),
@@ -121,7 +118,7 @@ class FeatureData:
             mean[kept].astype(np.float32),
             deviation[kept].astype(np.float32),
             seed,
-            shuffle_buffer(count, record),
+            shuffle_buffer(count, record_bytes(data.task, taught.recipe, 4 * width)),
         )
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
@@ -138,7 +135,8 @@ class FeatureData:
         @tf.autograph.experimental.do_not_convert
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], self.views) + epoch) % self.views
-            examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
+            parameters = tf.gather(batch["views"], view, axis=1, batch_dims=1)
+            examples = views.apply(batch["example"], parameters, batch.get("partner"))
             features = tf.gather(tf.gather(batch["features"], view, axis=1, batch_dims=1), self.kept, axis=1)
             return examples, batch["label"], (features - self.mean) / self.deviation
 

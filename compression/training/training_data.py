@@ -41,6 +41,20 @@ def shuffle_buffer(count: int, record_bytes: int) -> int:
     return min(count, max(1024, _SHUFFLE_BYTES // record_bytes))
 
 
+def record_bytes(task: Task, recipe: AnyViewRecipe, output_bytes: int) -> int:
+    """Compute the bytes of an example with the teacher's outputs on its views, and with its partner for mixes.
+
+    Args:
+        task: Task of the examples.
+        recipe: Recipe of the views.
+        output_bytes: Bytes of the teacher's outputs on one view.
+    """
+    modality = modality_of(task)
+    views = modality.views(task)
+    examples = 2 if views.mixes(recipe) else 1
+    return examples * modality.records(task).example_bytes + recipe.count * (output_bytes + 2 * views.width(recipe))
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """Compute the seed of the order of an epoch.
 
@@ -113,9 +127,6 @@ class TrainingData:
         if not count:
             raise DataError(f"the examples in {examples} must have training images; got none. Check data.path.")
         batch = min(batch_size, count)
-        modality = modality_of(data.task)
-        view_bytes = 2 * taught.classes + 2 * modality.views(data.task).width(taught.recipe)
-        record = modality.records(data.task).example_bytes + taught.recipe.count * view_bytes
         live = not taught.shards["train"]
         read_with_logits(examples, logits, "validation" if live else "train")  # only for its checks
         return cls(
@@ -127,7 +138,7 @@ class TrainingData:
             taught.classes,
             taught.recipe,
             seed,
-            shuffle_buffer(count, record),
+            shuffle_buffer(count, record_bytes(data.task, taught.recipe, 2 * taught.classes)),
             live=live,
             input_shape=input_shape,
         )
@@ -135,8 +146,9 @@ class TrainingData:
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """Make batches of (examples [b, …], labels [b] int64, teacher logits [b, classes] float32).
 
-        Images are [b, h, w, c] uint8, texts [b] string, or [b, length] int32 with `encode`. Examples without labels
-        have the label -1. With a jointly trained teacher, which computes its logits in the step, the logits are [b, 0].
+        Images are [b, h, w, c] uint8, texts [b] string, or [b, length] int32 with `encode`. Examples without labels,
+        and mixes of two, have the label -1. With a jointly trained teacher, which computes its logits in the step, the
+        logits are [b, 0].
 
         Args:
             epoch: Number of the epoch, from 0; equal numbers give equal batches.
@@ -151,8 +163,10 @@ class TrainingData:
         @tf.autograph.experimental.do_not_convert  # see data/batches.py
         def pick_view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             view = (tf.strings.to_hash_bucket_fast(batch["id"], count) + epoch) % count
-            examples = views.apply(batch["example"], tf.gather(batch["views"], view, axis=1, batch_dims=1))
-            return self._taken(examples), batch["label"], tf.gather(batch["logits"], view, axis=1, batch_dims=1)
+            parameters = tf.gather(batch["views"], view, axis=1, batch_dims=1)
+            examples = views.apply(batch["example"], parameters, batch.get("partner"))
+            labels = views.labels(batch["label"], parameters)
+            return self._taken(examples), labels, tf.gather(batch["logits"], view, axis=1, batch_dims=1)
 
         picked = batches.map(pick_view, num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
         return picked.take(self.steps).prefetch(2)

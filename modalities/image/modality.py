@@ -59,7 +59,7 @@ class ImageModality:
         return ImageRecords(image_shape(task))
 
     def views(self, task: Task) -> Views:
-        from learn2compress.modalities.image.views import ImageViews
+        from learn2compress.modalities.image.views.image_views import ImageViews
 
         return ImageViews(image_shape(task))
 

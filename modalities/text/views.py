@@ -35,6 +35,10 @@ class TextViews:
         """Returns the number of parameters of a view."""
         return 3
 
+    def mixes(self, recipe: AnyViewRecipe) -> bool:  # noqa: ARG002
+        """Returns False: a view is made of one text."""
+        return False
+
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
@@ -58,10 +62,19 @@ class TextViews:
         views[:, 0] = 0
         return views
 
-    def apply(self, batch: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+    def apply(
+        self,
+        batch: tf.Tensor,
+        parameters: tf.Tensor,
+        partners: tf.Tensor | None = None,  # noqa: ARG002
+    ) -> tf.Tensor:
         """Makes a view of each text, [texts] string; in a graph by a Python function."""
         made = tf.numpy_function(self.apply_to_texts, [batch, tf.cast(parameters, tf.int16)], tf.string, stateful=False)
         return tf.ensure_shape(made, [None])
+
+    def labels(self, labels: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:  # noqa: ARG002
+        """Returns the labels as they are."""
+        return labels
 
     def apply_to_texts(self, texts: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         """Makes a view of each text.

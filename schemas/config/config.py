@@ -72,6 +72,16 @@ class Config(Section):
             )
         if self.students.origin != "built_in" and self.teacher.mode == "joint":
             raise ValueError(f"teacher.mode must be fixed if students.from is {self.students.origin}; got joint")
+        if self.teacher.view_mix:
+            if self.teacher.mode == "joint":
+                raise ValueError(
+                    "teacher.view_mix must be no if teacher.mode is joint; got yes. Such a teacher needs labels"
+                )
+            if self.distill.soft_weight == 0:
+                raise ValueError(
+                    "distill.soft_weight must be above 0 with teacher.view_mix; got 0, with which students learn from "
+                    "labels alone, and mixes have none"
+                )
         if self.distill.unlabeled in ("features", "both") and self.distill.init != "features":
             raise ValueError(
                 f"distill.unlabeled must be logits unless distill.init is features; got {self.distill.unlabeled}"

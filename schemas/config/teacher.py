@@ -90,6 +90,11 @@ class TeacherImportConfig(TeacherModeConfig):
         description="photographs: largest relative change of brightness, contrast and saturation (default: 0.2 with "
         "students.from: teacher)",
     )
+    view_mix: bool = Field(
+        False,
+        description="images: every second view is a mix of two images, without a label; a teacher knows its training "
+        "images by heart, and says more about mixes",
+    )
     feature_layer: str | None = Field(
         None,
         description="layer whose output the students learn if distill.init is features (default: the input of the "
@@ -106,6 +111,6 @@ class TeacherConfig(TeacherImportConfig, JointTeacherConfig):
 
     ORDER: ClassVar[tuple[str, ...]] = (
         "path", "scaling", "resize", "signature", "output", "class_order", "skip_class", "allow_near_chance", "views",
-        "view_shift", "view_flip", "view_area", "view_colour", "view_dropped_words", "tokenizer", "vocabulary",
-        *JointTeacherConfig.model_fields, "feature_layer", "trust",
+        "view_shift", "view_flip", "view_area", "view_colour", "view_mix", "view_dropped_words", "tokenizer",
+        "vocabulary", *JointTeacherConfig.model_fields, "feature_layer", "trust",
     )  # fmt: skip

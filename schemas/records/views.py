@@ -20,6 +20,8 @@ class ViewRecipe(Record):
     # Of views that are parts of photographs: smallest fraction of the area, largest relative change of colours.
     smallest_area: float | None = Field(None, exclude_if=lambda area: area is None)
     colour: float = Field(0.0, exclude_if=lambda colour: not colour)
+    # Whether views 1, 3, 5, … are mixes of the image and another one.
+    mixed: bool = Field(False, exclude_if=lambda mixed: not mixed)
 
 
 class TextViewRecipe(Record):

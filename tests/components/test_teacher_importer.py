@@ -12,7 +12,7 @@ from learn2compress.components.beam import teacher_inference
 from learn2compress.components.beam.options import direct_runner_args
 from learn2compress.components.teacher_importer import TeacherImporter, TeacherImporterExecutor
 from learn2compress.data.batches import iter_numpy, read_with_features, read_with_logits
-from learn2compress.modalities.image.views import apply_view
+from learn2compress.modalities.image.views.shifts import apply_view
 from learn2compress.schemas.artifacts import Teacher, TeacherLogits
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.digests import path_sha256

@@ -14,6 +14,7 @@ from learn2compress.schemas.manifests import (
     TeacherLogitsManifest,
     ViewRecipe,
     manifest_sha256,
+    read_manifest,
     write_manifest,
 )
 
@@ -135,6 +136,13 @@ def test_read_shard_reads_one_shard(folders):
     assert batches[0]["example"][:, 0, 0, 0].tolist() == [4, 5, 6]
 
 
+def test_read_shard_reads_the_partner_behind_each_example(folders):
+    path = str(folders[0] / "Split-train" / NAMES[0])
+    batches = list(iter_numpy(read_shard(path, TASK, batch_size=3, partners=True)))
+    assert [batch["example"][:, 0, 0, 0].tolist() for batch in batches] == [[0, 1, 2], [3]]
+    assert [batch["partner"][:, 0, 0, 0].tolist() for batch in batches] == [[1, 2, 3], [0]]
+
+
 def test_read_examples_raises_when_a_shard_is_missing(folders):
     (folders[0] / "Split-test" / NAMES[1]).unlink()
     with pytest.raises(DataError, match=f"Split-test/{NAMES[1]} must exist"):
@@ -162,6 +170,29 @@ def test_read_with_logits_keeps_the_pairs_when_shuffling(folders):
     (batch,) = iter_numpy(read_with_logits(*folders, "train", shuffle_buffer=7, seed=3))
     order = batch["example"][:, 0, 0, 0].tolist()
     assert order != list(range(7))
+    assert (batch["logits"][:, 0, 0] / 100).tolist() == order
+
+
+def test_read_with_logits_keeps_partners_within_their_shard_when_shuffling(folders):
+    logits = read_manifest(folders[1], TeacherLogitsManifest)
+    recipe = logits.recipe.model_copy(update={"mixed": True})
+    write_manifest(folders[1], logits.model_copy(update={"recipe": recipe}))
+    for name, numbers in {NAMES[0]: range(4), NAMES[1]: range(4, 7)}.items():
+        path = folders[1] / "Split-train" / name
+        records = [
+            record(
+                id=b"%016x" % n,
+                logits=logits_of(n, VIEWS).astype("<f2").tobytes(),
+                views=np.full((VIEWS, 4), 256, "<i2").tobytes(),
+            )
+            for n in numbers
+        ]
+        write(path, records)
+    (batch,) = iter_numpy(read_with_logits(*folders, "train", shuffle_buffer=7, seed=3))
+    order = batch["example"][:, 0, 0, 0].tolist()
+    assert order != list(range(7))
+    behind = {0: 1, 1: 2, 2: 3, 3: 0, 4: 5, 5: 6, 6: 4}
+    assert batch["partner"][:, 0, 0, 0].tolist() == [behind[n] for n in order]
     assert (batch["logits"][:, 0, 0] / 100).tolist() == order
 
 

@@ -421,30 +421,3 @@ def test_init_is_a_word_or_a_folder_relative_to_the_file(tmp_path):
     for init, expected in (("none", "none"), ("features", "features"), ("../out", f"{tmp_path}/../out")):
         path.write_text(f"teacher: {{path: t.keras}}\ndata: {{path: digits}}\ndistill: {{init: {init}}}\n")
         assert load_config(path).distill.init == expected
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        (
-            {"data": {"path": "digits", "unlabeled": "more"}, "teacher": {"path": "t", "mode": "joint"}},
-            "data.unlabeled must be left out if the teacher is jointly trained",
-        ),
-        (
-            {"data": {"path": "digits", "unlabeled": "more"}, "distill": {"soft_weight": 0}},
-            "distill.soft_weight must be above 0 if students learn the logits of data.unlabeled; got 0",
-        ),
-        (
-            {"distill": {"unlabeled": "both"}},
-            "distill.unlabeled must be logits unless distill.init is features; got both",
-        ),
-        (
-            {"distill": {"init": "features"}, "students": {"module": "own.py"}},
-            "distill.init must be none or a folder if students.module is set; got features",
-        ),
-        ({"teacher": {"path": "t", "mode": "both"}}, "teacher.mode is wrong: input should be 'fixed' or 'joint'"),
-    ],
-)
-def test_parse_config_refuses_settings_without_an_effect(sections, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_config({"teacher": {"path": "t"}, "data": {"path": "digits"}} | sections)

@@ -4,7 +4,7 @@ import pytest
 
 from learn2compress.compression.teacher.logits import trial_accuracy, write_outputs_shard
 from learn2compress.data.batches import iter_numpy, read_examples, read_with_logits
-from learn2compress.modalities.image.views import apply_view, draw_views, mirror
+from learn2compress.modalities.image.views.shifts import apply_view, draw_views, mirror
 from learn2compress.schemas.errors import TeacherError
 
 

@@ -50,8 +50,9 @@ class Nothing:
         return np.ones((len(images), 3), np.float32)
 
 
-def write_features(teacher, folder, stripes, stripes_artifacts):
+def write_features(teacher, folder, stripes, stripes_artifacts, **changes):
     examples, asked = stripes_artifacts[0], read_manifest(stripes_artifacts[1], TeacherLogitsManifest)
+    recipe = stripes.RECIPE.model_copy(update=changes)
     for name in asked.shards["train"]:
         target = str(folder / "features/Split-train" / name)
         count = write_outputs_shard(
@@ -59,7 +60,7 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
             str(examples / "Split-train" / name),
             {"features": target},
             stripes.TASK,
-            stripes.RECIPE,
+            recipe,
         )
         assert count.images == 48
     features = TeacherFeaturesManifest(
@@ -70,7 +71,7 @@ def write_features(teacher, folder, stripes, stripes_artifacts):
         images={"train": 96, "unlabeled": 0},
         forward_passes=192,
     )
-    write_manifest(folder, asked.model_copy(update={"features": features}))
+    write_manifest(folder, asked.model_copy(update={"features": features, "recipe": recipe}))
     return examples, folder
 
 
@@ -80,7 +81,12 @@ def folders(stripes, stripes_artifacts, tmp_path_factory):
     return write_features(Columns(), tmp_path_factory.mktemp("features"), stripes, stripes_artifacts)
 
 
-def test_epoch_gives_features_of_the_view_standardized_over_all_views(folders):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_epoch_gives_features_of_the_view_standardized_over_all_views(
+    folders, stripes, stripes_artifacts, tmp_path, mixed
+):
+    if mixed:
+        folders = write_features(Columns(), tmp_path, stripes, stripes_artifacts, mixed=True)
     data = FeatureData.open(*folders, batch_size=32, seed=3)
 
     assert (data.batch_size, data.steps, data.views) == (32, 3, 2)

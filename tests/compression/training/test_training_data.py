@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from learn2compress.compression.training import training_data
-from learn2compress.compression.training.training_data import TrainingData
+from learn2compress.compression.training.training_data import TrainingData, record_bytes
 from learn2compress.data.batches import iter_numpy, read_with_logits
-from learn2compress.modalities.image.views import apply_view
+from learn2compress.modalities.image.views.shifts import apply_view
 from learn2compress.schemas.errors import DataError
+from learn2compress.schemas.manifests import DataManifest, read_manifest
 
 
 @pytest.fixture
@@ -103,6 +104,29 @@ def test_epoch_gives_each_image_its_label(data, stripes):
         assert images.dtype == "uint8"
         assert images.shape == (32, *stripes.SHAPE)
         np.testing.assert_array_equal(np.argmax(teacher, axis=1), labels)
+
+
+def test_epoch_has_the_pixels_of_a_mix_for_which_the_teacher_gave_its_logits(stripes_artifacts, stripes, tmp_path):
+    examples = stripes_artifacts[0]
+    recipe = stripes.RECIPE.model_copy(update={"mixed": True})
+    stripes.write_logits(tmp_path, examples, read_manifest(examples, DataManifest), recipe)
+    data, plain = (TrainingData.open(examples, logits, 32, 3) for logits in (tmp_path, stripes_artifacts[1]))
+    mixed = 0
+    for (images, labels, taught), (unmixed, right, _) in zip(data.epoch(0), plain.epoch(0), strict=True):
+        expected = stripes.StripesTeacher().logits(images.numpy())
+        np.testing.assert_allclose(taught, expected - expected.max(axis=1, keepdims=True), rtol=1e-3, atol=1e-3)
+        is_mix = np.any(images.numpy() != unmixed.numpy(), axis=(1, 2, 3))
+        np.testing.assert_array_equal(labels, np.where(is_mix, -1, right))
+        mixed += is_mix.sum()
+    assert 20 < mixed < 76
+    assert data.shuffle_buffer == 96
+
+
+def test_record_of_mixes_has_two_examples(stripes):
+    mixed = stripes.RECIPE.model_copy(update={"mixed": True})
+
+    assert record_bytes(stripes.TASK, stripes.RECIPE, 6) == 64 + 2 * (6 + 2 * 3)
+    assert record_bytes(stripes.TASK, mixed, 6) == 2 * 64 + 2 * (6 + 2 * 4)
 
 
 def test_validation_has_unchanged_images_with_their_labels(data, stripes):

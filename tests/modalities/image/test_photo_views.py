@@ -2,8 +2,8 @@
 import numpy as np
 import tensorflow as tf
 
-from learn2compress.modalities.image.photo_views import apply_photo_view
-from learn2compress.modalities.image.views import ImageViews
+from learn2compress.modalities.image.views.image_views import ImageViews
+from learn2compress.modalities.image.views.photo_views import apply_photo_view
 from learn2compress.schemas.config import TeacherImportConfig
 from learn2compress.schemas.manifests import ViewRecipe
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from learn2compress.modalities.image.views import ImageViews, apply_view, draw_views, mirror
+from learn2compress.modalities.image.views.image_views import ImageViews
+from learn2compress.modalities.image.views.shifts import apply_view, draw_views, mirror
 from learn2compress.schemas.config import TeacherConfig
 from learn2compress.schemas.manifests import ViewRecipe
 
