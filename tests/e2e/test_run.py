@@ -188,7 +188,10 @@ def test_run_jointly_trains_a_copy_of_the_teacher_and_writes_it(copy, job):
 def test_run_initializes_students_by_features_and_a_later_run_by_its_students(copy, job, tmp_path):
     with np.load(job.parent / "digits.npz") as data:
         np.savez(tmp_path / "more.npz", images=255 - data["test_images"])
-    features = ("distill.init=features", "distill.init_epochs=2", f"data.unlabeled={tmp_path / 'more.npz'}")
+    features = (
+        "distill.init=features", "distill.init_epochs=2", f"data.unlabeled={tmp_path / 'more.npz'}",
+        "teacher.view_mix=yes",
+    )  # fmt: skip
     result = command("run", job, "--output", copy, *QUICK, *[f"--set={s}" for s in features])
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"features: epoch 2/2: loss small .*, large .* \(", result.stdout)
@@ -198,6 +201,8 @@ def test_run_initializes_students_by_features_and_a_later_run_by_its_students(co
     # One forward pass for each view; with labels it gives logits and features.
     assert (report.teacher_forward_passes, began.forward_passes) == (2 * 396, 2 * began.unlabeled_images)
     assert began.unlabeled_images == TEST
+    logits = [json.loads(path.read_text()) for path in copy.glob("pipeline/TeacherImporter/logits/*/manifest.json")]
+    assert sum(one["recipe"].get("mixed", False) for one in logits) == 1
 
     result = command("run", job, "--output", tmp_path / "next", *QUICK, f"--set=distill.init={copy}")
     assert result.returncode == 0, result.stdout + result.stderr
