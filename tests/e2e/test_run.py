@@ -16,6 +16,7 @@ from support import forked
 from support.digits_job import QUICK, TEST, command, states, write_data, write_job, write_teacher
 
 from learn2compress.schemas.digests import file_sha256
+from learn2compress.schemas.manifests import TeacherLogitsManifest, read_manifest
 from learn2compress.schemas.reports import Report
 from learn2compress.tflite.metadata import read_metadata
 from learn2compress.tflite.model_file import prove_full_int8, read_model_file
@@ -201,8 +202,9 @@ def test_run_initializes_students_by_features_and_a_later_run_by_its_students(co
     # One forward pass for each view; with labels it gives logits and features.
     assert (report.teacher_forward_passes, began.forward_passes) == (2 * 396, 2 * began.unlabeled_images)
     assert began.unlabeled_images == TEST
-    logits = [json.loads(path.read_text()) for path in copy.glob("pipeline/TeacherImporter/logits/*/manifest.json")]
-    assert sum(one["recipe"].get("mixed", False) for one in logits) == 1
+    folders = copy.glob("pipeline/TeacherImporter/teacher_logits/*")
+    logits = [read_manifest(folder, TeacherLogitsManifest) for folder in folders]
+    assert [one.recipe.mixed for one in logits].count(True) == 1
 
     result = command("run", job, "--output", tmp_path / "next", *QUICK, f"--set=distill.init={copy}")
     assert result.returncode == 0, result.stdout + result.stderr
