@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sections of the engines on which the Beam steps run, below `pipeline`."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from learn2compress.schemas.config.types import PositiveInt, Section
 
@@ -48,8 +49,15 @@ class ClusterFlinkConfig(FlinkConfig):
     )
     environment: Environment = Field("EXTERNAL", description="where Python runs, as for pipeline.flink")
     environment_config: str | None = Field(
-        "localhost:50000", description="EXTERNAL: HOST:PORT of the worker pool, as a TaskManager sees it"
+        None, description="as for pipeline.flink (default with EXTERNAL: localhost:50000, as a TaskManager sees it)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _worker_pool_beside_the_task_manager(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("environment", "EXTERNAL") != "EXTERNAL":
+            return values
+        return {**values, "environment_config": values.get("environment_config") or "localhost:50000"}
 
 
 class SparkConfig(Section):

@@ -5,6 +5,7 @@ import pytest
 
 from learn2compress.schemas.config import parse_config
 from learn2compress.schemas.errors import ConfigError
+from learn2compress.schemas.parameters import decode, encode
 
 PATHS = {"teacher": {"path": "t.keras"}, "data": {"path": "digits"}}
 
@@ -32,6 +33,23 @@ def test_resources_are_read_by_node():
 def test_parse_config_names_a_wrong_value(kubeflow, message):
     with pytest.raises(ConfigError, match=message):
         parse(**kubeflow)
+
+
+@pytest.mark.parametrize(
+    ("flink", "expected"),
+    [
+        ({}, "localhost:50000"),
+        ({"environment_config": None}, "localhost:50000"),
+        ({"environment_config": "pool:50001"}, "pool:50001"),
+        ({"environment": "LOOPBACK"}, None),
+        ({"environment": "DOCKER", "environment_config": "image"}, "image"),
+    ],
+)
+def test_worker_pool_is_beside_the_task_manager_unless_python_runs_elsewhere(flink, expected):
+    section = parse(flink=flink)
+
+    assert section.flink.environment_config == expected
+    assert decode(type(section), "kubeflow", encode(kubeflow=section)) == section
 
 
 def test_fan_out_needs_students_with_known_names():
