@@ -169,6 +169,7 @@ def prune_by_peer(
     if not Path(files[2]).exists():
         family.save(files[0])
         write_arrays(Path(files[1]), {"images": normalize(data.held[0][:PEER_IMAGES]).numpy()})
+        print("the peer chooses channels: some 12 minutes without progress", flush=True)
         script = Path(__file__).parent / "ablations" / "mct_pruning.py"
         approximations = "1" if given.steps else str(PEER_APPROXIMATIONS)
         options = ["--parameters", str(parameters), "--approximations", approximations]

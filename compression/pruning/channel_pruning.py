@@ -19,7 +19,7 @@ from learn2compress.compression.pruning.channel_targets import choose_widths
 from learn2compress.compression.pruning.importance import magnitude_importance, taylor_importance
 from learn2compress.compression.pruning.prunable import Prunable
 from learn2compress.compression.pruning.sensitivity import channel_sensitivity
-from learn2compress.compression.pruning.sparsity_allocation import scale_importance
+from learn2compress.compression.pruning.sparsity_allocation import loss_of_channels
 from learn2compress.schemas.config import ChannelPassConfig, LossConfig
 from learn2compress.schemas.errors import FamilyError
 from learn2compress.schemas.manifests import ChannelSensitivity, Record
@@ -71,7 +71,8 @@ def plan_channels(
     loss_increase, sensitivity = importance, []
     if len(images):
         sensitivity = channel_sensitivity(students.channels, importance, images, labels)
-        loss_increase = scale_importance(importance, {group.group: group.removed for group in sensitivity})
+        measured = {group.group: group.removed for group in sensitivity}
+        loss_increase = {group: loss_of_channels(values, measured[group]) for group, values in importance.items()}
     if config.channels is None:
         raise FamilyError("prune.channels must be a target; got none. Write for example {bytes: 50%}.")
     widths = choose_widths(students, config.channels, loss_increase)

@@ -273,15 +273,18 @@ class _Search:
             self._take(min(moves))
 
     def widen(self, groups: Iterable[ChannelGroup], student: str) -> None:
-        """Puts channels back, the most important ones first, as far as the limits allow, since removal is coarse."""
+        """Puts channels back, the most important ones first, as far as the limits allow, since removal is coarse.
+
+        Dead channels, whose loss is zero, stay removed.
+        """
         groups, number = list(groups), self._number(student)
         while True:
             moves = []
             for group in groups:
                 for width, figures in self._other(group, 1, group.width):
                     gained = self.goal.total(figures, number) - self.goal.total(self.state.figures, number)
-                    if self.goal.excess(figures, number) <= 1:
-                        decrease = -self._added_loss(group, width)
+                    decrease = -self._added_loss(group, width)
+                    if decrease > 0 and self.goal.excess(figures, number) <= 1:
                         moves.append((decrease / gained if gained > 0 else math.inf, group.name, width))
             if not moves:
                 return

@@ -4,7 +4,7 @@ import pytest
 
 from learn2compress.compression.pruning.sparsity_allocation import (
     allocate_sparsity,
-    scale_importance,
+    loss_of_channels,
     sensitivity_coefficient,
 )
 from learn2compress.schemas.manifests import Drop, LayerSensitivity
@@ -92,12 +92,20 @@ def test_allocate_sparsity_comes_near_when_shared_layers_have_too_few_zeros():
     assert found["rest"] == 0.98
 
 
-def test_scale_importance_scales_each_group_to_the_measured_divergence():
-    importance = {"a": np.array([1.0, 1.0, 1.0, 1.0]), "b": np.array([0.0, 0.0, 5.0, 1.0]), "dead": np.zeros(4)}
-    removed = [Drop(share=s, accuracy_drop=0.0, divergence=0.3) for s in (0.25, 0.5, 0.75)]
+def drops(*divergences):
+    return [Drop(share=s, accuracy_drop=0.0, divergence=d) for s, d in zip((0.25, 0.5, 0.75), divergences, strict=True)]
 
-    found = scale_importance(importance, dict.fromkeys(importance, removed))
 
-    np.testing.assert_allclose(found["a"], 0.9 / (1 + 2 + 3) * np.ones(4))
-    np.testing.assert_allclose(found["b"], [0, 0, 4.5, 0.9])
-    np.testing.assert_array_equal(found["dead"], 0)
+def test_loss_of_channels_is_that_of_zeros_with_the_measured_coefficient():
+    found = np.cumsum(loss_of_channels(np.arange(1, 17), drops(0.5, 0.5, 0.5)))
+
+    np.testing.assert_allclose(found[[3, 7, 11]], 1.5 / (17 / 6) * np.array([1 / 12, 1 / 2, 9 / 4]))
+    assert np.all(np.diff(found, 2)[:-1] > 0), "each further channel costs more"
+    assert np.isinf(found[-1])
+
+
+def test_loss_of_dead_channels_is_zero():
+    importance = np.array([2.0, 0.0, 1.0, 0.0, 3.0, 0.0, 4.0, 5.0])
+
+    assert np.flatnonzero(loss_of_channels(importance, drops(0.0, 0.1, 3.0)) == 0).tolist() == [0, 1, 2]
+    assert not np.any(loss_of_channels(np.zeros(4), drops(0.0, 0.0, 0.0)))
