@@ -60,18 +60,22 @@ def loss_of_channels(importance: np.ndarray, removed: Sequence[Drop]) -> np.ndar
     The sum over the channels that are removed is a · s² / (1 - s), as for zeros. Importance orders the channels of a
     group only: sums of it tend to have nearly all of the loss in a few channels, so that a group would be emptied of
     the others at once, which training makes good less well than a smaller loss in each of several groups. Only channels
-    without any importance, which are dead, are free.
+    without any importance are free, if the measurement does not contradict: the gradient of a student that equals its
+    teacher is zero as well, and then importance says nothing.
 
     Args:
         importance: Importance of the channels [width].
         removed: Measured effect of removing shares of them.
 
     Returns:
-        [width] float64, not negative; infinite for the last one, unless it is dead.
+        [width] float64, not negative; infinite for the last one, unless it is free.
     """
-    shares = np.arange(len(importance)) / len(importance)
+    width = len(importance)
+    shares = np.arange(width) / width
     losses = np.append(np.diff(sensitivity_coefficient(removed) * shares**2 / (1 - shares)), np.inf)
-    losses[np.sort(importance) <= _DEAD * importance.max()] = 0
+    dead = np.count_nonzero(importance <= _DEAD * importance.max())
+    if all(drop.divergence < _LEAST_DIVERGENCE for drop in removed if round(drop.share * width) <= dead):
+        losses[:dead] = 0
     return losses
 
 

@@ -109,3 +109,8 @@ def test_loss_of_dead_channels_is_zero():
 
     assert np.flatnonzero(loss_of_channels(importance, drops(0.0, 0.1, 3.0)) == 0).tolist() == [0, 1, 2]
     assert not np.any(loss_of_channels(np.zeros(4), drops(0.0, 0.0, 0.0)))
+
+
+def test_channels_without_importance_are_not_free_if_their_removal_was_measured_to_matter():
+    """As with a gradient of zero, where a student equals its teacher."""
+    assert np.all(loss_of_channels(np.zeros(8), drops(0.1, 0.4, 2.0)) > 0)
