@@ -155,12 +155,10 @@ def read_shard(path: str, task: Task, batch_size: int = 256, partners: bool = Fa
         batch_size: Number of examples in a batch.
         partners: Whether to read as partner the example behind each one as well.
     """
-    if not partners:
-        return _batch(_records([path]), batch_size, 0, 0, lambda batch: _parse_examples(batch, task))
-    both = tf.data.Dataset.zip((_records([path]), _partners([path])))
-    return _batch(
-        both, batch_size, 0, 0, lambda *batch: _parse_examples(batch[0], task) | _parse_partners(batch[1], task)
-    )
+    records = _records([path])
+    if partners:
+        records = tf.data.Dataset.zip((records, _partners([path])))
+    return _batch(records, batch_size, 0, 0, lambda *batch: _parse_examples(batch[0], task, *batch[1:]))
 
 
 def iter_numpy(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
@@ -262,14 +260,14 @@ def _batch(
     return parsed.prefetch(2)
 
 
-def _parse_examples(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
+def _parse_examples(batch: tf.Tensor, task: Task, partners: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
     stored = modality_of(task).records(task)
     parsed = tf.io.parse_example(batch, {stored.feature: _SCALAR_STRING, "label": _SCALAR_INT, "id": _SCALAR_STRING})
-    return {"example": stored.decode_tensor(parsed[stored.feature]), "label": parsed["label"], "id": parsed["id"]}
-
-
-def _parse_partners(batch: tf.Tensor, task: Task) -> dict[str, tf.Tensor]:
-    return {"partner": _parse_examples(batch, task)["example"]}
+    found = {"example": stored.decode_tensor(parsed[stored.feature]), "label": parsed["label"], "id": parsed["id"]}
+    if partners is not None:
+        other = tf.io.parse_example(partners, {stored.feature: _SCALAR_STRING})
+        found["partner"] = stored.decode_tensor(other[stored.feature])
+    return found
 
 
 @dataclass(frozen=True)
@@ -288,11 +286,10 @@ def _parser(task: Task, recipe: AnyViewRecipe, values: _Values) -> Callable[...,
 
     def parse(batch: tf.Tensor, outputs: tf.Tensor, *partners: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(outputs, {values.name: _SCALAR_STRING, "views": _SCALAR_STRING})
-        found = _parse_examples(batch, task) | {
+        return _parse_examples(batch, task, *partners) | {
             values.name: _parse_values(parsed[values.name], values.dtype, values.views, values.width),
             "views": tf.reshape(tf.io.decode_raw(parsed["views"], tf.int16), [-1, values.views, parameters]),
         }
-        return found | _parse_partners(partners[0], task) if partners else found
 
     return parse
 

@@ -73,6 +73,10 @@ class Config(Section):
         if self.students.origin != "built_in" and self.teacher.mode == "joint":
             raise ValueError(f"teacher.mode must be fixed if students.from is {self.students.origin}; got joint")
         if self.teacher.view_mix:
+            if self.teacher.views == 1:
+                raise ValueError(
+                    "teacher.views must be at least 2 with teacher.view_mix; got 1, which is the image itself alone"
+                )
             if self.teacher.mode == "joint":
                 raise ValueError(
                     "teacher.view_mix must be no if teacher.mode is joint; got yes. Such a teacher needs labels"

@@ -73,6 +73,17 @@ def test_apply_mixes_before_it_moves():
     assert np.any(found[0] != one[0])
 
 
+def test_apply_mixes_photographs_before_their_parts_are_taken():
+    views, one, other = ImageViews(SHAPE), images(0), images(1)
+    parameters = views.draw(IDS[:3], recipe(smallest_area=0.5, colour=0.1))[:, 1]
+
+    found = views.apply(one, tf.constant(parameters), other).numpy()
+
+    mixed = mix(one, other, parameters[:, -1])
+    np.testing.assert_array_equal(found, views.apply(mixed, tf.constant(parameters[:, :-1])).numpy())
+    assert np.any(found != views.apply(one, tf.constant(parameters[:, :-1])).numpy())
+
+
 def test_labels_of_mixes_are_left_out():
     views = ImageViews(SHAPE)
     parameters = tf.constant([[0, 0, 0, WHOLE], [0, 0, 0, 255]], tf.int16)

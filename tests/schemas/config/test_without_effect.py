@@ -23,6 +23,10 @@ from learn2compress.schemas.errors import ConfigError
             "teacher.view_mix must be no if teacher.mode is joint; got yes",
         ),
         (
+            {"teacher": {"path": "t", "view_mix": True, "views": 1}},
+            "teacher.views must be at least 2 with teacher.view_mix; got 1",
+        ),
+        (
             {"teacher": {"path": "t", "view_mix": True}, "distill": {"soft_weight": 0}},
             "distill.soft_weight must be above 0 with teacher.view_mix; got 0",
         ),
