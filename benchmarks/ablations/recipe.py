@@ -22,12 +22,12 @@ from learn2compress.schemas.reports import Report
 CONFIG = Path(__file__).parent.parent.parent / "examples" / "cifar10" / "config.yaml"
 # Overrides of the configuration of cifar10.py by name of the recipe.
 RECIPES = {
-    "plain": ["teacher.view_mix=false"],
+    "plain": [],
     "mixed": ["teacher.view_mix=true"],
-    "separable": ["teacher.view_mix=false", "students.blocks=separable"],
-    "even": ["teacher.view_mix=false", "distill.student_weights={}"],
-    "labels": ["teacher.view_mix=false", "distill.soft_weight=0.5"],
-    "no_average": ["teacher.view_mix=false", "distill.ema_decay=0"],
+    "separable": ["students.blocks=separable"],
+    "even": ["distill.student_weights={}"],
+    "labels": ["distill.soft_weight=0.5"],
+    "no_average": ["distill.ema_decay=0"],
 }
 
 
