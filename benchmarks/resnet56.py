@@ -9,11 +9,13 @@ loss, sensitivity of the groups on validation images, fine-tuning with the logit
 for 8 bits. The unpruned network was trained on the same images and knows them by heart; every second view is therefore
 a mix of two images, for which it does not know the answer (mixup and function matching, 1710.09412 and 2106.05237).
 Epochs are chosen on 5,000 images that are split off the training part; the test images are used once, for
-the .tflite files. `--steps N` is a quick form that shows that all parts work: N steps an epoch, one epoch, 512 test
-images. With `--output` the same command resumes after an interruption: the logits, the pruned network and a checkpoint
-of each stage are kept in that folder. `--peer` names the Python of an environment with Sony's Model Compression Toolkit
-(see ablations/mct_pruning.py), which then prunes the same network to as many parameters; what it leaves is trained and
-quantized in the same way. The last line is one JSON object.
+the .tflite files. Since the network knows the 5,000 as well, settings such as `--learning-rate` are better chosen by
+`unseen`, the distillation loss and the agreement with the network on mixes of these images. `--steps N` is a quick form
+that shows that all parts work: N steps an epoch, one epoch, 512 test images. With `--output` the same command resumes
+after an interruption: the logits, the pruned network and a checkpoint of each stage are kept in that folder. `--peer`
+names the Python of an environment with Sony's Model Compression Toolkit (see ablations/mct_pruning.py), which then
+prunes the same network to as many parameters; what it leaves is trained and quantized in the same way. The last line is
+one JSON object.
 """
 
 import argparse
@@ -43,6 +45,7 @@ from learn2compress.compression.pruning.prunable import prunable
 from learn2compress.compression.quantization.conversion import convert_float, convert_mixed, convert_quantization_aware
 from learn2compress.compression.quantization.qat import calibrate, quantization_aware, settle_weight_ranges
 from learn2compress.compression.training.joint_trainer import JointTrainer, Recipe
+from learn2compress.compression.training.losses import soft_loss
 from learn2compress.schemas.config import ChannelPassConfig, LossConfig
 from learn2compress.schemas.files.arrays import write_arrays
 from learn2compress.tflite.interpreter import open_model
@@ -50,6 +53,7 @@ from learn2compress.tflite.model_file import prove_full_int8
 from learn2compress.tflite.parsed_file import ParsedFile
 
 VALIDATION, BATCH, AIM = 5000, 128, 0.932
+UNSEEN_VIEW = 77  # odd, hence one of mixes, and beyond the views of the training
 LEAST_SHARE = 0.5  # of the image that gives a mix its label
 PEER_IMAGES, PEER_APPROXIMATIONS = 64, 8
 NAME = "resnet56"
@@ -87,6 +91,12 @@ def view(images: np.ndarray, number: int, seed: int, mixed: bool) -> np.ndarray:
     return np.rint(share * moved + (1 - share) * moved[rng.permutation(count)]).astype(np.uint8)
 
 
+def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes the logits [images, classes] of a model."""
+    call = tf.function(lambda x: model(normalize(x), training=False))
+    return np.concatenate([call(images[i : i + 500]).numpy() for i in range(0, len(images), 500)])
+
+
 class Data:
     """Views of the training images with the logits of the unpruned network."""
 
@@ -104,6 +114,8 @@ class Data:
         order = np.random.default_rng(seed).permutation(len(arrays["train_images"]))
         held, rest = order[:VALIDATION], order[VALIDATION:][:images]
         self.held = arrays["train_images"][held], arrays["train_labels"][held].astype(np.int64)
+        mixes = view(self.held[0][:images], UNSEEN_VIEW, seed, True)
+        self.unseen = mixes, logits(model, mixes)
         self.test = arrays["test_images"], arrays["test_labels"].astype(np.int64)
         self.seed, self.labels = seed, arrays["train_labels"][rest].astype(np.int64)
         self.views = [view(arrays["train_images"][rest], number, seed, mixed) for number in range(views)]
@@ -111,10 +123,7 @@ class Data:
         if kept and kept.exists():
             self.logits = list(np.load(kept)["logits"])
             return
-        call = tf.function(lambda x: model(normalize(x), training=False))
-        self.logits = [
-            np.concatenate([call(v[i : i + 500]).numpy() for i in range(0, len(v), 500)]) for v in self.views
-        ]
+        self.logits = [logits(model, images) for images in self.views]
         if kept:
             write_arrays(kept, {"logits": np.stack(self.logits)})
 
@@ -253,7 +262,13 @@ def measure(pruned: keras.Model, name: str, before: ParsedFile, data: Data, give
     recipe = Recipe("thinned", 1 if quick else given.epochs, steps, given.learning_rate, LOSS)
     recipe = replace(recipe, weight_decay=1e-4, ema_decay=0.99)
     fine = train(pruned, name, data, recipe, held, given.output)
-    print(f"{name}, {time.monotonic() - began:.0f} s: validation {fine}", flush=True)
+    mixes, whole = data.unseen
+    thinned = logits(pruned, mixes)
+    unseen = {
+        "loss": round(float(np.mean(soft_loss(whole, thinned, LOSS.temperature))), 3),
+        "agreement": round(float(np.mean(np.argmax(whole, axis=-1) == np.argmax(thinned, axis=-1))), 4),
+    }
+    print(f"{name}, {time.monotonic() - began:.0f} s: validation {fine}, unseen {unseen}", flush=True)
     floating = convert_float(pruned, "float32")
     outputs_only = {layer.name for layer in pruned.layers if isinstance(layer, keras.layers.Rescaling)}
     aware = quantization_aware(pruned, False, outputs_only)
@@ -269,6 +284,8 @@ def measure(pruned: keras.Model, name: str, before: ParsedFile, data: Data, give
             kind: round(accuracy(file.to_bytes(), *test), 4)
             for kind, file in {"float32": floating, "int8": integer, "post_training_int8": plain}.items()
         },
+        "unseen": unseen,
+        "widths": [layer.filters for layer in pruned.layers if isinstance(layer, keras.layers.Conv2D)],
         "parameters": pruned.count_params(),
         "macs": macs,
         "macs_divided_by": round(macs[0] / macs[1], 3),
